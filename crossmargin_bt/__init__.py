@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Margin accounts for backtrader: cross, isolated and cash margin as crypto exchanges run them.
+
+cerebro.setbroker(crossmargin_bt.CrossMarginBroker(venue="okx", mode="cross"))
+"""
+
+from importlib import import_module
+from typing import Any
+
+# Loaded on first use: backtrader and pandas take most of a second to import.
+_LAZY = {
+    "CrossMarginBroker": "crossmargin_bt.broker",
+    "Instrument": "crossmargin_bt.engine.instrument",
+    "feeds": "",
+}
+
+__all__ = ["CrossMarginBroker", "Instrument", "feeds"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LAZY[name] or f"{__name__}.{name}")
+    return getattr(module, name) if _LAZY[name] else module

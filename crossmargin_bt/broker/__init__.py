@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backtrader adapter: the broker and what goes with it."""
+
+from crossmargin_bt.broker.broker import CrossMarginBroker
+
+__all__ = ["CrossMarginBroker"]

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From backtrader's orders to the engine's entries and back: fills, refusals and forced closes."""
+
+import math
+from typing import Any
+
+import msgspec
+from backtrader import BuyOrder, Order, SellOrder
+
+from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Trigger
+from crossmargin_bt.broker.run import Owned, Run
+from crossmargin_bt.engine import events, fills, position, reading
+from crossmargin_bt.engine.admission import Refusal, admit_fill
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.errors import suggestion
+
+BACKTRADER_KEYWORDS = (
+    "price", "plimit", "exectype", "valid", "tradeid", "oco", "trailamount", "trailpercent", "parent", "transmit",
+)  # fmt: skip
+
+
+def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: tuple[str, ...]) -> str | None:
+    """Return why an order cannot even be entered, or None."""
+    for name in keywords:
+        if name not in BACKTRADER_KEYWORDS and name not in extra:
+            return f"unknown order keyword {name!r}{suggestion(name, extra[:2])}"
+    if data not in run.books:
+        return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+    if not len(data):
+        return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
+    instrument = run.books[data].instrument
+    if not math.isfinite(size) or not instrument.lots(size):
+        return f"size {size!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+    for name in ("price", "plimit"):
+        price = keywords.get(name)
+        if price is not None and not 0 < price < math.inf:
+            return f"{name} must be above 0, got {price!r}"
+    side = keywords.get("position_side")
+    if run.account.hedged and side not in ("long", "short"):
+        return f"hedge mode needs position_side='long' or 'short', got {side!r}"
+    if not run.account.hedged and side is not None:
+        return "position_side needs a broker with position_mode='hedge'"
+    return None
+
+
+def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> None:
+    """Round the prices among `keywords` to the tick: limits never to a worse price, triggers to the nearest."""
+    passive = "down" if buys else "up"
+    is_limit = keywords.get("exectype") == Order.Limit
+    for name, rounding in (("price", passive if is_limit else "nearest"), ("plimit", passive)):
+        if keywords.get(name) is not None:
+            keywords[name] = instrument.round_price(keywords[name], rounding)
+
+
+def stillborn(owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
+    """Return an order that will be refused as it is entered; it reads no price of a feed without bars."""
+    kind = BuyOrder if buys else SellOrder
+    known = {name: keywords[name] for name in ("exectype", "tradeid", "parent") if name in keywords}
+    price = keywords.get("price") or 0.0
+    return kind(owner=owner, data=data, size=size, price=price, simulated=not len(data), **known)
+
+
+def reference_price(order: Any) -> float:
+    """Return the price an order is valued at while it rests: its limit, else its trigger, else the last close."""
+    created = order.created
+    price: float = created.pricelimit if order.exectype in TRIGGERED_LIMITS else created.price
+    return price
+
+
+def reduces_only(order: Any) -> bool:
+    """Return whether the order may only close: by its keyword, or because it opposes the leg it names."""
+    side = order.info.get("position_side")
+    opposes = side is not None and (side == "long") != order.isbuy()
+    return bool(order.info.get("reduce_only")) or opposes
+
+
+def journal_refusal(run: Run, order: Any, refusal: Refusal) -> None:
+    """Keep a refusal in the journal."""
+    book = run.books.get(order.data)
+    usable = book is not None and math.isfinite(order.size)
+    run.record(
+        events.OrderRefused(
+            time_ms=run.time_ms,
+            number=run.number(order),
+            symbol=order.data._name if book is None else book.instrument.symbol,
+            side=order.info.get("position_side") or "net",
+            lots=run.lots_left(order) if usable else 0,
+            price=order.created.price,
+            kind=refusal.kind,
+            needed=refusal.needed,
+            available=refusal.available,
+            reason=refusal.reason,
+        )
+    )
+
+
+def retire(run: Run, order: Any) -> None:
+    """Take an order that has ended out of its book."""
+    book = run.books.get(order.data)
+    number = run.number(order)
+    if book is not None and number in book.orders:
+        reason = order.info.get("removed") or order.getstatusname().lower()
+        run.record(
+            events.OrderRemoved(time_ms=run.time_ms, number=number, symbol=book.instrument.symbol, reason=reason)
+        )
+    run.forget(order)
+
+
+def setting_refused(run: Run, book: Book, *, leverage: float | None, margin_mode: str | None) -> Refusal | None:
+    """Return why an instrument's leverage or margin mode cannot change now, or None."""
+    symbol, currency = book.instrument.symbol, book.instrument.settle
+    if margin_mode is not None and margin_mode != book.margin_mode and (book.legs or book.orders):
+        return Refusal("rejected", f"{symbol} has a position or orders; close them before changing its margin mode")
+    if leverage is None or not (book.legs or book.orders):
+        return None
+    mode = MODES[book.margin_mode]
+    if book.legs and not mode.POOLED:
+        return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
+    changed = msgspec.structs.replace(book, leverage=leverage)
+    needed = mode.in_use(changed, run.account.rules) - mode.in_use(book, run.account.rules)
+    free = reading.free_margin(run.account, currency)
+    if needed <= free:
+        return None
+    reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, free margin is {free:.2f} {currency}"
+    return Refusal("margin", reason, needed, free, currency)
+
+
+def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
+    """Fill what the trigger's order can trade, notify it, and settle what follows from it."""
+    order, match = trigger.order, trigger.match
+    book = run.books[order.data]
+    side = order.info.get("position_side", "net") if run.account.hedged else "net"
+    lots = _lots_to_trade(broker, run, order, match.price, match.ago)
+    if not lots:
+        return
+    held = book.leg(side).lots
+    if reduces_only(order):
+        lots = position.capped(held, lots)
+        if not lots:
+            cancel(broker, order, "nothing left to reduce")
+            return
+    entry = fills.filled(
+        run.account, run.time_ms, book.instrument.symbol, side,
+        number=run.number(order), lots=lots, price=match.price, maker=maker,
+    )  # fmt: skip
+    refusal = admit_fill(run.account, entry)
+    if refusal is not None:
+        closed, _ = position.split(held, lots)
+        if closed:
+            _trade(broker, run, order, _closing(run, entry, closed, maker=maker), match)
+        broker._refuse(order, refusal)
+        return
+    _trade(broker, run, order, entry, match)
+    if order.alive() and reduces_only(order) and side not in book.legs:
+        cancel(broker, order, "nothing left to reduce")
+
+
+def _closing(run: Run, entry: events.Filled, closed: int, *, maker: bool) -> events.Filled:
+    return fills.filled(
+        run.account, entry.time_ms, entry.symbol, entry.side,
+        number=entry.number, lots=closed, price=entry.price, maker=maker,
+    )  # fmt: skip
+
+
+def _lots_to_trade(broker: Any, run: Run, order: Any, price: float, ago: int) -> int:
+    left = run.lots_left(order)
+    if broker.p.filler is None:
+        return left
+    offered = run.books[order.data].instrument.lots(broker.p.filler(order, price, ago))
+    return int(math.copysign(min(abs(offered), abs(left)), left)) if offered else 0
+
+
+def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Any) -> None:
+    """Book an admitted fill and tell the order's owner."""
+    book = run.books[order.data]
+    instrument = book.instrument
+    held = book.leg(entry.side)
+    closed, opened = position.split(held.lots, entry.lots)
+    _book(run, book, entry)
+    left = run.take_lots(order, entry.lots)
+    run.attribution.add(order.data, entry.side, Owned(order.owner, order.tradeid, entry.lots))
+    mirror(broker, run, order.data)
+    after = book.leg(entry.side)
+    size = instrument.size(entry.lots)
+    if not left:
+        order.executed.remsize = size
+    _report(broker, order, entry, instrument, closed=closed, opened=opened, after=after, dt=match)
+    broker._ococheck(order)
+    if entry.side not in book.legs:
+        _cancel_reducing(broker, order, entry.side)
+
+
+def _book(run: Run, book: Book, entry: events.Filled) -> None:
+    """Record a fill and what the insurance fund has to pay because of it."""
+    currency = book.instrument.settle
+    short = fills.isolated_shortfall(book, entry)
+    run.record(entry)
+    if short:
+        run.record(fills.debt_covered(entry.time_ms, f"{entry.symbol}:{entry.side}", currency, short))
+    short = fills.shared_shortfall(run.account, currency)
+    if short:
+        run.record(fills.debt_covered(entry.time_ms, currency, currency, short))
+
+
+def _report(
+    broker: Any, order: Any, entry: events.Filled, instrument: Instrument, *,
+    closed: int, opened: int, after: position.Position, dt: Any,
+) -> None:  # fmt: skip
+    """Put a fill on the order as backtrader's trades and analyzers expect it, and notify."""
+    info = broker.getcommissioninfo(order.data)
+    share = abs(closed) / abs(entry.lots)
+    closed_size, opened_size = instrument.size(closed), instrument.size(opened)
+    when = order.data.datetime[0]
+    if dt is not None and dt.created_at_close is not None:
+        when = dt.created_at_close
+    elif dt is not None and dt.ago < 0:
+        when = order.data.datetime[dt.ago]
+    order.execute(
+        when, instrument.size(entry.lots), entry.price,
+        closed_size, info.getvaluesize(-closed_size, entry.price), entry.fee * share,
+        opened_size, info.getvaluesize(opened_size, entry.price), entry.fee * (1 - share),
+        info.get_margin(entry.price), entry.realised,
+        instrument.size(after.lots), after.entry,
+    )  # fmt: skip
+    order.addcomminfo(info)
+    broker.notify(order)
+
+
+def mirror(broker: Any, run: Run, data: Any) -> None:
+    """Show backtrader the net position of a feed, at the entry of its larger leg."""
+    book = run.books[data]
+    legs = sorted(book.legs.values(), key=lambda leg: abs(leg.lots))
+    net = sum(leg.lots for leg in legs)
+    broker.positions[data].fix(book.instrument.size(net), legs[-1].entry if net else 0.0)
+
+
+def cancel(broker: Any, order: Any, reason: str) -> None:
+    """Cancel an order for a reason of the venue's, which `order.info.removed` tells."""
+    order.addinfo(removed=reason)
+    broker.cancel(order)
+
+
+def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
+    """Cancel the reduce-only orders of a leg that has become flat."""
+    for order in list(broker.pending):
+        same_leg = order.data is filled_order.data and order.info.get("position_side", "net") == side
+        if same_leg and order.ref != filled_order.ref and order.active() and reduces_only(order) and order.alive():
+            cancel(broker, order, "nothing left to reduce")
+
+
+def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
+    """Book the venue's close of a leg and deliver it as one order per owner and tradeid."""
+    book = run.books[data]
+    parts = run.attribution.parts(data, entry.side)
+    run.record(entry)
+    assert sum(part.lots for part in parts) == -entry.lots, f"{entry.symbol}:{entry.side} is not owned in full"
+    mirror(broker, run, data)
+    gross = sum(abs(part.lots) for part in parts)
+    for part in parts:
+        share = abs(part.lots) / gross
+        kind = SellOrder if part.lots > 0 else BuyOrder
+        order = kind(
+            owner=part.owner, data=data, size=book.instrument.size(abs(part.lots)), tradeid=part.tradeid,
+            exectype=Order.Market,
+        )  # fmt: skip
+        order.addinfo(forced="liquidation", position_side=entry.side)
+        broker._ocoize(order, None)
+        broker.orders.append(order)
+        for step in (order.submit, order.accept):
+            step(broker)
+            broker.notify(order)
+        piece = msgspec.structs.replace(
+            entry, lots=-part.lots, fee=entry.fee * share, realised=entry.realised * part.lots / -entry.lots
+        )
+        run.attribution.add(data, entry.side, part._replace(lots=-part.lots))
+        _report(broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=position.FLAT, dt=None)
+
+
+def cash_reduction_is_void(broker: Any, order: Any) -> bool:
+    """Cap a reduce-only order of cash mode to its leg; cancel it and return True when nothing is left to reduce."""
+    if not reduces_only(order):
+        return False
+    held = broker.cash_leg(order.data, order.info.get("position_side", "net"))
+    if held * order.executed.remsize < 0:
+        if abs(order.executed.remsize) > abs(held):
+            order.executed.remsize = -held
+        return False
+    order.addinfo(removed="nothing left to reduce")
+    order.cancel()
+    broker.notify(order)
+    broker._ococheck(order)
+    broker._bracketize(order, cancel=True)
+    return True

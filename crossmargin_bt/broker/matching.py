@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When on the path a resting order fills. Whether it does, and at what price, is backtrader's own matching."""
+
+from typing import Any, NamedTuple
+
+from backtrader import Order
+
+from crossmargin_bt.broker.run import Bar
+from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path
+
+
+class Match(NamedTuple):
+    """What backtrader's matching found for an order in this bar."""
+
+    price: float
+    ago: int
+    created_at_close: float | None
+    """The time of the previous close when the order cheats on close, else None."""
+
+
+class Trigger(NamedTuple):
+    """A match with its moment on the path, its place in the queue, and the order as the bar began."""
+
+    moment: float
+    queue: int
+    order: Any
+    match: Match
+    was_triggered: bool
+    stop: float
+    limit: float
+    bar: Bar
+
+
+TRAILING = (Order.StopTrail, Order.StopTrailLimit)
+TRIGGERED_LIMITS = (Order.StopLimit, Order.StopTrailLimit)
+
+
+def moment_of(order: Any, path: Path, match: Match, *, was_triggered: bool, stop: float, limit: float) -> float:
+    """Return the moment at which the order fills on the path of the last price.
+
+    `stop` and `limit` are the order's price and limit price as the bar began. A match that the
+    path does not reach (a limit improved by slippage rules) counts at the close.
+    """
+    if match.created_at_close is not None or match.ago < 0:
+        return BEFORE
+    if order.exectype == Order.Close:
+        return CLOSE
+    if order.exectype in (Order.Market, Order.Historical):
+        return OPEN
+    buys = order.isbuy()
+    if order.exectype == Order.Limit:
+        moment = path.beyond(stop, below=buys)
+    elif was_triggered and order.exectype in TRIGGERED_LIMITS:
+        moment = path.beyond(limit, below=buys)
+    else:
+        moment = path.beyond(stop, below=not buys)
+        if moment is not None and order.exectype in TRIGGERED_LIMITS:
+            moment = path.beyond(limit, below=buys, since=moment)
+    return CLOSE if moment is None else moment

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One bar, in path order: funding, the gap at the open, then fills and liquidations as price meets them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, moment_of
+from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.engine import fills, liquidation, reading
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path, first_breach, low_comes_first, path_of
+from crossmargin_bt.engine.reading import Pool
+
+
+def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+    """Work through the new bars of one moment in time and leave the account marked at their closes."""
+    if not bars:
+        return
+    matched = _matches(broker, run, bars)
+    for trigger in matched:
+        if trigger.moment == BEFORE:
+            _fill(broker, run, trigger)
+    for bar in bars:
+        if bar.funding_rate and bar.book.legs:
+            due = fills.funding_due(
+                run.account, run.time_ms, bar.book.instrument.symbol, bar.mark.open, bar.funding_rate
+            )
+            for entry in due:
+                run.record(entry)
+    walk = Walk(broker, run, bars)
+    walk.advance(OPEN, OPEN)
+    for trigger in matched:
+        if trigger.moment == OPEN and trigger.order.alive():
+            _fill(broker, run, trigger)
+    walk.choose_paths()
+    later = [walk.timed(trigger) for trigger in matched if trigger.moment > OPEN]
+    now = OPEN
+    for trigger in sorted(later, key=lambda trigger: (trigger.moment, trigger.queue)):
+        if trigger.order.alive():
+            walk.advance(now, trigger.moment)
+            now = trigger.moment
+        if trigger.order.alive():
+            _fill(broker, run, trigger)
+    walk.advance(now, CLOSE)
+
+
+def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
+    """Return which resting orders fill in these bars; expired ones are taken away."""
+    if not broker.pending:
+        return []
+    fresh = {id(bar.data): bar for bar in bars}
+    found: list[Trigger] = []
+    for queue, order in enumerate(list(broker.pending)):
+        if order.expire():
+            broker.pending.remove(order)
+            broker.notify(order)
+            broker._ococheck(order)
+            broker._bracketize(order, cancel=True)
+        elif order.active() and order.alive() and id(order.data) in fresh:
+            trigger = _match(broker, order, fresh[id(order.data)], queue)
+            if trigger is None:
+                run.resting.add(order.ref)
+            else:
+                found.append(trigger)
+    return found
+
+
+def _match(broker: Any, order: Any, bar: Bar, queue: int) -> Trigger | None:
+    created = order.created
+    stop, limit, was_triggered = created.price, created.pricelimit, order.triggered
+    match: Match | None = broker.match(order)
+    if match is None:
+        return None
+    if order.exectype in TRAILING:
+        created.price, created.pricelimit = stop, limit
+    path = path_of(bar.last, low_first=low_comes_first(bar.last))
+    moment = moment_of(order, path, match, was_triggered=was_triggered, stop=stop, limit=limit)
+    return Trigger(moment, queue, order, match, was_triggered, stop, limit, bar)
+
+
+def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
+    order = trigger.order
+    if order.exectype in TRIGGERED_LIMITS:
+        maker = trigger.was_triggered
+    else:
+        maker = order.exectype == order.Limit and (order.ref in run.resting or trigger.moment > OPEN)
+    execution.fill(broker, run, trigger, maker=maker)
+    run.resting.add(order.ref)
+    if order.alive():
+        if order.exectype in TRAILING:
+            order.trailadjust(trigger.bar.last.close)
+        return
+    run.forget(order)
+    if order in broker.pending:
+        broker.pending.remove(order)
+    if order.status == order.Completed:
+        broker._bracketize(order)
+
+
+class Walk:
+    """The marks of one bar's instruments, moved along their paths, and what the account suffers on the way."""
+
+    def __init__(self, broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+        self._broker, self._run, self._bars = broker, run, bars
+        self._policy = broker.p.path
+        self._by_symbol = {bar.book.instrument.symbol: bar for bar in bars}
+        self._paths: dict[str, tuple[Path, Path, Path, Path]] = {}
+        self.choose_paths()
+
+    def choose_paths(self) -> None:
+        """Fix the order of the extremes; under `adverse`, by the legs that are held by now."""
+        for symbol, bar in self._by_symbol.items():
+            low_first = low_comes_first(bar.last)
+            long_low_first = short_low_first = low_first
+            if self._policy == "adverse" and bar.book.legs:
+                long_low_first, short_low_first = True, False
+            self._paths[symbol] = (
+                path_of(bar.last, low_first=long_low_first),
+                path_of(bar.last, low_first=short_low_first),
+                path_of(bar.mark, low_first=long_low_first),
+                path_of(bar.mark, low_first=short_low_first),
+            )
+
+    def timed(self, trigger: Trigger) -> Trigger:
+        """Return the trigger with its moment on the path of the leg it trades."""
+        side = trigger.order.info.get("position_side", "net")
+        held = trigger.bar.book.leg(side).lots
+        paths = self._paths[trigger.bar.book.instrument.symbol]
+        moment = moment_of(
+            trigger.order,
+            paths[1] if held < 0 else paths[0],
+            trigger.match,
+            was_triggered=trigger.was_triggered,
+            stop=trigger.stop,
+            limit=trigger.limit,
+        )
+        return trigger._replace(moment=moment)
+
+    def advance(self, start: float, end: float) -> None:
+        """Move the marks from one moment to another, liquidating every pool whose collateral gives out on the way."""
+        pools = reading.pools(self._run.account)
+        if pools and self._in_danger(pools):
+            self._note_levels(start, end)
+            looks = self._policy != "close" or end in (OPEN, CLOSE)
+            while looks:
+                breach = self._first_breach(end if self._policy == "close" else start, end)
+                if breach is None:
+                    break
+                start, pool = breach
+                self._mark(start)
+                self._liquidate(pool, start)
+        self._mark(end)
+
+    def _mark(self, moment: float) -> None:
+        for symbol, bar in self._by_symbol.items():
+            _, _, long_path, short_path = self._paths[symbol]
+            bar.book.long_mark = long_path.at(moment)
+            bar.book.short_mark = short_path.at(moment)
+
+    def _in_danger(self, pools: Iterable[Pool]) -> bool:
+        """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
+
+        Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
+        there holds on every path.
+        """
+        self._mark_all(lambda book, bar: (bar.mark.low, bar.mark.high))
+        collateral = [reading.risk(self._run.account, pool).collateral for pool in pools]
+        self._mark_all(lambda book, bar: (bar.mark.high, bar.mark.high))
+        required = [reading.risk(self._run.account, pool).requirement for pool in pools]
+        lowest = max(1.0, self._run.lowest_level)
+        return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)
+
+    def _mark_all(self, marks: Any) -> None:
+        for bar in self._bars:
+            bar.book.long_mark, bar.book.short_mark = marks(bar.book, bar)
+
+    def _note_levels(self, start: float, end: float) -> None:
+        for corner in sorted({start, end, *(c for c in (1.0, 2.0) if start < c < end)}):
+            self._mark(corner)
+            levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
+            self._run.lowest_level = min(self._run.lowest_level, *levels)
+
+    def _first_breach(self, start: float, end: float) -> tuple[float, Pool] | None:
+        found: tuple[float, Pool] | None = None
+        for pool in reading.pools(self._run.account):
+            edges = [start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]
+            for left, right in zip(edges, edges[1:], strict=False):
+                moment = first_breach(lambda at, pool=pool: self._gap(at, pool), left, right, self._bends(pool))  # type: ignore[misc]
+                if moment is not None:
+                    if found is None or moment < found[0]:
+                        found = (moment, pool)
+                    break
+        return found
+
+    def _gap(self, moment: float, pool: Pool) -> float:
+        self._mark(moment)
+        return reading.risk(self._run.account, pool).gap
+
+    def _bends(self, pool: Pool) -> list[float]:
+        """Return the moments at which a mark crosses a bend of the pool's maintenance rules."""
+        moments = []
+        for symbol, direction, mark in reading.knots(self._run.account, pool):
+            if symbol in self._paths:
+                path = self._paths[symbol][2 if direction > 0 else 3]
+                moments.extend(path.crossings(mark))
+        return moments
+
+    def _liquidate(self, pool: Pool, moment: float) -> None:
+        """Cancel what draws on the pool, look again, and close it out if that was not enough."""
+        run, broker = self._run, self._broker
+        numbers = {number for _, number in liquidation.orders_of(run.account, pool)}
+        for order in [order for order in broker.pending if run.number(order) in numbers]:
+            execution.cancel(broker, order, "liquidation")
+        if numbers and reading.risk(run.account, pool).gap > 0:
+            return
+        self._note_levels(moment, moment)
+        run.record(liquidation.started(run.account, run.time_ms, pool))
+        datas = {book.instrument.symbol: data for data, book in run.books.items()}
+        prices = {(symbol, side): self._forced_price(symbol, side, moment) for symbol, side in pool.legs}
+        for entry in liquidation.close_out(run.account, run.time_ms, pool, prices):
+            if isinstance(entry, liquidation.events.Filled):
+                execution.forced_close(broker, run, datas[entry.symbol], entry)
+            else:
+                run.record(entry)
+
+    def _forced_price(self, symbol: str, side: str, moment: float) -> float:
+        """Return the last price at the moment, slipped as the broker's market orders are."""
+        book: Book = self._run.account.books[symbol]
+        lots = book.legs[side].lots
+        bar = self._by_symbol.get(symbol)
+        if bar is None:
+            return book.mark_of(lots)
+        price = self._paths[symbol][0 if lots > 0 else 1].at(moment)
+        if lots > 0:
+            slipped = self._broker._slip_down(bar.last.low, price)
+        else:
+            slipped = self._broker._slip_up(bar.last.high, price)
+        return price if slipped is None else float(slipped)

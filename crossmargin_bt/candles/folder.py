@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Candles in a folder, one or several files a symbol.
+
+Two layouts are read, CSV or Parquet: `SYMBOL.parquet` with OHLCV and optional mark and funding
+columns, or `SYMBOL_last_1h.parquet` with `SYMBOL_mark_1h.parquet` and `SYMBOL_funding.csv` beside
+it. `instruments.toml`, when present, holds the contract facts by symbol.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pandas as pd
+
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import FeedError, RuleError
+
+LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
+BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
+SUFFIXES = (".parquet", ".csv")
+
+# Without contract facts a lot is the largest power of ten worth at most this much at the first close.
+LOT_VALUE = 10.0
+
+
+class Candles(NamedTuple):
+    """One symbol's candles (a row a bar, UTC index), its funding by settlement time, its contract."""
+
+    symbol: str
+    frame: pd.DataFrame
+    funding: pd.Series | None
+    instrument: Instrument
+    assumptions: tuple[str, ...] = ()
+
+
+def read(directory: Path, *, start: str | None = None, end: str | None = None) -> list[Candles]:
+    """Return every symbol of a folder, sorted as the folder's instruments.toml lists them, else by name.
+
+    `start` (inclusive) and `end` (exclusive) cut by date, UTC.
+
+    Raises:
+        FeedError: the folder holds no candles, a file cannot be read, or feeds do not share one
+            grid of times.
+        RuleError: instruments.toml breaks the schema.
+    """
+    if not directory.is_dir():
+        raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
+    instruments = _instruments(directory / "instruments.toml")
+    found = [_symbol(path, instruments, (start, end)) for path in _candle_files(directory)]
+    candles = [one for one in found if len(one.frame)]
+    if not candles:
+        raise FeedError(
+            f"{directory} holds no candles (SYMBOL.csv, SYMBOL.parquet or SYMBOL_last_1h.parquet) in that period"
+        )
+    order = {symbol: n for n, symbol in enumerate(instruments)}
+    candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
+    _check_grid(candles)
+    return candles
+
+
+def _candle_files(directory: Path) -> list[Path]:
+    files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
+    return [path for path in files if not BESIDE.search(path.stem)]
+
+
+def _instruments(path: Path) -> dict[str, Instrument]:
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Instrument])
+    except (msgspec.DecodeError, RuleError) as error:
+        raise RuleError(f"{path}: {error}") from error
+
+
+def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | None, str | None]) -> Candles:
+    split = LAST.match(path.stem)
+    symbol = split["symbol"] if split else path.stem
+    frame, funding = _table(path), None
+    if split:
+        mark = _beside(path.parent, f"{symbol}_mark_{split['timeframe']}")
+        if mark is not None:
+            frame = frame.join(mark[["open", "high", "low", "close"]].add_prefix("mark_"))
+        rates = _beside(path.parent, f"{symbol}_funding")
+        funding = None if rates is None else rates["funding_rate"]
+    frame = frame.loc[slice(*_cut(period))]
+    known = instruments.get(symbol)
+    if known is not None or not len(frame):
+        return Candles(symbol, frame, funding, known or Instrument(symbol=symbol))
+    lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
+    text = f"{symbol}: no contract facts; a lot of {lot:g} and the venue's fees and tiers are assumed"
+    return Candles(symbol, frame, funding, Instrument(symbol=symbol, lot=lot), (text,))
+
+
+def _cut(period: tuple[str | None, str | None]) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Return the bounds of a label slice, which includes both ends: the end moves one tick back."""
+    start, end = (None if bound is None else _timestamp(bound) for bound in period)
+    return start, None if end is None else end - pd.Timedelta(1, "ms")
+
+
+def _timestamp(text: str) -> pd.Timestamp:
+    try:
+        stamp = pd.Timestamp(text)
+    except ValueError as error:
+        raise FeedError(f"{text!r} is no date; write it as 2020-03-12") from error
+    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+
+
+def _beside(directory: Path, stem: str) -> pd.DataFrame | None:
+    for suffix in SUFFIXES:
+        path = directory / f"{stem}{suffix}"
+        if path.is_file():
+            return _table(path)
+    return None
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise FeedError(f"{path}: cannot be read ({error})") from error
+    frame.columns = [str(column).lower() for column in frame.columns]
+    times = next((column for column in ("date", "datetime", "timestamp", "time") if column in frame), None)
+    if times is None:
+        raise FeedError(f"{path}: no column 'date'; it has {', '.join(frame.columns)}")
+    unit = "ms" if pd.api.types.is_numeric_dtype(frame[times]) else None
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(frame[times], utc=True, unit=unit))
+    except (ValueError, TypeError) as error:
+        raise FeedError(f"{path}: column {times!r} holds no times ({error})") from error
+    return frame.drop(columns=times).set_axis(index, axis=0)
+
+
+def _check_grid(candles: list[Candles]) -> None:
+    """Check that all feeds step alike and on the same instants; starts, ends and holes may differ."""
+    grids = {}
+    for one in candles:
+        if len(one.frame) > 1:
+            times = one.frame.index.as_unit("s").asi8
+            step = int(min(times[1:] - times[:-1]))
+            grids[one.symbol] = (step, int(times[0]) % step if step > 0 else 0)
+    if len(set(grids.values())) > 1:
+        (first, a), (other, b) = next((x, y) for x in grids.items() for y in grids.items() if x[1] != y[1])
+        raise FeedError(
+            f"feeds are misaligned: {first} has a bar every {a[0]} s from second {a[1]}, {other} every {b[0]} s "
+            f"from second {b[1]}; resample them to one grid"
+        )

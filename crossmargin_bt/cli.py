@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: `crossmargin compare`.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from crossmargin_bt import __version__
+from crossmargin_bt.errors import ConfigurationError, CrossMarginError, suggestion
+
+MODES = ("cash", "isolated", "cross")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="crossmargin")
+def commands() -> None:
+    """Backtest leveraged crypto strategies under an exchange's margin rules."""
+
+
+@commands.command()
+@click.argument("strategies", nargs=-1, metavar="[FILE.py:Class ...]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of candles; the generated sample without it.")
+@click.option("--modes", default=",".join(MODES), show_default=True, help="Margin modes, separated by commas.")
+@click.option("--venue", default="generic", show_default=True, help="Rule books or TOML files, separated by commas.")
+@click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
+@click.option("--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none.")
+@click.option(
+    "--path", "path_policy", default="path", show_default=True, help="Reading of a candle: path, adverse, close."
+)
+@click.option("--start", help="First date, for example 2020-03-01 (UTC).")
+@click.option("--end", help="Date to stop before (UTC).")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures, curves and journals here.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def compare(  # noqa: PLR0913 - one parameter an option
+    *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, cash: float, leverage: float,
+    path_policy: str, start: str | None, end: str | None, json_file: Path | None, debug: bool,
+) -> None:  # fmt: skip
+    """Run strategies under several margin modes and print what each did to the account.
+
+    Without arguments: the three example strategies on the generated sample.
+    """
+    from rich.console import Console
+
+    from crossmargin_bt.compare import Settings
+    from crossmargin_bt.report import files, table
+
+    try:
+        chosen = _listed(modes, "mode", MODES)
+        files_of_strategies = strategies or _shipped_strategies()
+        settings = Settings(cash=cash, leverage=leverage, path=path_policy)
+        results = _compare(
+            files_of_strategies, data or _shipped("data"), (start, end), chosen, venue.split(","), settings
+        )
+        if json_file is not None:
+            files.write_json(results, json_file)
+        table.show(results, Console())
+    except CrossMarginError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _compare(strategies, directory, period, modes, venues, settings):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from crossmargin_bt import compare as comparing
+    from crossmargin_bt.candles import folder
+
+    specs = [comparing.load(text) for text in strategies]
+    candles = folder.read(directory, start=period[0], end=period[1])
+    bars = len({time for one in candles for time in one.frame.index})
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    results = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=bars * len(specs) * len(venues) * len(modes))
+        for spec in specs:
+            for venue in venues:
+                for mode in modes:
+                    progress.update(task, description=f"{spec.name} {mode} {venue}")
+                    results.append(
+                        comparing.run(
+                            spec, candles, venue=venue, mode=mode, settings=settings,
+                            on_bar=lambda: progress.advance(task),
+                        )
+                    )  # fmt: skip
+    return results
+
+
+def _listed(text: str, what: str, known: Sequence[str]) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise ConfigurationError(f"unknown {what} {word!r}{suggestion(word, known)}")
+    if not words:
+        raise ConfigurationError(f"no {what} given; choose from {', '.join(known)}")
+    return words
+
+
+def _shipped(name: str) -> Path:
+    """Return the project's folder of that name: beside the working directory, else beside the package."""
+    for base in (Path.cwd(), Path(__file__).parents[1]):
+        if (base / name).is_dir():
+            return base / name
+    raise ConfigurationError(f"there is no folder {name!r} here; run this in the project's folder, or name your own")
+
+
+def _shipped_strategies() -> tuple[str, ...]:
+    return tuple(str(path) for path in sorted(_shipped("strategies").glob("*.py")))
+
+
+def main() -> None:
+    """Run the command line."""
+    commands()

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One strategy under many margin modes and venues."""
+
+from crossmargin_bt.compare.runs import Settings, run
+from crossmargin_bt.compare.strategies import StrategySpec, load
+
+__all__ = ["Settings", "StrategySpec", "load", "run"]

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run: a strategy on candles under one venue and margin mode."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import backtrader as bt
+
+from crossmargin_bt import feeds, venues
+from crossmargin_bt.broker import CrossMarginBroker
+from crossmargin_bt.broker.analyzers import Recorder
+from crossmargin_bt.broker.commission import CashCommission
+from crossmargin_bt.candles.folder import Candles
+from crossmargin_bt.compare.strategies import StrategySpec, where
+from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
+from crossmargin_bt.results import RunResult
+
+
+class Settings(NamedTuple):
+    """What a comparison holds fixed. `cash` is in `currency`."""
+
+    cash: float = 10_000.0
+    leverage: float = 5.0
+    path: str = "path"
+    currency: str = "USDT"
+    check: bool = False
+
+
+def run(
+    spec: StrategySpec,
+    candles: Sequence[Candles],
+    *,
+    venue: str,
+    mode: str,
+    settings: Settings,
+    on_bar: Callable[[], None] | None = None,
+) -> RunResult:
+    """Run the strategy and return what it left behind.
+
+    The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
+    with the stock broker's money at the venue's taker fee.
+
+    Raises:
+        ConfigurationError: an unknown venue or mode, or a setting out of range.
+        FeedError: candles that cannot be traded on, or fewer feeds than the strategy uses.
+        StrategyFileError: the strategy raised an exception.
+    """
+    broker = CrossMarginBroker(
+        cash=settings.cash,
+        venue=venue,
+        mode=mode,
+        leverage=settings.leverage,
+        position_mode=getattr(spec.strategy, "position_mode", "one_way"),
+        path=settings.path,
+        currency=settings.currency,
+        check=settings.check,
+    )
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.setbroker(broker)
+    for one in candles:
+        cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
+        if mode == "cash":
+            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
+            broker.addcommissioninfo(CashCommission(instrument=one.instrument, commission=taker), name=one.symbol)
+    cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar)
+    cerebro.addstrategy(spec.strategy)
+    record = _run(cerebro, spec, len(candles)).analyzers.record.get_analysis()
+    rules = venues.load(venue)
+    return RunResult(
+        strategy=spec.name,
+        venue=rules.name,
+        mode=mode,
+        currency=settings.currency,
+        starting_cash=settings.cash,
+        assumptions=[*rules.assumptions, *(text for one in candles for text in one.assumptions)],
+        **record,
+    )
+
+
+def _run(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
+    try:
+        strategies = cerebro.run()
+    except CrossMarginError:
+        raise
+    except IndexError as error:
+        text = f"{spec.name} failed: {where(error)}; there are {count} feeds, does it use more?"
+        raise FeedError(text) from error
+    except Exception as error:
+        raise StrategyFileError(f"{spec.name} failed: {where(error)}; --debug shows the traceback") from error
+    return strategies[0]

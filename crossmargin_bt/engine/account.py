@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The margin account: the engine's only state.
+
+`apply` is the one door through which balances, positions and orders change, and it takes a journal
+entry; folding a journal over an empty account gives the same account again. `mark` moves prices,
+which no journal needs. Everything else in the engine reads.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from crossmargin_bt.engine import events, position
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.rules import Rules
+
+# The sides on which a position may stand, by position mode.
+SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
+
+
+class Account:
+    """Balances by settle currency and a book per instrument, under one venue's rules."""
+
+    def __init__(self, rules: Rules, *, position_mode: str = "one_way") -> None:
+        self.rules = rules
+        self.hedged = SIDES[position_mode] != ("net",)
+        self.balances: dict[str, float] = {}
+        self.books: dict[str, Book] = {}
+        self.fees = 0.0
+        self.funding = 0.0
+        self.bad_debt = 0.0
+
+    def list_instrument(self, instrument: Instrument) -> Book:
+        """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise."""
+        rules = self.rules
+        book = Book(
+            instrument=instrument,
+            margin_mode="cross",
+            leverage=1.0,
+            maintenance=instrument.maintenance or rules.maintenance,
+            maker=rules.maker if instrument.maker is None else instrument.maker,
+            taker=rules.taker if instrument.taker is None else instrument.taker,
+            hedged=self.hedged,
+        )
+        self.books[instrument.symbol] = book
+        self.balances.setdefault(instrument.settle, 0.0)
+        return book
+
+    def mark(self, symbol: str, price: float) -> None:
+        """Value the instrument's legs at `price`."""
+        self.books[symbol].mark(price)
+
+    def copy(self) -> "Account":
+        """Return an account that can be changed without touching this one."""
+        other = Account(self.rules)
+        other.__dict__.update(self.__dict__)
+        other.balances = dict(self.balances)
+        other.books = {symbol: book.with_changes(book.legs, book.orders) for symbol, book in self.books.items()}
+        return other
+
+    def apply(self, event: events.JournalEntry) -> None:
+        """Take one journal entry into the account."""
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+
+def replay(
+    journal: Iterable[events.JournalEntry],
+    rules: Rules,
+    instruments: Mapping[str, Instrument],
+    *,
+    position_mode: str = "one_way",
+) -> Account:
+    """Return the account that a journal leads to, from nothing but the journal and the instruments."""
+    account = Account(rules, position_mode=position_mode)
+    for instrument in instruments.values():
+        account.list_instrument(instrument)
+    for event in journal:
+        account.apply(event)
+    return account
+
+
+def _deposited(account: Account, event: events.Deposited) -> None:
+    account.balances[event.currency] = account.balances.get(event.currency, 0.0) + event.amount
+
+
+def _setting_changed(account: Account, event: events.SettingChanged) -> None:
+    book = account.books[event.symbol]
+    book.margin_mode = "isolated" if event.margin_mode == "isolated" else "cross"
+    book.leverage = event.leverage
+
+
+def _order_placed(account: Account, event: events.OrderPlaced) -> None:
+    account.books[event.symbol].orders[event.number] = OpenOrder(
+        event.number, event.side, event.lots, event.price, event.reduce_only, event.group, event.immediate
+    )
+
+
+def _order_removed(account: Account, event: events.OrderRemoved) -> None:
+    account.books[event.symbol].orders.pop(event.number, None)
+
+
+def _filled(account: Account, event: events.Filled) -> None:
+    book = account.books[event.symbol]
+    effect = position.fill(
+        book.leg(event.side),
+        event.lots,
+        event.price,
+        base_per_lot=book.instrument.base_per_lot,
+        margin=event.margin,
+    )
+    if effect.position.lots:
+        book.legs[event.side] = effect.position
+    else:
+        book.legs.pop(event.side, None)
+    book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
+    account.balances[book.instrument.settle] += event.realised - event.fee - event.margin
+    account.fees += event.fee
+    _shrink_order(book, event)
+
+
+def _shrink_order(book: Book, event: events.Filled) -> None:
+    order = book.orders.get(event.number)
+    if order is None:
+        return
+    left = order.lots - event.lots
+    if left:
+        book.orders[order.number] = msgspec.structs.replace(order, lots=left)
+    else:
+        del book.orders[order.number]
+
+
+def _funding_paid(account: Account, event: events.FundingPaid) -> None:
+    book = account.books[event.symbol]
+    account.funding += event.amount
+    if event.isolated:
+        leg = book.legs[event.side]
+        book.legs[event.side] = position.Position(leg.lots, leg.entry, leg.margin + event.amount)
+    else:
+        account.balances[book.instrument.settle] += event.amount
+
+
+def _debt_covered(account: Account, event: events.DebtCovered) -> None:
+    account.balances[event.currency] += event.amount
+    account.bad_debt += event.amount
+
+
+_HANDLERS = {
+    events.Deposited: _deposited,
+    events.SettingChanged: _setting_changed,
+    events.OrderPlaced: _order_placed,
+    events.OrderRemoved: _order_removed,
+    events.Filled: _filled,
+    events.FundingPaid: _funding_paid,
+    events.DebtCovered: _debt_covered,
+}

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an account holds in one instrument: its legs, its resting orders and the mark they are valued at."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending, pending
+from crossmargin_bt.engine.position import FLAT, Position
+from crossmargin_bt.engine.rates import MaintenanceRule
+from crossmargin_bt.engine.rules import Rules
+
+Side = Literal["net", "long", "short"]
+MarginMode = Literal["cross", "isolated"]
+
+
+class Book(msgspec.Struct):
+    """One instrument of an account. Legs that are flat are not in `legs`.
+
+    Long and short exposure have a mark each, equal except while the adverse path is walked, where
+    every leg meets its worse extreme at once.
+    """
+
+    instrument: Instrument
+    margin_mode: MarginMode
+    leverage: float
+    maintenance: MaintenanceRule
+    maker: float
+    taker: float
+    hedged: bool
+    legs: dict[str, Position] = msgspec.field(default_factory=dict)
+    orders: dict[int, OpenOrder] = msgspec.field(default_factory=dict)
+    realised: dict[str, float] = msgspec.field(default_factory=dict)
+    long_mark: float = 0.0
+    short_mark: float = 0.0
+
+    def mark(self, price: float) -> None:
+        """Value both exposures at `price`."""
+        self.long_mark = self.short_mark = price
+
+    def mark_of(self, lots: int) -> float:
+        """Return the mark of a leg of signed `lots`."""
+        return self.long_mark if lots >= 0 else self.short_mark
+
+    def leg(self, side: str) -> Position:
+        """Return the leg, flat when nothing is held."""
+        return self.legs.get(side, FLAT)
+
+    def value(self, position: Position) -> float:
+        """Return the unsigned mark value of a leg, in the settle currency."""
+        return abs(position.lots) * self.instrument.base_per_lot * self.mark_of(position.lots)
+
+    def profit(self, position: Position) -> float:
+        """Return the floating profit of a leg, in the settle currency."""
+        size = position.lots * self.instrument.base_per_lot
+        return formulas.unrealised_profit(size, position.entry, self.mark_of(position.lots))
+
+    def unrealised(self) -> float:
+        """Return the floating profit of all legs."""
+        return sum(self.profit(position) for position in self.legs.values())
+
+    def rate(self, lots: int) -> float:
+        """Return the initial rate in force for an exposure of `lots`."""
+        quantity = abs(lots) * self.instrument.base_per_lot
+        floor = self.maintenance.initial_floor(quantity * self.long_mark, quantity)
+        return formulas.initial_rate(self.leverage, floor)
+
+    def pending(self, side: str, orders: Iterable[OpenOrder] | None = None) -> Pending:
+        """Return what the resting orders of a leg (or `orders` in their place) would add and open."""
+        resting = self.orders.values() if orders is None else orders
+        mine = [order for order in resting if order.side == side]
+        if not mine:
+            return NOTHING_PENDING
+        return pending(self.leg(side).lots, mine, base_per_lot=self.instrument.base_per_lot, side=side)
+
+    def maintenance_of(self, lots: int, mark: float) -> float:
+        """Return the maintenance margin of an exposure of unsigned `lots` valued at `mark`."""
+        quantity = lots * self.instrument.base_per_lot
+        return self.maintenance.margin(quantity * mark, quantity) if lots else 0.0
+
+    def with_changes(self, legs: Mapping[str, Position], orders: Mapping[int, OpenOrder]) -> "Book":
+        """Return a copy holding other legs and orders, to ask "what if" without touching the account."""
+        return msgspec.structs.replace(self, legs=dict(legs), orders=dict(orders), realised=dict(self.realised))
+
+
+def exposure(book: Book, rules: Rules, *, with_orders: bool) -> tuple[int, int]:
+    """Return the long and the short lots that maintenance counts in cross mode.
+
+    A one-way position stands on the side it is on; where orders count and the other side would be
+    the larger one, the larger quantity stands on its side.
+    """
+    counted = rules.orders_in_maintenance if with_orders else "none"
+    if book.hedged:
+        long, short = book.leg("long").lots, -book.leg("short").lots
+        if counted != "none":
+            long, short = long + book.pending("long").same_lots, short + book.pending("short").same_lots
+        return long, short
+    held = book.leg("net").lots
+    if counted == "none" or not book.orders:
+        return max(held, 0), max(-held, 0)
+    waiting = book.pending("net")
+    size, same, opposite = abs(held), waiting.same_lots, waiting.opposite_lots
+    if counted == "sum":
+        with_position, against = size + same + opposite, 0
+    elif counted == "net":
+        with_position, against = size + same, opposite - size
+    else:
+        with_position, against = size + same, opposite
+    larger = max(with_position, against)
+    is_long = (held >= 0) == (larger == with_position)
+    return (larger, 0) if is_long else (0, larger)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal's entries. Every change of a balance is in one of them, with its exact amount.
+
+Amounts are in the settle currency of the instrument, positive when the account receives. Times are
+milliseconds since 1970-01-01 UTC: the label of the bar in which the event happened.
+"""
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag=True, kw_only=True):
+    """Something that happened to the account."""
+
+    time_ms: int
+
+
+class Deposited(Event, frozen=True, gc=False, kw_only=True):
+    """Collateral was added (or withdrawn, when negative)."""
+
+    currency: str
+    amount: float
+
+
+class SettingChanged(Event, frozen=True, gc=False, kw_only=True):
+    """Margin mode and leverage in force for an instrument from now on."""
+
+    symbol: str
+    margin_mode: str
+    leverage: float
+
+
+class OrderPlaced(Event, frozen=True, gc=False, kw_only=True):
+    """An order was admitted and rests."""
+
+    number: int
+    symbol: str
+    side: str
+    lots: int
+    price: float
+    reduce_only: bool
+    group: int | None
+    immediate: bool
+
+
+class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
+    """An order was refused; `needed` and `available` are amounts of margin, 0 where the reason is another."""
+
+    number: int
+    symbol: str
+    side: str
+    lots: int
+    price: float
+    kind: str
+    needed: float
+    available: float
+    reason: str
+
+
+class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
+    """An order left the venue: filled, cancelled, expired or refused at its fill."""
+
+    number: int
+    symbol: str
+    reason: str
+
+
+class Filled(Event, frozen=True, gc=False, kw_only=True):
+    """A fill. The shared balance changes by realised - fee - margin, the leg's own margin by `margin`.
+
+    `number` is the order's, or 0 for a forced close of the venue.
+    """
+
+    number: int
+    symbol: str
+    side: str
+    lots: int
+    price: float
+    fee: float
+    realised: float
+    margin: float
+    forced: bool
+
+
+class FundingPaid(Event, frozen=True, gc=False, kw_only=True):
+    """A funding settlement of one leg; `amount` is negative when the leg pays."""
+
+    symbol: str
+    side: str
+    lots: int
+    mark: float
+    rate: float
+    amount: float
+    isolated: bool
+
+
+class Liquidated(Event, frozen=True, gc=False, kw_only=True):
+    """A pool's collateral no longer covered its requirement; what follows in the journal is its close-out.
+
+    `pool` is the settle currency of the shared pool, or symbol:side of an isolated one.
+    `bankruptcy_prices` maps symbol:side to the price at which the pool is used up, the others standing.
+    """
+
+    pool: str
+    collateral: float
+    requirement: float
+    marks: dict[str, float]
+    bankruptcy_prices: dict[str, float]
+
+
+class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
+    """The insurance fund paid what was lost beyond the collateral: the account's bad debt."""
+
+    pool: str
+    currency: str
+    amount: float
+
+
+class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
+    """A bar without usable prices was treated as if it had not come."""
+
+    symbol: str
+    reason: str
+
+
+JournalEntry = (
+    Deposited
+    | SettingChanged
+    | OrderPlaced
+    | OrderRefused
+    | OrderRemoved
+    | Filled
+    | FundingPaid
+    | Liquidated
+    | DebtCovered
+    | BarIgnored
+)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Journal entries for fills, funding and debt. They are made here and applied by the account."""
+
+from crossmargin_bt.engine import events, formulas, position
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import MODES
+
+
+def filled(
+    account: Account, time_ms: int, symbol: str, side: str, *, number: int, lots: int, price: float, maker: bool
+) -> events.Filled:
+    """Return the entry of a fill of signed `lots` at `price`; `maker` chooses the fee."""
+    book = account.books[symbol]
+    fee_rate = book.maker if maker else book.taker
+    fee = formulas.fee(book.instrument.value(lots, price), fee_rate)
+    return entry_of(book, time_ms, side, number=number, lots=lots, price=price, fee=fee)
+
+
+def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, price: float, fee: float) -> events.Filled:
+    """Return the entry of a fill with its fee given; number 0 marks the venue's forced close."""
+    held = book.leg(side)
+    effect = position.fill(held, lots, price, base_per_lot=book.instrument.base_per_lot)
+    moved = MODES[book.margin_mode].opening_margin(book, effect.opened, price) if effect.opened else 0.0
+    return events.Filled(
+        time_ms=time_ms,
+        number=number,
+        symbol=book.instrument.symbol,
+        side=side,
+        lots=lots,
+        price=price,
+        fee=fee,
+        realised=effect.realised,
+        margin=moved - released_margin(held, effect.closed),
+        forced=number == 0,
+    )
+
+
+def released_margin(held: position.Position, closed: int) -> float:
+    """Return the isolated margin that closing `closed` lots (signed like the fill) sets free, in proportion."""
+    if not closed:
+        return 0.0
+    return held.margin if closed == -held.lots else held.margin * abs(closed) / abs(held.lots)
+
+
+def isolated_shortfall(book: Book, entry: events.Filled) -> float:
+    """Return by how much an isolated leg's loss in a fill exceeds the margin set free; the shared balance owes none."""
+    if MODES[book.margin_mode].POOLED:
+        return 0.0
+    held = book.leg(entry.side)
+    closed, _ = position.split(held.lots, entry.lots)
+    return max(0.0, -(released_margin(held, closed) + entry.realised))
+
+
+def shared_shortfall(account: Account, currency: str) -> float:
+    """Return by how much the shared balance is below zero once no cross position is left to earn it back."""
+    pooled = any(
+        book.legs and book.instrument.settle == currency and MODES[book.margin_mode].POOLED
+        for book in account.books.values()
+    )
+    return 0.0 if pooled else max(0.0, -account.balances[currency])
+
+
+def debt_covered(time_ms: int, pool: str, currency: str, amount: float) -> events.DebtCovered:
+    """Return the entry by which the insurance fund pays `amount`."""
+    return events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount)
+
+
+def funding_due(account: Account, time_ms: int, symbol: str, mark: float, rate: float) -> list[events.FundingPaid]:
+    """Return the entries of one funding settlement at `mark`, one a leg; `rate` is a fraction of the value."""
+    book = account.books[symbol]
+    return [
+        events.FundingPaid(
+            time_ms=time_ms,
+            symbol=symbol,
+            side=side,
+            lots=leg.lots,
+            mark=mark,
+            rate=rate,
+            amount=formulas.funding(leg.lots * book.instrument.base_per_lot, mark, rate),
+            isolated=not MODES[book.margin_mode].POOLED,
+        )
+        for side, leg in book.legs.items()
+    ]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every margin formula once, over plain numbers.
+
+The functions hold no float literal, so the same code runs on floats (the account), on
+`fractions.Fraction` (exact tests) and on `decimal.Decimal`. A size is signed, in units of the
+base coin, positive when long; a value is size x price in the settle currency; a rate is a plain
+fraction. Sources are named per function and collected in docs/sources.md.
+"""
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import TypeVar
+
+Number = TypeVar("Number", float, Decimal, Fraction)
+
+
+def average_entry(size: Number, entry: Number, added: Number, price: Number) -> Number:
+    """Return the average entry after `added` units at `price` join `size` units at `entry`.
+
+    Linear contracts average arithmetically.
+
+    >>> average_entry(1.0, 100.0, 1.0, 110.0)
+    105.0
+    """
+    return (size * entry + added * price) / (size + added)
+
+
+def unrealised_profit(size: Number, entry: Number, mark: Number) -> Number:
+    """Return the floating profit of a linear position, in the settle currency.
+
+    >>> unrealised_profit(-2.0, 100.0, 90.0)
+    20.0
+    """
+    return size * (mark - entry)
+
+
+def initial_rate(leverage: Number, floor: Number) -> Number:
+    """Return the initial margin rate: 1/leverage, never below the venue's floor.
+
+    >>> initial_rate(20.0, 0.1)
+    0.1
+    """
+    return max(1 / leverage, floor)
+
+
+def maintenance_margin(value: Number, rate: Number, deduction: Number) -> Number:
+    """Return the maintenance margin of a position worth `value` at its tier's rate.
+
+    `deduction` turns the tier's rate into marginal slices; it is zero where the rate applies to
+    the whole position. Source: docs/sources.md#tiers.
+
+    >>> maintenance_margin(100_000.0, 0.005, 50.0)
+    450.0
+    """
+    return value * rate - deduction
+
+
+def next_deduction(deduction: Number, bound: Number, rate: Number, next_rate: Number) -> Number:
+    """Return the deduction of the tier that starts at `bound`, so that margin is continuous there.
+
+    Source: docs/sources.md#tiers.
+
+    >>> round(next_deduction(0.0, 50_000.0, 0.004, 0.005), 9)
+    50.0
+    """
+    return deduction + bound * (next_rate - rate)
+
+
+def size_dependent_rate(quantity: Number, doubling: Number, constant: Number) -> Number:
+    """Return a maintenance rate that grows with the size held: (1 + quantity/doubling) / (2 x constant).
+
+    `quantity` counts base coins, `doubling` is the quantity at which the rate has doubled.
+    Source: docs/sources.md#kucoin-maintenance (12.102 BTC, 300, 125).
+
+    >>> size_dependent_rate(12.102, 300.0, 125.0)
+    0.00416136
+    """
+    return (1 + quantity / doubling) / (2 * constant)
+
+
+def summed_margin(position: Number, same: Number, opening: Number) -> Number:
+    """Return the margin without any offset: the position, the orders that add to it and the orders that open.
+
+    `opening` is the margin of opposite orders beyond what merely closes the position.
+
+    >>> summed_margin(100.0, 100.0, 250.0)
+    450.0
+    """
+    return position + same + opening
+
+
+def larger_side_margin(position: Number, same: Number, opening: Number) -> Number:
+    """Return the margin after offset: the larger of |position + same-side orders| and |opposite orders that open|.
+
+    Source: docs/sources.md#kucoin-order-margin.
+
+    >>> larger_side_margin(100.0, 100.0, 250.0)
+    250.0
+    """
+    return max(position + same, opening)
+
+
+def worst_net_size(size: Number, buys: Number, sells: Number) -> Number:
+    """Return the largest position that fills can leave: max(|position + buys|, |position - sells|).
+
+    `buys` and `sells` are unsigned. Source: docs/sources.md#net-offset.
+
+    >>> worst_net_size(-1.0, 3.0, 2.0)
+    3.0
+    """
+    return max(abs(size + buys), abs(size - sells))
+
+
+def worst_gross_size(size: Number, same: Number, opposite: Number) -> Number:
+    """Return max(|position + same-side orders|, |opposite orders|), the opposite side taken gross.
+
+    All three are unsigned. Source: docs/sources.md#kucoin-risk-rate (1 held, 2 bought, 3 sold: 3).
+
+    >>> worst_gross_size(1.0, 2.0, 3.0)
+    3.0
+    """
+    return max(size + same, opposite)
+
+
+def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
+    """Return what a new derivative order may take: max(0, balance + floating profit - in use).
+
+    Source: docs/sources.md#okx-free-margin.
+
+    >>> free_margin(700.0, 15.0, 530.0)
+    185.0
+    """
+    return max(balance + unrealised - in_use, balance - balance)
+
+
+def available_balance(balance: Number, unrealised: Number, in_use: Number) -> Number:
+    """Return what isolated orders may take: floating losses count, floating profit does not.
+
+    Source: docs/sources.md#okx-free-margin.
+
+    >>> available_balance(700.0, 15.0, 530.0)
+    170.0
+    """
+    nothing = balance - balance
+    return max(balance + min(unrealised, nothing) - in_use, nothing)
+
+
+def fee(value: Number, rate: Number) -> Number:
+    """Return the fee on a fill worth `value` (never negative); a negative rate is a rebate.
+
+    >>> fee(10_000.0, 0.0005)
+    5.0
+    """
+    return value * rate
+
+
+def funding(size: Number, mark: Number, rate: Number) -> Number:
+    """Return what a position receives at a funding settlement; longs pay when `rate` is positive.
+
+    Source: docs/sources.md#funding.
+
+    >>> funding(2.0, 100.0, 0.001)
+    -0.2
+    """
+    return -size * mark * rate
+
+
+def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
+    """Return the price at which `collateral`, valued now at `mark`, is used up by this position alone.
+
+    Counted from an isolated entry, where collateral is entry value / leverage, this is the
+    E (1 - 1/L) of docs/sources.md#bankruptcy-price.
+
+    >>> bankruptcy_price(1.0, 40_000.0, 1_000.0)
+    39000.0
+    """
+    return mark - collateral / size

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is traded: a linear perpetual, its steps and its limits."""
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cached_property
+
+import msgspec
+
+from crossmargin_bt.engine.rates import MaintenanceRule
+from crossmargin_bt.errors import RuleError
+
+# A size that falls short of a whole lot by less than this part of a lot is that lot: 0.3 / 0.1 is 2.9999999999999996.
+LOT_TOLERANCE = 1e-9
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """A linear perpetual contract.
+
+    Sizes are counted in contracts of `contract_size` base coins; one lot is the smallest step of
+    a size. `tick` of 0 leaves prices as they are. `notional_min` (settle currency) bounds orders
+    that open; `leverage_max` bounds the leverage a user may set. `maker`, `taker` and
+    `maintenance` override what the venue has by default; rates are plain fractions.
+
+    Raises:
+        RuleError: a step, size or limit is not positive, or the symbol is empty.
+    """
+
+    symbol: str
+    settle: str = "USDT"
+    contract_size: float = 1.0
+    lot: float = 0.001
+    tick: float = 0.0
+    notional_min: float = 0.0
+    leverage_max: float = 125.0
+    maker: float | None = None
+    taker: float | None = None
+    maintenance: MaintenanceRule | None = None
+
+    def __post_init__(self) -> None:
+        if not self.symbol:
+            raise RuleError("an instrument needs a symbol")
+        for name in ("contract_size", "lot"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RuleError(f"{self.symbol}: {name} must be above 0, got {getattr(self, name)!r}")
+        if not (self.tick >= 0 and self.notional_min >= 0 and self.leverage_max >= 1):
+            raise RuleError(f"{self.symbol}: tick and notional_min must not be negative, leverage_max at least 1")
+        if abs((self.maker or 0.0)) >= 1 or abs((self.taker or 0.0)) >= 1:
+            raise RuleError(f"{self.symbol}: maker and taker are fractions (0.0005 is 0.05 %)")
+
+    @cached_property
+    def lots_per_contract(self) -> int:
+        """Whole lots in one contract, or 0 where a lot is not a whole part of a contract."""
+        ratio = 1 / self.lot
+        return round(ratio) if abs(ratio - round(ratio)) < LOT_TOLERANCE * ratio and ratio >= 1 else 0
+
+    @cached_property
+    def base_per_lot(self) -> float:
+        """Base coins in one lot."""
+        return self.size(1) * self.contract_size
+
+    def lots(self, size: float) -> int:
+        """Return the whole lots in `size` contracts, rounded toward zero: the only door from floats.
+
+        >>> Instrument(symbol="BTCUSDT", lot=0.1).lots(0.3)
+        3
+        >>> Instrument(symbol="BTCUSDT", lot=0.1).lots(-0.39)
+        -3
+        """
+        exact = size * self.lots_per_contract if self.lots_per_contract else size / self.lot
+        return math.trunc(exact + math.copysign(LOT_TOLERANCE, exact))
+
+    def size(self, lots: int) -> float:
+        """Return the size in contracts of whole `lots`.
+
+        >>> Instrument(symbol="BTCUSDT", lot=0.1).size(3)
+        0.3
+        """
+        return lots / self.lots_per_contract if self.lots_per_contract else lots * self.lot
+
+    def value(self, lots: int, price: float) -> float:
+        """Return the unsigned value of `lots` at `price`, in the settle currency."""
+        return abs(lots) * self.base_per_lot * price
+
+    def round_price(self, price: float, rounding: str) -> float:
+        """Return `price` on the tick grid: "down", "up" or "nearest"; unchanged without a tick.
+
+        >>> Instrument(symbol="BTCUSDT", tick=0.1).round_price(100.19, "down")
+        100.1
+        """
+        if not self.tick or not math.isfinite(price):
+            return price
+        mode = {"down": ROUND_FLOOR, "up": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}[rounding]
+        tick = Decimal(repr(self.tick))
+        return float((Decimal(repr(price)) / tick).to_integral_value(mode) * tick)

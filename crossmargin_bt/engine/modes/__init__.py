@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Margin modes: whose collateral stands behind a position and what its orders lock.
+
+A mode is a module with the functions of `Mode`; it reads a book and never changes it. Cash mode is
+not among them: it is backtrader's own broker, unchanged (docs/decisions/0002-cash-mode.md).
+"""
+
+from typing import Protocol, cast
+
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import cross, isolated
+from crossmargin_bt.engine.rules import Rules
+
+
+class Mode(Protocol):
+    """What a margin mode contributes."""
+
+    POOLED: bool
+
+    def in_use(self, book: Book, rules: Rules) -> float:
+        """Return what the book's positions and orders lock of the shared balance."""
+        ...
+
+    def opening_margin(self, book: Book, lots: int, price: float) -> float:
+        """Return what leaves the shared balance for the leg's own margin when `lots` open at `price`."""
+        ...
+
+
+MODES: dict[str, Mode] = {"cross": cast("Mode", cross), "isolated": cast("Mode", isolated)}

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resting orders as values, and what of them would open a position.
+
+Assumption: where several opposite orders rest, the position is matched first with those nearest
+to the market, since they fill first. The venues publish no order of matching.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+
+class OpenOrder(msgspec.Struct, frozen=True, gc=False):
+    """An order the venue holds. `lots` is signed, positive when buying.
+
+    `price` values the order: its limit or trigger, or the last price for a market order.
+    Of orders that share a `group` (one-cancels-other, a bracket's exits) only one can fill. An
+    `immediate` order takes the next price there is.
+    """
+
+    number: int
+    side: str
+    lots: int
+    price: float
+    reduce_only: bool = False
+    group: int | None = None
+    immediate: bool = False
+
+
+class Pending(NamedTuple):
+    """Resting orders seen from a position: lots a side, and the value each side would open.
+
+    `same` orders add to the position (buys when flat), `opposite` ones oppose it. Reduce-only
+    orders are in none of these.
+    """
+
+    same_lots: int
+    opposite_lots: int
+    same_value: float
+    opening_value: float
+
+
+NOTHING_PENDING = Pending(0, 0, 0.0, 0.0)
+
+
+def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side: str = "net") -> Pending:
+    """Return what `orders` would add to `held` lots and open against them.
+
+    Values are in the settle currency, each order at its own price. On the `long` or `short` leg of
+    hedge mode opposite orders can close and never open.
+    """
+    direction = {"long": 1, "short": -1}.get(side) or (1 if held >= 0 else -1)
+    same, opposite = _one_of_each_group(orders, direction)
+    same_lots = sum(abs(order.lots) for order in same)
+    same_value = sum(abs(order.lots) * base_per_lot * order.price for order in same)
+    if side != "net" or not opposite:
+        return Pending(same_lots, 0, same_value, 0.0)
+    opposite.sort(key=lambda order: order.price * direction)
+    to_close = abs(held)
+    opening_value = 0.0
+    for order in opposite:
+        closing = min(to_close, abs(order.lots))
+        to_close -= closing
+        opening_value += (abs(order.lots) - closing) * base_per_lot * order.price
+    return Pending(same_lots, sum(abs(order.lots) for order in opposite), same_value, opening_value)
+
+
+def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[list[OpenOrder], list[OpenOrder]]:
+    """Return the orders with and against `direction`, the largest standing for its group."""
+    sides: tuple[dict[object, OpenOrder], dict[object, OpenOrder]] = ({}, {})
+    for order in orders:
+        if order.reduce_only:
+            continue
+        side = sides[0] if order.lots * direction > 0 else sides[1]
+        key = ("order", order.number) if order.group is None else ("group", order.group)
+        standing = side.get(key)
+        if standing is None or abs(order.lots) > abs(standing.lots):
+            side[key] = order
+    return list(sides[0].values()), list(sides[1].values())

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The path inside a bar.
+
+A candle says where price was, not when. A path is the order in which the engine visits the four
+prices: position 0 is the open, 1 and 2 the extremes, 3 the close, with a straight line between.
+Every instrument of the account moves in step, so a position on the path is a moment of the bar.
+
+Assumption: price visits the extreme nearer to the open first. docs/concepts.md says what each
+policy reads into a candle.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+# The moments of a path: before the bar (fills at the previous close), the open, and the close.
+BEFORE, OPEN, CLOSE = -1.0, 0.0, 3.0
+
+POLICIES = ("path", "adverse", "close")
+
+
+class Candle(NamedTuple):
+    """Open, high, low and close of one bar."""
+
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+class Path(NamedTuple):
+    """Four prices in the order in which they are visited."""
+
+    start: float
+    first: float
+    second: float
+    end: float
+
+    def at(self, moment: float) -> float:
+        """Return the price at a moment between 0 and 3.
+
+        >>> Path(100.0, 90.0, 110.0, 105.0).at(0.5)
+        95.0
+        """
+        if moment <= OPEN:
+            return self.start
+        if moment >= CLOSE:
+            return self.end
+        n = int(moment)
+        return self[n] + (self[n + 1] - self[n]) * (moment - n)
+
+    def reaches(self, level: float, since: float = OPEN) -> float | None:
+        """Return the first moment from `since` on at which the price is at `level`, or None.
+
+        >>> Path(100.0, 90.0, 110.0, 105.0).reaches(105.0)
+        1.75
+        """
+        before = self.at(since)
+        for n in range(max(int(since), 0), 3):
+            after = self[n + 1]
+            if before == level:
+                return max(since, float(n))
+            if (before - level) * (after - level) <= 0:
+                return n + (level - self[n]) / (after - self[n])
+            before = after
+        return None
+
+    def crossings(self, level: float) -> list[float]:
+        """Return every moment inside a stretch at which the price is at `level`.
+
+        >>> Path(100.0, 90.0, 110.0, 105.0).crossings(95.0)
+        [0.5, 1.25]
+        """
+        stretches = enumerate(zip(self, self[1:], strict=False))
+        return [n + (level - a) / (b - a) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
+
+    def beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
+        """Return the first moment from `since` on at which the price is at or below (above) `level`, or None."""
+        now = self.at(since)
+        if now <= level if below else now >= level:
+            return since
+        return self.reaches(level, since)
+
+
+def low_comes_first(candle: Candle) -> bool:
+    """Return whether the low is visited before the high: the nearer to the open, on a tie the one away from the close.
+
+    >>> low_comes_first(Candle(100.0, 110.0, 95.0, 105.0))
+    True
+    """
+    down, up = candle.open - candle.low, candle.high - candle.open
+    return down < up or (down == up and candle.close >= candle.open)
+
+
+def path_of(candle: Candle, *, low_first: bool) -> Path:
+    """Return the path through a candle."""
+    if low_first:
+        return Path(candle.open, candle.low, candle.high, candle.close)
+    return Path(candle.open, candle.high, candle.low, candle.close)
+
+
+def first_breach(gap: Callable[[float], float], start: float, end: float, bends: Iterable[float]) -> float | None:
+    """Return the first moment in [start, end] at which `gap` is at or below zero, or None.
+
+    Between `bends` the gap must be a straight line of the moment; at a bend it may turn or jump.
+    Each stretch is read from two points inside it, so a jump belongs to the stretch behind it.
+    """
+    if gap(start) <= 0:
+        return start
+    edges = sorted({start, end, *(bend for bend in bends if start < bend < end)})
+    for left, right in zip(edges, edges[1:], strict=False):
+        third = (right - left) / 3
+        near, far = gap(left + third), gap(right - third)
+        slope = (far - near) / (right - left - 2 * third)
+        at_left = near - slope * third
+        if at_left <= 0:
+            return left
+        if near + slope * (right - left - third) <= 0:
+            return min(left - at_left / slope, right)
+    return end if gap(end) <= 0 else None

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A position as a value, and what a fill makes of it."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from crossmargin_bt.engine import formulas
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """One leg. `lots` is signed and counts whole lots, so flat is exactly 0.
+
+    `entry` is the average entry price; `margin` is the isolated margin that belongs to this leg
+    alone (settle currency), 0 in cross mode.
+    """
+
+    lots: int
+    entry: float
+    margin: float = 0.0
+
+
+FLAT = Position(0, 0.0)
+
+
+class Effect(NamedTuple):
+    """What a fill does to a position: lots closed and opened (signed like the fill) and profit realised."""
+
+    position: Position
+    closed: int
+    opened: int
+    realised: float
+
+
+def split(held: int, lots: int) -> tuple[int, int]:
+    """Return how many of `lots` close and how many open against `held`, both signed like `lots`.
+
+    >>> split(10, -15)
+    (-10, -5)
+    """
+    if held == 0 or (held > 0) == (lots > 0):
+        return 0, lots
+    closed = lots if abs(lots) <= abs(held) else -held
+    return closed, lots - closed
+
+
+def capped(held: int, lots: int) -> int:
+    """Return what of a reduce-only fill of `lots` may trade against `held`.
+
+    >>> capped(10, -15)
+    -10
+    >>> capped(10, 5)
+    0
+    """
+    return split(held, lots)[0]
+
+
+def fill(position: Position, lots: int, price: float, *, base_per_lot: float, margin: float = 0.0) -> Effect:
+    """Return the position after `lots` trade at `price`, with `margin` added to its isolated margin."""
+    closed, opened = split(position.lots, lots)
+    realised = formulas.unrealised_profit(-closed * base_per_lot, position.entry, price) if closed else 0.0
+    kept = position.lots + closed
+    if not opened:
+        entry = position.entry if kept else 0.0
+    elif kept:
+        entry = formulas.average_entry(float(kept), position.entry, float(opened), price)
+    else:
+        entry = price
+    after = Position(kept + opened, entry, position.margin + margin if kept + opened else 0.0)
+    return Effect(after, closed, opened, realised)

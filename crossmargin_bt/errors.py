@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors of crossmargin_bt.
+
+    CrossMarginError
+     +-- ConfigurationError (ValueError)   a setting of the broker or the command line
+     +-- RuleError (ValueError)            a venue's rule file or an instrument
+     +-- FeedError (ValueError)            candles that cannot be traded on
+     +-- StrategyFileError (ValueError)    a strategy that cannot be loaded
+
+A refused order is not an error: it is an outcome, delivered to `notify_order` with the reason in
+`order.info.reject` (see `crossmargin_bt.engine.admission.Refusal`). A broken invariant of the
+engine is an AssertionError.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CrossMarginError(Exception):
+    """Anything a user can put right; the text says what was wrong, where, and what to do next."""
+
+
+class ConfigurationError(CrossMarginError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class RuleError(CrossMarginError, ValueError):
+    """A venue's rule file or an instrument contradicts itself."""
+
+
+class FeedError(CrossMarginError, ValueError):
+    """Candles are missing, broken or not comparable."""
+
+
+class StrategyFileError(CrossMarginError, ValueError):
+    """A strategy file does not import or holds no such strategy."""
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for a near miss, else "; choose one of x, y".
+
+    >>> suggestion("reduceonly", ["reduce_only", "position_side"])
+    "; did you mean 'reduce_only'?"
+    """
+    names = list(known)
+    near = get_close_matches(str(word), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(names)}"

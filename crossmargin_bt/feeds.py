@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Feeds: OHLCV frames with their instrument, mark price and funding, as backtrader data."""
+
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import FeedError
+
+PRICES = ("open", "high", "low", "close")
+MARKS = tuple(f"mark_{price}" for price in PRICES)
+TIME_COLUMNS = ("date", "datetime", "timestamp", "time")
+
+
+class FrameFeed(bt.feed.DataBase):  # type: ignore[misc]
+    """A feed over arrays; build it with `from_frame`.
+
+    Beside the OHLCV lines it carries `mark_open` ... `mark_close` and `funding_rate` (a fraction,
+    due at the bar's open; NaN where nothing is due).
+    """
+
+    lines = (*MARKS, "funding_rate")
+    params = (("instrument", None), ("rows", ()))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.instrument: Instrument | None = self.p.instrument
+        columns = self.p.rows
+        self.has_mark: bool = "mark_open" in columns
+        self.has_funding: bool = "funding_rate" in columns
+        self._row = -1
+
+    def start(self) -> None:
+        """Go back to the first row."""
+        super().start()
+        self._row = -1
+
+    def _load(self) -> bool:
+        self._row += 1
+        columns = self.p.rows
+        if self._row >= len(columns["datetime"]):
+            return False
+        for name, values in columns.items():
+            getattr(self.lines, name)[0] = values[self._row]
+        return True
+
+
+def from_frame(
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    instrument: Instrument | None = None,
+    funding: pd.Series | None = None,
+) -> FrameFeed:
+    """Return a backtrader feed over a frame of candles.
+
+    Args:
+        frame: one row a bar, with `open high low close` and optionally `volume`, `mark_open
+            mark_high mark_low mark_close` and `funding_rate`, under any capitalisation. The index
+            (or a column `date`, `datetime`, `timestamp` or `time`) is the time the bar opens;
+            with a time zone it is converted to UTC, without one it is taken as UTC.
+        name: the feed's name; strategies and settings refer to it.
+        instrument: the contract traded. Without one a margin broker takes no orders on the feed.
+        funding: rates (fractions, positive when longs pay) by settlement time, in place of the
+            column. A rate is due at the first bar that opens at or after it; rates outside the
+            candles are left out.
+
+    Raises:
+        FeedError: the frame is empty, a column is missing, times are unordered or repeated, or a
+            price is missing, zero or negative; the text names the feed, the column and the time.
+    """
+    if not name:
+        raise FeedError("a feed needs a name; pass name='BTCUSDT'")
+    candles = _with_times(frame.rename(columns=lambda column: str(column).lower()), name)
+    missing = [price for price in PRICES if price not in candles]
+    if missing:
+        raise FeedError(f"feed {name}: column {missing[0]!r} is missing; it has {', '.join(map(str, candles.columns))}")
+    columns: dict[str, list[float]] = {"datetime": [bt.date2num(t) for t in candles.index.to_pydatetime()]}
+    for price in (*PRICES, *(MARKS if set(MARKS) <= set(candles.columns) else ())):
+        columns[price] = _prices(candles, price, name).tolist()
+    for number in ("volume", "openinterest"):
+        values = candles[number] if number in candles else pd.Series(0.0, index=candles.index)
+        columns[number] = values.to_numpy(dtype=np.float64).tolist()
+    if funding is not None:
+        columns["funding_rate"] = _due(funding, candles.index, name).tolist()
+    elif "funding_rate" in candles:
+        columns["funding_rate"] = candles["funding_rate"].to_numpy(dtype=np.float64).tolist()
+    timeframe, compression = _timeframe(candles.index)
+    return FrameFeed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+
+
+def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    return times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+
+
+def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    candles = frame
+    if not isinstance(candles.index, pd.DatetimeIndex):
+        column = next((column for column in TIME_COLUMNS if column in candles), None)
+        if column is None:
+            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIME_COLUMNS[0]!r}")
+        times = candles[column]
+        unit = "ms" if pd.api.types.is_numeric_dtype(times) else None
+        candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(pd.to_datetime(times, unit=unit)))
+    if not len(candles):
+        raise FeedError(f"feed {name}: the frame has no rows")
+    index = _utc(pd.DatetimeIndex(candles.index))
+    late = np.flatnonzero(np.diff(index.to_numpy()) <= np.timedelta64(0))
+    if index.hasnans or len(late):
+        where = "a time is missing" if index.hasnans else f"the bar after {index[late[0]]} is not later"
+        raise FeedError(f"feed {name}: {where}; sort by time and drop duplicates")
+    return candles.set_axis(index, axis=0)
+
+
+def _prices(candles: pd.DataFrame, column: str, name: str) -> Any:
+    values = pd.to_numeric(candles[column], errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise FeedError(
+            f"feed {name}: {column} is {values[bad[0]]:g} at {candles.index[bad[0]]}"
+            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; prices must be above 0, drop or mend these rows"
+        )
+    return values
+
+
+def _due(funding: pd.Series, opens: pd.DatetimeIndex, name: str) -> Any:
+    """Return the summed rate due at each bar's open; stamps a fraction of a second late belong to their second."""
+    if not isinstance(funding.index, pd.DatetimeIndex):
+        raise FeedError(f"feed {name}: funding needs a DatetimeIndex of settlement times")
+    stamps = _utc(funding.index).floor("s")
+    due = np.full(len(opens), np.nan)
+    rows = np.searchsorted(opens.to_numpy(), stamps.to_numpy(), side="left")
+    for row, stamp, rate in zip(rows, stamps, funding.to_numpy(dtype=np.float64), strict=True):
+        if row < len(opens) and stamp >= opens[0]:
+            due[row] = rate if np.isnan(due[row]) else due[row] + rate
+    return due
+
+
+def _timeframe(times: pd.DatetimeIndex) -> tuple[int, int]:
+    """Return backtrader's timeframe and compression of the usual step between bars."""
+    if len(times) < 2:
+        return bt.TimeFrame.Minutes, 1
+    seconds = int(pd.Series(times).diff().median().total_seconds())
+    if seconds % 86_400 == 0:
+        return bt.TimeFrame.Days, seconds // 86_400
+    if seconds % 60 == 0:
+        return bt.TimeFrame.Minutes, seconds // 60
+    return bt.TimeFrame.Seconds, max(seconds, 1)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The figures of a run."""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+from crossmargin_bt.results import RunResult, Summary
+
+
+def drawdown_max(equity: Sequence[float]) -> float:
+    """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
+
+    `equity`: shape (bars,), float64, the account's currency.
+
+    >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
+    0.5
+    """
+    peaks = accumulate(equity, max)
+    return max((1 - value / peak for value, peak in zip(equity, peaks, strict=True) if peak > 0), default=0.0)
+
+
+def summarise(result: RunResult) -> Summary:
+    """Return the figures of one run.
+
+    Capital efficiency is net profit over the mean of the margin used in all bars, None when no
+    margin was ever used. The lowest margin level is None when nothing was ever required.
+    """
+    final = result.equity[-1] if result.equity else result.starting_cash
+    profit = final - result.starting_cash
+    mean = sum(result.margin_used) / len(result.margin_used) if result.margin_used else 0.0
+    return Summary(
+        strategy=result.strategy,
+        venue=result.venue,
+        mode=result.mode,
+        final_equity=final,
+        total_return=profit / result.starting_cash if result.starting_cash else 0.0,
+        drawdown_max=drawdown_max([result.starting_cash, *result.equity]),
+        margin_used_peak=max(result.margin_used, default=0.0),
+        margin_used_mean=mean,
+        capital_efficiency=profit / mean if mean else None,
+        fills=result.fills,
+        refused=result.refused,
+        liquidations=result.liquidations,
+        bad_debt=result.bad_debt,
+        lowest_margin_level=result.lowest_margin_level if math.isfinite(result.lowest_margin_level) else None,
+        fees=result.fees,
+        funding=result.funding,
+    )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The comparison as terminal tables: one a strategy, a column a mode."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from crossmargin_bt.report.metrics import summarise
+from crossmargin_bt.results import RunResult, Summary
+
+# Liquidations told one by one below a table; the rest is counted.
+TOLD = 3
+
+
+def comparison(results: Sequence[RunResult]) -> Group:
+    """Return the tables, what was liquidated when, and what was assumed."""
+    parts: list[Table | Text] = []
+    for strategy in dict.fromkeys(result.strategy for result in results):
+        mine = [result for result in results if result.strategy == strategy]
+        parts.extend((_table(strategy, mine), *_stories(mine), Text()))
+    assumptions = dict.fromkeys(f"{result.venue}: {text}" for result in results for text in result.assumptions)
+    if assumptions:
+        parts.append(Text("Assumptions in force", style="bold"))
+        parts.extend(Text(f"  - {text}") for text in assumptions)
+    return Group(*parts)
+
+
+def show(results: Sequence[RunResult], console: Console) -> None:
+    """Print the comparison."""
+    console.print(comparison(results))
+
+
+def _table(strategy: str, results: Sequence[RunResult]) -> Table:
+    currency = results[0].currency
+    table = Table(title=f"{escape(strategy)} ({currency})", title_justify="left", title_style="bold")
+    table.add_column("")
+    venues = {result.venue for result in results}
+    for result in results:
+        heading = result.mode if len(venues) == 1 else f"{result.mode} {result.venue}"
+        table.add_column(escape(heading), justify="right")
+    rows = [_cells(summarise(result)) for result in results]
+    for label in rows[0]:
+        table.add_row(label, *(row[label] for row in rows))
+    return table
+
+
+def _cells(summary: Summary) -> dict[str, str]:
+    efficiency, level = summary.capital_efficiency, summary.lowest_margin_level
+    return {
+        "final equity": f"{summary.final_equity:,.2f}",
+        "return": f"{summary.total_return:+.2%}",
+        "maximum drawdown": f"{summary.drawdown_max:.2%}",
+        "margin used, peak": f"{summary.margin_used_peak:,.2f}",
+        "margin used, mean": f"{summary.margin_used_mean:,.2f}",
+        "capital efficiency": "-" if efficiency is None else f"{efficiency:+.2%}",
+        "fills": f"{summary.fills:,}",
+        "refused orders": f"{summary.refused:,}",
+        "liquidations": f"{summary.liquidations:,}",
+        "bad debt": f"{summary.bad_debt:,.2f}",
+        "lowest margin level": "-" if level is None else f"{level:.1%}",
+        "fees": f"{summary.fees:,.2f}",
+        "funding": f"{summary.funding:+,.2f}",
+    }
+
+
+def _stories(results: Iterable[RunResult]) -> list[Text]:
+    lines = []
+    for result in results:
+        events = [event for event in result.journal if event["event"] == "Liquidated"]
+        for event in events[:TOLD]:
+            legs = ", ".join(f"{leg} at mark {mark:,.6g}" for leg, mark in event["marks"].items())
+            when = datetime.fromtimestamp(event["time_ms"] / 1000, tz=UTC)
+            lines.append(
+                Text(
+                    f"  {result.mode} {result.venue}: {when:%Y-%m-%d %H:%M} liquidated {legs} "
+                    f"(collateral {event['collateral']:,.2f} against {event['requirement']:,.2f})"
+                )
+            )
+        if len(events) > TOLD:
+            lines.append(Text(f"  {result.mode} {result.venue}: and {len(events) - TOLD} more liquidations"))
+    return lines

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run leaves behind, as plain data: the contract between running, reporting and files."""
+
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One strategy under one venue and mode. Amounts are in the account's currency.
+
+    `times_ms`, `equity` and `margin_used` have one entry a bar. `journal` holds the engine's
+    entries in order; in cash mode, where there is no engine, fills and refusals as backtrader
+    reported them.
+    """
+
+    strategy: str
+    venue: str
+    mode: str
+    currency: str
+    starting_cash: float
+    times_ms: list[int]
+    equity: list[float]
+    margin_used: list[float]
+    lowest_margin_level: float
+    fills: int
+    refused: int
+    liquidations: int
+    bad_debt: float
+    fees: float
+    funding: float
+    journal: list[dict[str, Any]]
+    assumptions: list[str]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of one run that the table shows. Rates are plain fractions, None where undefined."""
+
+    strategy: str
+    venue: str
+    mode: str
+    final_equity: float
+    total_return: float
+    drawdown_max: float
+    margin_used_peak: float
+    margin_used_mean: float
+    capital_efficiency: float | None
+    fills: int
+    refused: int
+    liquidations: int
+    bad_debt: float
+    lowest_margin_level: float | None
+    fees: float
+    funding: float
