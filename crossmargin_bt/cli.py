@@ -7,11 +7,16 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from crossmargin_bt import __version__
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, suggestion
+
+if TYPE_CHECKING:
+    from crossmargin_bt.compare import Settings
+    from crossmargin_bt.results import RunResult
 
 MODES = ("cash", "isolated", "cross")
 
@@ -36,7 +41,7 @@ def commands() -> None:
 @click.option("--end", help="Date to stop before (UTC).")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures, curves and journals here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def compare(  # noqa: PLR0913 - one parameter an option
+def compare(
     *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, cash: float, leverage: float,
     path_policy: str, start: str | None, end: str | None, json_file: Path | None, debug: bool,
 ) -> None:  # fmt: skip
@@ -54,7 +59,12 @@ def compare(  # noqa: PLR0913 - one parameter an option
         files_of_strategies = strategies or _shipped_strategies()
         settings = Settings(cash=cash, leverage=leverage, path=path_policy)
         results = _compare(
-            files_of_strategies, data or _shipped("data"), (start, end), chosen, venue.split(","), settings
+            files_of_strategies,
+            data or _shipped("data"),
+            (start, end),
+            modes=chosen,
+            venues=venue.split(","),
+            settings=settings,
         )
         if json_file is not None:
             files.write_json(results, json_file)
@@ -66,7 +76,16 @@ def compare(  # noqa: PLR0913 - one parameter an option
         sys.exit(2)
 
 
-def _compare(strategies, directory, period, modes, venues, settings):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _compare(
+    strategies: Sequence[str],
+    directory: Path,
+    period: tuple[str | None, str | None],
+    *,
+    modes: Sequence[str],
+    venues: Sequence[str],
+    settings: "Settings",
+) -> "list[RunResult]":
+    """Run every strategy under every venue and mode, with a progress bar on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

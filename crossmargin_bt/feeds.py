@@ -15,7 +15,7 @@ MARKS = tuple(f"mark_{price}" for price in PRICES)
 TIME_COLUMNS = ("date", "datetime", "timestamp", "time")
 
 
-class FrameFeed(bt.feed.DataBase):  # type: ignore[misc]
+class FrameFeed(bt.feed.DataBase):
     """A feed over arrays; build it with `from_frame`.
 
     Beside the OHLCV lines it carries `mark_open` ... `mark_close` and `funding_rate` (a fraction,
@@ -54,7 +54,7 @@ def from_frame(
     name: str,
     instrument: Instrument | None = None,
     funding: pd.Series | None = None,
-) -> FrameFeed:
+) -> Any:
     """Return a backtrader feed over a frame of candles.
 
     Args:
@@ -78,18 +78,20 @@ def from_frame(
     missing = [price for price in PRICES if price not in candles]
     if missing:
         raise FeedError(f"feed {name}: column {missing[0]!r} is missing; it has {', '.join(map(str, candles.columns))}")
-    columns: dict[str, list[float]] = {"datetime": [bt.date2num(t) for t in candles.index.to_pydatetime()]}
+    times = pd.DatetimeIndex(candles.index)
+    columns: dict[str, list[float]] = {"datetime": [bt.date2num(time) for time in times.to_pydatetime()]}
     for price in (*PRICES, *(MARKS if set(MARKS) <= set(candles.columns) else ())):
         columns[price] = _prices(candles, price, name).tolist()
     for number in ("volume", "openinterest"):
         values = candles[number] if number in candles else pd.Series(0.0, index=candles.index)
         columns[number] = values.to_numpy(dtype=np.float64).tolist()
     if funding is not None:
-        columns["funding_rate"] = _due(funding, candles.index, name).tolist()
+        columns["funding_rate"] = _due(funding, times, name).tolist()
     elif "funding_rate" in candles:
         columns["funding_rate"] = candles["funding_rate"].to_numpy(dtype=np.float64).tolist()
-    timeframe, compression = _timeframe(candles.index)
-    return FrameFeed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+    timeframe, compression = _timeframe(times)
+    feed: Any = FrameFeed
+    return feed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
 
 
 def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -103,8 +105,8 @@ def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         if column is None:
             raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIME_COLUMNS[0]!r}")
         times = candles[column]
-        unit = "ms" if pd.api.types.is_numeric_dtype(times) else None
-        candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(pd.to_datetime(times, unit=unit)))
+        stamps = pd.to_datetime(times, unit="ms") if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
+        candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(stamps))
     if not len(candles):
         raise FeedError(f"feed {name}: the frame has no rows")
     index = _utc(pd.DatetimeIndex(candles.index))

@@ -9,7 +9,7 @@ import msgspec
 from crossmargin_bt.broker.run import time_ms
 
 
-class Recorder(bt.Analyzer):  # type: ignore[misc]
+class Recorder(bt.Analyzer):
     """Equity and margin used per bar, with fills, refusals and the journal.
 
     `on_bar`, when given, is called after every bar. Works with `CrossMarginBroker` in all modes.

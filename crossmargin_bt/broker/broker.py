@@ -2,34 +2,29 @@
 """`CrossMarginBroker`: backtrader's matching with an exchange's money."""
 
 import math
-from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 import backtrader as bt
 
 from crossmargin_bt import venues
 from crossmargin_bt.broker import execution, walk
 from crossmargin_bt.broker.commission import ContractCommission
-from crossmargin_bt.broker.matching import Match
+from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import Settings
 from crossmargin_bt.engine import events, path, reading
 from crossmargin_bt.engine.account import SIDES
-from crossmargin_bt.engine.admission import Refusal, admit, below_minimum
-from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.admission import Refusal
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 MODES = ("cash", "isolated", "cross")
-
-# Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
-ORDER_KEYWORDS = ("position_side", "reduce_only", "histnotify", "coc", "_checksubmit")
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
 VALUE_FLOOR = 1e-9
 
 
-class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
+class CrossMarginBroker(OrderDesk):
     """A broker that keeps backtrader's matching and replaces its money with a margin account.
 
     Params (beyond those of `bt.brokers.BackBroker`):
@@ -70,8 +65,8 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         _one_of("mode", self.p.mode, MODES)
         _one_of("position_mode", self.p.position_mode, tuple(SIDES))
         _one_of("path", self.p.path, path.POLICIES)
-        if not 0 <= self.p.cash < math.inf:
-            raise ConfigurationError(f"cash must be 0 or more, got {self.p.cash!r}")
+        if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
+            raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
         self.venue = venues.load(self.p.venue)
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
@@ -79,11 +74,9 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
     def init(self) -> None:
         """Reset to the start of a run."""
         super().init()
-        self._captured: Match | None = None
         self._infos: dict[Any, ContractCommission] = {}
         self._run: Run | None = None
         self._running = False
-        self._cash_legs: dict[tuple[Any, str], float] = {}
         if self.p.mode != "cash":
             self._run = Run(
                 self.venue, position_mode=self.p.position_mode, currency=self.p.currency, check=self.p.check
@@ -203,7 +196,7 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         if run is not None:
             return reading.margin_used(run.account, run.currency)
         held = ((data, position) for data, position in self.positions.items() if position.size)
-        return sum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
+        return math.fsum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
 
     @property
     def margin_level(self) -> float:
@@ -226,9 +219,8 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             return super().getcommissioninfo(data)
         if data not in self._infos:
             book = run.books[data]
-            self._infos[data] = ContractCommission(
-                instrument=book.instrument, leverage=book.leverage, commission=book.taker
-            )
+            info: Any = ContractCommission
+            self._infos[data] = info(instrument=book.instrument, leverage=book.leverage, commission=book.taker)
         return self._infos[data]
 
     def getposition(self, data: Any, side: str | None = None) -> Any:
@@ -248,7 +240,7 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             value: float = super()._get_value(datas=datas, lever=lever)
             return value
         held = ((data, self.positions[data].size) for data in datas or ())
-        return sum(self.getcommissioninfo(data).getvaluesize(size, data.close[0]) for data, size in held if size)
+        return float(sum(self.getcommissioninfo(data).getvaluesize(size, data.close[0]) for data, size in held if size))
 
     def set_cash(self, cash: float) -> None:
         """Set the starting balance, or during a margin run pay in (out) the difference to the balance."""
@@ -265,155 +257,6 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         if self.p.mode != "cash":
             raise ConfigurationError("a fund history fixes the account's value; use it with mode='cash'")
         super().set_fund_history(fund)
-
-    # Orders
-
-    def buy(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
-        """Enter a buy order; see `bt.Strategy.buy`, and `position_side` and `reduce_only` in docs/concepts.md."""
-        return self._enter(owner, data, size, keywords, buys=True)
-
-    def sell(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
-        """Enter a sell order; see `buy`."""
-        return self._enter(owner, data, size, keywords, buys=False)
-
-    def _enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
-        stock = super().buy if buys else super().sell
-        run = self._run
-        if run is None:
-            return stock(owner, data, size, **keywords)
-        reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
-        if reason is not None:
-            return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
-        book = run.books[data]
-        execution.put_on_ticks(book.instrument, keywords, buys=buys)
-        if run.account.hedged:
-            keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
-        return stock(owner, data, book.instrument.size(book.instrument.lots(size)), **keywords)
-
-    def _refuse_at_entry(
-        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
-    ) -> Any:
-        order = execution.stillborn(owner, data, size, keywords, buys=buys)
-        self._ocoize(order, None)
-        self._refuse(order, Refusal("rejected", reason))
-        return order
-
-    def _refuse(self, order: Any, refusal: Refusal) -> None:
-        run = self._run
-        assert run is not None
-        execution.journal_refusal(run, order, refusal)
-        order.addinfo(reject=refusal)
-        if refusal.kind == "margin":
-            order.margin()
-        elif order.p.simulated:
-            order.reject()
-            order.p.simulated = False
-        else:
-            order.reject()
-        self.notify(order)
-        self._ococheck(order)
-        self._bracketize(order, cancel=True)
-
-    def check_submitted(self) -> None:
-        """Admit what was submitted since the last bar, one by one; a refusal leaves the others as they are."""
-        if self._run is None:
-            super().check_submitted()
-            return
-        while self.submitted:
-            order = self.submitted.popleft()
-            if self._take_children(order) is None:
-                continue
-            refusal = self._admission(order) if order.active() else None
-            if refusal is None:
-                self.submit_accept(order)
-            else:
-                self._refuse(order, refusal)
-
-    def _admission(self, order: Any) -> Refusal | None:
-        run = self._run
-        assert run is not None
-        book = run.books[order.data]
-        resting = self._as_resting(run, order)
-        if not 0 < resting.price < math.inf:
-            return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
-        return below_minimum(book, resting) or admit(run.account, book.instrument.symbol, resting)
-
-    def _as_resting(self, run: Run, order: Any) -> OpenOrder:
-        at_open = self.p.coo and order.exectype == bt.Order.Market
-        price = order.data.open[0] if at_open else execution.reference_price(order)
-        side = order.info.get("position_side", "net") if run.account.hedged else "net"
-        group = None if order.parent is None else run.number(order.parent)
-        leader = self._ocos.get(order.ref)
-        if group is None and leader is not None and len(self._ocol.get(leader, ())) > 1:
-            group = -leader
-        return OpenOrder(
-            run.number(order),
-            side,
-            run.lots_left(order),
-            price,
-            execution.reduces_only(order),
-            group,
-            immediate=order.exectype == bt.Order.Market,
-        )
-
-    def _take_children(self, order: Any) -> Any:
-        parent = super()._take_children(order)
-        if parent is None and self._run is not None:
-            refusal = Refusal("rejected", "the order it waits for was refused or is gone")
-            execution.journal_refusal(self._run, order, refusal)
-            order.addinfo(reject=refusal)
-        return parent
-
-    def submit_accept(self, order: Any) -> None:
-        """Accept an order; it draws on margin from now on, unless it waits for its parent."""
-        super().submit_accept(order)
-        if self._run is not None and order.active():
-            self._rest(self._run, order)
-
-    def _rest(self, run: Run, order: Any) -> None:
-        book = run.books[order.data]
-        resting = self._as_resting(run, order)
-        run.record(
-            events.OrderPlaced(
-                time_ms=run.time_ms,
-                number=resting.number,
-                symbol=book.instrument.symbol,
-                side=resting.side,
-                lots=resting.lots,
-                price=resting.price,
-                reduce_only=resting.reduce_only,
-                group=resting.group,
-                immediate=resting.immediate,
-            )
-        )
-
-    def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: FBT001, FBT002 - backtrader's signature
-        """Cancel an order that is alive, also one entered in this very bar."""
-        if self._run is not None and order.alive() and order not in self.pending:
-            if order in self.submitted:
-                self.submitted.remove(order)
-            self.pending.append(order)
-        cancelled: bool = super().cancel(order, bracket=bracket)
-        return cancelled
-
-    def notify(self, order: Any) -> None:
-        """Queue a notification; an order that has ended stops drawing on margin."""
-        if self._run is None:
-            self._count_cash_fills(order)
-        elif not order.alive():
-            execution.retire(self._run, order)
-        super().notify(order)
-
-    def _count_cash_fills(self, order: Any) -> None:
-        leg = (order.data, order.info.get("position_side", "net"))
-        executed = order.executed
-        traded = sum(bit.size for bit in islice(executed.exbits, executed.p2, None))
-        if traded:
-            self._cash_legs[leg] = self.cash_leg(*leg) + traded
-
-    def cash_leg(self, data: Any, side: str) -> float:
-        """Return the size that orders of one position side hold in cash mode, where a feed has one net position."""
-        return self._cash_legs.get((data, side), 0.0)
 
     # The bar
 
@@ -436,35 +279,6 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         walk.through(self, run, bars)
         self._refresh(run)
 
-    def _activate(self, run: Run, order: Any) -> None:
-        order.activate()
-        if not order.alive() or order not in self.pending:
-            return
-        refusal = self._admission(order)
-        if refusal is None:
-            self._rest(run, order)
-        else:
-            self.pending.remove(order)
-            self._refuse(order, refusal)
-
-    def _try_exec(self, order: Any) -> None:
-        if self._run is None and execution.cash_reduction_is_void(self, order):
-            return
-        super()._try_exec(order)
-
-    def _execute(self, order: Any, ago: Any = None, price: Any = None, *args: Any, **keywords: Any) -> Any:
-        if self._run is None:
-            return super()._execute(order, ago, price, *args, **keywords)
-        if price is not None:
-            self._captured = Match(price, ago, keywords.get("dtcoc"))
-        return None
-
-    def match(self, order: Any) -> Match | None:
-        """Return what backtrader's matching makes of the order in this bar, executing nothing."""
-        self._captured = None
-        super()._try_exec(order)
-        return self._captured
-
     def _refresh(self, run: Run) -> None:
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
         account, currency = run.account, run.currency
@@ -475,7 +289,7 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         equity = reading.equity(account, currency)
         self._value = max(equity, VALUE_FLOOR)
         self.cash = reading.free_margin(account, currency)
-        self._fundval = self._value / self._fundshares
+        self._fundval: float = self._value / self._fundshares
         exposure = reading.exposure_value(account, currency)
         self._valuemkt = self._valuemktlever = exposure
         self._valuelever = self.cash + exposure
@@ -483,7 +297,6 @@ class CrossMarginBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self._unrealized = reading.cross_unrealised(account, currency)
 
 
-def _one_of(setting: str, value: Any, known: tuple[str, ...]) -> NoReturn | None:
+def _one_of(setting: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")
-    return None

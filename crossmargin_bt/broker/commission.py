@@ -33,7 +33,7 @@ class ContractCommission(bt.CommInfoBase):
 
     def get_margin(self, price: float) -> float:
         """Return the initial margin of one contract at `price`, in the settle currency."""
-        return price * self.p.mult / self.p.leverage
+        return float(price * self.p.mult / self.p.leverage)
 
     def getsize(self, price: float, cash: float) -> float:
         """Return the size, in whole lots, whose value at `price` is `cash`."""
@@ -47,14 +47,14 @@ class ContractCommission(bt.CommInfoBase):
 
     def getvaluesize(self, size: float, price: float) -> float:
         """Return the signed value of `size` at `price`."""
-        return size * price * self.p.mult
+        return float(size * price * self.p.mult)
 
     def getvalue(self, position: Any, price: float) -> float:
         """Return the signed value of a position at `price`."""
         return self.getvaluesize(position.size, price)
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:  # noqa: ARG002, FBT001 - backtrader's signature
-        return formulas.fee(abs(size) * price * self.p.mult, self.p.commission)
+        return float(formulas.fee(abs(size) * price * self.p.mult, self.p.commission))
 
 
 class CashCommission(ContractCommission):
@@ -62,7 +62,7 @@ class CashCommission(ContractCommission):
 
     def getoperationcost(self, size: float, price: float) -> float:
         """Return the full value of `size` at `price`."""
-        return abs(size) * price * self.p.mult
+        return float(abs(size) * price * self.p.mult)
 
     def getvalue(self, position: Any, price: float) -> float:
         """Return the value of a position as the stock broker counts it, a short's growing as the price falls."""

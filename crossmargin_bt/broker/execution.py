@@ -30,14 +30,20 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
     if not len(data):
         return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
-    instrument = run.books[data].instrument
+    return _bad_figure(run.books[data].instrument, size, keywords) or _bad_side(run, keywords.get("position_side"))
+
+
+def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
     if not math.isfinite(size) or not instrument.lots(size):
         return f"size {size!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
     for name in ("price", "plimit"):
         price = keywords.get(name)
         if price is not None and not 0 < price < math.inf:
             return f"{name} must be above 0, got {price!r}"
-    side = keywords.get("position_side")
+    return None
+
+
+def _bad_side(run: Run, side: Any) -> str | None:
     if run.account.hedged and side not in ("long", "short"):
         return f"hedge mode needs position_side='long' or 'short', got {side!r}"
     if not run.account.hedged and side is not None:

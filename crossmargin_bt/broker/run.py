@@ -92,7 +92,11 @@ class Run:
 
     def number(self, order: Any) -> int:
         """Return the order's number in this run, from 1, in the order of submission."""
-        return self._numbers.setdefault(order.ref, len(self._numbers) + 1)
+        return self.number_of(order.ref)
+
+    def number_of(self, ref: int) -> int:
+        """Return the number of the order with backtrader's reference, which goes on counting from run to run."""
+        return self._numbers.setdefault(ref, len(self._numbers) + 1)
 
     def lots_left(self, order: Any) -> int:
         """Return the signed lots the order has still to trade."""
@@ -138,7 +142,7 @@ def _read(data: Any, book: Book, *, funding_is_new: bool) -> Bar | None:
         given = Candle(data.mark_open[0], data.mark_high[0], data.mark_low[0], data.mark_close[0])
         mark = given if _usable(given) else candle
     rate = data.funding_rate[0] if funding_is_new and getattr(data, "has_funding", False) else 0.0
-    return Bar(data, book, time_ms(data.datetime[0]), candle, mark, rate if rate == rate else 0.0)
+    return Bar(data, book, time_ms(data.datetime[0]), candle, mark, 0.0 if math.isnan(rate) else rate)
 
 
 def _usable(candle: Candle) -> bool:

@@ -2,12 +2,13 @@
 """One bar, in path order: funding, the gap at the open, then fills and liquidations as price meets them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, moment_of
 from crossmargin_bt.broker.run import Bar, Run
-from crossmargin_bt.engine import fills, liquidation, reading
+from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path, first_breach, low_comes_first, path_of
 from crossmargin_bt.engine.reading import Pool
@@ -18,21 +19,11 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     if not bars:
         return
     matched = _matches(broker, run, bars)
-    for trigger in matched:
-        if trigger.moment == BEFORE:
-            _fill(broker, run, trigger)
-    for bar in bars:
-        if bar.funding_rate and bar.book.legs:
-            due = fills.funding_due(
-                run.account, run.time_ms, bar.book.instrument.symbol, bar.mark.open, bar.funding_rate
-            )
-            for entry in due:
-                run.record(entry)
+    _fill_at(BEFORE, broker, run, matched)
+    _settle_funding(run, bars)
     walk = Walk(broker, run, bars)
     walk.advance(OPEN, OPEN)
-    for trigger in matched:
-        if trigger.moment == OPEN and trigger.order.alive():
-            _fill(broker, run, trigger)
+    _fill_at(OPEN, broker, run, matched)
     walk.choose_paths()
     later = [walk.timed(trigger) for trigger in matched if trigger.moment > OPEN]
     now = OPEN
@@ -43,6 +34,20 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         if trigger.order.alive():
             _fill(broker, run, trigger)
     walk.advance(now, CLOSE)
+
+
+def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
+    for bar in bars:
+        if bar.funding_rate and bar.book.legs:
+            symbol = bar.book.instrument.symbol
+            for entry in fills.funding_due(run.account, run.time_ms, symbol, bar.mark.open, bar.funding_rate):
+                run.record(entry)
+
+
+def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -> None:
+    for trigger in matched:
+        if trigger.moment == moment and trigger.order.alive():
+            _fill(broker, run, trigger)
 
 
 def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
@@ -164,16 +169,14 @@ class Walk:
         Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
         there holds on every path.
         """
-        self._mark_all(lambda book, bar: (bar.mark.low, bar.mark.high))
+        for bar in self._bars:
+            bar.book.long_mark, bar.book.short_mark = bar.mark.low, bar.mark.high
         collateral = [reading.risk(self._run.account, pool).collateral for pool in pools]
-        self._mark_all(lambda book, bar: (bar.mark.high, bar.mark.high))
+        for bar in self._bars:
+            bar.book.mark(bar.mark.high)
         required = [reading.risk(self._run.account, pool).requirement for pool in pools]
         lowest = max(1.0, self._run.lowest_level)
         return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)
-
-    def _mark_all(self, marks: Any) -> None:
-        for bar in self._bars:
-            bar.book.long_mark, bar.book.short_mark = marks(bar.book, bar)
 
     def _note_levels(self, start: float, end: float) -> None:
         for corner in sorted({start, end, *(c for c in (1.0, 2.0) if start < c < end)}):
@@ -185,7 +188,7 @@ class Walk:
         found: tuple[float, Pool] | None = None
         for pool in reading.pools(self._run.account):
             edges = [start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]
-            for left, right in zip(edges, edges[1:], strict=False):
+            for left, right in pairwise(edges):
                 moment = first_breach(lambda at, pool=pool: self._gap(at, pool), left, right, self._bends(pool))  # type: ignore[misc]
                 if moment is not None:
                     if found is None or moment < found[0]:
@@ -219,7 +222,7 @@ class Walk:
         datas = {book.instrument.symbol: data for data, book in run.books.items()}
         prices = {(symbol, side): self._forced_price(symbol, side, moment) for symbol, side in pool.legs}
         for entry in liquidation.close_out(run.account, run.time_ms, pool, prices):
-            if isinstance(entry, liquidation.events.Filled):
+            if isinstance(entry, events.Filled):
                 execution.forced_close(broker, run, datas[entry.symbol], entry)
             else:
                 run.record(entry)

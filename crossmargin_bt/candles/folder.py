@@ -124,9 +124,12 @@ def _table(path: Path) -> pd.DataFrame:
     times = next((column for column in ("date", "datetime", "timestamp", "time") if column in frame), None)
     if times is None:
         raise FeedError(f"{path}: no column 'date'; it has {', '.join(frame.columns)}")
-    unit = "ms" if pd.api.types.is_numeric_dtype(frame[times]) else None
+    stamps = frame[times]
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(frame[times], utc=True, unit=unit))
+        numeric = pd.api.types.is_numeric_dtype(stamps)
+        index = pd.DatetimeIndex(
+            pd.to_datetime(stamps, utc=True, unit="ms") if numeric else pd.to_datetime(stamps, utc=True)
+        )
     except (ValueError, TypeError) as error:
         raise FeedError(f"{path}: column {times!r} holds no times ({error})") from error
     return frame.drop(columns=times).set_axis(index, axis=0)
@@ -137,7 +140,7 @@ def _check_grid(candles: list[Candles]) -> None:
     grids = {}
     for one in candles:
         if len(one.frame) > 1:
-            times = one.frame.index.as_unit("s").asi8
+            times = pd.DatetimeIndex(one.frame.index).as_unit("s").asi8
             step = int(min(times[1:] - times[:-1]))
             grids[one.symbol] = (step, int(times[0]) % step if step > 0 else 0)
     if len(set(grids.values())) > 1:

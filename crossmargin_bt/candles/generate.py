@@ -83,7 +83,8 @@ def write(directory: Path, seed: int = 20250101) -> None:
 
 def _shocks(random: np.random.Generator, count: int) -> Floats:
     """Return fat-tailed shocks of unit variance (Student t with 4 degrees of freedom)."""
-    return random.standard_t(4, size=count) / np.sqrt(2.0)
+    shocks: Floats = random.standard_t(4, size=count) / np.sqrt(2.0)
+    return shocks
 
 
 def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:

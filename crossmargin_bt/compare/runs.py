@@ -2,7 +2,7 @@
 """One run: a strategy on candles under one venue and margin mode."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
@@ -57,11 +57,12 @@ def run(
     )
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(broker)
+    info: Any = CashCommission
     for one in candles:
         cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
         if mode == "cash":
             taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
-            broker.addcommissioninfo(CashCommission(instrument=one.instrument, commission=taker), name=one.symbol)
+            broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
     cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar)
     cerebro.addstrategy(spec.strategy)
     record = _run(cerebro, spec, len(candles)).analyzers.record.get_analysis()

@@ -6,7 +6,8 @@ entry; folding a journal over an empty account gives the same account again. `ma
 which no journal needs. Everything else in the engine reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -52,12 +53,12 @@ class Account:
         """Value the instrument's legs at `price`."""
         self.books[symbol].mark(price)
 
-    def copy(self) -> "Account":
-        """Return an account that can be changed without touching this one."""
+    def copy(self, *symbols: str) -> "Account":
+        """Return an account whose balances and books of `symbols` can change without touching this one."""
         other = Account(self.rules)
         other.__dict__.update(self.__dict__)
         other.balances = dict(self.balances)
-        other.books = {symbol: book.with_changes(book.legs, book.orders) for symbol, book in self.books.items()}
+        other.books = {**self.books, **{symbol: self.books[symbol].copy() for symbol in symbols}}
         return other
 
     def apply(self, event: events.JournalEntry) -> None:
@@ -148,7 +149,7 @@ def _debt_covered(account: Account, event: events.DebtCovered) -> None:
     account.bad_debt += event.amount
 
 
-_HANDLERS = {
+_HANDLERS: dict[type, Callable[[Account, Any], None]] = {
     events.Deposited: _deposited,
     events.SettingChanged: _setting_changed,
     events.OrderPlaced: _order_placed,

@@ -43,7 +43,7 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
 
     What only reduces risk is always admitted: an order that can do nothing but close, and one that
     does not raise what is locked. Immediate orders that still wait for their price count as filled,
-    as they will be before this one can trade.
+    as they will be before this one can trade; an immediate order is judged by its fill.
     """
     if only_reduces(account.books[symbol], order):
         return None
@@ -51,71 +51,97 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     book = account.books[symbol]
     if only_reduces(book, order):
         return None
-    mode = MODES[book.margin_mode]
-    with_order = book.with_changes(book.legs, {**book.orders, order.number: order})
-    needed = mode.in_use(with_order, account.rules) - mode.in_use(book, account.rules)
-    return _unless_it_fits("order", needed, account, book)
+    if order.immediate:
+        return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
+    with_order = account.copy(symbol)
+    with_order.books[symbol].orders[order.number] = order
+    needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
+    if _fits(needed, account, book):
+        return None
+    return _short_of("order", needed, account, book)
 
 
 def after_immediate_orders(account: Account) -> Account:
     """Return the account as the immediate orders leave it, each filled at the price it is valued at, in their order."""
     waiting = sorted(
-        (
-            (order.number, symbol)
-            for symbol, book in account.books.items()
-            for order in book.orders.values()
-            if order.immediate
-        )
+        (order.number, symbol)
+        for symbol, book in account.books.items()
+        for order in book.orders.values()
+        if order.immediate
     )
     if not waiting:
         return account
-    after = account.copy()
+    after = account.copy(*dict.fromkeys(symbol for _, symbol in waiting))
     for number, symbol in waiting:
         order = after.books[symbol].orders[number]
         lots = order.lots
         if order.reduce_only:
             lots = position.capped(after.books[symbol].leg(order.side).lots, lots)
         if lots:
-            after.apply(
-                fills.filled(after, 0, symbol, order.side, number=number, lots=lots, price=order.price, maker=False)
-            )
+            after.apply(_fill_of(after, symbol, order, lots))
     return after
 
 
-def admit_fill(account: Account, entry: events.Filled) -> Refusal | None:
+def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> events.Filled:
+    return fills.filled(account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False)
+
+
+def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill") -> Refusal | None:
     """Return why a fill may not happen, or None when it may.
 
-    A fill that locks no more than its resting order had reserved always may; one that needs more,
-    because price moved away from what the order was valued at, must find it free.
+    What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
+    order had its margin reserved when it was admitted, so its fill may also take that, unless the
+    account would not survive it.
     """
-    book = account.books[entry.symbol]
-    mode = MODES[book.margin_mode]
-    held = book.leg(entry.side)
-    if not position.split(held.lots, entry.lots)[1]:
+    symbol = entry.symbol
+    closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
+    if not opened:
         return None
-    effect = position.fill(
-        held, entry.lots, entry.price, base_per_lot=book.instrument.base_per_lot, margin=entry.margin
-    )
-    left = {number: order for number, order in book.orders.items() if number != entry.number}
-    after = book.with_changes({**book.legs, entry.side: effect.position}, left)
-    paid = entry.margin - entry.realised
-    if account.rules.order_fees_reserved or not mode.POOLED:
-        paid += entry.fee
-    if mode.POOLED:
-        paid -= after.unrealised() - book.unrealised()
-    needed = mode.in_use(after, account.rules) - mode.in_use(book, account.rules) + paid
-    return _unless_it_fits("fill", needed, account, book)
+    order = account.books[symbol].orders.get(entry.number)
+    before = account.copy(symbol)
+    book = before.books[symbol]
+    book.orders.pop(entry.number, None)
+    reserved = reading.headroom(before, book) - reading.headroom(account, account.books[symbol])
+    if closed:
+        before.apply(_part(book, entry, closed))
+    opening = _part(book, entry, opened)
+    after = before.copy(symbol)
+    after.apply(opening)
+    needed = reading.headroom(before, book) - reading.headroom(after, after.books[symbol])
+    if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
+        needed -= opening.fee
+    if _fits(needed, before, book):
+        return None
+    rested = order is not None and not order.immediate
+    if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, symbol, entry.side):
+        return None
+    return _short_of(subject, needed, before, book)
 
 
-def _unless_it_fits(subject: str, needed: float, account: Account, book: Book) -> Refusal | None:
+def _part(book: Book, entry: events.Filled, lots: int) -> events.Filled:
+    fee = entry.fee * lots / entry.lots
+    return fills.entry_of(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
+
+
+def _survives(account: Account, symbol: str, side: str) -> bool:
+    pool = next(pool for pool in reading.pools(account) if (symbol, side) in pool.legs)
+    return reading.risk(account, pool).gap > 0
+
+
+def _fits(needed: float, account: Account, book: Book) -> bool:
+    if needed <= 0:
+        return True
+    return needed <= max(reading.headroom(account, book), 0.0) + _tie(needed, account, book)
+
+
+def _tie(needed: float, account: Account, book: Book) -> float:
+    return TIE * max(abs(needed), account.balances[book.instrument.settle], book.instrument.value(1, book.long_mark))
+
+
+def _short_of(subject: str, needed: float, account: Account, book: Book) -> Refusal:
     currency = book.instrument.settle
-    if MODES[book.margin_mode].POOLED:
-        available, name = reading.free_margin(account, currency), "free margin"
-    else:
-        available, name = reading.available_balance(account, currency), "available balance"
-    scale = max(abs(needed), account.balances[currency], book.instrument.value(1, book.long_mark))
-    if needed <= max(available, 0.0) + TIE * scale:
-        return None
+    available = max(reading.headroom(account, book), 0.0)
+    name = "free margin" if MODES[book.margin_mode].POOLED else "available balance"
     reason = (
         f"{subject} needs {needed:.2f} {currency} of margin and fees, {name} is {available:.2f} {currency} "
         f"(short by {needed - available:.2f}); lower the size or raise the leverage of {book.instrument.symbol} "

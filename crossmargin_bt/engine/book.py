@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an account holds in one instrument: its legs, its resting orders and the mark they are valued at."""
 
-from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -68,10 +67,9 @@ class Book(msgspec.Struct):
         floor = self.maintenance.initial_floor(quantity * self.long_mark, quantity)
         return formulas.initial_rate(self.leverage, floor)
 
-    def pending(self, side: str, orders: Iterable[OpenOrder] | None = None) -> Pending:
-        """Return what the resting orders of a leg (or `orders` in their place) would add and open."""
-        resting = self.orders.values() if orders is None else orders
-        mine = [order for order in resting if order.side == side]
+    def pending(self, side: str) -> Pending:
+        """Return what the resting orders of a leg would add and open."""
+        mine = [order for order in self.orders.values() if order.side == side]
         if not mine:
             return NOTHING_PENDING
         return pending(self.leg(side).lots, mine, base_per_lot=self.instrument.base_per_lot, side=side)
@@ -81,9 +79,11 @@ class Book(msgspec.Struct):
         quantity = lots * self.instrument.base_per_lot
         return self.maintenance.margin(quantity * mark, quantity) if lots else 0.0
 
-    def with_changes(self, legs: Mapping[str, Position], orders: Mapping[int, OpenOrder]) -> "Book":
-        """Return a copy holding other legs and orders, to ask "what if" without touching the account."""
-        return msgspec.structs.replace(self, legs=dict(legs), orders=dict(orders), realised=dict(self.realised))
+    def copy(self) -> "Book":
+        """Return a book that can be changed without touching this one."""
+        return msgspec.structs.replace(
+            self, legs=dict(self.legs), orders=dict(self.orders), realised=dict(self.realised)
+        )
 
 
 def exposure(book: Book, rules: Rules, *, with_orders: bool) -> tuple[int, int]:

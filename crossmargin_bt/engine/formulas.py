@@ -122,6 +122,15 @@ def worst_gross_size(size: Number, same: Number, opposite: Number) -> Number:
     return max(size + same, opposite)
 
 
+def headroom(balance: Number, profit: Number, in_use: Number) -> Number:
+    """Return what a balance and the profit that counts leave beyond what is in use; below zero when overdrawn.
+
+    >>> headroom(700.0, 15.0, 900.0)
+    -185.0
+    """
+    return balance + profit - in_use
+
+
 def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
     """Return what a new derivative order may take: max(0, balance + floating profit - in use).
 
@@ -130,7 +139,7 @@ def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
     >>> free_margin(700.0, 15.0, 530.0)
     185.0
     """
-    return max(balance + unrealised - in_use, balance - balance)
+    return max(headroom(balance, unrealised, in_use), balance - balance)
 
 
 def available_balance(balance: Number, unrealised: Number, in_use: Number) -> Number:
@@ -142,7 +151,7 @@ def available_balance(balance: Number, unrealised: Number, in_use: Number) -> Nu
     170.0
     """
     nothing = balance - balance
-    return max(balance + min(unrealised, nothing) - in_use, nothing)
+    return max(headroom(balance, min(unrealised, nothing), in_use), nothing)
 
 
 def fee(value: Number, rate: Number) -> Number:

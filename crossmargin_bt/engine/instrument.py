@@ -45,7 +45,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise RuleError(f"{self.symbol}: {name} must be above 0, got {getattr(self, name)!r}")
         if not (self.tick >= 0 and self.notional_min >= 0 and self.leverage_max >= 1):
             raise RuleError(f"{self.symbol}: tick and notional_min must not be negative, leverage_max at least 1")
-        if abs((self.maker or 0.0)) >= 1 or abs((self.taker or 0.0)) >= 1:
+        if abs(self.maker or 0.0) >= 1 or abs(self.taker or 0.0) >= 1:
             raise RuleError(f"{self.symbol}: maker and taker are fractions (0.0005 is 0.05 %)")
 
     @cached_property

@@ -10,6 +10,7 @@ policy reads into a candle.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 # The moments of a path: before the bar (fills at the previous close), the open, and the close.
@@ -70,7 +71,7 @@ class Path(NamedTuple):
         >>> Path(100.0, 90.0, 110.0, 105.0).crossings(95.0)
         [0.5, 1.25]
         """
-        stretches = enumerate(zip(self, self[1:], strict=False))
+        stretches = enumerate(pairwise(self))
         return [n + (level - a) / (b - a) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
 
     def beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
@@ -107,7 +108,7 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, bends:
     if gap(start) <= 0:
         return start
     edges = sorted({start, end, *(bend for bend in bends if start < bend < end)})
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         third = (right - left) / 3
         near, far = gap(left + third), gap(right - third)
         slope = (far - near) / (right - left - 2 * third)

@@ -9,6 +9,7 @@ inside a bar has to look at each stretch on its own.
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import msgspec
 
@@ -45,7 +46,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     def __post_init__(self) -> None:
         if not self.tiers or self.tiers[0].notional_min != 0:
             raise RuleError("a tier table starts with a tier at notional_min = 0")
-        for lower, upper in zip(self.tiers, self.tiers[1:], strict=False):
+        for lower, upper in pairwise(self.tiers):
             if upper.notional_min <= lower.notional_min or upper.maintenance_rate < lower.maintenance_rate:
                 raise RuleError(
                     f"tiers rise: the one from {upper.notional_min:g} at {upper.maintenance_rate:g} follows "
@@ -69,7 +70,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         """The amount that makes each tier's rate continuous with the one below; zeros for whole-position tables."""
         amounts = [0.0] * len(self.tiers)
         if self.marginal:
-            for n, (lower, upper) in enumerate(zip(self.tiers, self.tiers[1:], strict=False), start=1):
+            for n, (lower, upper) in enumerate(pairwise(self.tiers), start=1):
                 amounts[n] = formulas.next_deduction(
                     amounts[n - 1], upper.notional_min, lower.maintenance_rate, upper.maintenance_rate
                 )

@@ -91,6 +91,18 @@ def free_margin(account: Account, currency: str) -> float:
     return formulas.free_margin(account.balances[currency], unrealised, in_use(account, currency))
 
 
+def headroom(account: Account, book: Book) -> float:
+    """Return what orders of this book may still take, below zero when the account is overdrawn.
+
+    Cross orders take free margin, isolated ones available balance; this is either before it is cut at zero.
+    """
+    currency = book.instrument.settle
+    profit = cross_unrealised(account, currency)
+    if not MODES[book.margin_mode].POOLED:
+        profit = min(profit, 0.0)
+    return formulas.headroom(account.balances[currency], profit, in_use(account, currency))
+
+
 def available_balance(account: Account, currency: str) -> float:
     """Return what a new isolated order may take: floating profit does not count."""
     unrealised = cross_unrealised(account, currency)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order side of the broker: entry, admission, cancelling, and backtrader's matching without its money.
+
+In cash mode every method hands over to the stock broker.
+"""
+
+import math
+from itertools import islice
+from typing import Any
+
+import backtrader as bt
+
+from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.matching import Match
+from crossmargin_bt.broker.run import Run
+from crossmargin_bt.engine import events
+from crossmargin_bt.engine.admission import Refusal, admit, below_minimum
+from crossmargin_bt.engine.orders import OpenOrder
+
+# Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
+ORDER_KEYWORDS = ("position_side", "reduce_only", "histnotify", "coc", "_checksubmit")
+
+
+class OrderDesk(bt.brokers.BackBroker):
+    """What happens to an order between a strategy and the bar in which it trades."""
+
+    _run: Run | None
+
+    def init(self) -> None:
+        """Forget the orders of the run before."""
+        super().init()
+        self._captured: Match | None = None
+        self._cash_legs: dict[tuple[Any, str], float] = {}
+
+    def buy(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
+        """Enter a buy order; see `bt.Strategy.buy`, and `position_side` and `reduce_only` in docs/concepts.md."""
+        return self._enter(owner, data, size, keywords, buys=True)
+
+    def sell(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
+        """Enter a sell order; see `buy`."""
+        return self._enter(owner, data, size, keywords, buys=False)
+
+    def _enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
+        stock = super().buy if buys else super().sell
+        run = self._run
+        if run is None:
+            return stock(owner, data, size, **keywords)
+        reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
+        if reason is not None:
+            return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
+        book = run.books[data]
+        execution.put_on_ticks(book.instrument, keywords, buys=buys)
+        if run.account.hedged:
+            keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
+        return stock(owner, data, book.instrument.size(book.instrument.lots(size)), **keywords)
+
+    def _refuse_at_entry(
+        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
+    ) -> Any:
+        order = execution.stillborn(owner, data, size, keywords, buys=buys)
+        self._ocoize(order, None)
+        self._refuse(order, Refusal("rejected", reason))
+        return order
+
+    def _refuse(self, order: Any, refusal: Refusal) -> None:
+        run = self._run
+        assert run is not None
+        execution.journal_refusal(run, order, refusal)
+        order.addinfo(reject=refusal)
+        if refusal.kind == "margin":
+            order.margin()
+        elif order.p.simulated:
+            order.reject()
+            order.p.simulated = False
+        else:
+            order.reject()
+        if order in self.pending:
+            self.pending.remove(order)
+        self.notify(order)
+        self._ococheck(order)
+        self._bracketize(order, cancel=True)
+
+    def check_submitted(self) -> None:
+        """Admit what was submitted since the last bar, one by one; a refusal leaves the others as they are."""
+        if self._run is None:
+            super().check_submitted()
+            return
+        while self.submitted:
+            order = self.submitted.popleft()
+            if self._take_children(order) is None:
+                continue
+            refusal = self._admission(order) if order.active() else None
+            if refusal is None:
+                self.submit_accept(order)
+            else:
+                self._refuse(order, refusal)
+
+    def _admission(self, order: Any) -> Refusal | None:
+        run = self._run
+        assert run is not None
+        book = run.books[order.data]
+        resting = self._as_resting(run, order)
+        if not 0 < resting.price < math.inf:
+            return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
+        return below_minimum(book, resting) or admit(run.account, book.instrument.symbol, resting)
+
+    def _as_resting(self, run: Run, order: Any) -> OpenOrder:
+        at_open = self.p.coo and order.exectype == bt.Order.Market
+        price = order.data.open[0] if at_open else execution.reference_price(order)
+        side = order.info.get("position_side", "net") if run.account.hedged else "net"
+        # A bracket's exits exclude each other, and so do the members of a one-cancels-other group.
+        leader = self._ocos[order.ref] if order.parent is None else order.parent.ref
+        return OpenOrder(
+            run.number(order),
+            side,
+            run.lots_left(order),
+            price,
+            execution.reduces_only(order),
+            run.number_of(leader),
+            immediate=order.exectype == bt.Order.Market,
+        )
+
+    def _take_children(self, order: Any) -> Any:
+        parent = super()._take_children(order)
+        if parent is None and self._run is not None:
+            refusal = Refusal("rejected", "the order it waits for was refused or is gone")
+            execution.journal_refusal(self._run, order, refusal)
+            order.addinfo(reject=refusal)
+        return parent
+
+    def submit_accept(self, order: Any) -> None:
+        """Accept an order; it draws on margin from now on, unless it waits for its parent."""
+        super().submit_accept(order)
+        if self._run is not None and order.active():
+            self._rest(self._run, order)
+
+    def _rest(self, run: Run, order: Any) -> None:
+        book = run.books[order.data]
+        resting = self._as_resting(run, order)
+        run.record(
+            events.OrderPlaced(
+                time_ms=run.time_ms,
+                number=resting.number,
+                symbol=book.instrument.symbol,
+                side=resting.side,
+                lots=resting.lots,
+                price=resting.price,
+                reduce_only=resting.reduce_only,
+                group=resting.group,
+                immediate=resting.immediate,
+            )
+        )
+
+    def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: FBT001, FBT002 - backtrader's signature
+        """Cancel an order that is alive, also one entered in this very bar."""
+        if self._run is not None and order.alive() and order not in self.pending:
+            if order in self.submitted:
+                self.submitted.remove(order)
+            self.pending.append(order)
+        cancelled: bool = super().cancel(order, bracket=bracket)
+        return cancelled
+
+    def _ococheck(self, order: Any) -> None:
+        """Cancel the others of a one-cancels-other group; unlike the stock queue, ours still holds `order` itself."""
+        if self._run is None:
+            super()._ococheck(order)
+            return
+        group = self._ocol.pop(self._ocos.get(self._ocos[order.ref]), ())
+        for other in [other for other in self.pending if other.ref in group and other.ref != order.ref]:
+            self.pending.remove(other)
+            other.cancel()
+            self.notify(other)
+
+    def notify(self, order: Any) -> None:
+        """Queue a notification; an order that has ended stops drawing on margin."""
+        if self._run is None:
+            self._count_cash_fills(order)
+        elif not order.alive():
+            execution.retire(self._run, order)
+        super().notify(order)
+
+    def _count_cash_fills(self, order: Any) -> None:
+        leg = (order.data, order.info.get("position_side", "net"))
+        executed = order.executed
+        traded = sum(bit.size for bit in islice(executed.exbits, executed.p2, None))
+        if traded:
+            self._cash_legs[leg] = self.cash_leg(*leg) + traded
+
+    def cash_leg(self, data: Any, side: str) -> float:
+        """Return the size that orders of one position side hold in cash mode, where a feed has one net position."""
+        return self._cash_legs.get((data, side), 0.0)
+
+    def _activate(self, run: Run, order: Any) -> None:
+        order.activate()
+        if not order.alive() or order not in self.pending:
+            return
+        refusal = self._admission(order)
+        if refusal is None:
+            self._rest(run, order)
+        else:
+            self._refuse(order, refusal)
+
+    def _try_exec(self, order: Any) -> None:
+        if self._run is None and execution.cash_reduction_is_void(self, order):
+            return
+        super()._try_exec(order)
+
+    def _execute(self, order: Any, ago: Any = None, price: Any = None, *args: Any, **keywords: Any) -> Any:
+        if self._run is None:
+            return super()._execute(order, ago, price, *args, **keywords)
+        if price is not None:
+            self._captured = Match(price, ago, keywords.get("dtcoc"))
+        return None
+
+    def match(self, order: Any) -> Match | None:
+        """Return what backtrader's matching makes of the order in this bar, executing nothing."""
+        self._captured = None
+        super()._try_exec(order)
+        return self._captured

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scenario language: a page a person can check with a pocket calculator.
+
+Lines up to the first `bar` set the stage or work on the engine's account directly; a scenario with
+`bar` lines runs through the broker, each action placed after the bar above it. docs/scenarios.md
+describes every line. Numbers are compared to the digits written.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from pathlib import Path
+
+import backtrader as bt
+import msgspec
+import pandas as pd
+import pytest
+
+from crossmargin_bt import CrossMarginBroker, feeds, venues
+from crossmargin_bt.engine import admission, events, fills, invariants, liquidation, reading
+from crossmargin_bt.engine.account import Account, replay
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.rates import SizeRate, flat, table
+
+CURRENCY = "USDT"
+
+
+def written(text: str):
+    """Return a number to compare with, as exact as it is written: 28.55 means 28.55 to half a cent of its last digit."""
+    if text in ("inf", "-inf"):
+        return float(text)
+    exponent = Decimal(text).as_tuple().exponent
+    return pytest.approx(float(text), rel=1e-12, abs=0.5001 * 10.0 ** int(exponent) if "." in text else 1e-6)
+
+
+class Stage:
+    """Everything set before the first bar or fill."""
+
+    def __init__(self) -> None:
+        self.venue, self.rules, self.mode, self.position, self.cash, self.path = (
+            "generic",
+            {},
+            "cross",
+            "one_way",
+            1e4,
+            "path",
+        )
+        self.instruments: dict[str, Instrument] = {}
+        self.leverage: dict[str, float] = {}
+        self.modes: dict[str, str] = {}
+        self.slippage = 0.0
+
+    def take(self, word: str, rest: list[str]) -> bool:
+        """Take a line that sets the stage; return False when it is an action."""
+        if word in ("venue", "mode", "position", "path"):
+            setattr(self, word, rest[0])
+        elif word == "cash":
+            self.cash = float(rest[0])
+        elif word == "slippage":
+            self.slippage = float(rest[0])
+        elif word == "rule":
+            self.rules[rest[0]] = {"true": True, "false": False}.get(rest[1], rest[1])
+        elif word == "fees":
+            self.rules["maker"], self.rules["taker"] = float(rest[0]), float(rest[1])
+            self.rules["liquidation_fee"] = float(rest[2]) if len(rest) > 2 else 0.0
+        elif word == "instrument":
+            self._instrument(rest[0], dict(pair.split("=") for pair in rest[1:]))
+        else:
+            return False
+        return True
+
+    def _instrument(self, symbol: str, facts: dict[str, str]) -> None:
+        self.leverage[symbol] = float(facts.pop("leverage", "1"))
+        self.modes[symbol] = facts.pop("mode", self.mode)
+        settings: dict = {"lot": 1.0, "leverage_max": 1000.0, "maintenance": flat(0.005)}
+        for key, value in facts.items():
+            if key == "maintenance":
+                settings[key] = flat(float(value))
+            elif key == "tiers":
+                kind, _, rows = value.partition("/")
+                rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
+                settings["maintenance"] = table([(*row, None)[:3] for row in rows], marginal=kind == "marginal")
+            elif key == "size":
+                settings["maintenance"] = SizeRate(*(float(x) for x in value.split(":")))
+            else:
+                settings[key] = value if key == "settle" else float(value)
+        self.instruments[symbol] = Instrument(symbol=symbol, **settings)
+
+    def book_rules(self):
+        rules = venues.load(self.venue).rules
+        return msgspec.structs.replace(rules, **self.rules)
+
+
+def parse_order(rest: list[str]) -> tuple[str, int, float, dict]:
+    """Read `BTC +100 @ 40000 long reduce group=1 immediate`."""
+    symbol, lots, _, price = rest[:4]
+    options: dict = {"side": "net", "reduce_only": False, "group": None, "immediate": False}
+    for word in rest[4:]:
+        if word in ("long", "short"):
+            options["side"] = word
+        elif word == "reduce":
+            options["reduce_only"] = True
+        elif word == "immediate":
+            options["immediate"] = True
+        elif word.startswith("group="):
+            options["group"] = int(word.partition("=")[2])
+    return symbol, int(lots), float(price), options
+
+
+class AccountScenario:
+    """A scenario on the engine's account."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.journal: list = []
+        self.orders = 0
+        self.account = Account(stage.book_rules(), position_mode=stage.position)
+        for symbol, instrument in stage.instruments.items():
+            self.account.list_instrument(instrument)
+            self.record(
+                events.SettingChanged(
+                    time_ms=0, symbol=symbol, margin_mode=stage.modes[symbol], leverage=stage.leverage[symbol]
+                )
+            )
+        self.record(events.Deposited(time_ms=0, currency=CURRENCY, amount=stage.cash))
+
+    def record(self, event) -> None:
+        self.account.apply(event)
+        self.journal.append(event)
+        invariants.check(self.account)
+
+    def run(self, word: str, rest: list[str]) -> None:
+        getattr(self, f"do_{word.replace('-', '_')}")(rest)
+
+    def do_mark(self, rest) -> None:
+        self.account.mark(rest[0], float(rest[1]))
+
+    def do_fill(self, rest) -> None:
+        symbol, lots, price, options = parse_order(rest)
+        if not self.account.books[symbol].long_mark:
+            self.account.mark(symbol, price)
+        entry = fills.filled(
+            self.account, 0, symbol, options["side"], number=10_000, lots=lots, price=price, maker="maker" in rest
+        )
+        self.record(entry)
+
+    def _order(self, rest):
+        symbol, lots, price, options = parse_order(rest)
+        if not self.account.books[symbol].long_mark:
+            self.account.mark(symbol, price)
+        self.orders += 1
+        order = OpenOrder(
+            self.orders, options["side"], lots, price, options["reduce_only"], options["group"], options["immediate"]
+        )
+        return (
+            symbol,
+            order,
+            admission.below_minimum(self.account.books[symbol], order) or admission.admit(self.account, symbol, order),
+        )
+
+    def do_order(self, rest) -> None:
+        symbol, order, refusal = self._order(rest)
+        assert refusal is None, str(refusal)
+        self.record(
+            events.OrderPlaced(
+                time_ms=0, number=order.number, symbol=symbol, side=order.side, lots=order.lots, price=order.price,
+                reduce_only=order.reduce_only, group=order.group, immediate=order.immediate,
+            )
+        )  # fmt: skip
+
+    def do_refused(self, rest) -> None:
+        _, _, refusal = self._order([word for word in rest if "=" not in word])
+        assert refusal is not None, "the order was admitted"
+        for pair in (word.split("=") for word in rest if "=" in word):
+            assert getattr(refusal, pair[0]) == written(pair[1]), f"{pair[0]}: {refusal}"
+
+    def do_cancel(self, rest) -> None:
+        number = int(rest[0])
+        symbol = next(s for s, book in self.account.books.items() if number in book.orders)
+        self.record(events.OrderRemoved(time_ms=0, number=number, symbol=symbol, reason="canceled"))
+
+    def do_funding(self, rest) -> None:
+        mark = self.account.books[rest[0]].long_mark
+        for event in fills.funding_due(self.account, 0, rest[0], mark, float(rest[1])):
+            self.record(event)
+
+    def do_liquidate(self, rest) -> None:
+        pools = [pool for pool in reading.pools(self.account) if reading.risk(self.account, pool).gap <= 0]
+        assert [pool.name for pool in pools] == rest, "which pools are liquidated"
+        for pool in pools:
+            prices = {
+                (symbol, side): self.account.books[symbol].mark_of(self.account.books[symbol].legs[side].lots)
+                for symbol, side in pool.legs
+            }
+            self.record(liquidation.started(self.account, 0, pool))
+            for event in liquidation.close_out(self.account, 0, pool, prices):
+                self.record(event)
+
+    def do_expect(self, rest) -> None:
+        for key, value in zip(rest[::2], rest[1::2], strict=True):
+            assert self.reading(key) == written(value), key
+
+    def do_leg(self, rest) -> None:
+        symbol, side, lots, *figures = rest
+        leg = self.account.books[symbol].leg(side)
+        assert leg.lots == int(lots)
+        for name, value in (figure.split("=") for figure in figures):
+            assert getattr(leg, name) == written(value), name
+
+    def reading(self, key: str) -> float:
+        return read(self.account, key)
+
+    def finish(self) -> None:
+        again = replay(self.journal, self.account.rules, self.stage.instruments, position_mode=self.stage.position)
+        assert again.balances == self.account.balances
+        assert {s: b.legs for s, b in again.books.items()} == {s: b.legs for s, b in self.account.books.items()}
+
+
+def read(account: Account, key: str) -> float:
+    """Return one of the figures a scenario may expect."""
+    key, _, where = key.partition(":")
+    if key == "bankruptcy":
+        pool = next(p for p in reading.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
+        return reading.bankruptcy_prices(account, pool)[where]
+    if key in ("maintenance", "level", "ratio", "ratio_positions", "level_positions", "maintenance_positions"):
+        name, _, positions = key.partition("_")
+        pools = reading.pools(account)
+        pool = next((p for p in pools if p.name == (where or CURRENCY)), None)
+        if pool is None:
+            return {"maintenance": 0.0, "level": math.inf, "ratio": 0.0}[name]
+        risk = reading.risk(account, pool, with_orders=not positions)
+        if name == "ratio":
+            return risk.ratio(account.rules.ratio)
+        return {"maintenance": risk.requirement, "level": risk.margin_level}[name]
+    return {
+        "equity": lambda: reading.equity(account, CURRENCY),
+        "balance": lambda: account.balances[CURRENCY],
+        "in_use": lambda: reading.in_use(account, CURRENCY),
+        "used": lambda: reading.margin_used(account, CURRENCY),
+        "free": lambda: reading.free_margin(account, CURRENCY),
+        "available": lambda: reading.available_balance(account, CURRENCY),
+        "bad_debt": lambda: account.bad_debt,
+        "fees": lambda: account.fees,
+        "funding": lambda: account.funding,
+        "realised": lambda: sum(account.books[where].realised.values()),
+    }[key]()
+
+
+class Script(bt.Strategy):
+    """Places what the scenario writes after each bar, and checks what it expects there."""
+
+    params = (("steps", ()),)
+
+    def __init__(self) -> None:
+        self.entered: list = []
+        self.statuses: dict[int, list[str]] = {}
+        self.closed_trades: list = []
+
+    def notify_order(self, order) -> None:
+        self.statuses.setdefault(order.ref, []).append(order.getstatusname())
+
+    def notify_trade(self, trade) -> None:
+        if trade.isclosed:
+            self.closed_trades.append(trade)
+
+    def next(self) -> None:
+        for word, rest in self.p.steps[len(self) - 1]:
+            getattr(self, f"do_{word.replace('-', '_')}")(rest)
+
+    def do_buy(self, rest) -> None:
+        self._enter(self.buy, rest)
+
+    def do_sell(self, rest) -> None:
+        self._enter(self.sell, rest)
+
+    def _enter(self, method, rest) -> None:  # noqa: C901 - one branch a word of the language
+        data = self.getdatabyname(rest[0])
+        words, keywords = rest[2:], {"exectype": bt.Order.Market}
+        kinds = {"limit": bt.Order.Limit, "stop": bt.Order.Stop, "stoplimit": bt.Order.StopLimit}
+        while words:
+            word = words.pop(0)
+            if word in kinds:
+                keywords.update(exectype=kinds[word], price=float(words.pop(0)))
+                if word == "stoplimit":
+                    keywords["plimit"] = float(words.pop(0))
+            elif word == "trail":
+                keywords.update(exectype=bt.Order.StopTrail, trailamount=float(words.pop(0)))
+            elif word == "atclose":
+                keywords["exectype"] = bt.Order.Close
+            elif word in ("long", "short"):
+                keywords["position_side"] = word
+            elif word == "reduce":
+                keywords["reduce_only"] = True
+            elif word.startswith("oco="):
+                keywords["oco"] = self.entered[int(word.partition("=")[2]) - 1]
+            elif word.startswith("trade="):
+                keywords["tradeid"] = int(word.partition("=")[2])
+            elif word.startswith("stopat="):
+                exit_kind = self.buy_bracket if method == self.buy else self.sell_bracket
+                orders = exit_kind(
+                    data=data, size=float(rest[1]), stopprice=float(word.partition("=")[2]), limitexec=None, **keywords
+                )
+                self.entered.extend(order for order in orders if order is not None)
+                return
+            else:
+                keywords[word.partition("=")[0]] = word.partition("=")[2]
+        self.entered.append(method(data=data, size=float(rest[1]), **keywords))
+
+    def do_close(self, rest) -> None:
+        self.entered.append(self.close(data=self.getdatabyname(rest[0])))
+
+    def do_cancel(self, rest) -> None:
+        self.cancel(self.entered[int(rest[0]) - 1])
+
+    def do_leverage(self, rest) -> None:
+        self.outcome = self.broker.set_leverage(rest[0], float(rest[1]))
+
+    def do_margin_mode(self, rest) -> None:
+        self.outcome = self.broker.set_margin_mode(rest[0], rest[1])
+
+    def do_outcome(self, rest) -> None:
+        assert (self.outcome is None) == (rest[0] == "done"), str(self.outcome)
+
+    def do_expect(self, rest) -> None:
+        for key, value in zip(rest[::2], rest[1::2], strict=True):
+            found = {
+                "value": self.broker.getvalue, "cash": self.broker.getcash,
+                "open_orders": lambda: len(self.broker.get_orders_open()),
+                "closed_trades": lambda: len(self.closed_trades),
+                "trade_profit": lambda: sum(trade.pnl for trade in self.closed_trades),
+                "lowest_level": lambda: self.broker.lowest_margin_level,
+            }.get(key)  # fmt: skip
+            found = found() if found else read(self.broker.account, key)
+            assert found == written(value), key
+
+    def do_position(self, rest) -> None:
+        data = self.getdatabyname(rest[0])
+        side = rest[3] if len(rest) > 3 else None
+        position = self.broker.getposition(data, side)
+        assert position.size == written(rest[1])
+        assert position.price == written(rest[2])
+
+    def do_status(self, rest) -> None:
+        order = self.entered[int(rest[0]) - 1]
+        assert order.getstatusname() == rest[1], f"{self.statuses[order.ref]} {order.info.get('reject')}"
+        assert self.statuses[order.ref][-1] == rest[1], "what notify_order heard last"
+        if len(rest) > 2:
+            told = str(order.info.get("reject") or order.info.get("removed"))
+            assert " ".join(rest[2:]) in told, told
+
+    def do_filled(self, rest) -> None:
+        symbol, lots, _, price = rest[:4]
+        found = [e for e in self.broker.journal if isinstance(e, events.Filled) and e.symbol == symbol]
+        forced = "forced" in rest
+        assert any(e.lots == int(lots) and e.price == written(price) and e.forced == forced for e in found), found
+
+    def do_liquidated(self, rest) -> None:
+        found = [e.pool for e in self.broker.journal if isinstance(e, events.Liquidated)]
+        assert found == ([] if rest == ["none"] else rest)
+
+
+def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_settings) -> Script:
+    """Run a scenario with bars through the broker, and return the strategy."""
+    steps: list[list] = []
+    rows: dict[str, list] = {symbol: [] for symbol in stage.instruments}
+    for word, rest in lines:
+        if word == "bar":
+            for group in " ".join(rest).split("|"):
+                symbol, *figures = group.split()
+                rows[symbol].append((len(steps), figures))
+            steps.append([])
+        else:
+            steps[-1].append((word, rest))
+    cerebro = bt.Cerebro(stdstats=False, **cerebro_settings)
+    for symbol, instrument in stage.instruments.items():
+        cerebro.adddata(feeds.from_frame(bars_frame(rows[symbol]), name=symbol, instrument=instrument))
+    broker = CrossMarginBroker(
+        cash=stage.cash, venue=stage.venue, mode=stage.mode, leverage=stage.leverage, position_mode=stage.position,
+        path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True,
+    )  # fmt: skip
+    broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules())
+    for symbol, mode in stage.modes.items():
+        if mode != stage.mode:
+            broker.set_margin_mode(symbol, mode)
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Script, steps=steps)
+    return cerebro.run()[0]
+
+
+def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
+    """Return candles from `open high low close [mark open high low close] [funding rate]`, one hour apart."""
+    records = []
+    for hour, figures in rows:
+        record = dict(zip(("open", "high", "low", "close"), map(float, figures[:4]), strict=True))
+        rest = figures[4:]
+        while rest:
+            word = rest.pop(0)
+            if word == "mark":
+                marks = ("mark_open", "mark_high", "mark_low", "mark_close")
+                record.update(zip(marks, (float(rest.pop(0)) for _ in range(4)), strict=True))
+            else:
+                record["funding_rate"] = float(rest.pop(0))
+        records.append({"date": pd.Timestamp("2025-01-01") + pd.Timedelta(hour, "h"), **record})
+    return pd.DataFrame(records)
+
+
+def run_file(path: Path, **cerebro_settings):
+    """Run one scenario file."""
+    lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+    stage, actions = Stage(), []
+    for word, *rest in (line for line in lines if line):
+        if actions or not stage.take(word, rest):
+            actions.append((word, rest))
+    if any(word == "bar" for word, _ in actions):
+        return run_bars(stage, actions, **cerebro_settings)
+    scenario = AccountScenario(stage)
+    for word, rest in actions:
+        scenario.run(word, rest)
+    scenario.finish()
+    return scenario

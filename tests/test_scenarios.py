@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every file in tests/scenarios, by its name."""
+
+from pathlib import Path
+
+import pytest
+import scenario
+
+FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_scenario(path: Path) -> None:
+    """The scenario's expectations hold."""
+    scenario.run_file(path)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "\nbar " in path.read_text()], ids=lambda path: path.stem)
+@pytest.mark.parametrize("settings", [{"runonce": False}, {"exactbars": 1}, {"preload": False}], ids=str)
+def test_scenario_in_every_run_mode(path: Path, settings: dict) -> None:
+    """A scenario with bars reads the same however backtrader is run, to the journal's last digit."""
+    stock = scenario.run_file(path)
+    other = scenario.run_file(path, **settings)
+    assert other.broker.journal == stock.broker.journal
+
+
+def test_there_are_scenarios() -> None:
+    """At least thirty, so a wrong folder is noticed."""
+    assert len(FILES) >= 30
