@@ -118,7 +118,8 @@ class Run:
         """Yield the bars delivered since the last call; feeds that have paused or ended yield none."""
         for data, book in self.books.items():
             length = len(data)
-            if not length:
+            # With exactbars=1 a feed that waits for the others has given its only bar back.
+            if not length or not data.buflen():
                 continue
             seen = (length, data.datetime[0])
             if self._seen.get(data) == seen and not data.replaying:

@@ -182,7 +182,7 @@ class Walk:
         for corner in sorted({start, end, *(c for c in (1.0, 2.0) if start < c < end)}):
             self._mark(corner)
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
-            self._run.lowest_level = min(self._run.lowest_level, *levels)
+            self._run.lowest_level = min([self._run.lowest_level, *levels])
 
     def _first_breach(self, start: float, end: float) -> tuple[float, Pool] | None:
         found: tuple[float, Pool] | None = None
