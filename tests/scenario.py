@@ -235,12 +235,12 @@ def read(account: Account, key: str) -> float:
             return risk.ratio(account.rules.ratio)
         return {"maintenance": risk.requirement, "level": risk.margin_level}[name]
     return {
-        "equity": lambda: reading.equity(account, CURRENCY),
+        "equity": lambda: reading.totals(account, CURRENCY).equity,
         "balance": lambda: account.balances[CURRENCY],
-        "in_use": lambda: reading.in_use(account, CURRENCY),
-        "used": lambda: reading.margin_used(account, CURRENCY),
-        "free": lambda: reading.free_margin(account, CURRENCY),
-        "available": lambda: reading.available_balance(account, CURRENCY),
+        "in_use": lambda: reading.totals(account, CURRENCY).in_use,
+        "used": lambda: reading.totals(account, CURRENCY).margin_used,
+        "free": lambda: reading.totals(account, CURRENCY).free_margin,
+        "available": lambda: reading.totals(account, CURRENCY).available_balance,
         "bad_debt": lambda: account.bad_debt,
         "fees": lambda: account.fees,
         "funding": lambda: account.funding,

@@ -62,7 +62,8 @@ VARIANTS = [
 
 def wallet(account: Account) -> float:
     """Return balance and isolated margins: everything but floating profit."""
-    return account.balances["USDT"] + reading.isolated_margin(account, "USDT")
+    total = reading.totals(account, "USDT")
+    return total.balance + total.isolated_margin
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -75,7 +76,11 @@ def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str)
     filled = [event for event in journal if isinstance(event, events.Filled)]
     assert filled
     flows = math.fsum(
-        [event.amount for event in journal if isinstance(event, events.Deposited | events.FundingPaid | events.DebtCovered)]
+        [
+            event.amount
+            for event in journal
+            if isinstance(event, events.Deposited | events.FundingPaid | events.DebtCovered)
+        ]
         + [event.realised - event.fee for event in filled]
     )
     scale = sum(abs(event.realised) for event in filled) + 1000.0
@@ -104,7 +109,9 @@ def test_equity_never_ends_below_zero(seed: int, path: str) -> None:
     assert all(value > 0 for _, value in strategy.curve)
 
 
-@pytest.mark.parametrize("run_mode", [{"runonce": False}, {"exactbars": 1}, {"exactbars": -1}, {"preload": False}], ids=str)
+@pytest.mark.parametrize(
+    "run_mode", [{"runonce": False}, {"exactbars": 1}, {"exactbars": -1}, {"preload": False}], ids=str
+)
 @pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
 def test_same_journal_in_every_run_mode(run_mode: dict, position_mode: str) -> None:
     """Law 8: bit for bit, however backtrader is run.
@@ -140,9 +147,7 @@ def account_of(
     account = Account(msgspec.structs.replace(venues.load("generic").rules, **rules), position_mode=position_mode)
     for instrument in instruments:
         account.list_instrument(instrument)
-        account.apply(
-            events.SettingChanged(time_ms=0, symbol=instrument.symbol, margin_mode=mode, leverage=leverage)
-        )
+        account.apply(events.SettingChanged(time_ms=0, symbol=instrument.symbol, margin_mode=mode, leverage=leverage))
     account.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
     return account
 
@@ -153,7 +158,10 @@ def fill(account: Account, symbol: str, lots: int, price: float, side: str = "ne
     return entry
 
 
-@given(steps=st.lists(st.tuples(st.sampled_from(["AAA", "BBB"]), LOTS, PRICES), max_size=12), mode=st.sampled_from(["cross", "isolated"]))
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["AAA", "BBB"]), LOTS, PRICES), max_size=12),
+    mode=st.sampled_from(["cross", "isolated"]),
+)
 def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
     """Law 2: flat again, the balance is start + realised - fees and nothing is required."""
     account = account_of(INSTRUMENTS.values(), cash=1e7, mode=mode)
@@ -166,7 +174,7 @@ def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
             entries.append(fill(account, symbol, -book.leg("net").lots, book.long_mark))
     expected = math.fsum([1e7, *(entry.realised - entry.fee for entry in entries)])
     assert account.balances["USDT"] == pytest.approx(expected, rel=1e-12)
-    assert reading.margin_used(account, "USDT") == 0
+    assert reading.totals(account, "USDT").margin_used == 0
     assert not reading.pools(account)
 
 
@@ -175,7 +183,9 @@ def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
     seed=st.integers(0, 10_000), long=st.booleans(), leverage=st.integers(5, 50), share=st.floats(0.2, 0.9),
     path=st.sampled_from(["path", "close", "adverse"]),
 )  # fmt: skip
-def test_cross_is_never_liquidated_before_isolated(seed: int, long: bool, leverage: int, share: float, path: str) -> None:
+def test_cross_is_never_liquidated_before_isolated(
+    seed: int, long: bool, leverage: int, share: float, path: str
+) -> None:
     """Law 3: a lone position under one maintenance rule."""
     times = {mode: liquidated_at(seed, long, leverage, 1000.0, share, mode, path)[0] for mode in ("cross", "isolated")}
     assert times["cross"] >= times["isolated"]
@@ -206,7 +216,14 @@ class Holder(bt.Strategy):
 
 
 def liquidated_at(
-    seed: int, long: bool, leverage: float, cash: float, share: float, mode: str, path: str = "path", size: float | None = None
+    seed: int,
+    long: bool,
+    leverage: float,
+    cash: float,
+    share: float,
+    mode: str,
+    path: str = "path",
+    size: float | None = None,
 ) -> tuple[float, float]:
     """Return when a lone position is liquidated (infinity: never), and its size."""
     frame = candles(seed, 60, volatility=0.03)
@@ -239,7 +256,7 @@ def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: 
                 group=None, immediate=False,
             )
         )  # fmt: skip
-    locked = reading.in_use(account, "USDT")
+    locked = reading.totals(account, "USDT").in_use
     buys = sum(lots for lots, _ in orders if lots > 0)
     sells = -sum(lots for lots, _ in orders if lots < 0)
     one = mark / 10

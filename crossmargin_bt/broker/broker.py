@@ -119,7 +119,7 @@ class CrossMarginBroker(OrderDesk):
                 f"{instrument.symbol} settles in {instrument.settle}, the account is in {run.currency}; "
                 f"set currency={instrument.settle!r} or leave the feed out"
             )
-        run.books[data] = run.account.list_instrument(instrument)
+        run.list_feed(data, run.account.list_instrument(instrument))
         self._apply_setting(run, data)
 
     def _apply_setting(self, run: Run, data: Any) -> None:
@@ -169,6 +169,7 @@ class CrossMarginBroker(OrderDesk):
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             self._infos.pop(feed, None)
             self._apply_setting(run, feed)
+            self._refresh(run)
         return refusal
 
     # Readings
@@ -185,16 +186,16 @@ class CrossMarginBroker(OrderDesk):
 
     @property
     def equity(self) -> float:
-        """What the account is worth now, to the last digit; `getvalue()` is this at the end of the last bar."""
+        """What the account is worth at the end of the last bar, to the last digit; `getvalue()` never says 0."""
         run = self._run
-        return float(self._value) if run is None else reading.equity(run.account, run.currency)
+        return float(self._value) if run is None else self._totals.equity
 
     @property
     def margin_used(self) -> float:
-        """Margin locked by positions and orders; in cash mode the value of all positions, unsigned."""
+        """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
         run = self._run
         if run is not None:
-            return reading.margin_used(run.account, run.currency)
+            return self._totals.margin_used
         held = ((data, position) for data, position in self.positions.items() if position.size)
         return math.fsum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
 
@@ -211,6 +212,23 @@ class CrossMarginBroker(OrderDesk):
     def lowest_margin_level(self) -> float:
         """The lowest margin level of the run so far, the corners of every bar's path included."""
         return math.inf if self._run is None else self._run.lowest_level
+
+    def get_leverage(self) -> float:
+        """Return the value of all positions, long and short added, over equity."""
+        run = self._run
+        if run is None:
+            return float(super().get_leverage())
+        equity = self._totals.equity
+        return reading.exposure_value(run.account, run.currency) / equity if equity > 0 else 0.0
+
+    def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
+        """Return equity, or the signed value of the positions in `datas`; with `mkt` the value of all positions."""
+        run = self._run
+        if run is None or not mkt:
+            return float(super().get_value(datas, mkt, lever))
+        return reading.exposure_value(run.account, run.currency)
+
+    getvalue = get_value
 
     def getcommissioninfo(self, data: Any) -> Any:
         """Return the commission info of a feed: of its contract, or the stock broker's in cash mode."""
@@ -266,11 +284,7 @@ class CrossMarginBroker(OrderDesk):
         if run is None:
             super().next()
             return
-        bars = list(run.new_bars())
-        for bar in bars:
-            run.time_ms = max(run.time_ms, bar.time_ms)
-            if not bar.book.long_mark:
-                bar.book.mark(bar.mark.open)
+        bars = run.new_bars()
         while self._toactivate:
             self._activate(run, self._toactivate.popleft())
         if self.p.checksubmit:
@@ -286,15 +300,10 @@ class CrossMarginBroker(OrderDesk):
             amount = self._cash_addition.popleft()
             self._fundshares += amount / self._fundval
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=float(amount)))
-        equity = reading.equity(account, currency)
-        self._value = max(equity, VALUE_FLOOR)
-        self.cash = reading.free_margin(account, currency)
+        self._totals = reading.totals(account, currency)
+        self._value = max(self._totals.equity, VALUE_FLOOR)
+        self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares
-        exposure = reading.exposure_value(account, currency)
-        self._valuemkt = self._valuemktlever = exposure
-        self._valuelever = self.cash + exposure
-        self._leverage = exposure / self._value if equity > 0 else 0.0
-        self._unrealized = reading.cross_unrealised(account, currency)
 
 
 def _one_of(setting: str, value: Any, known: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 """Everything the broker knows of one run. A new run is a new `Run`, so nothing can be forgotten in a reset."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -35,6 +35,23 @@ class Bar(NamedTuple):
     last: Candle
     mark: Candle
     funding_rate: float
+
+
+class Band(NamedTuple):
+    """Mark prices within which no pool can give out, at one version of the account; an instrument not named stands still."""
+
+    version: int
+    ranges: dict[str, tuple[float, float]]
+
+    def holds(self, account: Account, bars: Sequence[Bar]) -> bool:
+        """Return whether these bars stay within the band."""
+        if self.version != account.version:
+            return False
+        for bar in bars:
+            low, high = self.ranges.get(bar.book.instrument.symbol, (math.inf, 0.0))
+            if bar.mark.low < low or bar.mark.high > high:
+                return False
+        return True
 
 
 class Owned(NamedTuple):
@@ -78,10 +95,12 @@ class Run:
         self.attribution = Attribution()
         self.resting: set[int] = set()
         self.lowest_level = float("inf")
+        self.band = Band(-1, {})
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
         self._seen: dict[Any, tuple[int, float]] = {}
+        self._lines: dict[Any, Lines] = {}
 
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""
@@ -114,44 +133,74 @@ class Run:
         self.resting.discard(order.ref)
         self._lots_left.pop(order.ref, None)
 
-    def new_bars(self) -> Iterator[Bar]:
-        """Yield the bars delivered since the last call; feeds that have paused or ended yield none."""
+    def list_feed(self, data: Any, book: Book) -> None:
+        """Trade `book` on a feed."""
+        self.books[data] = book
+        self._lines[data] = Lines.of(data)
+
+    def new_bars(self) -> list[Bar]:
+        """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
+        bars = []
         for data, book in self.books.items():
             length = len(data)
             # With exactbars=1 a feed that waits for the others has given its only bar back.
             if not length or not data.buflen():
                 continue
-            seen = (length, data.datetime[0])
-            if self._seen.get(data) == seen and not data.replaying:
+            lines = self._lines[data]
+            seen = (length, lines.datetime[0])
+            before = self._seen.get(data, (0, 0.0))
+            if before == seen and not data.replaying:
                 continue
-            funding_is_new = self._seen.get(data, (0, 0.0))[0] != length
             self._seen[data] = seen
-            bar = _read(data, book, funding_is_new=funding_is_new)
+            bar = lines.bar(data, book, time_ms(seen[1]), funding_is_new=before[0] != length)
             if bar is None:
                 text = "a price is missing, zero or negative"
                 self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
                 continue
-            yield bar
+            self.time_ms = max(self.time_ms, bar.time_ms)
+            if not book.long_mark:
+                book.mark(bar.mark.open)
+            bars.append(bar)
+        return bars
 
 
-def _read(data: Any, book: Book, *, funding_is_new: bool) -> Bar | None:
-    candle = Candle(*(_tick(data, name) for name in Candle._fields))
-    if not _usable(candle):
-        return None
-    mark = candle
-    if getattr(data, "has_mark", False):
-        given = Candle(data.mark_open[0], data.mark_high[0], data.mark_low[0], data.mark_close[0])
-        mark = given if _usable(given) else candle
-    rate = data.funding_rate[0] if funding_is_new and getattr(data, "has_funding", False) else 0.0
-    return Bar(data, book, time_ms(data.datetime[0]), candle, mark, 0.0 if math.isnan(rate) else rate)
+class Lines(NamedTuple):
+    """A feed's line buffers, looked up once: through the feed every price costs several attribute look-ups."""
+
+    datetime: Any
+    last: tuple[Any, ...]
+    mark: tuple[Any, ...]
+    funding: Any
+
+    @classmethod
+    def of(cls, data: Any) -> "Lines":
+        """Return the lines of a feed; mark and funding where it has them."""
+        lines = data.lines
+        mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if getattr(data, "has_mark", False) else []
+        funding = lines.funding_rate if getattr(data, "has_funding", False) else None
+        return cls(lines.datetime, tuple(getattr(lines, name) for name in Candle._fields), tuple(mark), funding)
+
+    def bar(self, data: Any, book: Book, at_ms: int, *, funding_is_new: bool) -> Bar | None:
+        """Return the feed's current bar, or None when it has no usable prices."""
+        candle = Candle(*[line[0] for line in self.last])
+        if data.replaying:
+            candle = Candle(*(_tick(data, name, price) for name, price in zip(candle._fields, candle, strict=True)))
+        if not _usable(candle):
+            return None
+        mark = candle
+        if self.mark:
+            given = Candle(*[line[0] for line in self.mark])
+            mark = given if _usable(given) else candle
+        rate = self.funding[0] if self.funding is not None and funding_is_new else 0.0
+        return Bar(data, book, at_ms, candle, mark, 0.0 if math.isnan(rate) else rate)
 
 
 def _usable(candle: Candle) -> bool:
-    return all(0 < price < math.inf for price in candle)
+    # A comparison with NaN is false, whichever way it is put.
+    return candle.low > 0 and candle.open > 0 and candle.close > 0 and 0 < candle.high < math.inf
 
 
-def _tick(data: Any, name: str) -> float:
-    """Return a price of the bar as it stands; while a feed replays, of the part that has come."""
-    tick = getattr(data, f"tick_{name}", None) if data.replaying else None
-    price: float = getattr(data.lines, name)[0] if tick is None else tick
-    return price
+def _tick(data: Any, name: str, price: float) -> float:
+    """Return a price of the part of a replayed bar that has come."""
+    tick = getattr(data, f"tick_{name}", None)
+    return price if tick is None else float(tick)

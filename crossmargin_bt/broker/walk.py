@@ -7,11 +7,14 @@ from typing import Any
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, moment_of
-from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.broker.run import Band, Bar, Run
 from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path, first_breach, low_comes_first, path_of
+from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Candle, Path, first_breach, low_comes_first, path_of
 from crossmargin_bt.engine.reading import Pool
+
+# How many candle ranges a band of safe prices reaches beyond the candle it was found at.
+BAND_ROOM = 6.0
 
 
 def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
@@ -21,6 +24,10 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     matched = _matches(broker, run, bars)
     _fill_at(BEFORE, broker, run, matched)
     _settle_funding(run, bars)
+    if not matched and not in_danger(run, bars, reading.pools(run.account)):
+        for bar in bars:
+            bar.book.mark(bar.mark.close)
+        return
     walk = Walk(broker, run, bars)
     walk.advance(OPEN, OPEN)
     _fill_at(OPEN, broker, run, matched)
@@ -103,6 +110,40 @@ def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
         broker._bracketize(order)
 
 
+def in_danger(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> bool:
+    """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
+
+    Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
+    there holds on every path. A band of prices found safe stays safe until the account changes, so
+    most bars cost two comparisons. May leave the marks anywhere.
+    """
+    if not pools or run.band.holds(run.account, bars):
+        return False
+    wide = {bar.book.instrument.symbol: _widened(bar.mark) for bar in bars}
+    if not _could_give_out(run, wide, pools):
+        run.band = Band(run.account.version, wide)
+        return False
+    return _could_give_out(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
+
+
+def _widened(candle: Candle) -> tuple[float, float]:
+    """Return the range of a candle with room for those that follow."""
+    room = BAND_ROOM * (candle.high - candle.low)
+    return max(candle.low - room, candle.low / 2), candle.high + room
+
+
+def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> bool:
+    books = run.account.books
+    for symbol, (low, high) in ranges.items():
+        books[symbol].long_mark, books[symbol].short_mark = low, high
+    collateral = [reading.risk(run.account, pool).collateral for pool in pools]
+    for symbol, (_, high) in ranges.items():
+        books[symbol].mark(high)
+    required = [reading.risk(run.account, pool).requirement for pool in pools]
+    lowest = max(1.0, run.lowest_level)
+    return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)
+
+
 class Walk:
     """The marks of one bar's instruments, moved along their paths, and what the account suffers on the way."""
 
@@ -145,7 +186,7 @@ class Walk:
     def advance(self, start: float, end: float) -> None:
         """Move the marks from one moment to another, liquidating every pool whose collateral gives out on the way."""
         pools = reading.pools(self._run.account)
-        if pools and self._in_danger(pools):
+        if in_danger(self._run, self._bars, pools):
             self._note_levels(start, end)
             looks = self._policy != "close" or end in (OPEN, CLOSE)
             while looks:
@@ -162,21 +203,6 @@ class Walk:
             _, _, long_path, short_path = self._paths[symbol]
             bar.book.long_mark = long_path.at(moment)
             bar.book.short_mark = short_path.at(moment)
-
-    def _in_danger(self, pools: Iterable[Pool]) -> bool:
-        """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
-
-        Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
-        there holds on every path.
-        """
-        for bar in self._bars:
-            bar.book.long_mark, bar.book.short_mark = bar.mark.low, bar.mark.high
-        collateral = [reading.risk(self._run.account, pool).collateral for pool in pools]
-        for bar in self._bars:
-            bar.book.mark(bar.mark.high)
-        required = [reading.risk(self._run.account, pool).requirement for pool in pools]
-        lowest = max(1.0, self._run.lowest_level)
-        return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)
 
     def _note_levels(self, start: float, end: float) -> None:
         for corner in sorted({start, end, *(c for c in (1.0, 2.0) if start < c < end)}):

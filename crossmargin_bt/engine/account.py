@@ -29,6 +29,9 @@ class Account:
         self.hedged = SIDES[position_mode] != ("net",)
         self.balances: dict[str, float] = {}
         self.books: dict[str, Book] = {}
+        self.version = 0
+        """Counts what was applied: the same version is the same balances, positions and orders."""
+        self._symbols: dict[str, list[str]] = {}
         self.fees = 0.0
         self.funding = 0.0
         self.bad_debt = 0.0
@@ -46,8 +49,13 @@ class Account:
             hedged=self.hedged,
         )
         self.books[instrument.symbol] = book
+        self._symbols.setdefault(instrument.settle, []).append(instrument.symbol)
         self.balances.setdefault(instrument.settle, 0.0)
         return book
+
+    def books_of(self, currency: str) -> list[Book]:
+        """Return the books that settle in a currency, in the order they were listed."""
+        return [self.books[symbol] for symbol in self._symbols.get(currency, ())]
 
     def mark(self, symbol: str, price: float) -> None:
         """Value the instrument's legs at `price`."""
@@ -63,6 +71,7 @@ class Account:
 
     def apply(self, event: events.JournalEntry) -> None:
         """Take one journal entry into the account."""
+        self.version += 1
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)

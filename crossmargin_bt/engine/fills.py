@@ -54,10 +54,7 @@ def isolated_shortfall(book: Book, entry: events.Filled) -> float:
 
 def shared_shortfall(account: Account, currency: str) -> float:
     """Return by how much the shared balance is below zero once no cross position is left to earn it back."""
-    pooled = any(
-        book.legs and book.instrument.settle == currency and MODES[book.margin_mode].POOLED
-        for book in account.books.values()
-    )
+    pooled = any(book.legs and MODES[book.margin_mode].POOLED for book in account.books_of(currency))
     return 0.0 if pooled else max(0.0, -account.balances[currency])
 
 

@@ -23,4 +23,4 @@ def check(account: Account) -> None:
         assert MODES[book.margin_mode].in_use(book, account.rules) >= 0, f"{symbol} locks a negative margin"
     for currency, balance in account.balances.items():
         assert math.isfinite(balance), f"{currency} balance is {balance}"
-        assert reading.free_margin(account, currency) >= 0, f"{currency} free margin is negative"
+        assert reading.totals(account, currency).free_margin >= 0, f"{currency} free margin is negative"

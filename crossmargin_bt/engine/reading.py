@@ -4,7 +4,6 @@
 All amounts are in the currency named; nothing here changes the account.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from crossmargin_bt.engine import formulas
@@ -48,47 +47,59 @@ class Risk(NamedTuple):
         return self.requirement / self.collateral
 
 
-def _books(account: Account, currency: str) -> Iterator[Book]:
-    return (book for book in account.books.values() if book.instrument.settle == currency)
+class Totals(NamedTuple):
+    """One settle currency of an account: its balance and what its books add up to."""
+
+    balance: float
+    """The shared balance, without the margin that isolated positions hold."""
+    cross_profit: float
+    """Floating profit of the shared pool's positions."""
+    isolated_profit: float
+    isolated_margin: float
+    in_use: float
+    """What positions and orders lock of the shared balance. Source: docs/sources.md#okx-free-margin
+    (an isolated position's margin has already left it)."""
+
+    @property
+    def equity(self) -> float:
+        """Balance, floating profit and isolated margins."""
+        return self.balance + self.cross_profit + self.isolated_profit + self.isolated_margin
+
+    @property
+    def margin_used(self) -> float:
+        """Everything locked: in use of the shared balance, and the isolated margins."""
+        return self.in_use + self.isolated_margin
+
+    @property
+    def free_margin(self) -> float:
+        """What a new cross order may take."""
+        return formulas.free_margin(self.balance, self.cross_profit, self.in_use)
+
+    @property
+    def available_balance(self) -> float:
+        """What a new isolated order may take: floating profit does not count."""
+        return formulas.available_balance(self.balance, self.cross_profit, self.in_use)
 
 
-def cross_unrealised(account: Account, currency: str) -> float:
+def totals(account: Account, currency: str) -> Totals:
+    """Return what the books of a currency add up to at the present marks."""
+    cross_profit = isolated_profit = isolated_margin = in_use = 0.0
+    for book in account.books_of(currency):
+        if not (book.legs or book.orders):
+            continue
+        mode = MODES[book.margin_mode]
+        in_use += mode.in_use(book, account.rules)
+        if mode.POOLED:
+            cross_profit += book.unrealised()
+        else:
+            isolated_profit += book.unrealised()
+            isolated_margin += sum(leg.margin for leg in book.legs.values())
+    return Totals(account.balances[currency], cross_profit, isolated_profit, isolated_margin, in_use)
+
+
+def cross_profit(account: Account, currency: str) -> float:
     """Return the floating profit of the shared pool's positions."""
-    return sum(b.unrealised() for b in _books(account, currency) if b.legs and MODES[b.margin_mode].POOLED)
-
-
-def isolated_margin(account: Account, currency: str) -> float:
-    """Return the margin that isolated positions hold of their own, without their floating profit."""
-    return sum(leg.margin for book in _books(account, currency) for leg in book.legs.values())
-
-
-def equity(account: Account, currency: str) -> float:
-    """Return balance + floating profit + isolated margins and their floating profit."""
-    floating = sum(book.unrealised() for book in _books(account, currency) if book.legs)
-    return account.balances[currency] + floating + isolated_margin(account, currency)
-
-
-def in_use(account: Account, currency: str) -> float:
-    """Return what positions and orders lock of the shared balance.
-
-    Source: docs/sources.md#okx-free-margin (an isolated position's margin has already left it).
-    """
-    return sum(
-        MODES[book.margin_mode].in_use(book, account.rules)
-        for book in _books(account, currency)
-        if book.legs or book.orders
-    )
-
-
-def margin_used(account: Account, currency: str) -> float:
-    """Return everything locked: margin in use of the shared balance plus the isolated margins."""
-    return in_use(account, currency) + isolated_margin(account, currency)
-
-
-def free_margin(account: Account, currency: str) -> float:
-    """Return what a new cross order may take."""
-    unrealised = cross_unrealised(account, currency)
-    return formulas.free_margin(account.balances[currency], unrealised, in_use(account, currency))
+    return sum(b.unrealised() for b in account.books_of(currency) if b.legs and MODES[b.margin_mode].POOLED)
 
 
 def headroom(account: Account, book: Book) -> float:
@@ -96,22 +107,14 @@ def headroom(account: Account, book: Book) -> float:
 
     Cross orders take free margin, isolated ones available balance; this is either before it is cut at zero.
     """
-    currency = book.instrument.settle
-    profit = cross_unrealised(account, currency)
-    if not MODES[book.margin_mode].POOLED:
-        profit = min(profit, 0.0)
-    return formulas.headroom(account.balances[currency], profit, in_use(account, currency))
-
-
-def available_balance(account: Account, currency: str) -> float:
-    """Return what a new isolated order may take: floating profit does not count."""
-    unrealised = cross_unrealised(account, currency)
-    return formulas.available_balance(account.balances[currency], unrealised, in_use(account, currency))
+    total = totals(account, book.instrument.settle)
+    profit = total.cross_profit if MODES[book.margin_mode].POOLED else min(total.cross_profit, 0.0)
+    return formulas.headroom(total.balance, profit, total.in_use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
     """Return the summed mark value of all legs, long and short added."""
-    return sum(book.value(leg) for book in _books(account, currency) for leg in book.legs.values())
+    return sum(book.value(leg) for book in account.books_of(currency) for leg in book.legs.values())
 
 
 def pools(account: Account) -> list[Pool]:
@@ -148,9 +151,9 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
 
 
 def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
-    collateral = account.balances[pool.currency] + cross_unrealised(account, pool.currency)
+    collateral = account.balances[pool.currency] + cross_profit(account, pool.currency)
     requirement = 0.0
-    for book in _books(account, pool.currency):
+    for book in account.books_of(pool.currency):
         if not MODES[book.margin_mode].POOLED or not (book.legs or book.orders):
             continue
         requirement += _book_requirement(account, book, with_orders=with_orders)
@@ -194,21 +197,21 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
 def knots(account: Account, pool: Pool) -> list[tuple[str, int, float]]:
     """Return the (symbol, direction, mark) at which a maintenance rule of the pool bends or jumps."""
     found: list[tuple[str, int, float]] = []
-    for symbol in dict.fromkeys(symbol for symbol, _ in pool.legs):
-        book = account.books[symbol]
-        quantities = _quantities(account, pool, symbol)
-        for direction, lots in quantities:
+    books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
+    for book in books:
+        for direction, lots in _quantities(account, pool, book) if book.maintenance.knots else ():
             size = lots * book.instrument.base_per_lot
-            found.extend((symbol, direction, bound / size) for bound in book.maintenance.knots)
+            found.extend((book.instrument.symbol, direction, bound / size) for bound in book.maintenance.knots)
     return found
 
 
-def _quantities(account: Account, pool: Pool, symbol: str) -> list[tuple[int, int]]:
-    book = account.books[symbol]
+def _quantities(account: Account, pool: Pool, book: Book) -> list[tuple[int, int]]:
     if pool.isolated:
         ((_, side),) = pool.legs
         lots = book.legs[side].lots
         return [(1 if lots > 0 else -1, abs(lots))]
+    if not MODES[book.margin_mode].POOLED:
+        return []
     long, short = exposure(book, account.rules, with_orders=True)
     if account.rules.hedge_maintenance == "added":
         return [(1, long + short)] if long + short else []

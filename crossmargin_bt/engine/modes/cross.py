@@ -19,6 +19,8 @@ def in_use(book: Book, rules: Rules) -> float:
 
 def _one_way(book: Book, rules: Rules) -> tuple[float, float]:
     position = book.leg("net")
+    if not book.orders:
+        return book.value(position) * book.rate(position.lots), 0.0
     waiting = book.pending("net")
     same, opposite = float(waiting.same_lots), float(waiting.opposite_lots)
     buys, sells = (same, opposite) if position.lots >= 0 else (opposite, same)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Feeds: the same lines as backtrader's own, mark and funding beside them, and clear errors."""
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from random_trader import candles
+
+from crossmargin_bt import Instrument, feeds
+from crossmargin_bt.errors import FeedError
+
+LINES = ("datetime", "open", "high", "low", "close", "volume")
+
+
+class Watcher(bt.Strategy):
+    """Keeps every line as it came."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list] = {}
+
+    def next(self) -> None:
+        for name in self.data.getlinealiases():
+            self.seen.setdefault(name, []).append(getattr(self.data.lines, name)[0])
+
+
+def watched(feed, **settings) -> dict[str, list]:
+    """Return what a strategy sees of a feed."""
+    cerebro = bt.Cerebro(stdstats=False, **settings)
+    cerebro.adddata(feed)
+    cerebro.addstrategy(Watcher)
+    return cerebro.run()[0].seen
+
+
+@pytest.mark.parametrize("settings", [{}, {"preload": False}, {"runonce": False}, {"exactbars": 1}], ids=str)
+def test_lines_are_those_of_pandas_data(settings: dict) -> None:
+    """Bit for bit, dates included, loaded in a block or bar by bar."""
+    frame = candles(1, 300)
+    ours = watched(feeds.from_frame(frame, name="AAA"), **settings)
+    stock = watched(bt.feeds.PandasData(dataname=frame, name="AAA"), **settings)
+    assert {name: ours[name] for name in LINES} == {name: stock[name] for name in LINES}
+    assert ours["mark_low"] == frame["mark_low"].tolist()
+
+
+def test_dates_of_a_feed_can_be_cut() -> None:
+    """A feed with filters or dates goes through backtrader's own loading."""
+    frame = candles(1, 100)
+    feed = feeds.from_frame(frame, name="AAA")
+    feed.p.todate = frame.index[49].to_pydatetime()
+    assert watched(feed)["close"] == frame["close"].iloc[:50].tolist()
+
+
+def test_columns_and_times_come_in_any_spelling() -> None:
+    """Capitalised columns, a time column, milliseconds, a time zone: the same bars."""
+    frame = candles(2, 20)
+    plain = watched(feeds.from_frame(frame, name="A"))
+    zoned = frame.tz_localize("UTC").tz_convert("Asia/Tokyo").rename(columns=str.title)
+    assert watched(feeds.from_frame(zoned, name="A"))["datetime"] == plain["datetime"]
+    stamps = frame.reset_index(drop=True).assign(timestamp=frame.index.as_unit("ms").asi8)
+    assert watched(feeds.from_frame(stamps, name="A"))["datetime"] == plain["datetime"]
+
+
+def test_funding_is_due_at_the_first_bar_that_opens_at_or_after_it() -> None:
+    """Stamps a few milliseconds late belong to their second; two in one bar add up; others are left out."""
+    index = pd.date_range("2025-01-01", periods=4, freq="h")
+    frame = pd.DataFrame({"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0}, index=index)
+    stamps = pd.to_datetime(
+        ["2024-12-31 16:00", "2025-01-01 01:00:00.007", "2025-01-01 01:30", "2025-01-01 02:00", "2025-01-01 09:00"],
+        format="ISO8601",
+    )
+    funding = pd.Series([0.9, 0.1, 0.2, 0.3, 0.9], index=stamps)
+    rates = watched(feeds.from_frame(frame, name="A", funding=funding))["funding_rate"]
+    assert np.isnan(rates[0])
+    assert rates[1] == 0.1
+    assert rates[2] == pytest.approx(0.5)
+    assert np.isnan(rates[3])
+
+
+def test_timeframe_is_read_off_the_times() -> None:
+    """backtrader sorts and resamples by it."""
+    feed = feeds.from_frame(candles(1, 10), name="A")
+    assert (feed.p.timeframe, feed.p.compression) == (bt.TimeFrame.Minutes, 60)
+    daily = candles(1, 10).set_axis(pd.date_range("2025-01-01", periods=10, freq="D"), axis=0)
+    assert feeds.from_frame(daily, name="A").p.timeframe == bt.TimeFrame.Days
+
+
+def spoiled(**changes) -> pd.DataFrame:
+    """Return candles with one value replaced."""
+    frame = candles(1, 10)
+    for column, value in changes.items():
+        frame.iloc[4, frame.columns.get_loc(column)] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (spoiled(close=np.nan), "feed A: close is nan at 2025-01-01 04:00:00; prices must be above 0"),
+        (spoiled(low=0.0), "feed A: low is 0 at"),
+        (spoiled(mark_high=-1.0), "feed A: mark_high is -1 at"),
+        (candles(1, 10).drop(columns="open"), "column 'open' is missing"),
+        (candles(1, 10).iloc[::-1], "is not later; sort by time"),
+        (candles(1, 10).iloc[:0], "no rows"),
+        (candles(1, 10).reset_index(drop=True), "no times"),
+    ],
+)
+def test_broken_frames_are_refused(frame: pd.DataFrame, text: str) -> None:
+    """With the feed, the column and the time."""
+    with pytest.raises(FeedError, match=text.replace("(", r"\(")):
+        feeds.from_frame(frame, name="A")
+
+
+def test_a_feed_needs_a_name() -> None:
+    """Settings and strategies refer to it."""
+    with pytest.raises(FeedError, match="needs a name"):
+        feeds.from_frame(candles(1, 10), name="", instrument=Instrument(symbol="A"))
