@@ -7,7 +7,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,7 @@ def commands() -> None:
 @commands.command()
 @click.argument("strategies", nargs=-1, metavar="[FILE.py:Class ...]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of candles; the generated sample without it.")
+@click.option("--symbols", help="Which of them and in which order, separated by commas; all without it.")
 @click.option("--modes", default=",".join(MODES), show_default=True, help="Margin modes, separated by commas.")
 @click.option("--venue", default="generic", show_default=True, help="Rule books or TOML files, separated by commas.")
 @click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
@@ -43,7 +44,8 @@ def commands() -> None:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def compare(
     *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, cash: float, leverage: float,
-    path_policy: str, start: str | None, end: str | None, json_file: Path | None, debug: bool,
+    path_policy: str,
+    symbols: str | None, start: str | None, end: str | None, json_file: Path | None, debug: bool,
 ) -> None:  # fmt: skip
     """Run strategies under several margin modes and print what each did to the account.
 
@@ -61,7 +63,7 @@ def compare(
         results = _compare(
             files_of_strategies,
             data or _shipped("data"),
-            (start, end),
+            {"symbols": symbols.split(",") if symbols else None, "start": start, "end": end},
             modes=chosen,
             venues=venue.split(","),
             settings=settings,
@@ -79,7 +81,7 @@ def compare(
 def _compare(
     strategies: Sequence[str],
     directory: Path,
-    period: tuple[str | None, str | None],
+    selection: dict[str, Any],
     *,
     modes: Sequence[str],
     venues: Sequence[str],
@@ -93,7 +95,7 @@ def _compare(
     from crossmargin_bt.candles import folder
 
     specs = [comparing.load(text) for text in strategies]
-    candles = folder.read(directory, start=period[0], end=period[1])
+    candles = folder.read(directory, **selection)
     bars = len({time for one in candles for time in one.frame.index})
     columns = (
         TextColumn("{task.description}"),

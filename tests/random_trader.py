@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import random
 
 import backtrader as bt
@@ -93,7 +93,7 @@ class RandomTrader(bt.Strategy):
             keywords["price"] = data.close[0]
             keywords["plimit"] = data.close[0] * (1 + self.random.uniform(-0.01, 0.01))
         if kind != "Market" and self.random.random() < 0.4:
-            keywords["valid"] = datetime.timedelta(hours=self.random.randint(1, 12))
+            keywords["valid"] = dt.timedelta(hours=self.random.randint(1, 12))
         alive = [order for order in self.mine if order.alive()]
         if kind in ("Limit", "Stop") and alive and self.random.random() < 0.25:
             keywords["oco"] = self.random.choice(alive)

@@ -77,7 +77,7 @@ def test_funding_is_due_at_the_first_bar_that_opens_at_or_after_it() -> None:
 
 
 def test_timeframe_is_read_off_the_times() -> None:
-    """backtrader sorts and resamples by it."""
+    """Sorting and resampling go by it."""
     feed = feeds.from_frame(candles(1, 10), name="A")
     assert (feed.p.timeframe, feed.p.compression) == (bt.TimeFrame.Minutes, 60)
     daily = candles(1, 10).set_axis(pd.date_range("2025-01-01", periods=10, freq="D"), axis=0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import backtrader as bt
 import msgspec
@@ -326,6 +327,6 @@ def _fine_walk(bar: pd.Series):
     down, up = bar["open"] - bar["low"], bar["high"] - bar["open"]
     extremes = ("low", "high") if down < up else ("high", "low")
     corners = [bar[f"mark_{name}"] for name in ("open", *extremes, "close")]
-    for left, right in zip(corners, corners[1:], strict=False):
+    for left, right in pairwise(corners):
         for step in range(10_001):
             yield left + (right - left) * step / 10_000

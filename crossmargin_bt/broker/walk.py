@@ -185,17 +185,17 @@ class Walk:
 
     def advance(self, start: float, end: float) -> None:
         """Move the marks from one moment to another, liquidating every pool whose collateral gives out on the way."""
-        pools = reading.pools(self._run.account)
-        if in_danger(self._run, self._bars, pools):
+        if self._policy == "close":
+            start = end
+        looks = self._policy != "close" or end in (OPEN, CLOSE)
+        if looks and in_danger(self._run, self._bars, reading.pools(self._run.account)):
+            while (breach := self._first_breach(start, end)) is not None:
+                moment, pool = breach
+                self._note_levels(start, moment)
+                self._mark(moment)
+                self._liquidate(pool, moment)
+                start = moment
             self._note_levels(start, end)
-            looks = self._policy != "close" or end in (OPEN, CLOSE)
-            while looks:
-                breach = self._first_breach(end if self._policy == "close" else start, end)
-                if breach is None:
-                    break
-                start, pool = breach
-                self._mark(start)
-                self._liquidate(pool, start)
         self._mark(end)
 
     def _mark(self, moment: float) -> None:
@@ -243,7 +243,6 @@ class Walk:
             execution.cancel(broker, order, "liquidation")
         if numbers and reading.risk(run.account, pool).gap > 0:
             return
-        self._note_levels(moment, moment)
         run.record(liquidation.started(run.account, run.time_ms, pool))
         datas = {book.instrument.symbol: data for data, book in run.books.items()}
         prices = {(symbol, side): self._forced_price(symbol, side, moment) for symbol, side in pool.legs}

@@ -8,6 +8,7 @@ it. `instruments.toml`, when present, holds the contract facts by symbol.
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import msgspec
 import pandas as pd
 
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.errors import FeedError, RuleError
+from crossmargin_bt.errors import FeedError, RuleError, suggestion
 
 LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
 BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
@@ -35,8 +36,10 @@ class Candles(NamedTuple):
     assumptions: tuple[str, ...] = ()
 
 
-def read(directory: Path, *, start: str | None = None, end: str | None = None) -> list[Candles]:
-    """Return every symbol of a folder, sorted as the folder's instruments.toml lists them, else by name.
+def read(
+    directory: Path, *, symbols: Sequence[str] | None = None, start: str | None = None, end: str | None = None
+) -> list[Candles]:
+    """Return the symbols of a folder in the order given, else as its instruments.toml lists them, else by name.
 
     `start` (inclusive) and `end` (exclusive) cut by date, UTC.
 
@@ -48,21 +51,34 @@ def read(directory: Path, *, start: str | None = None, end: str | None = None) -
     if not directory.is_dir():
         raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
     instruments = _instruments(directory / "instruments.toml")
-    found = [_symbol(path, instruments, (start, end)) for path in _candle_files(directory)]
+    files = _candle_files(directory)
+    if symbols is not None:
+        for symbol in symbols:
+            if symbol not in files:
+                raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, files)}")
+        files = {symbol: files[symbol] for symbol in symbols}
+    found = [_symbol(path, instruments, (start, end)) for path in files.values()]
     candles = [one for one in found if len(one.frame)]
     if not candles:
         raise FeedError(
             f"{directory} holds no candles (SYMBOL.csv, SYMBOL.parquet or SYMBOL_last_1h.parquet) in that period"
         )
-    order = {symbol: n for n, symbol in enumerate(instruments)}
-    candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
+    if symbols is None:
+        order = {symbol: n for n, symbol in enumerate(instruments)}
+        candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
     _check_grid(candles)
     return candles
 
 
-def _candle_files(directory: Path) -> list[Path]:
+def _candle_files(directory: Path) -> dict[str, Path]:
+    """Return the candle file of every symbol."""
     files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
-    return [path for path in files if not BESIDE.search(path.stem)]
+    return {_symbol_of(path): path for path in files if not BESIDE.search(path.stem)}
+
+
+def _symbol_of(path: Path) -> str:
+    split = LAST.match(path.stem)
+    return split["symbol"] if split else path.stem
 
 
 def _instruments(path: Path) -> dict[str, Instrument]:
@@ -76,7 +92,7 @@ def _instruments(path: Path) -> dict[str, Instrument]:
 
 def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | None, str | None]) -> Candles:
     split = LAST.match(path.stem)
-    symbol = split["symbol"] if split else path.stem
+    symbol = _symbol_of(path)
     frame, funding = _table(path), None
     if split:
         mark = _beside(path.parent, f"{symbol}_mark_{split['timeframe']}")

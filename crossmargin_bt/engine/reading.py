@@ -56,6 +56,10 @@ class Totals(NamedTuple):
     """Floating profit of the shared pool's positions."""
     isolated_profit: float
     isolated_margin: float
+    """Margin that isolated positions hold; a position's may be below zero, when funding paid exceeds it and its
+    floating profit carries it."""
+    isolated_locked: float
+    """The same, counting what is above zero."""
     in_use: float
     """What positions and orders lock of the shared balance. Source: docs/sources.md#okx-free-margin
     (an isolated position's margin has already left it)."""
@@ -68,7 +72,7 @@ class Totals(NamedTuple):
     @property
     def margin_used(self) -> float:
         """Everything locked: in use of the shared balance, and the isolated margins."""
-        return self.in_use + self.isolated_margin
+        return self.in_use + self.isolated_locked
 
     @property
     def free_margin(self) -> float:
@@ -83,7 +87,7 @@ class Totals(NamedTuple):
 
 def totals(account: Account, currency: str) -> Totals:
     """Return what the books of a currency add up to at the present marks."""
-    cross_profit = isolated_profit = isolated_margin = in_use = 0.0
+    cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = 0.0
     for book in account.books_of(currency):
         if not (book.legs or book.orders):
             continue
@@ -94,7 +98,8 @@ def totals(account: Account, currency: str) -> Totals:
         else:
             isolated_profit += book.unrealised()
             isolated_margin += sum(leg.margin for leg in book.legs.values())
-    return Totals(account.balances[currency], cross_profit, isolated_profit, isolated_margin, in_use)
+            isolated_locked += sum(max(leg.margin, 0.0) for leg in book.legs.values())
+    return Totals(account.balances[currency], cross_profit, isolated_profit, isolated_margin, isolated_locked, in_use)
 
 
 def cross_profit(account: Account, currency: str) -> float:
