@@ -144,3 +144,7 @@ def _shipped_strategies() -> tuple[str, ...]:
 def main() -> None:
     """Run the command line."""
     commands()
+
+
+if __name__ == "__main__":
+    main()

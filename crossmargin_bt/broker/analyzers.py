@@ -19,6 +19,7 @@ class Recorder(bt.Analyzer):
 
     def create_analysis(self) -> None:
         """Start empty."""
+        self._record: dict[str, Any] = {}
         self._times: list[int] = []
         self._equity: list[float] = []
         self._margin_used: list[float] = []
@@ -65,12 +66,12 @@ class Recorder(bt.Analyzer):
         if self.p.on_bar is not None:
             self.p.on_bar()
 
-    def get_analysis(self) -> dict[str, Any]:
-        """Return the record as plain lists, numbers and dicts."""
+    def stop(self) -> None:
+        """Take from the broker what the record needs; in an optimisation only the record comes back."""
         broker = self.strategy.broker
         account = broker.account
         journal = broker.journal
-        return {
+        self._record = {
             "times_ms": self._times,
             "equity": self._equity,
             "margin_used": self._margin_used,
@@ -83,3 +84,7 @@ class Recorder(bt.Analyzer):
             "funding": 0.0 if account is None else account.funding,
             "journal": self._cash_journal if account is None else [msgspec.to_builtins(event) for event in journal],
         }
+
+    def get_analysis(self) -> dict[str, Any]:
+        """Return the record as plain lists, numbers and dicts; complete once the run has ended."""
+        return self._record

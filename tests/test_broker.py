@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The broker's place in backtrader: settings, several strategies, pickling, stock analyzers, odd feeds."""
+
+import pickle
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from random_trader import RandomTrader, candles
+
+import crossmargin_bt
+from crossmargin_bt import CrossMarginBroker, Instrument, feeds
+from crossmargin_bt.broker.analyzers import Recorder
+from crossmargin_bt.engine import events
+from crossmargin_bt.errors import ConfigurationError, FeedError
+
+BTC = Instrument(symbol="BTC", lot=0.01)
+
+
+def bars(*rows: tuple[float, float, float, float], freq: str = "h") -> pd.DataFrame:
+    """Return candles from open, high, low, close."""
+    index = pd.date_range("2025-01-01", periods=len(rows), freq=freq)
+    return pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index)
+
+
+class Scripted(bt.Strategy):
+    """Calls `script[len(self)]` with itself; keeps what it hears."""
+
+    params = (("script", None), ("name", ""))
+
+    def __init__(self) -> None:
+        self.orders_heard: list = []
+        self.trades_closed: list = []
+
+    def notify_order(self, order) -> None:
+        self.orders_heard.append((order.getstatusname(), order.executed.size, order.tradeid))
+
+    def notify_trade(self, trade) -> None:
+        if trade.isclosed:
+            self.trades_closed.append((trade.tradeid, round(trade.pnl, 9)))
+
+    def next(self) -> None:
+        step = (self.p.script or {}).get(len(self))
+        if step:
+            step(self)
+
+
+def run(broker, *frames, scripts=({},), instrument=BTC, **settings):
+    """Run scripted strategies on frames."""
+    cerebro = bt.Cerebro(stdstats=False, **settings)
+    for n, frame in enumerate(frames):
+        name = f"{instrument.symbol}{n or ''}"
+        feed = feeds.from_frame(frame, name=name, instrument=instrument if not n else Instrument(symbol=name, lot=0.01))
+        cerebro.adddata(feed)
+    cerebro.setbroker(broker)
+    for script in scripts:
+        cerebro.addstrategy(Scripted, script=script)
+    return cerebro.run()
+
+
+FLAT = (100.0, 100.0, 100.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"mode": "croos"}, "unknown mode 'croos'; did you mean 'cross'"),
+        ({"venue": "okxx"}, "unknown venue 'okxx'; did you mean 'okx'"),
+        ({"cash": -5.0}, "cash must be above 0"),
+        ({"leverage": 0.5}, "leverage of the account must be 1 or more"),
+        ({"leverage": {"BTC": "ten"}}, "leverage of BTC must be 1 or more"),
+        ({"position_mode": "both"}, "unknown position_mode 'both'"),
+        ({"path": "zigzag"}, "unknown path 'zigzag'"),
+        ({"levrage": 5}, "unknown broker setting 'levrage'; did you mean 'leverage'"),
+    ],
+)
+def test_settings_are_checked_at_once(settings: dict, text: str) -> None:
+    """With what was wrong and what to write instead."""
+    with pytest.raises(ConfigurationError, match=text):
+        CrossMarginBroker(**settings)
+
+
+def test_leverage_above_the_maximum_is_an_error() -> None:
+    """At the start of the run, and when it is set during it."""
+    with pytest.raises(ConfigurationError, match="leverage 500 of BTC is above its maximum of 125"):
+        run(CrossMarginBroker(leverage=500.0), bars(FLAT, FLAT))
+    with pytest.raises(ConfigurationError, match="above its maximum"):
+        run(CrossMarginBroker(), bars(FLAT, FLAT), scripts=[{1: lambda s: s.broker.set_leverage(s.data, 126)}])
+
+
+def test_feeds_need_names_and_an_instrument() -> None:
+    """A margin broker cannot trade what it knows no contract of."""
+    cerebro = bt.Cerebro()
+    cerebro.adddata(bt.feeds.PandasData(dataname=bars(FLAT)))
+    cerebro.setbroker(CrossMarginBroker())
+    with pytest.raises(FeedError, match="no feed has an instrument"):
+        cerebro.run()
+    feed = feeds.from_frame(bars(FLAT), name="BTC", instrument=BTC)
+    feed._name = ""
+    cerebro = bt.Cerebro()
+    cerebro.adddata(feed)
+    cerebro.setbroker(CrossMarginBroker())
+    with pytest.raises(FeedError, match="feed of BTC has no name"):
+        cerebro.run()
+
+
+def test_any_feed_trades_with_an_instrument_given_to_the_broker() -> None:
+    """PandasData stays PandasData; one line changes."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=bars(FLAT, FLAT, FLAT), name="BTC"))
+    cerebro.setbroker(CrossMarginBroker(instruments={"BTC": BTC}))
+    cerebro.addstrategy(Scripted, script={1: lambda s: s.buy(size=1.0)})
+    assert cerebro.run()[0].position.size == 1.0
+
+
+def test_settings_made_in_a_run_end_with_it() -> None:
+    """What was set before holds for every run."""
+    broker = CrossMarginBroker(leverage=10.0)
+    broker.set_leverage("BTC", 20)
+    seen = []
+    script = {
+        1: lambda s: (seen.append(s.broker.account.books["BTC"].leverage), s.broker.set_leverage(s.data, 5)),
+        2: lambda s: seen.append(s.broker.account.books["BTC"].leverage),
+    }
+    for _ in range(2):
+        run(broker, bars(FLAT, FLAT), scripts=[script])
+    assert seen == [20.0, 5.0, 20.0, 5.0]
+
+
+def test_a_forced_close_reaches_each_strategy_and_tradeid() -> None:
+    """Two strategies share the position; each hears of its own part, and no trade stays open."""
+    scripts = [
+        {1: lambda s: (s.buy(size=30.0, tradeid=1), s.buy(size=20.0, tradeid=2))},
+        {1: lambda s: s.buy(size=40.0)},
+    ]
+    first, second = run(
+        CrossMarginBroker(cash=1000.0, leverage=10.0), bars(FLAT, FLAT, (99.0, 99.0, 80.0, 85.0), FLAT), scripts=scripts
+    )
+    forced = [event for event in first.broker.journal if isinstance(event, events.Filled) and event.forced]
+    assert [event.lots for event in forced] == [-9000]
+    assert ("Completed", -30.0, 1) in first.orders_heard
+    assert ("Completed", -20.0, 2) in first.orders_heard
+    assert ("Completed", -40.0, 0) in second.orders_heard
+    assert len(first.trades_closed) == 2
+    assert len(second.trades_closed) == 1
+    total = sum(pnl for _, pnl in first.trades_closed + second.trades_closed)
+    assert total == pytest.approx(forced[0].realised)
+
+
+def test_trades_agree_with_the_account() -> None:
+    """The sum of all trades' profit is what the account realised, fees apart."""
+    strategy = run(
+        CrossMarginBroker(cash=1e5),
+        candles(3, 80),
+        scripts=[{n: lambda s: s.buy(size=1) if len(s) % 8 else s.sell(size=3) for n in range(1, 76, 4)}],
+    )[0]
+    book = strategy.broker.account.books["BTC"]
+    open_profit = sum(t.pnl for t in strategy._trades[strategy.data][0])
+    assert open_profit == pytest.approx(sum(book.realised.values()), abs=1e-9)
+
+
+def test_broker_survives_pickling() -> None:
+    """Sweeps send it to other processes."""
+    broker = pickle.loads(pickle.dumps(CrossMarginBroker(mode="isolated", leverage=7.0)))  # noqa: S301 - our own bytes
+    assert broker.p.leverage == 7.0
+    assert run(broker, bars(FLAT, FLAT))[0].broker.getvalue() == 10_000.0
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_optimisation_runs_start_anew(cpus: int) -> None:
+    """Every combination on one broker, in one process or two, gives what it gives alone."""
+
+    def results(**parameters):
+        cerebro = bt.Cerebro(stdstats=False, maxcpus=cpus)
+        cerebro.adddata(feeds.from_frame(candles(4, 60), name="BTC", instrument=BTC))
+        cerebro.setbroker(CrossMarginBroker(cash=5000.0))
+        cerebro.addanalyzer(Recorder, _name="record")
+        cerebro.optstrategy(RandomTrader, **parameters)
+        return [run[0].analyzers.record.get_analysis() for run in cerebro.run()]
+
+    together = results(seed=(1, 2, 3))
+    alone = [results(seed=(seed,))[0] for seed in (1, 2, 3)]
+    assert together == alone
+    assert together[0]["journal"] != together[1]["journal"]
+
+
+STOCK_ANALYZERS = (
+    "Returns", "TimeReturn", "DrawDown", "TimeDrawDown", "SharpeRatio", "SQN", "TradeAnalyzer", "Transactions",
+    "PositionsValue", "GrossLeverage", "PyFolio", "LogReturnsRolling", "VWR", "AnnualReturn", "Calmar",
+    "PeriodStats",
+)  # fmt: skip
+
+
+def test_stock_analyzers_and_observers_survive_the_loss_of_everything() -> None:
+    """Equity is 0 in the journal; getvalue() keeps a billionth, so logarithms and quotients have a value."""
+    cerebro = bt.Cerebro()
+    rows = [FLAT] * 30 + [(80.0, 80.0, 80.0, 80.0)] * 30
+    cerebro.adddata(feeds.from_frame(bars(*rows, freq="D"), name="BTC", instrument=BTC))
+    cerebro.setbroker(CrossMarginBroker(cash=1000.0, leverage=10.0))
+    for name in STOCK_ANALYZERS:
+        cerebro.addanalyzer(getattr(bt.analyzers, name), _name=name)
+    cerebro.addstrategy(Scripted, script={3: lambda s: s.buy(size=99.0)})
+    strategy = cerebro.run()[0]
+    assert strategy.broker.equity == 0.0
+    assert strategy.broker.account.bad_debt > 0
+    assert strategy.analyzers.DrawDown.get_analysis()["max"]["drawdown"] == pytest.approx(100.0)
+
+
+def test_targets_and_sizers_speak_of_notional() -> None:
+    """order_target_percent(2.0) is a long of twice the equity, in whole lots."""
+    script = {
+        1: lambda s: s.order_target_percent(target=2.0),
+        3: lambda s: s.order_target_value(target=-5000.0),
+        5: lambda s: s.order_target_size(target=7.0),
+    }
+    strategy = run(CrossMarginBroker(leverage=10.0), bars(*[FLAT] * 8), scripts=[script])[0]
+    filled = [e.lots for e in strategy.broker.journal if isinstance(e, events.Filled)]
+    assert filled[0] == 20_000
+    assert sum(filled[:2]) == -5000
+    assert strategy.position.size == 7.0
+
+
+def test_orders_before_the_first_bar_are_refused() -> None:
+    """The stock broker would date them with the last bar of the file."""
+
+    class Early(Scripted):
+        def start(self) -> None:
+            self.early = self.buy(size=1.0)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(FLAT, FLAT), name="BTC", instrument=BTC))
+    cerebro.setbroker(CrossMarginBroker())
+    cerebro.addstrategy(Early)
+    strategy = cerebro.run()[0]
+    assert strategy.early.getstatusname() == "Rejected"
+    assert "no bar yet" in strategy.early.info.reject.reason
+    assert strategy.orders_heard[0][0] == "Rejected"
+
+
+def test_a_feed_without_a_new_bar_neither_fills_nor_pays() -> None:
+    """An hourly order on a daily feed waits for the next day; the stock broker fills it on the bar that has closed."""
+    hourly, daily = candles(5, 72), bars(FLAT, (100.0, 120.0, 80.0, 100.0), FLAT, freq="D")
+    script = {30: lambda s: s.buy(data=s.data1, size=1.0, exectype=bt.Order.Limit, price=90.0)}
+    strategy = run(CrossMarginBroker(), hourly, daily, scripts=[script])[0]
+    assert not [e for e in strategy.broker.journal if isinstance(e, events.Filled)]
+
+
+def test_bars_without_prices_are_ignored() -> None:
+    """A NaN from somebody else's feed neither fills, marks nor spoils the account; the journal says so."""
+    frame = bars(FLAT, FLAT, FLAT, (110.0, 110.0, 110.0, 110.0))
+    frame.iloc[2] = np.nan
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame, name="BTC"))
+    cerebro.setbroker(CrossMarginBroker(instruments={"BTC": BTC}))
+    cerebro.addstrategy(Scripted, script={1: lambda s: s.buy(size=1.0)})
+    broker = cerebro.run()[0].broker
+    assert [event.symbol for event in broker.journal if isinstance(event, events.BarIgnored)] == ["BTC"]
+    assert broker.getvalue() == pytest.approx(10_010.0 - 0.05)
+
+
+def test_added_cash_is_collateral() -> None:
+    """And buys fund shares, so the fund value does not jump."""
+    strategy = run(
+        CrossMarginBroker(cash=1000.0), bars(FLAT, FLAT, FLAT), scripts=[{1: lambda s: s.broker.add_cash(500.0)}]
+    )[0]
+    assert strategy.broker.getvalue() == 1500.0
+    assert strategy.broker.fundvalue == pytest.approx(100.0)
+    assert strategy.broker.getcash() == 1500.0
+
+
+def test_the_position_a_strategy_gets_is_a_copy() -> None:
+    """Writing into it does not reach the account."""
+
+    def spoil(strategy) -> None:
+        strategy.getposition().size = 1e9
+
+    strategy = run(CrossMarginBroker(), bars(*[FLAT] * 4), scripts=[{1: lambda s: s.buy(size=1.0), 3: spoil}])[0]
+    assert strategy.position.size == 1.0
+
+
+def test_public_names_are_what_they_say() -> None:
+    """Every name of __all__ loads, and nothing else is offered."""
+    for name in crossmargin_bt.__all__:
+        assert getattr(crossmargin_bt, name)
+    with pytest.raises(AttributeError, match="no attribute 'Brokr'"):
+        _ = crossmargin_bt.Brokr

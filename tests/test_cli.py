@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line as a user types it: tables, files, and one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from random_trader import candles
+
+from crossmargin_bt.candles import folder, generate
+from crossmargin_bt.cli import commands
+
+PROJECT = Path(__file__).parents[1]
+SHORT = ["--start", "2025-08-01", "--end", "2025-08-20"]
+
+STRATEGY = """
+import backtrader as bt
+
+class Buyer(bt.Strategy):
+    def next(self):
+        if len(self) == 2:
+            self.buy(size=0.9 * self.broker.getvalue() / self.data.close[0])
+
+class NotOne:
+    pass
+"""
+
+
+def crossmargin(*words: str):
+    """Run the command in this process."""
+    return CliRunner().invoke(commands, ["compare", *map(str, words)], env={"COLUMNS": "100"})
+
+
+@pytest.fixture
+def buyer(tmp_path: Path) -> Path:
+    """A strategy file."""
+    file = tmp_path / "buyer.py"
+    file.write_text(STRATEGY, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of two symbols."""
+    for n, symbol in enumerate(("AAA", "BBB")):
+        frame = candles(n, 60).rename_axis("date").reset_index()
+        (tmp_path / "candles").mkdir(exist_ok=True)
+        frame.to_csv(tmp_path / "candles" / f"{symbol}.csv", index=False)
+    return tmp_path / "candles"
+
+
+def test_without_arguments_it_compares_the_examples_on_the_sample() -> None:
+    """Three strategies, three modes, every figure a trader asks for."""
+    result = crossmargin(*SHORT)
+    assert result.exit_code == 0, result.output
+    for word in ("Hedging", "LongShort", "Scalping", "cash", "isolated", "cross", "lowest margin level", "bad debt"):
+        assert word in result.output
+    assert "Assumptions in force" in result.output
+
+
+def test_json_holds_figures_curves_and_journals(tmp_path: Path, buyer: Path, data: Path) -> None:
+    """The file says the same as the table, and every balance can be followed in the journal."""
+    file = tmp_path / "out.json"
+    result = crossmargin(f"{buyer}:Buyer", "--data", data, "--json", file, "--modes", "cash,cross")
+    assert result.exit_code == 0, result.output
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["schema"] == 1
+    cash, cross = content["runs"]
+    assert (cash["summary"]["mode"], cross["summary"]["mode"]) == ("cash", "cross")
+    assert f"{cross['summary']['final_equity']:,.2f}" in result.output
+    assert len(cross["result"]["equity"]) == 60
+    kinds = [entry["event"] for entry in cross["result"]["journal"]]
+    assert {"Deposited", "OrderPlaced", "Filled", "FundingPaid"} <= set(kinds)
+    assert [entry["event"] for entry in cash["result"]["journal"]] == ["Filled"]
+    assert cash["summary"]["lowest_margin_level"] is None
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_the_same_command_gives_the_same_file(tmp_path: Path, buyer: Path, data: Path) -> None:
+    """Byte for byte."""
+    for name in ("a", "b"):
+        assert crossmargin(buyer, "--data", data, "--json", tmp_path / name).exit_code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
+    """One column a mode and venue."""
+    result = crossmargin(buyer, "--data", data, "--modes", "cross", "--venue", "kucoin,okx,binance")
+    assert result.exit_code == 0
+    for venue in ("kucoin", "okx", "binance"):
+        assert f"cross {venue}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--modes", "cash,crss"], "unknown mode 'crss'; did you mean 'cross'?"),
+        (["--modes", ","], "no mode given"),
+        (["--venue", "okxx"], "unknown venue 'okxx'; did you mean 'okx'?"),
+        (["--venue", "mine.toml"], "venue file mine.toml does not exist"),
+        (["--cash", "-5"], "cash must be above 0"),
+        (["--leverage", "0.2"], "leverage of the account must be 1 or more"),
+        (["--leverage", "60"], "leverage 60 of SIMALT is above its maximum of 50"),
+        (["--path", "zigzag"], "unknown path 'zigzag'"),
+        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--symbols", "SIMBTCC"], "no candles of SIMBTCC; did you mean 'SIMBTC'?"),
+        (["--start", "soon"], "'soon' is no date"),
+        (["--start", "2031-01-01"], "holds no candles"),
+        (["--json", "no/such/folder/out.json"], "give --json a file in a folder that exists"),
+        (["missing.py:Some"], "strategy file missing.py does not exist"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(words: list[str], text: str) -> None:
+    """What was wrong and what to do, no traceback."""
+    result = crossmargin(*words, *([] if "--start" in words else SHORT))
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert text in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "text"),
+    [
+        (STRATEGY, "Byer", "has no class 'Byer'; did you mean 'Buyer'?"),
+        (STRATEGY, "NotOne", "is not a backtrader Strategy"),
+        ("import nothing_of_the_kind\n", "Buyer", "does not import: ModuleNotFoundError"),
+        ("class Broken(:\n", "Broken", "does not import: SyntaxError"),
+        ("x = 1\n", "", "holds 0 strategies"),
+        (
+            STRATEGY.replace("len(self) == 2", "1 / 0"),
+            "Buyer",
+            "Buyer failed: ZeroDivisionError: division by zero (line 6",
+        ),
+        (
+            STRATEGY.replace("self.data.close[0]", "self.datas[7].close[0]"),
+            "Buyer",
+            "there are 2 feeds, does it use more?",
+        ),
+    ],
+)
+def test_a_wrong_strategy_file_is_one_line(tmp_path: Path, data: Path, source: str, name: str, text: str) -> None:
+    """With the file, the reason and the line."""
+    file = tmp_path / "mine.py"
+    file.write_text(source, encoding="utf-8")
+    result = crossmargin(f"{file}:{name}" if name else str(file), "--data", data)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    """For whoever wants to know more."""
+    words = [sys.executable, "-m", "crossmargin_bt.cli", "compare", "--venue", "okxx", "--debug"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "Traceback" in result.stderr
+    assert "unknown venue 'okxx'" in result.stderr
+
+
+def write(directory: Path, symbol: str, frame: pd.DataFrame) -> None:
+    """Write candles as CSV."""
+    directory.mkdir(exist_ok=True)
+    frame.rename_axis("date").reset_index().to_csv(directory / f"{symbol}.csv", index=False)
+
+
+def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
+    """NaN, zero, misaligned, unreadable: the file or feed, the column, the time."""
+    good = candles(1, 50)
+    spoiled = {
+        "close is nan at 2025-01-01 07:00:00": good.assign(close=good["close"].where(good.index.hour != 7)),
+        "low is 0 at": good.assign(low=0.0),
+        "feeds are misaligned": good.set_axis(good.index + pd.Timedelta("30min"), axis=0),
+        "column 'high' is missing": good.drop(columns="high"),
+    }
+    for n, (text, frame) in enumerate(spoiled.items()):
+        directory = tmp_path / str(n)
+        write(directory, "AAA", good)
+        write(directory, "BBB", frame)
+        result = crossmargin(buyer, "--data", directory)
+        assert result.exit_code == 2, text
+        assert text in result.stderr
+    (tmp_path / "0" / "CCC.parquet").write_bytes(b"no parquet")
+    assert "cannot be read" in crossmargin(buyer, "--data", tmp_path / "0").stderr
+    (tmp_path / "1" / "instruments.toml").write_text("[AAA]\nsymbol = 'AAA'\nlots = 1\n", encoding="utf-8")
+    assert "unknown field `lots`" in crossmargin(buyer, "--data", tmp_path / "1").stderr
+
+
+def test_help_does_not_import_the_heavy_modules() -> None:
+    """--help answers before pandas would have loaded."""
+    code = "import sys, crossmargin_bt.cli; print([m for m in ('pandas', 'backtrader', 'rich') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_sample_is_what_the_generator_makes() -> None:
+    """The shipped files are the seeded generator's, and stay small."""
+    shipped = {one.symbol: one.frame for one in folder.read(PROJECT / "data")}
+    for symbol, frame in generate.generate().items():
+        pd.testing.assert_frame_equal(
+            shipped[symbol].reset_index(drop=True), frame.drop(columns="date"), rtol=1e-9, check_exact=False
+        )
+        assert frame["date"].iloc[0] == shipped[symbol].index[0]
+    assert sum(file.stat().st_size for file in (PROJECT / "data").iterdir()) < 2_000_000
+
+
+def test_sample_has_the_year_it_promises() -> None:
+    """Quiet, rising, ranging, a crash with a gap, funding three times a day."""
+    frame = generate.generate()["SIMBTC"]
+    assert len(frame) == 365 * 24
+    gap = (frame["open"] / frame["close"].shift() - 1).abs()
+    assert gap.max() > 0.10
+    assert gap.idxmax() == generate.CRASH_DAY * 24 + 13
+    daily = frame["close"].pct_change().rolling(24 * 30).std()
+    assert daily.iloc[24 * 50] < daily.iloc[24 * 130] < daily.iloc[24 * 240]
+    assert frame["funding_rate"].notna().sum() == 365 * 3
+    assert (
+        (frame["low"] <= frame[["open", "close"]].min(axis=1)) & (frame["high"] >= frame[["open", "close"]].max(axis=1))
+    ).all()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On recorded candles, where they are at hand: three years, and the wicks that tell mark from last."""
+
+from pathlib import Path
+
+import backtrader as bt
+import msgspec
+import pandas as pd
+import pytest
+
+from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds
+from crossmargin_bt.candles import folder
+from crossmargin_bt.engine import events
+from crossmargin_bt.engine.account import replay
+from crossmargin_bt.venues import load
+
+STRATEGIES = Path(__file__).parents[1] / "strategies"
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
+
+
+@pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
+@pytest.mark.parametrize("file", ["hedging.py", "long_short.py", "scalping.py"])
+def test_three_years_of_perpetuals(recorded: Path, file: str, mode: str) -> None:
+    """2020 to 2022 with mark and funding: the run ends, the journal replays, nothing is owed."""
+    candles = folder.read(recorded / "binance_um_perp_1h_2020_2022", symbols=SYMBOLS)
+    spec = compare.load(str(STRATEGIES / file))
+    result = compare.run(spec, candles, venue="binance", mode=mode, settings=compare.Settings())
+    assert len(result.equity) > 26_000
+    assert result.fills > 0
+    if mode == "cash":
+        return
+    assert min(result.equity) >= 0
+    assert result.funding != 0
+    journal = [msgspec.convert(entry, events.JournalEntry) for entry in result.journal]
+    position_mode = getattr(spec.strategy, "position_mode", "one_way")
+    instruments = {one.symbol: one.instrument for one in candles}
+    account = replay(journal, load("binance").rules, instruments, position_mode=position_mode)
+    floating = result.equity[-1] - account.balances["USDT"]
+    held = [leg for book in account.books.values() for leg in book.legs.values()]
+    assert held or floating == pytest.approx(0, abs=1e-9)
+    assert account.fees == pytest.approx(result.fees)
+
+
+class Short(bt.Strategy):
+    """Sells on the first bar and holds."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.sell(size=0.9 * self.broker.getvalue() * 5 / self.data.close[0])
+
+
+def held_through(candles: pd.DataFrame, *, with_mark: bool) -> CrossMarginBroker:
+    """Return the broker after holding a 4.5x short through the candles."""
+    frame = candles if with_mark else candles[["open", "high", "low", "close", "volume"]]
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(frame, name="PERP", instrument=Instrument(symbol="PERP", lot=0.001)))
+    cerebro.setbroker(CrossMarginBroker(venue="binance", leverage=5.0))
+    cerebro.addstrategy(Short)
+    return cerebro.run()[0].broker
+
+
+@pytest.mark.parametrize(
+    ("symbol", "start", "wick"),
+    [
+        # Last price 48 168.6 while the mark stays at 39 744.8; the short is from about 35 000.
+        ("BTCUSDT", "2021-07-25 12:00", "2021-07-26 01:00"),
+        # Last price 323.00 while the mark stays at 119.47.
+        ("ETHUSDT", "2020-03-13 00:00", "2020-03-13 02:00"),
+    ],
+)
+def test_a_wick_of_the_last_price_kills_only_without_the_mark(
+    recorded: Path, symbol: str, start: str, wick: str
+) -> None:
+    """The same short on the same candles, liquidated on last and alive on mark."""
+    (candles,) = folder.read(
+        recorded / "binance_um_perp_1h_2020_2022",
+        symbols=[symbol],
+        start=start,
+        end=str(pd.Timestamp(wick) + pd.Timedelta("2h")),
+    )
+    dead = held_through(candles.frame, with_mark=False)
+    ends = [event for event in dead.journal if isinstance(event, events.Liquidated)]
+    assert [pd.to_datetime(event.time_ms, unit="ms") for event in ends] == [pd.Timestamp(wick)]
+    alive = held_through(candles.frame, with_mark=True)
+    assert not [event for event in alive.journal if isinstance(event, events.Liquidated)]
+    assert alive.equity > 0
