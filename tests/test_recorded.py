@@ -76,7 +76,7 @@ def test_a_wick_of_the_last_price_kills_only_without_the_mark(
         recorded / "binance_um_perp_1h_2020_2022",
         symbols=[symbol],
         start=start,
-        end=str(pd.Timestamp(wick) + pd.Timedelta("2h")),
+        end=str(pd.Timestamp(wick) + pd.Timedelta("1h")),
     )
     dead = held_through(candles.frame, with_mark=False)
     ends = [event for event in dead.journal if isinstance(event, events.Liquidated)]
