@@ -4,6 +4,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time; `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("fixed")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -10,8 +10,9 @@ import msgspec
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
 
-# A size that falls short of a whole lot by less than this part of a lot is that lot: 0.3 / 0.1 is 2.9999999999999996.
-LOT_TOLERANCE = 1e-9
+# A size that falls short of a whole lot by a hair is that lot: 0.3 / 0.1 is 2.9999999999999996. The hair is this part
+# of a lot, and this part of the lots counted, since a float of many lots is coarser.
+LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -68,7 +69,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         -3
         """
         exact = size * self.lots_per_contract if self.lots_per_contract else size / self.lot
-        return math.trunc(exact + math.copysign(LOT_TOLERANCE, exact))
+        return math.trunc(exact + math.copysign(LOT_TOLERANCE + COUNT_TOLERANCE * abs(exact), exact))
 
     def size(self, lots: int) -> float:
         """Return the size in contracts of whole `lots`.

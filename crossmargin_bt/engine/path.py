@@ -63,7 +63,7 @@ class Path(NamedTuple):
             if (before - level) * (after - level) <= 0:
                 return n + (level - self[n]) / (after - self[n])
             before = after
-        return None
+        return since if before == level else None
 
     def crossings(self, level: float) -> list[float]:
         """Return every moment inside a stretch at which the price is at `level`.
