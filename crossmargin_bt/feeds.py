@@ -128,7 +128,7 @@ def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if not len(candles):
         raise FeedError(f"feed {name}: the frame has no rows")
     index = _utc(pd.DatetimeIndex(candles.index))
-    late = np.flatnonzero(np.diff(index.to_numpy()) <= np.timedelta64(0))
+    late = np.flatnonzero(index[1:] <= index[:-1])
     if index.hasnans or len(late):
         where = "a time is missing" if index.hasnans else f"the bar after {index[late[0]]} is not later"
         raise FeedError(f"feed {name}: {where}; sort by time and drop duplicates")
