@@ -259,6 +259,19 @@ def test_bars_without_prices_are_ignored() -> None:
     assert broker.getvalue() == pytest.approx(10_010.0 - 0.05)
 
 
+def test_an_order_history_is_replayed() -> None:
+    """Orders of a history fill at their prices and are margined like any other."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="BTC", instrument=BTC))
+    cerebro.setbroker(CrossMarginBroker(cash=1000.0))
+    cerebro.add_order_history([["2025-01-01T01:00:00", 2, 99.0], ["2025-01-01T03:00:00", -2, 101.0]], notify=True)
+    cerebro.addstrategy(Scripted)
+    strategy = cerebro.run()[0]
+    filled = [(e.lots, e.price) for e in strategy.broker.journal if isinstance(e, events.Filled)]
+    assert filled == [(200, 99.0), (-200, 101.0)]
+    assert strategy.trades_closed == [(0, 4.0)]
+
+
 def test_added_cash_is_collateral() -> None:
     """And buys fund shares, so the fund value does not jump."""
     strategy = run(

@@ -21,7 +21,7 @@ def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, pri
     """Return the entry of a fill with its fee given; number 0 marks the venue's forced close."""
     held = book.leg(side)
     effect = position.fill(held, lots, price, base_per_lot=book.instrument.base_per_lot)
-    moved = MODES[book.margin_mode].opening_margin(book, effect.opened, price) if effect.opened else 0.0
+    moved = MODES[book.margin_mode].opening_margin(book, effect, price) if effect.opened else 0.0
     return events.Filled(
         time_ms=time_ms,
         number=number,

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import cross, isolated
+from crossmargin_bt.engine.position import Effect
 from crossmargin_bt.engine.rules import Rules
 
 
@@ -21,8 +22,8 @@ class Mode(Protocol):
         """Return what the book's positions and orders lock of the shared balance."""
         ...
 
-    def opening_margin(self, book: Book, lots: int, price: float) -> float:
-        """Return what leaves the shared balance for the leg's own margin when `lots` open at `price`."""
+    def opening_margin(self, book: Book, effect: Effect, price: float) -> float:
+        """Return what leaves the shared balance for the leg's own margin when a fill at `price` opens."""
         ...
 
 

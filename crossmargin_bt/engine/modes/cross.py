@@ -3,6 +3,7 @@
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.position import Effect
 from crossmargin_bt.engine.rules import Rules
 
 POOLED = True
@@ -43,6 +44,6 @@ def _hedged(book: Book, rules: Rules) -> tuple[float, float]:
     return (sum(margins) if rules.hedge_margin == "sum" else max(margins)), opened
 
 
-def opening_margin(book: Book, lots: int, price: float) -> float:  # noqa: ARG001 - the modes' common shape
+def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
     """Return 0: nothing leaves the pool."""
     return 0.0

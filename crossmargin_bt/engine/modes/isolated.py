@@ -6,6 +6,7 @@ Source: docs/sources.md#isolated (orders are summed, only what closes is free).
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.position import Effect
 from crossmargin_bt.engine.rules import Rules
 
 POOLED = False
@@ -25,6 +26,6 @@ def in_use(book: Book, rules: Rules) -> float:  # noqa: ARG001 - the modes' comm
     return total
 
 
-def opening_margin(book: Book, lots: int, price: float) -> float:
-    """Return the initial margin of `lots` opened at `price`."""
-    return book.instrument.value(lots, price) * book.rate(lots)
+def opening_margin(book: Book, effect: Effect, price: float) -> float:
+    """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to."""
+    return book.instrument.value(effect.opened, price) * book.rate(effect.position.lots)
