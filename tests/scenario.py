@@ -8,6 +8,7 @@ describes every line. Numbers are compared to the digits written.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from decimal import Decimal
 from pathlib import Path
@@ -275,7 +276,7 @@ class Script(bt.Strategy):
     def do_sell(self, rest) -> None:
         self._enter(self.sell, rest)
 
-    def _enter(self, method, rest) -> None:  # noqa: C901 - one branch a word of the language
+    def _enter(self, method, rest) -> None:  # noqa: C901, PLR0912 - one branch a word of the language
         data = self.getdatabyname(rest[0])
         words, keywords = rest[2:], {"exectype": bt.Order.Market}
         kinds = {"limit": bt.Order.Limit, "stop": bt.Order.Stop, "stoplimit": bt.Order.StopLimit}
@@ -297,16 +298,26 @@ class Script(bt.Strategy):
                 keywords["oco"] = self.entered[int(word.partition("=")[2]) - 1]
             elif word.startswith("trade="):
                 keywords["tradeid"] = int(word.partition("=")[2])
+            elif word.startswith("valid="):
+                keywords["valid"] = dt.timedelta(hours=float(word.partition("=")[2]))
+            elif word.startswith("price="):
+                keywords["price"] = float(word.partition("=")[2])
             elif word.startswith("stopat="):
-                exit_kind = self.buy_bracket if method == self.buy else self.sell_bracket
-                orders = exit_kind(
-                    data=data, size=float(rest[1]), stopprice=float(word.partition("=")[2]), limitexec=None, **keywords
-                )
-                self.entered.extend(order for order in orders if order is not None)
+                self._bracket(method, data, float(rest[1]), float(word.partition("=")[2]), words, keywords)
                 return
             else:
                 keywords[word.partition("=")[0]] = word.partition("=")[2]
         self.entered.append(method(data=data, size=float(rest[1]), **keywords))
+
+    def _bracket(self, method, data, size, stop, words, keywords) -> None:
+        exits = {key: keywords[key] for key in ("position_side",) if key in keywords}
+        target = next((float(word.partition("=")[2]) for word in words if word.startswith("takeat=")), None)
+        bracket = self.buy_bracket if method == self.buy else self.sell_bracket
+        orders = bracket(
+            data=data, size=size, stopprice=stop, stopargs=exits, limitprice=target, limitargs=exits,
+            limitexec=None if target is None else bt.Order.Limit, **keywords,
+        )  # fmt: skip
+        self.entered.extend(order for order in orders if order is not None)
 
     def do_close(self, rest) -> None:
         self.entered.append(self.close(data=self.getdatabyname(rest[0])))

@@ -13,6 +13,7 @@ import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.engine import events
+from crossmargin_bt.engine.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 BTC = Instrument(symbol="BTC", lot=0.01)
@@ -298,3 +299,123 @@ def test_public_names_are_what_they_say() -> None:
         assert getattr(crossmargin_bt, name)
     with pytest.raises(AttributeError, match="no attribute 'Brokr'"):
         _ = crossmargin_bt.Brokr
+
+
+class Both(bt.Strategy):
+    """Buys 50 of each feed on its first bar."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            for data in self.datas:
+                self.buy(data=data, size=50.0)
+
+
+def test_the_safe_band_knows_where_silent_feeds_stand() -> None:
+    """The second feed sinks and then pauses; the first one's next dip must be judged with it where it stands."""
+    quiet, dip = (100.0, 100.5, 99.5, 100.0), (100.0, 100.0, 90.6, 100.0)
+    first = [quiet] * 3 + [dip] + [quiet] * 2 + [(100.0, 100.0, 93.6, 100.0)] + [quiet] * 5
+    second = [quiet] * 3 + [dip, quiet, (100.0, 100.0, 87.0, 87.0)] + [(87.0, 87.0, 87.0, 87.0)] * 6
+    cerebro = bt.Cerebro(stdstats=False)
+    rule = flat(0.005)
+    for name, frame in (("AAA", bars(*first)), ("BBB", bars(*second).drop(pd.Timestamp("2025-01-01 06:00")))):
+        contract = Instrument(symbol=name, lot=0.01, maker=0.0, taker=0.0, maintenance=rule)
+        cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+    cerebro.setbroker(CrossMarginBroker(cash=1000.0))
+    cerebro.addstrategy(Both)
+    broker = cerebro.run()[0].broker
+    # 1000 + 50 (a - 100) + 50 (87 - 100) = 0.5 % of 50 a + 50 x 87 at a = 93.90.
+    (end,) = [event for event in broker.journal if isinstance(event, events.Liquidated)]
+    assert end.marks["AAA:net"] == pytest.approx(4671.75 / 49.75)
+
+
+def test_a_copy_of_an_order_cancels_the_order_and_only_while_it_lives() -> None:
+    """Strategies keep the copies that notify_order hands them."""
+
+    class Keeper(Scripted):
+        def notify_order(self, order) -> None:
+            super().notify_order(order)
+            if order.getstatusname() == "Accepted":
+                self.kept = order
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 8), name="BTC", instrument=BTC))
+    cerebro.setbroker(CrossMarginBroker())
+    script = {
+        1: lambda s: s.buy(size=1.0),
+        3: lambda s: s.cancel(s.kept),
+        4: lambda s: s.buy(size=1.0, exectype=bt.Order.Limit, price=50.0),
+        6: lambda s: (s.cancel(s.kept), s.cancel(s.kept)),
+    }
+    cerebro.addstrategy(Keeper, script=script)
+    strategy = cerebro.run()[0]
+    ends = [status for status, *_ in strategy.orders_heard if status in ("Completed", "Canceled")]
+    assert ends == ["Completed", "Canceled"]
+    assert not strategy.broker.get_orders_open()
+
+
+def test_cancelling_a_group_in_its_own_bar_takes_every_member() -> None:
+    """Also those that the venue has not seen yet."""
+
+    def group(strategy) -> None:
+        leader = strategy.buy(size=1.0, exectype=bt.Order.Limit, price=90.0)
+        strategy.buy(size=1.0, exectype=bt.Order.Limit, price=80.0, oco=leader)
+        strategy.cancel(leader)
+
+    strategy = run(CrossMarginBroker(), bars(*[FLAT] * 4), scripts=[{1: group}])[0]
+    assert [status for status, *_ in strategy.orders_heard].count("Canceled") == 2
+    assert not strategy.broker.get_orders_open()
+
+
+def test_no_more_can_be_withdrawn_than_is_available() -> None:
+    """A withdrawal never becomes bad debt; the journal says what was asked for."""
+    script = {
+        1: lambda s: s.buy(size=50.0),
+        3: lambda s: s.broker.add_cash(-800.0),
+        4: lambda s: s.broker.add_cash(-300.0),
+    }
+    strategy = run(CrossMarginBroker(cash=1000.0), bars(*[FLAT] * 6), scripts=[script])[0]
+    refused = [event.amount for event in strategy.broker.journal if isinstance(event, events.WithdrawalRefused)]
+    assert refused == [800.0]
+    assert strategy.broker.getvalue() == pytest.approx(700.0 - 2.5)
+
+
+def test_set_cash_twice_in_a_bar_sets_it() -> None:
+    """The second call counts what the first has on its way."""
+    script = {1: lambda s: (s.broker.set_cash(2000.0), s.broker.set_cash(2000.0))}
+    strategy = run(CrossMarginBroker(cash=1000.0), bars(*[FLAT] * 4), scripts=[script])[0]
+    assert strategy.broker.getvalue() == 2000.0
+
+
+def test_leverage_set_between_runs_holds_for_the_next() -> None:
+    """The position that the run before ended with has no say."""
+    broker = CrossMarginBroker(mode="isolated")
+    run(broker, bars(*[FLAT] * 4), scripts=[{1: lambda s: s.buy(size=1.0)}])
+    assert broker.set_leverage("BTC", 3) is None
+    strategy = run(broker, bars(*[FLAT] * 4))[0]
+    assert strategy.broker.account.books["BTC"].leverage == 3.0
+
+
+def test_a_margin_account_checks_every_order() -> None:
+    """Switching the check off belongs to cash mode."""
+    with pytest.raises(ConfigurationError, match="checksubmit=False needs mode='cash'"):
+        CrossMarginBroker(checksubmit=False)
+    with pytest.raises(ConfigurationError, match="checksubmit=False needs mode='cash'"):
+        CrossMarginBroker().set_checksubmit(False)
+    CrossMarginBroker(mode="cash", checksubmit=False).set_checksubmit(True)
+
+
+def test_a_filler_without_volume_fills_nothing() -> None:
+    """A missing volume is no reason to stop."""
+    frame = bars(*[FLAT] * 4).assign(volume=np.nan)
+    filler = bt.broker.fillers.BarPointPerc()
+    strategy = run(CrossMarginBroker(filler=filler), frame, scripts=[{1: lambda s: s.buy(size=1.0)}])[0]
+    assert strategy.position.size == 0
+
+
+def test_a_resampled_feed_with_marks_or_funding_is_refused() -> None:
+    """Backtrader keeps only open, high, low, close and volume of what it puts together."""
+    cerebro = bt.Cerebro()
+    cerebro.resampledata(feeds.from_frame(candles(1, 30), name="BTC", instrument=BTC), timeframe=bt.TimeFrame.Days)
+    cerebro.setbroker(CrossMarginBroker())
+    with pytest.raises(FeedError, match="drops mark and funding"):
+        cerebro.run()

@@ -67,6 +67,7 @@ class CrossMarginBroker(OrderDesk):
         _one_of("path", self.p.path, path.POLICIES)
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
+        self._refuse_unchecked(self.p.checksubmit)
         self.venue = venues.load(self.p.venue)
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
@@ -112,6 +113,13 @@ class CrossMarginBroker(OrderDesk):
             return
         if not data._name:
             raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
+        if (data.resampling or data.replaying) and (
+            getattr(data, "has_mark", False) or getattr(data, "has_funding", False)
+        ):
+            raise FeedError(
+                f"feed {data._name}: backtrader's resampling drops mark and funding columns; resample the frame first, or trade "
+                f"on the base feed and give the resampled one no instrument"
+            )
         if instrument.symbol in run.account.books:
             raise FeedError(f"two feeds carry the instrument {instrument.symbol}; give it to the one that trades")
         if instrument.settle != run.currency:
@@ -158,7 +166,9 @@ class CrossMarginBroker(OrderDesk):
     def _change(self, data: Any, *, leverage: float | None = None, margin_mode: str | None = None) -> Refusal | None:
         name = data if isinstance(data, str) else data._name
         run = self._run
-        feed = None if run is None else next((feed for feed in run.books if feed._name == name), None)
+        feed = (
+            None if run is None or not self._running else next((feed for feed in run.books if feed._name == name), None)
+        )
         if run is None or feed is None:
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             return None
@@ -266,9 +276,18 @@ class CrossMarginBroker(OrderDesk):
         if run is None or not self._running:
             super().set_cash(cash)
         else:
-            self.add_cash(cash - run.account.balances[run.currency])
+            self.add_cash(cash - run.account.balances[run.currency] - sum(self._cash_addition))
 
     setcash = set_cash
+
+    def set_checksubmit(self, checksubmit: bool) -> None:  # noqa: FBT001 - backtrader's signature
+        """Switch the check of orders off, in cash mode; a margin account always checks."""
+        self._refuse_unchecked(checksubmit)
+        super().set_checksubmit(checksubmit)
+
+    def _refuse_unchecked(self, checksubmit: Any) -> None:
+        if not checksubmit and self.p.mode != "cash":
+            raise ConfigurationError("a margin account admits every order; checksubmit=False needs mode='cash'")
 
     def set_fund_history(self, fund: Any) -> None:
         """Set a fund history; only cash mode knows one."""
@@ -287,8 +306,7 @@ class CrossMarginBroker(OrderDesk):
         bars = run.new_bars()
         while self._toactivate:
             self._activate(run, self._toactivate.popleft())
-        if self.p.checksubmit:
-            self.check_submitted()
+        self.check_submitted()
         self._process_order_history()
         walk.through(self, run, bars)
         self._refresh(run)
@@ -297,9 +315,17 @@ class CrossMarginBroker(OrderDesk):
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
         account, currency = run.account, run.currency
         while self._cash_addition:
-            amount = self._cash_addition.popleft()
+            amount = float(self._cash_addition.popleft())
+            available = reading.totals(account, currency).available_balance
+            if -amount > available:
+                run.record(
+                    events.WithdrawalRefused(
+                        time_ms=run.time_ms, currency=currency, amount=-amount, available=available
+                    )
+                )
+                continue
             self._fundshares += amount / self._fundval
-            run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=float(amount)))
+            run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
         self._totals = reading.totals(account, currency)
         self._value = max(self._totals.equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin

@@ -117,7 +117,7 @@ class OrderDesk(bt.brokers.BackBroker):
             price,
             execution.reduces_only(order),
             run.number_of(leader),
-            immediate=order.exectype == bt.Order.Market,
+            immediate=order.exectype in (bt.Order.Market, bt.Order.Historical),
         )
 
     def _take_children(self, order: Any) -> Any:
@@ -152,13 +152,23 @@ class OrderDesk(bt.brokers.BackBroker):
         )
 
     def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: FBT001, FBT002 - backtrader's signature
-        """Cancel an order that is alive, also one entered in this very bar."""
-        if self._run is not None and order.alive() and order not in self.pending:
-            if order in self.submitted:
-                self.submitted.remove(order)
-            self.pending.append(order)
-        cancelled: bool = super().cancel(order, bracket=bracket)
-        return cancelled
+        """Cancel an order that is alive, also one entered in this very bar, also by a copy of it."""
+        if self._run is None:
+            return bool(super().cancel(order, bracket=bracket))
+        own = order if bracket else self._original(order)
+        if own is None or not own.alive():
+            return False
+        if own in self.submitted:
+            self.submitted.remove(own)
+        if own not in self.pending:
+            self.pending.append(own)
+        return bool(super().cancel(own, bracket=bracket))
+
+    def _original(self, order: Any) -> Any:
+        """Return the order that the broker holds under this one's reference, or None when it holds none."""
+        waiting = self._pchildren.get(getattr(order.parent, "ref", order.ref), ())
+        held = (own for queue in (self.pending, self.submitted, waiting) for own in queue)
+        return next((own for own in held if own.ref == order.ref), None)
 
     def _ococheck(self, order: Any) -> None:
         """Cancel the others of a one-cancels-other group; unlike the stock queue, ours still holds `order` itself."""
@@ -166,10 +176,11 @@ class OrderDesk(bt.brokers.BackBroker):
             super()._ococheck(order)
             return
         group = self._ocol.pop(self._ocos.get(self._ocos[order.ref]), ())
-        for other in [other for other in self.pending if other.ref in group and other.ref != order.ref]:
-            self.pending.remove(other)
-            other.cancel()
-            self.notify(other)
+        for queue in (self.pending, self.submitted):
+            for other in [other for other in queue if other.ref in group and other.ref != order.ref]:
+                queue.remove(other)
+                other.cancel()
+                self.notify(other)
 
     def notify(self, order: Any) -> None:
         """Queue a notification; an order that has ended stops drawing on margin."""

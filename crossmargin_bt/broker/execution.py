@@ -71,8 +71,9 @@ def stillborn(owner: Any, data: Any, size: float, keywords: dict[str, Any], *, b
 def reference_price(order: Any) -> float:
     """Return the price an order is valued at while it rests: its limit, else its trigger, else the last close."""
     created = order.created
-    price: float = created.pricelimit if order.exectype in TRIGGERED_LIMITS else created.price
-    return price
+    if order.exectype in (Order.Market, Order.Close):
+        return float(created.pclose)
+    return float(created.pricelimit if order.exectype in TRIGGERED_LIMITS else created.price)
 
 
 def reduces_only(order: Any) -> bool:
@@ -174,7 +175,8 @@ def _lots_to_trade(broker: Any, run: Run, order: Any, price: float, ago: int) ->
     left = run.lots_left(order)
     if broker.p.filler is None:
         return left
-    offered = run.books[order.data].instrument.lots(broker.p.filler(order, price, ago))
+    size = broker.p.filler(order, price, ago)
+    offered = run.books[order.data].instrument.lots(size) if math.isfinite(size) else 0
     return int(math.copysign(min(abs(offered), abs(left)), left)) if offered else 0
 
 

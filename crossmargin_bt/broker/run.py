@@ -54,6 +54,9 @@ class Band(NamedTuple):
         return True
 
 
+NO_BAND = Band(-1, {})
+
+
 class Owned(NamedTuple):
     """Whose a part of a leg is: the strategy and the tradeid its orders carried, in lots."""
 
@@ -94,8 +97,9 @@ class Run:
         self.books: dict[Any, Book] = {}
         self.attribution = Attribution()
         self.resting: set[int] = set()
+        self.last_close: dict[str, float] = {}
         self.lowest_level = float("inf")
-        self.band = Band(-1, {})
+        self.band = NO_BAND
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
@@ -158,6 +162,7 @@ class Run:
                 self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
                 continue
             self.time_ms = max(self.time_ms, bar.time_ms)
+            self.last_close[book.instrument.symbol] = bar.last.close
             if not book.long_mark:
                 book.mark(bar.mark.open)
             bars.append(bar)

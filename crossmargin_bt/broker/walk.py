@@ -7,9 +7,10 @@ from typing import Any
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, moment_of
-from crossmargin_bt.broker.run import Band, Bar, Run
+from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
 from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Candle, Path, first_breach, low_comes_first, path_of
 from crossmargin_bt.engine.reading import Pool
 
@@ -64,12 +65,14 @@ def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
     fresh = {id(bar.data): bar for bar in bars}
     found: list[Trigger] = []
     for queue, order in enumerate(list(broker.pending)):
+        if not order.alive():
+            continue  # cancelled by the end of another in this very loop
         if order.expire():
             broker.pending.remove(order)
             broker.notify(order)
             broker._ococheck(order)
             broker._bracketize(order, cancel=True)
-        elif order.active() and order.alive() and id(order.data) in fresh:
+        elif order.active() and id(order.data) in fresh:
             trigger = _match(broker, order, fresh[id(order.data)], queue)
             if trigger is None:
                 run.resting.add(order.ref)
@@ -123,6 +126,8 @@ def in_danger(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> bool:
     if not _could_give_out(run, wide, pools):
         run.band = Band(run.account.version, wide)
         return False
+    # These bars have left the band, so it says nothing about where their instruments stand any more.
+    run.band = NO_BAND
     return _could_give_out(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
 
 
@@ -213,6 +218,8 @@ class Walk:
     def _first_breach(self, start: float, end: float) -> tuple[float, Pool] | None:
         found: tuple[float, Pool] | None = None
         for pool in reading.pools(self._run.account):
+            if not (pool.legs or liquidation.adding_orders(self._run.account, pool)):
+                continue  # nothing here could be cancelled or closed
             edges = [start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]
             for left, right in pairwise(edges):
                 moment = first_breach(lambda at, pool=pool: self._gap(at, pool), left, right, self._bends(pool))  # type: ignore[misc]
@@ -236,14 +243,17 @@ class Walk:
         return moments
 
     def _liquidate(self, pool: Pool, moment: float) -> None:
-        """Cancel what draws on the pool, look again, and close it out if that was not enough."""
+        """Cancel what adds risk to the pool, look again, and close it out if that was not enough."""
         run, broker = self._run, self._broker
-        numbers = {number for _, number in liquidation.orders_of(run.account, pool)}
-        for order in [order for order in broker.pending if run.number(order) in numbers]:
+        adding = {number for _, number in liquidation.adding_orders(run.account, pool)}
+        for order in [order for order in broker.pending if run.number(order) in adding]:
             execution.cancel(broker, order, "liquidation")
-        if numbers and reading.risk(run.account, pool).gap > 0:
+        if not pool.legs or (adding and reading.risk(run.account, pool).gap > 0):
             return
         run.record(liquidation.started(run.account, run.time_ms, pool))
+        for order in list(broker.pending):
+            if order.alive() and self._draws_on(order, pool):
+                execution.cancel(broker, order, "liquidation")
         datas = {book.instrument.symbol: data for data, book in run.books.items()}
         prices = {(symbol, side): self._forced_price(symbol, side, moment) for symbol, side in pool.legs}
         for entry in liquidation.close_out(run.account, run.time_ms, pool, prices):
@@ -252,16 +262,22 @@ class Walk:
             else:
                 run.record(entry)
 
+    def _draws_on(self, order: Any, pool: Pool) -> bool:
+        """Return whether an order, resting or waiting for its parent, trades what the pool carries."""
+        book = self._run.books[order.data]
+        if pool.isolated:
+            return (book.instrument.symbol, order.info.get("position_side", "net")) in pool.legs
+        return MODES[book.margin_mode].POOLED and book.instrument.settle == pool.currency
+
     def _forced_price(self, symbol: str, side: str, moment: float) -> float:
         """Return the last price at the moment, slipped as the broker's market orders are."""
         book: Book = self._run.account.books[symbol]
         lots = book.legs[side].lots
         bar = self._by_symbol.get(symbol)
-        if bar is None:
-            return book.mark_of(lots)
-        price = self._paths[symbol][0 if lots > 0 else 1].at(moment)
-        if lots > 0:
-            slipped = self._broker._slip_down(bar.last.low, price)
+        if bar is None:  # a feed that pauses is closed where it last traded
+            price = low = high = self._run.last_close[symbol]
         else:
-            slipped = self._broker._slip_up(bar.last.high, price)
+            price = self._paths[symbol][0 if lots > 0 else 1].at(moment)
+            low, high = bar.last.low, bar.last.high
+        slipped = self._broker._slip_down(low, price) if lots > 0 else self._broker._slip_up(high, price)
         return price if slipped is None else float(slipped)

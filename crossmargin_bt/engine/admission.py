@@ -91,7 +91,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
 
     What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
     order had its margin reserved when it was admitted, so its fill may also take that, unless the
-    account would not survive it.
+    account would not survive it. Orders of its group end with the fill and lock nothing against it.
     """
     symbol = entry.symbol
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
@@ -100,7 +100,8 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     order = account.books[symbol].orders.get(entry.number)
     before = account.copy(symbol)
     book = before.books[symbol]
-    book.orders.pop(entry.number, None)
+    for number in [n for n, o in book.orders.items() if n == entry.number or (order and _one_group(o, order))]:
+        del book.orders[number]
     reserved = reading.headroom(before, book) - reading.headroom(account, account.books[symbol])
     if closed:
         before.apply(_part(book, entry, closed))
@@ -113,7 +114,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if _fits(needed, before, book):
         return None
     rested = order is not None and not order.immediate
-    if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, symbol, entry.side):
+    if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
     return _short_of(subject, needed, before, book)
 
@@ -123,9 +124,14 @@ def _part(book: Book, entry: events.Filled, lots: int) -> events.Filled:
     return fills.entry_of(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
 
 
-def _survives(account: Account, symbol: str, side: str) -> bool:
-    pool = next(pool for pool in reading.pools(account) if (symbol, side) in pool.legs)
-    return reading.risk(account, pool).gap > 0
+def _one_group(order: OpenOrder, other: OpenOrder) -> bool:
+    return order.group is not None and order.group == other.group
+
+
+def _survives(account: Account, currency: str) -> bool:
+    """Return whether no pool of the currency would be liquidated, and the shared balance owes nothing it cannot carry."""
+    gaps = [reading.risk(account, pool).gap for pool in reading.pools(account) if pool.currency == currency]
+    return min(gaps) > 0 and account.balances[currency] + reading.cross_profit(account, currency) >= 0
 
 
 def _fits(needed: float, account: Account, book: Book) -> bool:

@@ -67,9 +67,9 @@ class Book(msgspec.Struct):
         floor = self.maintenance.initial_floor(quantity * self.long_mark, quantity)
         return formulas.initial_rate(self.leverage, floor)
 
-    def pending(self, side: str) -> Pending:
-        """Return what the resting orders of a leg would add and open."""
-        mine = [order for order in self.orders.values() if order.side == side]
+    def pending(self, side: str, *, immediate: bool = True) -> Pending:
+        """Return what the orders of a leg would add and open; without `immediate`, only those that rest."""
+        mine = [order for order in self.orders.values() if order.side == side and (immediate or not order.immediate)]
         if not mine:
             return NOTHING_PENDING
         return pending(self.leg(side).lots, mine, base_per_lot=self.instrument.base_per_lot, side=side)
@@ -96,15 +96,18 @@ def exposure(book: Book, rules: Rules, *, with_orders: bool) -> tuple[int, int]:
     if book.hedged:
         long, short = book.leg("long").lots, -book.leg("short").lots
         if counted != "none":
-            long, short = long + book.pending("long").same_lots, short + book.pending("short").same_lots
+            long += book.pending("long", immediate=False).same_lots
+            short += book.pending("short", immediate=False).same_lots
         return long, short
     held = book.leg("net").lots
     if counted == "none" or not book.orders:
         return max(held, 0), max(-held, 0)
-    waiting = book.pending("net")
+    waiting = book.pending("net", immediate=False)
     size, same, opposite = abs(held), waiting.same_lots, waiting.opposite_lots
     if counted == "sum":
         with_position, against = size + same + opposite, 0
+    elif counted == "opening":
+        with_position, against = size + same + max(opposite - size, 0), 0
     elif counted == "net":
         with_position, against = size + same, opposite - size
     else:

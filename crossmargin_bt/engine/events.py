@@ -21,6 +21,14 @@ class Deposited(Event, frozen=True, gc=False, kw_only=True):
     amount: float
 
 
+class WithdrawalRefused(Event, frozen=True, gc=False, kw_only=True):
+    """More was to be withdrawn than the available balance; nothing was."""
+
+    currency: str
+    amount: float
+    available: float
+
+
 class SettingChanged(Event, frozen=True, gc=False, kw_only=True):
     """Margin mode and leverage in force for an instrument from now on."""
 
@@ -124,6 +132,7 @@ class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
 
 JournalEntry = (
     Deposited
+    | WithdrawalRefused
     | SettingChanged
     | OrderPlaced
     | OrderRefused

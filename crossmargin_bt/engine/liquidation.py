@@ -9,20 +9,24 @@ from collections.abc import Iterator, Mapping
 
 from crossmargin_bt.engine import events, fills, formulas, reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.admission import only_reduces
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.reading import Pool
 
 
-def orders_of(account: Account, pool: Pool) -> list[tuple[str, int]]:
-    """Return (symbol, order number) of every order that draws on the pool."""
+def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
+    """Return (symbol, order number) of the orders that draw on the pool and could open something."""
     if pool.isolated:
-        ((symbol, side),) = pool.legs
-        return [(symbol, o.number) for o in account.books[symbol].orders.values() if o.side == side]
+        books = [account.books[pool.legs[0][0]]]
+        sides = {side for _, side in pool.legs}
+    else:
+        books = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
+        sides = {"net", "long", "short"}
     return [
-        (symbol, number)
-        for symbol, book in account.books.items()
-        if book.instrument.settle == pool.currency and MODES[book.margin_mode].POOLED
-        for number in book.orders
+        (book.instrument.symbol, order.number)
+        for book in books
+        for order in book.orders.values()
+        if order.side in sides and not only_reduces(book, order)
     ]
 
 

@@ -67,7 +67,7 @@ def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side
 
 
 def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[list[OpenOrder], list[OpenOrder]]:
-    """Return the orders with and against `direction`, the largest standing for its group."""
+    """Return the orders with and against `direction`, the one of most value standing for its group."""
     sides: tuple[dict[object, OpenOrder], dict[object, OpenOrder]] = ({}, {})
     for order in orders:
         if order.reduce_only:
@@ -75,6 +75,6 @@ def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[lis
         side = sides[0] if order.lots * direction > 0 else sides[1]
         key = ("order", order.number) if order.group is None else ("group", order.group)
         standing = side.get(key)
-        if standing is None or abs(order.lots) > abs(standing.lots):
+        if standing is None or abs(order.lots) * order.price > abs(standing.lots) * standing.price:
             side[key] = order
     return list(sides[0].values()), list(sides[1].values())

@@ -128,7 +128,7 @@ def pools(account: Account) -> list[Pool]:
     alone: list[Pool] = []
     for symbol, book in account.books.items():
         if MODES[book.margin_mode].POOLED:
-            if book.legs or book.orders:
+            if book.legs or (book.orders and account.rules.orders_in_maintenance != "none"):
                 shared.setdefault(book.instrument.settle, []).extend((symbol, side) for side in book.legs)
         else:
             alone.extend(
@@ -183,7 +183,7 @@ def _book_requirement(account: Account, book: Book, *, with_orders: bool) -> flo
 
 def _opening_fees(book: Book) -> float:
     sides = ("long", "short") if book.hedged else ("net",)
-    waiting = [book.pending(side) for side in sides]
+    waiting = [book.pending(side, immediate=False) for side in sides]
     return formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)
 
 

@@ -29,8 +29,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How the long and the short leg of one contract combine into initial margin in cross mode."""
     hedge_maintenance: Literal["each", "added", "larger"]
     """How they combine into maintenance: each at its own tier, added for the tier, or the larger side alone."""
-    orders_in_maintenance: Literal["none", "sum", "net", "gross"]
-    """Which resting orders the venue counts in maintenance: none, all, or the worst net or gross quantity."""
+    orders_in_maintenance: Literal["none", "sum", "opening", "net", "gross"]
+    """Which resting orders the venue counts in maintenance: none, all, all but what closes, or the worst net or
+    gross quantity."""
     order_fees_reserved: bool
     """Whether the opening fees of resting orders are in use."""
     order_fees_in_ratio: bool
