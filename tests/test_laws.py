@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
+from crossmargin_bt.broker import walk
 from crossmargin_bt.engine import admission, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.orders import OpenOrder
@@ -288,6 +289,40 @@ def test_reducing_is_never_refused(held, part, entry, mark, resting, cash, mode,
     account.books["AAA"].orders[99] = order
     reducing = fills.filled(account, 0, "AAA", "net", number=99, lots=lots, price=mark, maker=False)
     assert admission.admit_fill(account, reducing) is None
+
+
+class Pair(bt.Strategy):
+    """Holds a position in each of two feeds from the eighth bar on."""
+
+    params = (("sizes", (1.0, 1.0)),)
+
+    def next(self) -> None:
+        if len(self) == 8:
+            for data, size in zip(self.datas, self.p.sizes, strict=True):
+                (self.buy if size > 0 else self.sell)(data=data, size=abs(size))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
+    """With the band, and with every bar walked, the journal and the lowest level are the same.
+
+    One feed is hourly, the other delivers every four hours.
+    """
+    results = []
+    for walk_every_bar in (False, True):
+        if walk_every_bar:
+            monkeypatch.setattr(walk, "in_danger", lambda run, bars, pools: bool(pools))
+        cerebro = bt.Cerebro(stdstats=False)
+        for n, name in enumerate(("AAA", "BBB")):
+            frame = candles(seed * 2 + n, 250, volatility=0.006).drop(columns="funding_rate")
+            contract = Instrument(symbol=name, lot=0.01, maintenance=TIERS)
+            cerebro.adddata(feeds.from_frame(frame.iloc[:: 1 + 3 * n], name=name, instrument=contract))
+        cerebro.setbroker(CrossMarginBroker(cash=130.0 + 5 * seed, leverage=25.0))
+        sizes = (10.0 if seed % 2 else -10.0, 10.0 if seed % 3 else -10.0)
+        cerebro.addstrategy(Pair, sizes=sizes)
+        broker = cerebro.run()[0].broker
+        results.append((broker.journal, broker.lowest_margin_level))
+    assert results[0] == results[1]
 
 
 def test_liquidation_is_found_where_a_fine_walk_finds_it() -> None:
