@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from crossmargin_bt import CrossMarginBroker, feeds, venues
-from crossmargin_bt.engine import admission, events, fills, invariants, liquidation, reading
+from crossmargin_bt.engine import admission, estimates, events, fills, invariants, liquidation, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
@@ -222,6 +222,9 @@ class AccountScenario:
 def read(account: Account, key: str) -> float:
     """Return one of the figures a scenario may expect."""
     key, _, where = key.partition(":")
+    if key == "liquidation":
+        symbol, _, side = where.partition(":")
+        return estimates.liquidation_price(account, symbol, side or "net").price
     if key == "bankruptcy":
         pool = next(p for p in reading.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
         return reading.bankruptcy_prices(account, pool)[where]

@@ -24,6 +24,7 @@ CASES = [
     (formulas.maintenance_margin, (AMOUNTS, RATES, st.floats(0, 100))),
     (formulas.next_deduction, (AMOUNTS, AMOUNTS, RATES, RATES)),
     (formulas.size_dependent_rate, (AMOUNTS, AMOUNTS, AMOUNTS)),
+    (formulas.power_rate, (AMOUNTS, RATES, RATES, st.floats(0.1, 1.0))),
     (formulas.summed_margin, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.larger_side_margin, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.worst_net_size, (SIGNED, AMOUNTS, AMOUNTS)),

@@ -15,6 +15,7 @@ from crossmargin_bt.broker.settings import Settings
 from crossmargin_bt.engine import events, path, reading
 from crossmargin_bt.engine.account import SIDES
 from crossmargin_bt.engine.admission import Refusal
+from crossmargin_bt.engine.estimates import Estimate, liquidation_price
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 MODES = ("cash", "isolated", "cross")
@@ -222,6 +223,16 @@ class CrossMarginBroker(OrderDesk):
     def lowest_margin_level(self) -> float:
         """The lowest margin level of the run so far, the corners of every bar's path included."""
         return math.inf if self._run is None else self._run.lowest_level
+
+    def liquidation_price(self, data: Any, side: str = "net") -> Estimate:
+        """Return the mark of a feed at which its position (or hedge leg) would be liquidated, the others standing.
+
+        `price` is None with a `reason` where there is none, as in cash mode.
+        """
+        run = self._run
+        if run is None or data not in run.books:
+            return Estimate(None, "cash mode never liquidates" if run is None else "the feed has no instrument")
+        return liquidation_price(run.account, run.books[data].instrument.symbol, side)
 
     def get_leverage(self) -> float:
         """Return the value of all positions, long and short added, over equity."""

@@ -78,6 +78,19 @@ def size_dependent_rate(quantity: Number, doubling: Number, constant: Number) ->
     return (1 + quantity / doubling) / (2 * constant)
 
 
+def power_rate(value: float, base: float, factor: float, exponent: float) -> float:
+    """Return a maintenance rate that grows with a power of the value: max(base, factor x value^exponent).
+
+    Over floats alone: a broken power of a fraction is no fraction.
+    Source: docs/sources.md#orderly-maintenance.
+
+    >>> round(power_rate(4_500_000.0, 0.006, 0.6e-7, 0.8), 11)
+    0.01261017929
+    """
+    powered: float = value**exponent
+    return max(base, factor * powered)
+
+
 def summed_margin(position: Number, same: Number, opening: Number) -> Number:
     """Return the margin without any offset: the position, the orders that add to it and the orders that open.
 

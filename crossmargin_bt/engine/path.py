@@ -102,8 +102,9 @@ def path_of(candle: Candle, *, low_first: bool) -> Path:
 def first_breach(gap: Callable[[float], float], start: float, end: float, bends: Iterable[float]) -> float | None:
     """Return the first moment in [start, end] at which `gap` is at or below zero, or None.
 
-    Between `bends` the gap must be a straight line of the moment; at a bend it may turn or jump.
-    Each stretch is read from two points inside it, so a jump belongs to the stretch behind it.
+    Between `bends` the gap must be smooth, and it is a straight line for all rules but powers; at a
+    bend it may turn or jump. Each stretch is read from two points inside it, so a jump belongs to the
+    stretch behind it. Where the line misses, the stretch is halved until the moment is exact.
     """
     if gap(start) <= 0:
         return start
@@ -115,6 +116,26 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, bends:
         at_left = near - slope * third
         if at_left <= 0:
             return left
-        if near + slope * (right - left - third) <= 0:
-            return min(left - at_left / slope, right)
+        at_right = near + slope * (right - left - third)
+        if at_right <= 0 or gap(right) <= 0:
+            return _root(gap, left, right, guess=left - at_left / slope if slope < 0 else right)
     return end if gap(end) <= 0 else None
+
+
+# A gap is at zero when it is this part of what it was where the stretch began.
+AT_ZERO = 1e-9
+HALVINGS = 60
+
+
+def _root(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
+    """Return where the gap reaches zero between `left`, where it is above, and `right`."""
+    guess = min(max(guess, left), right)
+    if abs(gap(guess)) <= AT_ZERO * abs(gap(left)):
+        return guess
+    for _ in range(HALVINGS):
+        middle = (left + right) / 2
+        if gap(middle) > 0:
+            left = middle
+        else:
+            right = middle
+    return right

@@ -121,7 +121,41 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
         return self.initial_factor * self.rate(quantity)
 
 
-MaintenanceRule = TierTable | SizeRate
+class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="power", tag_field="rule"):
+    """A rate that grows with a power of the value: max(base, factor x value^exponent).
+
+    `initial_factor` times this rate is the floor of the initial rate.
+    Source: docs/sources.md#orderly-maintenance.
+    """
+
+    base: float
+    factor: float
+    exponent: float
+    initial_factor: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
+            raise RuleError("a power rate needs 0 < base < 1, a positive factor, 0 < exponent < 2, initial_factor >= 1")
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """The value at which the power overtakes the base."""
+        return ((self.base / self.factor) ** (1 / self.exponent),)
+
+    def rate(self, value: float) -> float:
+        """Return the maintenance rate of `value` (settle currency)."""
+        return formulas.power_rate(value, self.base, self.factor, self.exponent)
+
+    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
+        """Return the maintenance margin of `value` (settle currency)."""
+        return formulas.maintenance_margin(value, self.rate(value), 0.0)
+
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
+        """Return the lowest initial rate for `value`."""
+        return self.initial_factor * self.rate(value)
+
+
+MaintenanceRule = TierTable | SizeRate | PowerRate
 
 
 def flat(rate: float, leverage_max: float | None = None) -> TierTable:

@@ -149,7 +149,9 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     position = book.legs[side]
-    requirement = book.maintenance_of(abs(position.lots), book.mark_of(position.lots))
+    at_entry = account.rules.isolated_maintenance == "entry"
+    price = position.entry if at_entry else book.mark_of(position.lots)
+    requirement = book.maintenance_of(abs(position.lots), price)
     if account.rules.closing_fee_in_requirement:
         requirement += formulas.fee(book.value(position), book.taker)
     return Risk(position.margin + book.profit(position), requirement)
@@ -199,25 +201,27 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
     return prices
 
 
-def knots(account: Account, pool: Pool) -> list[tuple[str, int, float]]:
+def knots(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tuple[str, int, float]]:
     """Return the (symbol, direction, mark) at which a maintenance rule of the pool bends or jumps."""
     found: list[tuple[str, int, float]] = []
     books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
     for book in books:
-        for direction, lots in _quantities(account, pool, book) if book.maintenance.knots else ():
+        for direction, lots in (
+            _quantities(account, pool, book, with_orders=with_orders) if book.maintenance.knots else ()
+        ):
             size = lots * book.instrument.base_per_lot
             found.extend((book.instrument.symbol, direction, bound / size) for bound in book.maintenance.knots)
     return found
 
 
-def _quantities(account: Account, pool: Pool, book: Book) -> list[tuple[int, int]]:
+def _quantities(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> list[tuple[int, int]]:
     if pool.isolated:
         ((_, side),) = pool.legs
         lots = book.legs[side].lots
         return [(1 if lots > 0 else -1, abs(lots))]
     if not MODES[book.margin_mode].POOLED:
         return []
-    long, short = exposure(book, account.rules, with_orders=True)
+    long, short = exposure(book, account.rules, with_orders=with_orders)
     if account.rules.hedge_maintenance == "added":
         return [(1, long + short)] if long + short else []
     return [(direction, lots) for direction, lots in ((1, long), (-1, short)) if lots]

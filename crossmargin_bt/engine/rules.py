@@ -32,6 +32,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     orders_in_maintenance: Literal["none", "sum", "opening", "net", "gross"]
     """Which resting orders the venue counts in maintenance: none, all, all but what closes, or the worst net or
     gross quantity."""
+    isolated_maintenance: Literal["mark", "entry"]
+    """The price at which an isolated position's maintenance margin is counted."""
     order_fees_reserved: bool
     """Whether the opening fees of resting orders are in use."""
     order_fees_in_ratio: bool
