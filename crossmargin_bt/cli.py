@@ -29,14 +29,27 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("strategies", nargs=-1, metavar="[FILE.py:Class ...]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of candles; the generated sample without it.")
-@click.option("--symbols", help="Which of them and in which order, separated by commas; all without it.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of candles, one CSV or Parquet file a symbol; without it the generated sample.",
+)
+@click.option("--symbols", help="Symbols of that folder, in this order, separated by commas; without it all.")
 @click.option("--modes", default=",".join(MODES), show_default=True, help="Margin modes, separated by commas.")
-@click.option("--venue", default="generic", show_default=True, help="Rule books or TOML files, separated by commas.")
+@click.option(
+    "--venue",
+    default="generic",
+    show_default=True,
+    help="generic, binance, kucoin, okx or TOML files, separated by commas.",
+)
 @click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
 @click.option("--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none.")
 @click.option(
-    "--path", "path_policy", default="path", show_default=True, help="Reading of a candle: path, adverse, close."
+    "--path",
+    "path_policy",
+    default="path",
+    show_default=True,
+    help="What is read into a candle: path (nearer extreme first), adverse (stress), close.",
 )
 @click.option("--start", help="First date, for example 2020-03-01 (UTC).")
 @click.option("--end", help="Date to stop before (UTC).")
@@ -47,7 +60,7 @@ def compare(
     path_policy: str,
     symbols: str | None, start: str | None, end: str | None, json_file: Path | None, debug: bool,
 ) -> None:  # fmt: skip
-    """Run strategies under several margin modes and print what each did to the account.
+    """Compare strategies under several margin modes.
 
     Without arguments: the three example strategies on the generated sample.
     """
@@ -60,17 +73,19 @@ def compare(
         chosen = _listed(modes, "mode", MODES)
         files_of_strategies = strategies or _shipped_strategies()
         settings = Settings(cash=cash, leverage=leverage, path=path_policy)
+        if json_file is not None:
+            files.check_writable(json_file)
         results = _compare(
             files_of_strategies,
             data or _shipped("data"),
-            {"symbols": symbols.split(",") if symbols else None, "start": start, "end": end},
+            {"symbols": _words(symbols) if symbols else None, "start": start, "end": end},
             modes=chosen,
-            venues=venue.split(","),
+            venues=_words(venue),
             settings=settings,
         )
+        table.show(results, Console())
         if json_file is not None:
             files.write_json(results, json_file)
-        table.show(results, Console())
     except CrossMarginError as error:
         if debug:
             raise
@@ -119,8 +134,12 @@ def _compare(
     return results
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _listed(text: str, what: str, known: Sequence[str]) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = _words(text)
     for word in words:
         if word not in known:
             raise ConfigurationError(f"unknown {what} {word!r}{suggestion(word, known)}")
@@ -130,8 +149,8 @@ def _listed(text: str, what: str, known: Sequence[str]) -> list[str]:
 
 
 def _shipped(name: str) -> Path:
-    """Return the project's folder of that name: beside the working directory, else beside the package."""
-    for base in (Path.cwd(), Path(__file__).parents[1]):
+    """Return the project's folder of that name: beside the package, else in the working directory."""
+    for base in (Path(__file__).parents[1], Path.cwd()):
         if (base / name).is_dir():
             return base / name
     raise ConfigurationError(f"there is no folder {name!r} here; run this in the project's folder, or name your own")

@@ -92,17 +92,25 @@ def from_frame(
     """
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
+    if not isinstance(frame, pd.DataFrame):
+        raise FeedError(f"feed {name}: from_frame takes a pandas DataFrame, got {type(frame).__name__}")
     candles = _with_times(frame.rename(columns=lambda column: str(column).lower()), name)
     missing = [price for price in PRICES if price not in candles]
     if missing:
         raise FeedError(f"feed {name}: column {missing[0]!r} is missing; it has {', '.join(map(str, candles.columns))}")
+    marks = [mark for mark in MARKS if mark in candles]
+    if marks and len(marks) < len(MARKS):
+        raise FeedError(f"feed {name}: mark prices need {', '.join(MARKS)}; there is only {', '.join(marks)}")
+    crossed = candles.index[candles["high"] < candles["low"]]
+    if len(crossed):
+        raise FeedError(f"feed {name}: the high is below the low at {crossed[0]}; mend or drop that row")
     times = pd.DatetimeIndex(candles.index)
     columns = {"datetime": array("d", (bt.date2num(time) for time in times.to_pydatetime()))}
-    for price in (*PRICES, *(MARKS if set(MARKS) <= set(candles.columns) else ())):
+    for price in (*PRICES, *marks):
         columns[price] = array("d", _prices(candles, price, name))
     for number in ("volume", "openinterest"):
         values = candles[number] if number in candles else pd.Series(0.0, index=candles.index)
-        columns[number] = array("d", values.to_numpy(dtype=np.float64))
+        columns[number] = array("d", pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
     if funding is not None:
         columns["funding_rate"] = array("d", _due(funding, times, name))
     elif "funding_rate" in candles:

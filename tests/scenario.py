@@ -352,7 +352,8 @@ class Script(bt.Strategy):
     def do_position(self, rest) -> None:
         data = self.getdatabyname(rest[0])
         side = rest[3] if len(rest) > 3 else None
-        position = self.broker.getposition(data, side)
+        net = side is None and self.broker.p.position_mode == "hedge"
+        position = self.broker.positions[data] if net else self.broker.getposition(data, side)
         assert position.size == written(rest[1])
         assert position.price == written(rest[2])
 

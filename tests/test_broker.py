@@ -419,3 +419,73 @@ def test_a_resampled_feed_with_marks_or_funding_is_refused() -> None:
     cerebro.setbroker(CrossMarginBroker())
     with pytest.raises(FeedError, match="drops mark and funding"):
         cerebro.run()
+
+
+def test_hedge_mode_asks_for_a_leg() -> None:
+    """Backtrader's close() knows one position; on two it would trade the wrong amount, so it is stopped."""
+    script = {
+        1: lambda s: (s.buy(size=2.0, position_side="long"), s.sell(size=3.0, position_side="short")),
+        3: lambda s: s.close(position_side="long"),
+    }
+    with pytest.raises(ConfigurationError, match="hedge mode has two positions"):
+        run(CrossMarginBroker(position_mode="hedge"), bars(*[FLAT] * 5), scripts=[script])
+    broker = run(CrossMarginBroker(position_mode="hedge"), bars(*[FLAT] * 5), scripts=[{1: script[1]}])[0].broker
+    data = broker.cerebro.datas[0]
+    assert broker.getposition(data, "long").size == 2.0
+    assert broker.getposition(data, "short").size == -3.0
+    assert broker.positions[data].size == -1.0
+    with pytest.raises(ConfigurationError, match="unknown position side 'lng'; did you mean 'long'"):
+        broker.getposition(data, "lng")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"leverage": {"BTCC": 5.0}}, "names 'BTCC', which is no feed; did you mean 'BTC'"),
+        ({"instruments": {"BTCC": BTC}}, "names 'BTCC', which is no feed"),
+    ],
+)
+def test_settings_name_feeds_that_exist(settings: dict, text: str) -> None:
+    """A typo in a name is no setting."""
+    with pytest.raises(ConfigurationError, match=text):
+        run(CrossMarginBroker(**settings), bars(FLAT, FLAT))
+
+
+@pytest.mark.parametrize("wrong", [["BTC"], {"BTC": "BTC"}])
+def test_instruments_are_a_dict_of_instruments(wrong) -> None:
+    """Said at once."""
+    with pytest.raises(ConfigurationError, match="dict of Instrument by feed name"):
+        CrossMarginBroker(instruments=wrong)
+
+
+def test_a_setting_for_no_feed_during_a_run_is_an_error() -> None:
+    """It would change nothing and look like success."""
+    with pytest.raises(ConfigurationError, match="'BTCUSD' is no feed with an instrument; did you mean 'BTC'"):
+        run(CrossMarginBroker(), bars(FLAT, FLAT), scripts=[{1: lambda s: s.broker.set_leverage("BTCUSD", 5)}])
+
+
+def test_the_liquidation_price_can_be_read() -> None:
+    """9 lots' worth of 100 at 10x: 1 000 + 90 (p - 100) = 0.5 % of 90 p."""
+    contract = Instrument(symbol="BTC", lot=0.01, maker=0.0, taker=0.0)
+    script = {1: lambda s: s.buy(size=90.0)}
+    broker = run(CrossMarginBroker(cash=1000.0), bars(*[FLAT] * 4), scripts=[script], instrument=contract)[0].broker
+    assert broker.liquidation_price(broker.cerebro.datas[0]).price == pytest.approx(8000 / 89.55)
+    cash = run(CrossMarginBroker(mode="cash"), bars(FLAT, FLAT))[0].broker
+    assert cash.liquidation_price(cash.cerebro.datas[0]).reason == "cash mode never liquidates"
+
+
+def test_a_refusal_in_cash_mode_has_a_reason_too() -> None:
+    """So a strategy that reads it runs in every mode."""
+    heard = []
+
+    class Reader(Scripted):
+        def notify_order(self, order) -> None:
+            if order.status == order.Margin:
+                heard.append(order.info.reject.reason)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 3), name="BTC", instrument=BTC))
+    cerebro.setbroker(CrossMarginBroker(mode="cash"))
+    cerebro.addstrategy(Reader, script={1: lambda s: s.buy(size=1e6)})
+    cerebro.run()
+    assert heard == ["the stock broker's cash does not cover the order"]

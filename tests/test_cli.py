@@ -111,6 +111,7 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
         (["--start", "soon"], "'soon' is no date"),
         (["--start", "2031-01-01"], "holds no candles"),
         (["--json", "no/such/folder/out.json"], "give --json a file in a folder that exists"),
+        (["--symbols", "SIMBTC, SIMXRP"], "no candles of SIMXRP"),
         (["missing.py:Some"], "strategy file missing.py does not exist"),
     ],
 )
@@ -154,6 +155,34 @@ def test_a_wrong_strategy_file_is_one_line(tmp_path: Path, data: Path, source: s
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_a_strategys_own_line_is_named(tmp_path: Path, data: Path) -> None:
+    """Not the line of backtrader in which it ended."""
+    file = tmp_path / "mine.py"
+    file.write_text(STRATEGY.replace("len(self) == 2", "self.undefined_thing()"), encoding="utf-8")
+    assert "(line 6 of mine.py)" in crossmargin(f"{file}:Buyer", "--data", data).stderr
+
+
+def test_files_beside_candles_name_their_missing_column(tmp_path: Path, buyer: Path) -> None:
+    """Funding under another name is no funding."""
+    frame = candles(1, 20)
+    write(tmp_path / "three", "AAA_last_1h", frame)
+    write(tmp_path / "three", "AAA_funding", frame[["funding_rate"]].rename(columns={"funding_rate": "rate"}))
+    result = crossmargin(buyer, "--data", tmp_path / "three")
+    assert result.exit_code == 2
+    assert "AAA_funding.csv: no column 'funding_rate'" in result.stderr
+
+
+def test_wide_comparisons_stay_readable(buyer: Path, data: Path) -> None:
+    """Two venues in three modes are two tables, and no figure is cut off at 80 columns."""
+    result = CliRunner().invoke(
+        commands, ["compare", str(buyer), "--data", str(data), "--venue", "okx,kucoin"], env={"COLUMNS": "80"}
+    )
+    assert result.exit_code == 0
+    assert "…" not in result.output
+    assert "USDT, okx" in result.output
+    assert "USDT, kucoin" in result.output
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     """For whoever wants to know more."""
     words = [sys.executable, "-m", "crossmargin_bt.cli", "compare", "--venue", "okxx", "--debug"]
@@ -187,7 +216,7 @@ def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
     (tmp_path / "0" / "CCC.parquet").write_bytes(b"no parquet")
     assert "cannot be read" in crossmargin(buyer, "--data", tmp_path / "0").stderr
     (tmp_path / "1" / "instruments.toml").write_text("[AAA]\nsymbol = 'AAA'\nlots = 1\n", encoding="utf-8")
-    assert "unknown field `lots`" in crossmargin(buyer, "--data", tmp_path / "1").stderr
+    assert "[AAA] has an unknown key 'lots'; did you mean 'lot'?" in crossmargin(buyer, "--data", tmp_path / "1").stderr
 
 
 def test_help_does_not_import_the_heavy_modules() -> None:

@@ -97,7 +97,7 @@ def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str)
         book = account.books[data._name]
         held = sum(leg.lots for leg in book.legs.values())
         assert sum(trade.size for trade in trades) == pytest.approx(book.instrument.size(held), abs=1e-9)
-        assert broker.getposition(data).size == book.instrument.size(held)
+        assert broker.positions[data].size == book.instrument.size(held)
     resting = {number for book in account.books.values() for number in book.orders}
     assert {broker._run.number(order) for order in broker.pending if order.active()} == resting
 

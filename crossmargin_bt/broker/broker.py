@@ -16,6 +16,7 @@ from crossmargin_bt.engine import events, path, reading
 from crossmargin_bt.engine.account import SIDES
 from crossmargin_bt.engine.admission import Refusal
 from crossmargin_bt.engine.estimates import Estimate, liquidation_price
+from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 MODES = ("cash", "isolated", "cross")
@@ -69,6 +70,7 @@ class CrossMarginBroker(OrderDesk):
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
         self._refuse_unchecked(self.p.checksubmit)
+        _check_instruments(self.p.instruments)
         self.venue = venues.load(self.p.venue)
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
@@ -94,11 +96,17 @@ class CrossMarginBroker(OrderDesk):
             return
         for data in self.cerebro.datas:
             self._list(run, data)
+        names = [data._name for data in self.cerebro.datas if data._name]
         if not run.books:
+            given = f" (it has {', '.join(self.p.instruments)})" if self.p.instruments else ""
             raise FeedError(
-                "no feed has an instrument; build feeds with crossmargin_bt.feeds.from_frame(frame, name=, instrument=) "
-                "or give the broker instruments={feed name: Instrument(...)}"
+                f"no feed has an instrument; the feeds are named {', '.join(names) or 'nothing'}: build them with "
+                f"crossmargin_bt.feeds.from_frame(frame, name=, instrument=) or give the broker instruments="
+                f"{{feed name: Instrument(...)}}{given}"
             )
+        for name in (*self._settings.declared, *(self.p.instruments or ())):
+            if name not in names:
+                raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         self._refresh(run)
 
@@ -170,6 +178,9 @@ class CrossMarginBroker(OrderDesk):
         feed = (
             None if run is None or not self._running else next((feed for feed in run.books if feed._name == name), None)
         )
+        if run is not None and self._running and feed is None:
+            known = [known._name for known in run.books]
+            raise ConfigurationError(f"{name!r} is no feed with an instrument{suggestion(name, known)}")
         if run is None or feed is None:
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             return None
@@ -263,12 +274,24 @@ class CrossMarginBroker(OrderDesk):
         return self._infos[data]
 
     def getposition(self, data: Any, side: str | None = None) -> Any:
-        """Return a copy of the net position, or of the `long` or `short` leg in hedge mode."""
+        """Return a copy of the position; in hedge mode of the leg that `side` names.
+
+        Raises:
+            ConfigurationError: the account is in hedge mode and no leg is named, or the side does not exist.
+                backtrader's `close()` and `order_target_*` end here, because they know only one position.
+        """
         run = self._run
+        if self.p.position_mode == "hedge" and side is None and run is not None:
+            raise ConfigurationError(
+                "hedge mode has two positions: read broker.getposition(data, 'long') or 'short', and close a leg with "
+                "sell(position_side='long', size=..., reduce_only=True) instead of close() or order_target_*()"
+            )
+        if side is not None:
+            _one_of("position side", side, SIDES[self.p.position_mode])
         if run is None:
             net = super().getposition(data)
             return net if side is None else bt.Position(self.cash_leg(data, side), net.price)
-        if side is None:
+        if side is None or data not in run.books:
             return self.positions[data].clone()
         book = run.books[data]
         leg = book.leg(side)
@@ -341,6 +364,15 @@ class CrossMarginBroker(OrderDesk):
         self._value = max(self._totals.equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares
+
+
+def _check_instruments(given: Any) -> None:
+    if given is None:
+        return
+    if not isinstance(given, dict) or not all(isinstance(one, Instrument) for one in given.values()):
+        raise ConfigurationError(
+            "instruments is a dict of Instrument by feed name: {'BTCUSDT': Instrument(symbol=...)}"
+        )
 
 
 def _one_of(setting: str, value: Any, known: tuple[str, ...]) -> None:

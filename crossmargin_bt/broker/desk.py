@@ -186,6 +186,8 @@ class OrderDesk(bt.brokers.BackBroker):
         """Queue a notification; an order that has ended stops drawing on margin."""
         if self._run is None:
             self._count_cash_fills(order)
+            if order.status in (order.Margin, order.Rejected) and "reject" not in order.info:
+                order.addinfo(reject=Refusal("margin", "the stock broker's cash does not cover the order"))
         elif not order.alive():
             execution.retire(self._run, order)
         super().notify(order)

@@ -24,6 +24,11 @@ class Settings:
             self.check("the account", leverage=leverage)
             self._leverage = float(leverage)
 
+    @property
+    def declared(self) -> list[str]:
+        """The feed names that something was set for."""
+        return list(self._declared)
+
     def begin_run(self) -> None:
         """Start from what was declared; changes from now on last for this run."""
         self._in_run = {name: dict(values) for name, values in self._declared.items()}

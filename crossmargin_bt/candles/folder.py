@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pandas as pd
@@ -21,6 +21,7 @@ from crossmargin_bt.errors import FeedError, RuleError, suggestion
 LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
 BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
 SUFFIXES = (".parquet", ".csv")
+PRICES = ("open", "high", "low", "close")
 
 # Without contract facts a lot is the largest power of ten worth at most this much at the first close.
 LOT_VALUE = 10.0
@@ -85,9 +86,21 @@ def _instruments(path: Path) -> dict[str, Instrument]:
     if not path.is_file():
         return {}
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Instrument])
-    except (msgspec.DecodeError, RuleError) as error:
+        sections = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    except msgspec.DecodeError as error:
         raise RuleError(f"{path}: {error}") from error
+    return {symbol: _instrument(path, symbol, facts) for symbol, facts in sections.items()}
+
+
+def _instrument(path: Path, symbol: str, facts: dict[str, Any]) -> Instrument:
+    known = Instrument.__struct_fields__
+    for key in facts:
+        if key not in known:
+            raise RuleError(f"{path}: [{symbol}] has an unknown key {key!r}{suggestion(key, known)}")
+    try:
+        return msgspec.convert({"symbol": symbol, **facts}, type=Instrument)
+    except (msgspec.ValidationError, RuleError) as error:
+        raise RuleError(f"{path}: [{symbol}] {error}") from error
 
 
 def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | None, str | None]) -> Candles:
@@ -97,8 +110,8 @@ def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | 
     if split:
         mark = _beside(path.parent, f"{symbol}_mark_{split['timeframe']}")
         if mark is not None:
-            frame = frame.join(mark[["open", "high", "low", "close"]].add_prefix("mark_"))
-        rates = _beside(path.parent, f"{symbol}_funding")
+            frame = frame.join(mark[list(PRICES)].add_prefix("mark_"))
+        rates = _beside(path.parent, f"{symbol}_funding", ("funding_rate",))
         funding = None if rates is None else rates["funding_rate"]
     frame = frame.loc[slice(*_cut(period))]
     known = instruments.get(symbol)
@@ -123,12 +136,16 @@ def _timestamp(text: str) -> pd.Timestamp:
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
-def _beside(directory: Path, stem: str) -> pd.DataFrame | None:
-    for suffix in SUFFIXES:
-        path = directory / f"{stem}{suffix}"
-        if path.is_file():
-            return _table(path)
-    return None
+def _beside(directory: Path, stem: str, columns: Sequence[str] = PRICES) -> pd.DataFrame | None:
+    """Return the table of that name with the columns it must have, or None when there is none."""
+    path = next((path for path in (directory / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
+    if path is None:
+        return None
+    table = _table(path)
+    for column in columns:
+        if column not in table:
+            raise FeedError(f"{path}: no column {column!r}; it has {', '.join(table.columns)}")
+    return table
 
 
 def _table(path: Path) -> pd.DataFrame:

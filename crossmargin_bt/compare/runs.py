@@ -84,8 +84,10 @@ def _run(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
     except CrossMarginError:
         raise
     except IndexError as error:
-        text = f"{spec.name} failed: {where(error)}; there are {count} feeds, does it use more?"
+        text = f"{spec.name} failed: {where(error, spec.file)}; there are {count} feeds, does it use more?"
         raise FeedError(text) from error
     except Exception as error:
-        raise StrategyFileError(f"{spec.name} failed: {where(error)}; --debug shows the traceback") from error
+        raise StrategyFileError(
+            f"{spec.name} failed: {where(error, spec.file)}; --debug shows the traceback"
+        ) from error
     return strategies[0]

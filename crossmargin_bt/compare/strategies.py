@@ -19,6 +19,12 @@ class StrategySpec(NamedTuple):
     name: str
     strategy: Any
 
+    @property
+    def file(self) -> Path | None:
+        """The file the class comes from."""
+        file = getattr(sys.modules.get(self.strategy.__module__), "__file__", None)
+        return None if file is None else Path(file)
+
 
 def load(text: str) -> StrategySpec:
     """Return the strategy that `FILE.py:Class` names.
@@ -69,7 +75,7 @@ def _import(path: Path) -> ModuleType:
 def where(error: BaseException, path: Path | None = None) -> str:
     """Return an exception in one line, with the file and line it comes from."""
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if path is None or Path(frame.filename) == path]
+    mine = [frame for frame in frames if Path(frame.filename) == path] or (frames if path is None else [])
     at = f" (line {mine[-1].lineno} of {Path(mine[-1].filename).name})" if mine else ""
     if isinstance(error, SyntaxError):
         at = f" (line {error.lineno})"

@@ -41,6 +41,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not self.symbol:
             raise RuleError("an instrument needs a symbol")
+        for name in ("contract_size", "lot", "tick", "notional_min", "leverage_max"):
+            if not isinstance(getattr(self, name), int | float):
+                raise RuleError(f"{self.symbol}: {name} must be a number, got {getattr(self, name)!r}")
         for name in ("contract_size", "lot"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RuleError(f"{self.symbol}: {name} must be above 0, got {getattr(self, name)!r}")

@@ -12,6 +12,18 @@ from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.results import SCHEMA_VERSION, RunResult
 
 
+def check_writable(path: Path) -> None:
+    """Check before a long run that its result can be written.
+
+    Raises:
+        ConfigurationError: `path` is a folder, or lies in none that can be written to.
+    """
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(
+            f"cannot write {path}; give --json a file in a folder that exists and can be written to"
+        )
+
+
 def write_json(results: Sequence[RunResult], path: Path) -> None:
     """Write the results; the file appears whole or not at all. Undefined and infinite numbers are null.
 
@@ -28,6 +40,4 @@ def write_json(results: Sequence[RunResult], path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"cannot write {path}: {error.strerror}; give --json a file in a folder that exists"
-        ) from error
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error

@@ -14,6 +14,8 @@ from crossmargin_bt.results import RunResult, Summary
 
 # Liquidations told one by one below a table; the rest is counted.
 TOLD = 3
+# More columns than this do not fit a terminal of 80 characters; then every venue has a table of its own.
+COLUMNS_MAX = 4
 
 
 def comparison(results: Sequence[RunResult]) -> Group:
@@ -21,12 +23,18 @@ def comparison(results: Sequence[RunResult]) -> Group:
     parts: list[Table | Text] = []
     for strategy in dict.fromkeys(result.strategy for result in results):
         mine = [result for result in results if result.strategy == strategy]
-        parts.extend((_table(strategy, mine), *_stories(mine), Text()))
+        for group in [mine] if len(mine) <= COLUMNS_MAX else _by_venue(mine):
+            parts.extend((_table(strategy, group), *_stories(group), Text()))
     assumptions = dict.fromkeys(f"{result.venue}: {text}" for result in results for text in result.assumptions)
     if assumptions:
         parts.append(Text("Assumptions in force", style="bold"))
         parts.extend(Text(f"  - {text}") for text in assumptions)
     return Group(*parts)
+
+
+def _by_venue(results: Sequence[RunResult]) -> list[list[RunResult]]:
+    venues = dict.fromkeys(result.venue for result in results)
+    return [[result for result in results if result.venue == venue] for venue in venues]
 
 
 def show(results: Sequence[RunResult], console: Console) -> None:
@@ -36,9 +44,10 @@ def show(results: Sequence[RunResult], console: Console) -> None:
 
 def _table(strategy: str, results: Sequence[RunResult]) -> Table:
     currency = results[0].currency
-    table = Table(title=f"{escape(strategy)} ({currency})", title_justify="left", title_style="bold")
+    venues = list(dict.fromkeys(result.venue for result in results))
+    where = f", {escape(venues[0])}" if len(venues) == 1 else ""
+    table = Table(title=f"{escape(strategy)} ({currency}{where})", title_justify="left", title_style="bold")
     table.add_column("")
-    venues = {result.venue for result in results}
     for result in results:
         heading = result.mode if len(venues) == 1 else f"{result.mode} {result.venue}"
         table.add_column(escape(heading), justify="right")

@@ -45,7 +45,7 @@ def load(venue: str) -> Venue:
         return parse(path.read_text(encoding="utf-8"), str(venue))
     if venue not in names():
         raise ConfigurationError(
-            f"unknown venue {venue!r}{suggestion(venue, names())}, or give the path of a .toml file"
+            f"unknown venue {venue!r}{suggestion(venue, names())} (or give the path of a .toml file)"
         )
     return parse(resources.files(__package__).joinpath(f"{venue}.toml").read_text(encoding="utf-8"), f"{venue}.toml")
 
