@@ -30,7 +30,7 @@ class CrossMarginBroker(OrderDesk):
     """A broker that keeps backtrader's matching and replaces its money with a margin account.
 
     Params (beyond those of `bt.brokers.BackBroker`):
-        cash: starting balance, in `currency`.
+        cash: starting balance, in `currency`, above 0.
         venue: name of a shipped rule book, or the path of a TOML file.
         mode: "cross", "isolated", or "cash" (backtrader's own money, unchanged).
         leverage: for every instrument, or a dict by feed name; see also `set_leverage`.
