@@ -311,7 +311,7 @@ def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     results = []
     for walk_every_bar in (False, True):
         if walk_every_bar:
-            monkeypatch.setattr(walk, "in_danger", lambda run, bars, pools: bool(pools))
+            monkeypatch.setattr(walk, "in_danger", lambda run, bars: True)
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(seed * 2 + n, 250, volatility=0.006).drop(columns="funding_rate")

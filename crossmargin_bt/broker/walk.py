@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One bar, in path order: funding, the gap at the open, then fills and liquidations as price meets them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     matched = _matches(broker, run, bars)
     _fill_at(BEFORE, broker, run, matched)
     _settle_funding(run, bars)
-    if not matched and not in_danger(run, bars, reading.pools(run.account)):
+    if not matched and not in_danger(run, bars):
         for bar in bars:
             bar.book.mark(bar.mark.close)
         return
@@ -113,14 +114,18 @@ def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
         broker._bracketize(order)
 
 
-def in_danger(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> bool:
+def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
     """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
 
     Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
     there holds on every path. A band of prices found safe stays safe until the account changes, so
     most bars cost two comparisons. May leave the marks anywhere.
     """
-    if not pools or run.band.holds(run.account, bars):
+    if run.band.holds(run.account, bars):
+        return False
+    pools = reading.pools(run.account)
+    if not pools:
+        run.band = Band(run.account.version, dict.fromkeys(run.account.books, (0.0, math.inf)))
         return False
     wide = {bar.book.instrument.symbol: _widened(bar.mark) for bar in bars}
     if not _could_give_out(run, wide, pools):
@@ -193,7 +198,7 @@ class Walk:
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
-        if looks and in_danger(self._run, self._bars, reading.pools(self._run.account)):
+        if looks and in_danger(self._run, self._bars):
             while (breach := self._first_breach(start, end)) is not None:
                 moment, pool = breach
                 self._note_levels(start, moment)

@@ -59,7 +59,10 @@ class Book(msgspec.Struct):
 
     def unrealised(self) -> float:
         """Return the floating profit of all legs."""
-        return sum(self.profit(position) for position in self.legs.values())
+        total = 0.0
+        for position in self.legs.values():
+            total += self.profit(position)
+        return total
 
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""

@@ -95,7 +95,7 @@ def totals(account: Account, currency: str) -> Totals:
         in_use += mode.in_use(book, account.rules)
         if mode.POOLED:
             cross_profit += book.unrealised()
-        else:
+        elif book.legs:
             isolated_profit += book.unrealised()
             isolated_margin += sum(leg.margin for leg in book.legs.values())
             isolated_locked += sum(max(leg.margin, 0.0) for leg in book.legs.values())
