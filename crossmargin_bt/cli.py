@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: `crossmargin compare`.
+"""The command line: `crossmargin compare` and `crossmargin venues`.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -80,7 +80,7 @@ def compare(
             data or _shipped("data"),
             {"symbols": _words(symbols) if symbols else None, "start": start, "end": end},
             modes=chosen,
-            venues=_words(venue),
+            venue_names=_words(venue),
             settings=settings,
         )
         table.show(results, Console())
@@ -93,13 +93,43 @@ def compare(
         sys.exit(2)
 
 
+@commands.group(invoke_without_command=True)
+@click.pass_context
+def venues(context: click.Context) -> None:
+    """List the rule books, side by side."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from crossmargin_bt import venues as books
+    from crossmargin_bt.report import rulebook
+
+    Console().print(rulebook.side_by_side([books.load(name) for name in books.names()]))
+
+
+@venues.command()
+@click.argument("venue")
+def show(venue: str) -> None:
+    """Print one rule book: a name, or the path of a TOML file."""
+    from rich.console import Console
+
+    from crossmargin_bt import venues as books
+    from crossmargin_bt.report import rulebook
+
+    try:
+        Console().print(rulebook.one(books.load(venue)))
+    except CrossMarginError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
 def _compare(
     strategies: Sequence[str],
     directory: Path,
     selection: dict[str, Any],
     *,
     modes: Sequence[str],
-    venues: Sequence[str],
+    venue_names: Sequence[str],
     settings: "Settings",
 ) -> "list[RunResult]":
     """Run every strategy under every venue and mode, with a progress bar on the terminal."""
@@ -120,9 +150,9 @@ def _compare(
     )
     results = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=bars * len(specs) * len(venues) * len(modes))
+        task = progress.add_task("", total=bars * len(specs) * len(venue_names) * len(modes))
         for spec in specs:
-            for venue in venues:
+            for venue in venue_names:
                 for mode in modes:
                     progress.update(task, description=f"{spec.name} {mode} {venue}")
                     results.append(

@@ -250,3 +250,17 @@ def test_sample_has_the_year_it_promises() -> None:
     assert (
         (frame["low"] <= frame[["open", "close"]].min(axis=1)) & (frame["high"] >= frame[["open", "close"]].max(axis=1))
     ).all()
+
+
+def test_rule_books_side_by_side_and_alone() -> None:
+    """Every switch of every venue, and one with its sources, tiers and assumptions."""
+    wide = {"COLUMNS": "140"}
+    listed = CliRunner().invoke(commands, ["venues"], env=wide).output
+    for word in ("binance", "kucoin", "okx", "order_offset", "12 tiers, marginal", "opening"):
+        assert word in listed
+    shown = CliRunner().invoke(commands, ["venues", "show", "kucoin"], env=wide).output
+    for word in ("KuCoin support 35084093025049", "0.060%", "assumed", "Assumptions", "0.500%"):
+        assert word in shown
+    wrong = CliRunner().invoke(commands, ["venues", "show", "kucoim"])
+    assert wrong.exit_code == 2
+    assert "did you mean 'kucoin'?" in wrong.stderr

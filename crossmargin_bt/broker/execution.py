@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from backtrader import BuyOrder, Order, SellOrder
 
-from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Trigger
+from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger
 from crossmargin_bt.broker.run import Owned, Run
 from crossmargin_bt.engine import events, fills, position, reading
 from crossmargin_bt.engine.admission import Refusal, admit_fill
@@ -180,7 +180,7 @@ def _lots_to_trade(broker: Any, run: Run, order: Any, price: float, ago: int) ->
     return int(math.copysign(min(abs(offered), abs(left)), left)) if offered else 0
 
 
-def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Any) -> None:
+def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Match) -> None:
     """Book an admitted fill and tell the order's owner."""
     book = run.books[order.data]
     instrument = book.instrument
@@ -194,7 +194,7 @@ def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Any) 
     size = instrument.size(entry.lots)
     if not left:
         order.executed.remsize = size
-    _report(broker, order, entry, instrument, closed=closed, opened=opened, after=after, dt=match)
+    _report(broker, order, entry, instrument, closed=closed, opened=opened, after=after, match=match)
     broker._ococheck(order)
     if entry.side not in book.legs:
         _cancel_reducing(broker, order, entry.side)
@@ -214,17 +214,17 @@ def _book(run: Run, book: Book, entry: events.Filled) -> None:
 
 def _report(
     broker: Any, order: Any, entry: events.Filled, instrument: Instrument, *,
-    closed: int, opened: int, after: position.Position, dt: Any,
+    closed: int, opened: int, after: position.Position, match: Match | None,
 ) -> None:  # fmt: skip
     """Put a fill on the order as backtrader's trades and analyzers expect it, and notify."""
     info = broker.getcommissioninfo(order.data)
     share = abs(closed) / abs(entry.lots)
     closed_size, opened_size = instrument.size(closed), instrument.size(opened)
     when = order.data.datetime[0]
-    if dt is not None and dt.created_at_close is not None:
-        when = dt.created_at_close
-    elif dt is not None and dt.ago < 0:
-        when = order.data.datetime[dt.ago]
+    if match is not None and match.created_at_close is not None:
+        when = match.created_at_close
+    elif match is not None and match.ago < 0:
+        when = order.data.datetime[match.ago]
     order.execute(
         when, instrument.size(entry.lots), entry.price,
         closed_size, info.getvaluesize(-closed_size, entry.price), entry.fee * share,
@@ -283,7 +283,7 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
             entry, lots=-part.lots, fee=entry.fee * share, realised=entry.realised * part.lots / -entry.lots
         )
         run.attribution.add(data, entry.side, part._replace(lots=-part.lots))
-        _report(broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=position.FLAT, dt=None)
+        _report(broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=position.FLAT, match=None)
 
 
 def cash_reduction_is_void(broker: Any, order: Any) -> bool:

@@ -73,7 +73,11 @@ def run(
         mode=mode,
         currency=settings.currency,
         starting_cash=settings.cash,
-        assumptions=[*rules.assumptions, *(text for one in candles for text in one.assumptions)],
+        assumptions=[
+            *rules.assumptions,
+            f"no source for {', '.join(rules.unsourced)}",
+            *(text for one in candles for text in one.assumptions),
+        ],
         **record,
     )
 

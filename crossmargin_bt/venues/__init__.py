@@ -24,6 +24,11 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     assumptions: tuple[str, ...] = ()
     """Sentences for the report: what was not published and is our guess."""
 
+    @property
+    def unsourced(self) -> list[str]:
+        """The rules that no source is named for."""
+        return [key for key in Rules.__struct_fields__ if key not in self.sources]
+
 
 def names() -> list[str]:
     """Return the names of the shipped profiles, sorted."""
