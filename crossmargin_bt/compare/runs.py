@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import backtrader as bt
 
-from crossmargin_bt import feeds, venues
+from crossmargin_bt import feeds
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.commission import CashCommission
@@ -66,7 +66,7 @@ def run(
     cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar)
     cerebro.addstrategy(spec.strategy)
     record = _run(cerebro, spec, len(candles)).analyzers.record.get_analysis()
-    rules = venues.load(venue)
+    rules = broker.venue
     return RunResult(
         strategy=spec.name,
         venue=rules.name,
