@@ -155,11 +155,11 @@ class AccountScenario:
         order = OpenOrder(
             self.orders, options["side"], lots, price, options["reduce_only"], options["group"], options["immediate"]
         )
-        return (
-            symbol,
-            order,
-            admission.below_minimum(self.account.books[symbol], order) or admission.admit(self.account, symbol, order),
+        admitted = admission.below_minimum(self.account.books[symbol], order) or admission.admit(
+            self.account, symbol, order
         )
+        refused = isinstance(admitted, admission.Refusal)
+        return symbol, order if refused else admitted, admitted if refused else None
 
     def do_order(self, rest) -> None:
         symbol, order, refusal = self._order(rest)
@@ -168,6 +168,7 @@ class AccountScenario:
             events.OrderPlaced(
                 time_ms=0, number=order.number, symbol=symbol, side=order.side, lots=order.lots, price=order.price,
                 reduce_only=order.reduce_only, group=order.group, immediate=order.immediate,
+                covered=order.covered,
             )
         )  # fmt: skip
 

@@ -255,7 +255,7 @@ def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: 
         account.apply(
             events.OrderPlaced(
                 time_ms=0, number=number, symbol="AAA", side="net", lots=lots, price=mark, reduce_only=False,
-                group=None, immediate=False,
+                group=None, immediate=False, covered=abs(lots),
             )
         )  # fmt: skip
     locked = reading.totals(account, "USDT").in_use
@@ -280,13 +280,14 @@ def test_reducing_is_never_refused(held, part, entry, mark, resting, cash, mode,
         account.apply(
             events.OrderPlaced(
                 time_ms=0, number=number, symbol="AAA", side="net", lots=lots, price=mark, reduce_only=False,
-                group=None, immediate=False,
+                group=None, immediate=False, covered=abs(lots),
             )
         )  # fmt: skip
     lots = -max(1, int(abs(held) * part)) if held > 0 else max(1, int(abs(held) * part))
     order = OpenOrder(99, "net", lots, mark, immediate=immediate)
-    assert admission.admit(account, "AAA", order) is None
-    account.books["AAA"].orders[99] = order
+    admitted = admission.admit(account, "AAA", order)
+    assert isinstance(admitted, OpenOrder)
+    account.books["AAA"].orders[99] = admitted
     reducing = fills.filled(account, 0, "AAA", "net", number=99, lots=lots, price=mark, maker=False)
     assert admission.admit_fill(account, reducing) is None
 

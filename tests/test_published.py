@@ -108,7 +108,7 @@ def rest(made: Account, symbol: str, number: int, size: float, price: float) -> 
     made.apply(
         events.OrderPlaced(
             time_ms=0, number=number, symbol=symbol, side="net", lots=made.books[symbol].instrument.lots(size),
-            price=price, reduce_only=False, group=None, immediate=False,
+            price=price, reduce_only=False, group=None, immediate=False, covered=0,
         )
     )  # fmt: skip
 
@@ -253,7 +253,11 @@ def free_margin(case: dict) -> dict:
     total = reading.totals(made, "USDT")
     lots = made.books["FUT"].instrument.lots(200.0)
     refusal = admission.admit(made, "FUT", OpenOrder(9, "net", lots, 10.0))
-    return {"in_use": total.in_use, "free_margin": total.free_margin, "order_accepted": int(refusal is None)}
+    return {
+        "in_use": total.in_use,
+        "free_margin": total.free_margin,
+        "order_accepted": int(isinstance(refusal, OpenOrder)),
+    }
 
 
 def order_at_leverage(case: dict) -> dict:
@@ -262,7 +266,7 @@ def order_at_leverage(case: dict) -> dict:
     made.mark("X", 1.0)
     refusal = admission.admit(made, "X", OpenOrder(1, "net", made.books["X"].instrument.lots(given["order_qty"]), 1.0))
     rest(made, "X", 1, given["order_qty"], 1.0)
-    return {"requirement": reading.totals(made, "USDT").in_use, "order_accepted": int(refusal is None)}
+    return {"requirement": reading.totals(made, "USDT").in_use, "order_accepted": int(isinstance(refusal, OpenOrder))}
 
 
 def initial_margin(case: dict) -> dict:

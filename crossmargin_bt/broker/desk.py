@@ -102,7 +102,16 @@ class OrderDesk(bt.brokers.BackBroker):
         resting = self._as_resting(run, order)
         if not 0 < resting.price < math.inf:
             return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
-        return below_minimum(book, resting) or admit(run.account, book.instrument.symbol, resting)
+        too_small = below_minimum(book, resting)
+        if too_small is not None:
+            return too_small
+        admitted = admit(run.account, book.instrument.symbol, resting)
+        if isinstance(admitted, Refusal):
+            return admitted
+        order.addinfo(covered=admitted.covered)
+        if admitted.reduce_only and not resting.reduce_only:
+            order.addinfo(reduce_only=True)
+        return None
 
     def _as_resting(self, run: Run, order: Any) -> OpenOrder:
         at_open = self.p.coo and order.exectype == bt.Order.Market
@@ -118,6 +127,7 @@ class OrderDesk(bt.brokers.BackBroker):
             execution.reduces_only(order),
             run.number_of(leader),
             immediate=order.exectype in (bt.Order.Market, bt.Order.Historical),
+            covered=order.info.get("covered", 0),
         )
 
     def _take_children(self, order: Any) -> Any:
@@ -148,6 +158,7 @@ class OrderDesk(bt.brokers.BackBroker):
                 reduce_only=resting.reduce_only,
                 group=resting.group,
                 immediate=resting.immediate,
+                covered=resting.covered,
             )
         )
 

@@ -127,10 +127,10 @@ def setting_refused(run: Run, book: Book, *, leverage: float | None, margin_mode
         return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
     changed = msgspec.structs.replace(book, leverage=leverage)
     needed = mode.in_use(changed, run.account.rules) - mode.in_use(book, run.account.rules)
-    free = reading.totals(run.account, currency).free_margin
+    free = max(0.0, reading.headroom(run.account, book))
     if needed <= free:
         return None
-    reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, free margin is {free:.2f} {currency}"
+    reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
     return Refusal("margin", reason, needed, free, currency)
 
 

@@ -105,7 +105,14 @@ def _setting_changed(account: Account, event: events.SettingChanged) -> None:
 
 def _order_placed(account: Account, event: events.OrderPlaced) -> None:
     account.books[event.symbol].orders[event.number] = OpenOrder(
-        event.number, event.side, event.lots, event.price, event.reduce_only, event.group, event.immediate
+        event.number,
+        event.side,
+        event.lots,
+        event.price,
+        event.reduce_only,
+        event.group,
+        event.immediate,
+        event.covered,
     )
 
 
@@ -138,7 +145,7 @@ def _shrink_order(book: Book, event: events.Filled) -> None:
         return
     left = order.lots - event.lots
     if left:
-        book.orders[order.number] = msgspec.structs.replace(order, lots=left)
+        book.orders[order.number] = msgspec.structs.replace(order, lots=left, covered=min(order.covered, abs(left)))
     else:
         del book.orders[order.number]
 

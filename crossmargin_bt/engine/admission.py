@@ -38,27 +38,46 @@ def only_reduces(book: Book, order: OpenOrder) -> bool:
     return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
 
 
-def admit(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
-    """Return why the order may not rest, or None when it may.
+def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+    """Return the order as it may rest, or why it may not.
 
-    What only reduces risk is always admitted: an order that can do nothing but close, and one that
-    does not raise what is locked. Immediate orders that still wait for their price count as filled,
-    as they will be before this one can trade; an immediate order is judged by its fill.
+    Immediate orders that still wait for their price count as filled, as they will be before this one
+    can trade; an immediate order is judged by its fill. What does not raise what is locked is always
+    admitted. An order that by itself can do nothing but close is never refused: where other orders
+    already close the position and margin for more is not there, it is admitted as reduce-only.
     """
+    if order.reduce_only:
+        return order
+    after = after_immediate_orders(account)
+    refusal = _judged(after, symbol, order)
+    if refusal is None:
+        return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
     if only_reduces(account.books[symbol], order):
-        return None
-    account = after_immediate_orders(account)
-    book = account.books[symbol]
-    if only_reduces(book, order):
-        return None
+        return msgspec.structs.replace(order, reduce_only=True)
+    return refusal
+
+
+def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     if order.immediate:
         return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
+    book = account.books[symbol]
     with_order = account.copy(symbol)
     with_order.books[symbol].orders[order.number] = order
     needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
-    if _fits(needed, account, book):
-        return None
-    return _short_of("order", needed, account, book)
+    return None if _fits(needed, account, book) else _short_of("order", needed, account, book)
+
+
+def _opening_lots(book: Book, order: OpenOrder) -> int:
+    """Return how many lots of the order would open, the others of its side having closed first."""
+    held = book.leg(order.side).lots
+    if held * order.lots >= 0:
+        return abs(order.lots)
+    others = [
+        other.lots
+        for other in book.orders.values()
+        if other.side == order.side and other.lots * held < 0 and not other.reduce_only and not _one_group(other, order)
+    ]
+    return max(0, abs(order.lots) - max(0, abs(held) - abs(sum(others))))
 
 
 def after_immediate_orders(account: Account) -> Account:
@@ -90,8 +109,8 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     """Return why a fill may not happen, or None when it may.
 
     What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
-    order had its margin reserved when it was admitted, so its fill may also take that, unless the
-    account would not survive it. Orders of its group end with the fill and lock nothing against it.
+    order had the margin of its covered lots reserved when it was admitted, so their fill may also take
+    that, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
     """
     symbol = entry.symbol
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
@@ -113,7 +132,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
         needed -= opening.fee
     if _fits(needed, before, book):
         return None
-    rested = order is not None and not order.immediate
+    rested = order is not None and not order.immediate and abs(opened) <= order.covered
     if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
     return _short_of(subject, needed, before, book)

@@ -48,6 +48,7 @@ class OrderPlaced(Event, frozen=True, gc=False, kw_only=True):
     reduce_only: bool
     group: int | None
     immediate: bool
+    covered: int
 
 
 class OrderRefused(Event, frozen=True, gc=False, kw_only=True):

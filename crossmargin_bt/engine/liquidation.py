@@ -8,25 +8,23 @@ modelled. What remains after fees stays with the account.
 from collections.abc import Iterator, Mapping
 
 from crossmargin_bt.engine import events, fills, formulas, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.admission import only_reduces
+from crossmargin_bt.engine.account import SIDES, Account
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.orders import beyond_closing
 from crossmargin_bt.engine.reading import Pool
 
 
 def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
-    """Return (symbol, order number) of the orders that draw on the pool and could open something."""
+    """Return (symbol, order number) of the orders that draw on the pool and can do more than close, all taken together."""
     if pool.isolated:
-        books = [account.books[pool.legs[0][0]]]
-        sides = {side for _, side in pool.legs}
+        legs = [(account.books[symbol], side) for symbol, side in pool.legs]
     else:
-        books = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
-        sides = {"net", "long", "short"}
+        pooled = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
+        legs = [(book, side) for book in pooled for side in SIDES["hedge" if account.hedged else "one_way"]]
     return [
         (book.instrument.symbol, order.number)
-        for book in books
-        for order in book.orders.values()
-        if order.side in sides and not only_reduces(book, order)
+        for book, side in legs
+        for order in beyond_closing(book.leg(side).lots, [o for o in book.orders.values() if o.side == side])
     ]
 
 

@@ -16,7 +16,8 @@ class OpenOrder(msgspec.Struct, frozen=True, gc=False):
 
     `price` values the order: its limit or trigger, or the last price for a market order.
     Of orders that share a `group` (one-cancels-other, a bracket's exits) only one can fill. An
-    `immediate` order takes the next price there is.
+    `immediate` order takes the next price there is. `covered` counts the lots for whose opening margin
+    was found when the order was admitted; the rest was to close.
     """
 
     number: int
@@ -26,6 +27,7 @@ class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     reduce_only: bool = False
     group: int | None = None
     immediate: bool = False
+    covered: int = 0
 
 
 class Pending(NamedTuple):
@@ -64,6 +66,28 @@ def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side
         to_close -= closing
         opening_value += (abs(order.lots) - closing) * base_per_lot * order.price
     return Pending(same_lots, sum(abs(order.lots) for order in opposite), same_value, opening_value)
+
+
+def beyond_closing(held: int, orders: Iterable[OpenOrder]) -> list[OpenOrder]:
+    """Return the orders that can do more than close `held`, however the others fill.
+
+    Of opposite orders those nearest to the market are kept as closing, as long as together they stay
+    within the position; members of a group count once.
+    """
+    direction = 1 if held >= 0 else -1
+    able = [order for order in orders if not order.reduce_only]
+    found = [order for order in able if order.lots * direction > 0]
+    to_close, groups = abs(held), set[int]()
+    for order in sorted((o for o in able if o.lots * direction < 0), key=lambda order: order.price * direction):
+        if order.group is not None and order.group in groups:
+            continue
+        if abs(order.lots) > to_close:
+            found.append(order)
+            continue
+        to_close -= abs(order.lots)
+        if order.group is not None:
+            groups.add(order.group)
+    return found
 
 
 def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[list[OpenOrder], list[OpenOrder]]:
