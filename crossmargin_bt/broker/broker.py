@@ -4,18 +4,14 @@
 import math
 from typing import Any
 
-import backtrader as bt
-
 from crossmargin_bt import venues
 from crossmargin_bt.broker import execution, walk
-from crossmargin_bt.broker.commission import ContractCommission
-from crossmargin_bt.broker.desk import OrderDesk
+from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import Settings
+from crossmargin_bt.broker.settings import Settings, one_of
 from crossmargin_bt.engine import events, path, reading
 from crossmargin_bt.engine.account import SIDES
 from crossmargin_bt.engine.admission import Refusal
-from crossmargin_bt.engine.estimates import Estimate, liquidation_price
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
@@ -26,7 +22,7 @@ MODES = ("cash", "isolated", "cross")
 VALUE_FLOOR = 1e-9
 
 
-class CrossMarginBroker(OrderDesk):
+class CrossMarginBroker(Readings):
     """A broker that keeps backtrader's matching and replaces its money with a margin account.
 
     Params (beyond those of `bt.brokers.BackBroker`):
@@ -64,9 +60,9 @@ class CrossMarginBroker(OrderDesk):
     def __init__(self, **unknown: Any) -> None:
         for name in unknown:
             raise ConfigurationError(f"unknown broker setting {name!r}{suggestion(name, self.p._getkeys())}")
-        _one_of("mode", self.p.mode, MODES)
-        _one_of("position_mode", self.p.position_mode, tuple(SIDES))
-        _one_of("path", self.p.path, path.POLICIES)
+        one_of("mode", self.p.mode, MODES)
+        one_of("position_mode", self.p.position_mode, tuple(SIDES))
+        one_of("path", self.p.path, path.POLICIES)
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
         self._refuse_unchecked(self.p.checksubmit)
@@ -78,7 +74,6 @@ class CrossMarginBroker(OrderDesk):
     def init(self) -> None:
         """Reset to the start of a run."""
         super().init()
-        self._infos: dict[Any, ContractCommission] = {}
         self._run: Run | None = None
         self._running = False
         if self.p.mode != "cash":
@@ -194,115 +189,7 @@ class CrossMarginBroker(OrderDesk):
             self._refresh(run)
         return refusal
 
-    # Readings
-
-    @property
-    def journal(self) -> list[events.JournalEntry]:
-        """The journal of this run, oldest first; empty in cash mode."""
-        return [] if self._run is None else self._run.journal
-
-    @property
-    def account(self) -> Any:
-        """The engine's account, for reading; None in cash mode."""
-        return None if self._run is None else self._run.account
-
-    @property
-    def equity(self) -> float:
-        """What the account is worth at the end of the last bar, to the last digit; `getvalue()` never says 0."""
-        run = self._run
-        return float(self._value) if run is None else self._totals.equity
-
-    @property
-    def margin_used(self) -> float:
-        """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
-        run = self._run
-        if run is not None:
-            return self._totals.margin_used
-        held = ((data, position) for data, position in self.positions.items() if position.size)
-        return math.fsum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
-
-    @property
-    def margin_level(self) -> float:
-        """The lowest collateral over requirement of all pools now; infinity with nothing required or in cash mode."""
-        run = self._run
-        if run is None:
-            return math.inf
-        levels = [reading.risk(run.account, pool).margin_level for pool in reading.pools(run.account)]
-        return min(levels, default=math.inf)
-
-    @property
-    def lowest_margin_level(self) -> float:
-        """The lowest margin level of the run so far, the corners of every bar's path included."""
-        return math.inf if self._run is None else self._run.lowest_level
-
-    def liquidation_price(self, data: Any, side: str = "net") -> Estimate:
-        """Return the mark of a feed at which its position (or hedge leg) would be liquidated, the others standing.
-
-        `price` is None with a `reason` where there is none, as in cash mode.
-        """
-        run = self._run
-        if run is None or data not in run.books:
-            return Estimate(None, "cash mode never liquidates" if run is None else "the feed has no instrument")
-        return liquidation_price(run.account, run.books[data].instrument.symbol, side)
-
-    def get_leverage(self) -> float:
-        """Return the value of all positions, long and short added, over equity."""
-        run = self._run
-        if run is None:
-            return float(super().get_leverage())
-        equity = self._totals.equity
-        return reading.exposure_value(run.account, run.currency) / equity if equity > 0 else 0.0
-
-    def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
-        """Return equity, or the signed value of the positions in `datas`; with `mkt` the value of all positions."""
-        run = self._run
-        if run is None or not mkt:
-            return float(super().get_value(datas, mkt, lever))
-        return reading.exposure_value(run.account, run.currency)
-
-    getvalue = get_value
-
-    def getcommissioninfo(self, data: Any) -> Any:
-        """Return the commission info of a feed: of its contract, or the stock broker's in cash mode."""
-        run = self._run
-        if run is None or data not in run.books:
-            return super().getcommissioninfo(data)
-        if data not in self._infos:
-            book = run.books[data]
-            info: Any = ContractCommission
-            self._infos[data] = info(instrument=book.instrument, leverage=book.leverage, commission=book.taker)
-        return self._infos[data]
-
-    def getposition(self, data: Any, side: str | None = None) -> Any:
-        """Return a copy of the position; in hedge mode of the leg that `side` names.
-
-        Raises:
-            ConfigurationError: the account is in hedge mode and no leg is named, or the side does not exist.
-                backtrader's `close()` and `order_target_*` end here, because they know only one position.
-        """
-        run = self._run
-        if self.p.position_mode == "hedge" and side is None and run is not None:
-            raise ConfigurationError(
-                "hedge mode has two positions: read broker.getposition(data, 'long') or 'short', and close a leg with "
-                "sell(position_side='long', size=..., reduce_only=True) instead of close() or order_target_*()"
-            )
-        if side is not None:
-            _one_of("position side", side, SIDES[self.p.position_mode])
-        if run is None:
-            net = super().getposition(data)
-            return net if side is None else bt.Position(self.cash_leg(data, side), net.price)
-        if side is None or data not in run.books:
-            return self.positions[data].clone()
-        book = run.books[data]
-        leg = book.leg(side)
-        return bt.Position(book.instrument.size(leg.lots), leg.entry)
-
-    def _get_value(self, datas: Any = None, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
-        if self._run is None:
-            value: float = super()._get_value(datas=datas, lever=lever)
-            return value
-        held = ((data, self.positions[data].size) for data in datas or ())
-        return float(sum(self.getcommissioninfo(data).getvaluesize(size, data.close[0]) for data, size in held if size))
+    # Cash
 
     def set_cash(self, cash: float) -> None:
         """Set the starting balance, or during a margin run pay in (out) the difference to the balance."""
@@ -373,8 +260,3 @@ def _check_instruments(given: Any) -> None:
         raise ConfigurationError(
             "instruments is a dict of Instrument by feed name: {'BTCUSDT': Instrument(symbol=...)}"
         )
-
-
-def _one_of(setting: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")

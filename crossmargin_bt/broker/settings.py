@@ -2,7 +2,7 @@
 """Margin mode and leverage per feed: what was set before a run holds for every run, what a run sets ends with it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -68,5 +68,15 @@ class Settings:
             raise ConfigurationError(f"leverage of {name} must be 1 or more, got {leverage!r}")
         if isinstance(leverage, int | float) and leverage > leverage_max:
             raise ConfigurationError(f"leverage {leverage:g} of {name} is above its maximum of {leverage_max:g}")
-        if margin_mode is not None and margin_mode not in MARGIN_MODES:
-            raise ConfigurationError(f"unknown margin mode {margin_mode!r}{suggestion(margin_mode, MARGIN_MODES)}")
+        if margin_mode is not None:
+            one_of("margin mode", margin_mode, MARGIN_MODES)
+
+
+def one_of(setting: str, value: object, known: Sequence[str]) -> None:
+    """Check a value against those there are.
+
+    Raises:
+        ConfigurationError: it is none of them.
+    """
+    if value not in known:
+        raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")
