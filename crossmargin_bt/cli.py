@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.results import RunResult
 
-MODES = ("cash", "isolated", "cross")
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="crossmargin")
@@ -35,7 +33,7 @@ def commands() -> None:
     help="Folder of candles, one CSV or Parquet file a symbol; without it the generated sample.",
 )
 @click.option("--symbols", help="Symbols of that folder, in this order, separated by commas; without it all.")
-@click.option("--modes", default=",".join(MODES), show_default=True, help="Margin modes, separated by commas.")
+@click.option("--modes", default="cash,isolated,cross", show_default=True, help="Margin modes, separated by commas.")
 @click.option(
     "--venue",
     default="generic",
@@ -66,6 +64,7 @@ def compare(
     """
     from rich.console import Console
 
+    from crossmargin_bt.broker.settings import MODES
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.report import files, table
 

@@ -9,12 +9,9 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError
-
-PRICES = ("open", "high", "low", "close")
-MARKS = tuple(f"mark_{price}" for price in PRICES)
-TIME_COLUMNS = ("date", "datetime", "timestamp", "time")
 
 
 class FrameFeed(bt.feed.DataBase):
@@ -127,9 +124,9 @@ def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     candles = frame
     if not isinstance(candles.index, pd.DatetimeIndex):
-        column = next((column for column in TIME_COLUMNS if column in candles), None)
+        column = next((column for column in TIMES if column in candles), None)
         if column is None:
-            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIME_COLUMNS[0]!r}")
+            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIMES[0]!r}")
         times = candles[column]
         stamps = pd.to_datetime(times, unit="ms") if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
         candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(stamps))

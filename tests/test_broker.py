@@ -489,3 +489,21 @@ def test_a_refusal_in_cash_mode_has_a_reason_too() -> None:
     cerebro.addstrategy(Reader, script={1: lambda s: s.buy(size=1e6)})
     cerebro.run()
     assert heard == ["the stock broker's cash does not cover the order"]
+
+
+def test_a_paused_feed_is_closed_where_it_last_traded() -> None:
+    """Its mark may stand elsewhere: here 2 % above the last price."""
+    fall = [FLAT] * 4 + [(100.0, 100.0, 60.0, 60.0)] + [(60.0, 60.0, 60.0, 60.0)] * 3
+    paused = bars(*[FLAT] * 8).drop(pd.date_range("2025-01-01 04:00", periods=4, freq="h"))
+    for price in ("open", "high", "low", "close"):
+        paused[f"mark_{price}"] = 102.0
+    cerebro = bt.Cerebro(stdstats=False)
+    for name, frame in (("AAA", bars(*fall)), ("BBB", paused)):
+        contract = Instrument(symbol=name, lot=0.01, maker=0.0, taker=0.0)
+        cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+    cerebro.setbroker(CrossMarginBroker(cash=1200.0, check=True))
+    cerebro.addstrategy(Both)
+    broker = cerebro.run()[0].broker
+    forced = {e.symbol: e.price for e in broker.journal if isinstance(e, events.Filled) and e.forced}
+    assert forced["BBB"] == 100.0
+    assert 60.0 < forced["AAA"] < 80.0

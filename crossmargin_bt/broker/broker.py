@@ -8,14 +8,12 @@ from crossmargin_bt import venues
 from crossmargin_bt.broker import execution, walk
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.settings import MODES, Settings, one_of
 from crossmargin_bt.engine import events, path, reading
-from crossmargin_bt.engine.account import SIDES
 from crossmargin_bt.engine.admission import Refusal
+from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
-
-MODES = ("cash", "isolated", "cross")
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.

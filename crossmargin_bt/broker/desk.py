@@ -11,7 +11,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt.broker import execution
-from crossmargin_bt.broker.matching import Match
+from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.admission import Refusal, admit, below_minimum
@@ -116,12 +116,11 @@ class OrderDesk(bt.brokers.BackBroker):
     def _as_resting(self, run: Run, order: Any) -> OpenOrder:
         at_open = self.p.coo and order.exectype == bt.Order.Market
         price = order.data.open[0] if at_open else execution.reference_price(order)
-        side = order.info.get("position_side", "net") if run.account.hedged else "net"
         # A bracket's exits exclude each other, and so do the members of a one-cancels-other group.
         leader = self._ocos[order.ref] if order.parent is None else order.parent.ref
         return OpenOrder(
             run.number(order),
-            side,
+            leg_of(order),
             run.lots_left(order),
             price,
             execution.reduces_only(order),
@@ -204,7 +203,7 @@ class OrderDesk(bt.brokers.BackBroker):
         super().notify(order)
 
     def _count_cash_fills(self, order: Any) -> None:
-        leg = (order.data, order.info.get("position_side", "net"))
+        leg = (order.data, leg_of(order))
         executed = order.executed
         traded = sum(bit.size for bit in islice(executed.exbits, executed.p2, None))
         if traded:

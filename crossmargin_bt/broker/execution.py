@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from backtrader import BuyOrder, Order, SellOrder
 
-from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger
+from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
 from crossmargin_bt.engine import events, fills, position, reading
 from crossmargin_bt.engine.admission import Refusal, admit_fill
@@ -78,8 +78,8 @@ def reference_price(order: Any) -> float:
 
 def reduces_only(order: Any) -> bool:
     """Return whether the order may only close: by its keyword, or because it opposes the leg it names."""
-    side = order.info.get("position_side")
-    opposes = side is not None and (side == "long") != order.isbuy()
+    side = leg_of(order)
+    opposes = side != "net" and (side == "long") != order.isbuy()
     return bool(order.info.get("reduce_only")) or opposes
 
 
@@ -92,7 +92,7 @@ def journal_refusal(run: Run, order: Any, refusal: Refusal) -> None:
             time_ms=run.time_ms,
             number=run.number(order),
             symbol=order.data._name if book is None else book.instrument.symbol,
-            side=order.info.get("position_side") or "net",
+            side=leg_of(order),
             lots=run.lots_left(order) if usable else 0,
             price=order.created.price,
             kind=refusal.kind,
@@ -138,7 +138,7 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
     """Fill what the trigger's order can trade, notify it, and settle what follows from it."""
     order, match = trigger.order, trigger.match
     book = run.books[order.data]
-    side = order.info.get("position_side", "net") if run.account.hedged else "net"
+    side = leg_of(order)
     lots = _lots_to_trade(broker, run, order, match.price, match.ago)
     if not lots:
         return
@@ -253,7 +253,7 @@ def cancel(broker: Any, order: Any, reason: str) -> None:
 def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
     """Cancel the reduce-only orders of a leg that has become flat."""
     for order in list(broker.pending):
-        same_leg = order.data is filled_order.data and order.info.get("position_side", "net") == side
+        same_leg = order.data is filled_order.data and leg_of(order) == side
         if same_leg and order.ref != filled_order.ref and order.active() and reduces_only(order) and order.alive():
             cancel(broker, order, "nothing left to reduce")
 
@@ -290,7 +290,7 @@ def cash_reduction_is_void(broker: Any, order: Any) -> bool:
     """Cap a reduce-only order of cash mode to its leg; cancel it and return True when nothing is left to reduce."""
     if not reduces_only(order):
         return False
-    held = broker.cash_leg(order.data, order.info.get("position_side", "net"))
+    held = broker.cash_leg(order.data, leg_of(order))
     if held * order.executed.remsize < 0:
         if abs(order.executed.remsize) > abs(held):
             order.executed.remsize = -held

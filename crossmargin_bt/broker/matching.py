@@ -35,6 +35,11 @@ TRAILING = (Order.StopTrail, Order.StopTrailLimit)
 TRIGGERED_LIMITS = (Order.StopLimit, Order.StopTrailLimit)
 
 
+def leg_of(order: Any) -> str:
+    """Return the side an order trades: the leg it names, or the one position of one-way mode."""
+    return str(order.info.get("position_side") or "net")
+
+
 def moment_of(order: Any, path: Path, match: Match, *, was_triggered: bool, stop: float, limit: float) -> float:
     """Return the moment at which the order fills on the path of the last price.
 

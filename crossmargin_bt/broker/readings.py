@@ -13,7 +13,7 @@ from crossmargin_bt.broker.commission import ContractCommission
 from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
-from crossmargin_bt.engine.account import SIDES
+from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.estimates import Estimate, liquidation_price
 from crossmargin_bt.errors import ConfigurationError
 

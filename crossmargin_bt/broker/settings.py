@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
-MARGIN_MODES = ("cross", "isolated")
+MARGIN_MODES = ("isolated", "cross")
+MODES = ("cash", *MARGIN_MODES)
 
 
 class Settings:

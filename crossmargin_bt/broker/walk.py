@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution
-from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, moment_of
+from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
 from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.book import Book
@@ -180,7 +180,7 @@ class Walk:
 
     def timed(self, trigger: Trigger) -> Trigger:
         """Return the trigger with its moment on the path of the leg it trades."""
-        side = trigger.order.info.get("position_side", "net")
+        side = leg_of(trigger.order)
         held = trigger.bar.book.leg(side).lots
         paths = self._paths[trigger.bar.book.instrument.symbol]
         moment = moment_of(
@@ -271,7 +271,7 @@ class Walk:
         """Return whether an order, resting or waiting for its parent, trades what the pool carries."""
         book = self._run.books[order.data]
         if pool.isolated:
-            return (book.instrument.symbol, order.info.get("position_side", "net")) in pool.legs
+            return (book.instrument.symbol, leg_of(order)) in pool.legs
         return MODES[book.margin_mode].POOLED and book.instrument.settle == pool.currency
 
     def _forced_price(self, symbol: str, side: str, moment: float) -> float:

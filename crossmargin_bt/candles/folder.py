@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pandas as pd
 
+from crossmargin_bt.columns import PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError, RuleError, suggestion
 
 LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
 BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
 SUFFIXES = (".parquet", ".csv")
-PRICES = ("open", "high", "low", "close")
 
 # Without contract facts a lot is the largest power of ten worth at most this much at the first close.
 LOT_VALUE = 10.0
@@ -154,7 +154,7 @@ def _table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise FeedError(f"{path}: cannot be read ({error})") from error
     frame.columns = [str(column).lower() for column in frame.columns]
-    times = next((column for column in ("date", "datetime", "timestamp", "time") if column in frame), None)
+    times = next((column for column in TIMES if column in frame), None)
     if times is None:
         raise FeedError(f"{path}: no column 'date'; it has {', '.join(frame.columns)}")
     stamps = frame[times]

@@ -12,13 +12,10 @@ from typing import Any
 import msgspec
 
 from crossmargin_bt.engine import events, position
-from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rules import Rules
-
-# The sides on which a position may stand, by position mode.
-SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
 
 
 class Account:

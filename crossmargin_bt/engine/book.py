@@ -12,7 +12,9 @@ from crossmargin_bt.engine.position import FLAT, Position
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.rules import Rules
 
-Side = Literal["net", "long", "short"]
+# The sides on which a position may stand, by position mode.
+SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
+
 MarginMode = Literal["cross", "isolated"]
 
 
@@ -35,6 +37,11 @@ class Book(msgspec.Struct):
     realised: dict[str, float] = msgspec.field(default_factory=dict)
     long_mark: float = 0.0
     short_mark: float = 0.0
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides on which a position may stand."""
+        return SIDES["hedge" if self.hedged else "one_way"]
 
     def mark(self, price: float) -> None:
         """Value both exposures at `price`."""
@@ -107,14 +114,13 @@ def exposure(book: Book, rules: Rules, *, with_orders: bool) -> tuple[int, int]:
         return max(held, 0), max(-held, 0)
     waiting = book.pending("net", immediate=False)
     size, same, opposite = abs(held), waiting.same_lots, waiting.opposite_lots
-    if counted == "sum":
-        with_position, against = size + same + opposite, 0
-    elif counted == "opening":
-        with_position, against = size + same + max(opposite - size, 0), 0
-    elif counted == "net":
-        with_position, against = size + same, opposite - size
+    if counted == "net":
+        larger = formulas.worst_net_size(size, same, opposite)
+    elif counted == "gross":
+        larger = formulas.worst_gross_size(size, same, opposite)
     else:
-        with_position, against = size + same, opposite
-    larger = max(with_position, against)
-    is_long = (held >= 0) == (larger == with_position)
-    return (larger, 0) if is_long else (0, larger)
+        opening = opposite if counted == "sum" else max(opposite - size, 0)
+        larger = formulas.summed_margin(size, same, opening)
+    turns = counted in ("net", "gross") and larger > size + same
+    is_long = (held >= 0) != turns
+    return (int(larger), 0) if is_long else (0, int(larger))

@@ -4,16 +4,15 @@
 import math
 
 from crossmargin_bt.engine import reading
-from crossmargin_bt.engine.account import SIDES, Account
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.modes import MODES
 
 
 def check(account: Account) -> None:
     """Raise AssertionError when the account contradicts itself."""
-    sides = SIDES["hedge" if account.hedged else "one_way"]
     for symbol, book in account.books.items():
         for side, leg in book.legs.items():
-            assert side in sides, f"{symbol} holds a {side} leg"
+            assert side in book.sides, f"{symbol} holds a {side} leg"
             assert leg.lots != 0, f"{symbol}:{side} is flat and still listed"
             assert leg.entry > 0, f"{symbol}:{side} has lots without an entry"
             assert side == "net" or (leg.lots > 0) == (side == "long"), f"{symbol}:{side} holds {leg.lots} lots"

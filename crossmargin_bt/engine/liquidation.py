@@ -8,7 +8,7 @@ modelled. What remains after fees stays with the account.
 from collections.abc import Iterator, Mapping
 
 from crossmargin_bt.engine import events, fills, formulas, reading
-from crossmargin_bt.engine.account import SIDES, Account
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import beyond_closing
 from crossmargin_bt.engine.reading import Pool
@@ -20,7 +20,7 @@ def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
         legs = [(account.books[symbol], side) for symbol, side in pool.legs]
     else:
         pooled = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
-        legs = [(book, side) for book in pooled for side in SIDES["hedge" if account.hedged else "one_way"]]
+        legs = [(book, side) for book in pooled for side in book.sides]
     return [
         (book.instrument.symbol, order.number)
         for book, side in legs

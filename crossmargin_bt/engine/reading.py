@@ -184,8 +184,7 @@ def _book_requirement(account: Account, book: Book, *, with_orders: bool) -> flo
 
 
 def _opening_fees(book: Book) -> float:
-    sides = ("long", "short") if book.hedged else ("net",)
-    waiting = [book.pending(side, immediate=False) for side in sides]
+    waiting = [book.pending(side, immediate=False) for side in book.sides]
     return formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)
 
 

@@ -23,9 +23,7 @@ def _one_way(book: Book, rules: Rules) -> tuple[float, float]:
     if not book.orders:
         return book.value(position) * book.rate(position.lots), 0.0
     waiting = book.pending("net")
-    same, opposite = float(waiting.same_lots), float(waiting.opposite_lots)
-    buys, sells = (same, opposite) if position.lots >= 0 else (opposite, same)
-    worst = int(formulas.worst_net_size(float(position.lots), buys, sells))
+    worst = int(formulas.worst_net_size(abs(position.lots), waiting.same_lots, waiting.opposite_lots))
     rate = book.rate(worst)
     opened = waiting.same_value + waiting.opening_value
     if rules.order_offset == "net":
@@ -36,7 +34,7 @@ def _one_way(book: Book, rules: Rules) -> tuple[float, float]:
 
 def _hedged(book: Book, rules: Rules) -> tuple[float, float]:
     margins, opened = [], 0.0
-    for side in ("long", "short"):
+    for side in book.sides:
         position, waiting = book.leg(side), book.pending(side)
         rate = book.rate(abs(position.lots) + waiting.same_lots)
         margins.append((book.value(position) + waiting.same_value) * rate)

@@ -17,7 +17,7 @@ def in_use(book: Book, rules: Rules) -> float:  # noqa: ARG001 - the modes' comm
     if not book.orders:
         return 0.0
     total = 0.0
-    for side in ("long", "short") if book.hedged else ("net",):
+    for side in book.sides:
         waiting = book.pending(side)
         opened = waiting.same_value + waiting.opening_value
         rate = book.rate(abs(book.leg(side).lots) + waiting.same_lots)
