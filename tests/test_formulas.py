@@ -20,6 +20,10 @@ RATES = st.floats(1e-5, 0.5)
 CASES = [
     (formulas.average_entry, (AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.unrealised_profit, (SIGNED, AMOUNTS, AMOUNTS)),
+    (formulas.value, (SIGNED, AMOUNTS)),
+    (formulas.inverse_average_entry, (AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)),
+    (formulas.inverse_profit, (SIGNED, AMOUNTS, AMOUNTS)),
+    (formulas.inverse_value, (SIGNED, AMOUNTS)),
     (formulas.initial_rate, (st.floats(1, 125), RATES)),
     (formulas.maintenance_margin, (AMOUNTS, RATES, st.floats(0, 100))),
     (formulas.next_deduction, (AMOUNTS, AMOUNTS, RATES, RATES)),
@@ -33,8 +37,9 @@ CASES = [
     (formulas.free_margin, (AMOUNTS, SIGNED, AMOUNTS)),
     (formulas.available_balance, (AMOUNTS, SIGNED, AMOUNTS)),
     (formulas.fee, (AMOUNTS, RATES)),
-    (formulas.funding, (SIGNED, AMOUNTS, RATES)),
+    (formulas.funding, (SIGNED, RATES)),
     (formulas.bankruptcy_price, (SIGNED, AMOUNTS, AMOUNTS)),
+    (formulas.inverse_bankruptcy_price, (AMOUNTS, AMOUNTS, AMOUNTS)),
 ]
 
 

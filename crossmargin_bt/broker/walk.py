@@ -117,8 +117,8 @@ def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
 def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
     """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
 
-    Every leg is put at its worse extreme and every requirement at the high, all at once: what holds
-    there holds on every path. A band of prices found safe stays safe until the account changes, so
+    Every leg is put at its worse extreme and every requirement at the price where its value is highest,
+    all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
     most bars cost two comparisons. May leave the marks anywhere.
     """
     if run.band.holds(run.account, bars):
@@ -147,8 +147,8 @@ def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Seq
     for symbol, (low, high) in ranges.items():
         books[symbol].long_mark, books[symbol].short_mark = low, high
     collateral = [reading.risk(run.account, pool).collateral for pool in pools]
-    for symbol, (_, high) in ranges.items():
-        books[symbol].mark(high)
+    for symbol, (low, high) in ranges.items():
+        books[symbol].mark(low if books[symbol].instrument.inverse else high)
     required = [reading.risk(run.account, pool).requirement for pool in pools]
     lowest = max(1.0, run.lowest_level)
     return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)

@@ -123,7 +123,7 @@ def _filled(account: Account, event: events.Filled) -> None:
         book.leg(event.side),
         event.lots,
         event.price,
-        base_per_lot=book.instrument.base_per_lot,
+        instrument=book.instrument,
         margin=event.margin,
     )
     if effect.position.lots:

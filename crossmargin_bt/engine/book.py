@@ -57,12 +57,11 @@ class Book(msgspec.Struct):
 
     def value(self, position: Position) -> float:
         """Return the unsigned mark value of a leg, in the settle currency."""
-        return abs(position.lots) * self.instrument.base_per_lot * self.mark_of(position.lots)
+        return self.instrument.value(position.lots, self.mark_of(position.lots))
 
     def profit(self, position: Position) -> float:
         """Return the floating profit of a leg, in the settle currency."""
-        size = position.lots * self.instrument.base_per_lot
-        return formulas.unrealised_profit(size, position.entry, self.mark_of(position.lots))
+        return self.instrument.profit(position.lots, position.entry, self.mark_of(position.lots))
 
     def unrealised(self) -> float:
         """Return the floating profit of all legs."""
@@ -73,8 +72,8 @@ class Book(msgspec.Struct):
 
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
-        quantity = abs(lots) * self.instrument.base_per_lot
-        floor = self.maintenance.initial_floor(quantity * self.long_mark, quantity)
+        mark = self.long_mark
+        floor = self.maintenance.initial_floor(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
         return formulas.initial_rate(self.leverage, floor)
 
     def pending(self, side: str, *, immediate: bool = True) -> Pending:
@@ -82,12 +81,13 @@ class Book(msgspec.Struct):
         mine = [order for order in self.orders.values() if order.side == side and (immediate or not order.immediate)]
         if not mine:
             return NOTHING_PENDING
-        return pending(self.leg(side).lots, mine, base_per_lot=self.instrument.base_per_lot, side=side)
+        return pending(self.leg(side).lots, mine, instrument=self.instrument, side=side)
 
     def maintenance_of(self, lots: int, mark: float) -> float:
         """Return the maintenance margin of an exposure of unsigned `lots` valued at `mark`."""
-        quantity = lots * self.instrument.base_per_lot
-        return self.maintenance.margin(quantity * mark, quantity) if lots else 0.0
+        if not lots:
+            return 0.0
+        return self.maintenance.margin(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
 
     def copy(self) -> "Book":
         """Return a book that can be changed without touching this one."""

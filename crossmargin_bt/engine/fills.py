@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Journal entries for fills, funding and debt. They are made here and applied by the account."""
 
+import math
+
 from crossmargin_bt.engine import events, formulas, position
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
@@ -20,7 +22,7 @@ def filled(
 def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, price: float, fee: float) -> events.Filled:
     """Return the entry of a fill with its fee given; number 0 marks the venue's forced close."""
     held = book.leg(side)
-    effect = position.fill(held, lots, price, base_per_lot=book.instrument.base_per_lot)
+    effect = position.fill(held, lots, price, instrument=book.instrument)
     moved = MODES[book.margin_mode].opening_margin(book, effect, price) if effect.opened else 0.0
     return events.Filled(
         time_ms=time_ms,
@@ -74,7 +76,7 @@ def funding_due(account: Account, time_ms: int, symbol: str, mark: float, rate: 
             lots=leg.lots,
             mark=mark,
             rate=rate,
-            amount=formulas.funding(leg.lots * book.instrument.base_per_lot, mark, rate),
+            amount=formulas.funding(math.copysign(book.instrument.value(leg.lots, mark), leg.lots), rate),
             isolated=not MODES[book.margin_mode].POOLED,
         )
         for side, leg in book.legs.items()

@@ -2,9 +2,10 @@
 """Every margin formula once, over plain numbers.
 
 The functions hold no float literal, so the same code runs on floats (the account), on
-`fractions.Fraction` (exact tests) and on `decimal.Decimal`. A size is signed, in units of the
-base coin, positive when long; a value is size x price in the settle currency; a rate is a plain
-fraction. Sources are named per function and collected in docs/sources.md.
+`fractions.Fraction` (exact tests) and on `decimal.Decimal`. A size is signed, positive when long,
+and counts base coins, or for an inverse contract units of the quote currency; a value is in the
+settle currency: size x price, or size / price when inverse; a rate is a plain fraction. Sources
+are named per function and collected in docs/sources.md.
 """
 
 from decimal import Decimal
@@ -32,6 +33,46 @@ def unrealised_profit(size: Number, entry: Number, mark: Number) -> Number:
     20.0
     """
     return size * (mark - entry)
+
+
+def inverse_average_entry(size: Number, entry: Number, added: Number, price: Number) -> Number:
+    """Return the average entry of an inverse contract: the harmonic mean, which keeps its value in coin.
+
+    Source: docs/sources.md#inverse (1,000 USD at 50,000 and 2,000 at 60,000: 56,250).
+
+    >>> round(inverse_average_entry(1000.0, 50_000.0, 2000.0, 60_000.0), 6)
+    56250.0
+    """
+    return (size + added) / (size / entry + added / price)
+
+
+def inverse_profit(size: Number, entry: Number, mark: Number) -> Number:
+    """Return the floating profit of an inverse position, in coin: size x (1/entry - 1/mark).
+
+    Source: docs/sources.md#inverse.
+
+    >>> inverse_profit(100.0, 50.0, 100.0)
+    1.0
+    """
+    return size * (1 / entry - 1 / mark)
+
+
+def value(size: Number, price: Number) -> Number:
+    """Return the value of a linear position, signed like its size.
+
+    >>> value(-2.0, 100.0)
+    -200.0
+    """
+    return size * price
+
+
+def inverse_value(size: Number, price: Number) -> Number:
+    """Return the value of an inverse position in coin, signed like its size.
+
+    >>> inverse_value(100.0, 25_000.0)
+    0.004
+    """
+    return size / price
 
 
 def initial_rate(leverage: Number, floor: Number) -> Number:
@@ -176,15 +217,15 @@ def fee(value: Number, rate: Number) -> Number:
     return value * rate
 
 
-def funding(size: Number, mark: Number, rate: Number) -> Number:
-    """Return what a position receives at a funding settlement; longs pay when `rate` is positive.
+def funding(value: Number, rate: Number) -> Number:
+    """Return what a position of signed `value` receives at a funding settlement; longs pay when `rate` is positive.
 
     Source: docs/sources.md#funding.
 
-    >>> funding(2.0, 100.0, 0.001)
+    >>> funding(200.0, 0.001)
     -0.2
     """
-    return -size * mark * rate
+    return -value * rate
 
 
 def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
@@ -197,3 +238,15 @@ def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
     39000.0
     """
     return mark - collateral / size
+
+
+def inverse_bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
+    """Return the price at which `collateral` in coin, valued now at `mark`, is used up by an inverse position alone.
+
+    A short whose collateral covers its whole value has none; the answer is then zero or below.
+    Source: docs/sources.md#bankruptcy-price (28,000 at 50x: 27,450.98).
+
+    >>> round(inverse_bankruptcy_price(28_000.0, 28_000.0, 1 / 50), 2)
+    27450.98
+    """
+    return size / (size / mark + collateral)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is traded: a linear perpetual, its steps and its limits."""
+"""What is traded: a perpetual, its steps, its limits and what it pays."""
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
@@ -7,6 +7,7 @@ from functools import cached_property
 
 import msgspec
 
+from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
 
@@ -16,10 +17,11 @@ LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """A linear perpetual contract.
+    """A perpetual contract.
 
     Sizes are counted in contracts of `contract_size` base coins; one lot is the smallest step of
-    a size. `tick` of 0 leaves prices as they are. `notional_min` (settle currency) bounds orders
+    a size. With `inverse`, `contract_size` is in the quote currency (100 USD), the contract pays
+    size x (1/entry - 1/price) and `settle` is the coin. `tick` of 0 leaves prices as they are. `notional_min` (settle currency) bounds orders
     that open; `leverage_max` bounds the leverage a user may set. `maker`, `taker` and
     `maintenance` override what the venue has by default; rates are plain fractions.
 
@@ -34,6 +36,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tick: float = 0.0
     notional_min: float = 0.0
     leverage_max: float = 125.0
+    inverse: bool = False
     maker: float | None = None
     taker: float | None = None
     maintenance: MaintenanceRule | None = None
@@ -59,8 +62,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return round(ratio) if abs(ratio - round(ratio)) < LOT_TOLERANCE * ratio and ratio >= 1 else 0
 
     @cached_property
-    def base_per_lot(self) -> float:
-        """Base coins in one lot."""
+    def units_per_lot(self) -> float:
+        """Base coins in one lot; units of the quote currency when inverse."""
         return self.size(1) * self.contract_size
 
     def lots(self, size: float) -> int:
@@ -84,7 +87,37 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def value(self, lots: int, price: float) -> float:
         """Return the unsigned value of `lots` at `price`, in the settle currency."""
-        return abs(lots) * self.base_per_lot * price
+        units = abs(lots) * self.units_per_lot
+        return formulas.inverse_value(units, price) if self.inverse else formulas.value(units, price)
+
+    def price_of(self, lots: int, value: float) -> float:
+        """Return the price at which `lots` are worth `value`."""
+        units = abs(lots) * self.units_per_lot
+        return units / value if self.inverse else value / units
+
+    def base(self, lots: int, price: float) -> float:
+        """Return the base coins in `lots`, unsigned; an inverse contract is worth them at `price`."""
+        return self.value(lots, price) if self.inverse else abs(lots) * self.units_per_lot
+
+    def profit(self, lots: int, entry: float, price: float) -> float:
+        """Return the profit of signed `lots` from `entry` to `price`, in the settle currency."""
+        size = lots * self.units_per_lot
+        if self.inverse:
+            return formulas.inverse_profit(size, entry, price)
+        return formulas.unrealised_profit(size, entry, price)
+
+    def average_entry(self, lots: int, entry: float, added: int, price: float) -> float:
+        """Return the average entry after `added` lots at `price` join `lots` at `entry`, all on one side."""
+        average = formulas.inverse_average_entry if self.inverse else formulas.average_entry
+        return average(float(lots), entry, float(added), price)
+
+    def bankruptcy_price(self, lots: int, mark: float, collateral: float) -> float:
+        """Return the price at which signed `lots` alone use up `collateral`, infinity where none does."""
+        size = lots * self.units_per_lot
+        if not self.inverse:
+            return formulas.bankruptcy_price(size, mark, collateral)
+        price = formulas.inverse_bankruptcy_price(size, mark, collateral) if size / mark + collateral else math.inf
+        return price if price > 0 else math.inf
 
     def round_price(self, price: float, rounding: str) -> float:
         """Return `price` on the tick grid: "down", "up" or "nearest"; unchanged without a tick.

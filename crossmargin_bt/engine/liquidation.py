@@ -76,6 +76,5 @@ def _left(
     for symbol, side in legs:
         book = account.books[symbol]
         held = book.legs[side]
-        size = held.lots * book.instrument.base_per_lot
-        left += held.margin + formulas.unrealised_profit(size, held.entry, prices[symbol, side])
+        left += held.margin + book.instrument.profit(held.lots, held.entry, prices[symbol, side])
     return left

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from crossmargin_bt.engine.instrument import Instrument
+
 
 class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     """An order the venue holds. `lots` is signed, positive when buying.
@@ -46,7 +48,7 @@ class Pending(NamedTuple):
 NOTHING_PENDING = Pending(0, 0, 0.0, 0.0)
 
 
-def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side: str = "net") -> Pending:
+def pending(held: int, orders: Iterable[OpenOrder], *, instrument: Instrument, side: str = "net") -> Pending:
     """Return what `orders` would add to `held` lots and open against them.
 
     Values are in the settle currency, each order at its own price. On the `long` or `short` leg of
@@ -55,7 +57,7 @@ def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side
     direction = {"long": 1, "short": -1}.get(side) or (1 if held >= 0 else -1)
     same, opposite = _one_of_each_group(orders, direction)
     same_lots = sum(abs(order.lots) for order in same)
-    same_value = sum(abs(order.lots) * base_per_lot * order.price for order in same)
+    same_value = sum(instrument.value(order.lots, order.price) for order in same)
     if side != "net" or not opposite:
         return Pending(same_lots, 0, same_value, 0.0)
     opposite.sort(key=lambda order: order.price * direction)
@@ -64,7 +66,7 @@ def pending(held: int, orders: Iterable[OpenOrder], *, base_per_lot: float, side
     for order in opposite:
         closing = min(to_close, abs(order.lots))
         to_close -= closing
-        opening_value += (abs(order.lots) - closing) * base_per_lot * order.price
+        opening_value += instrument.value(abs(order.lots) - closing, order.price)
     return Pending(same_lots, sum(abs(order.lots) for order in opposite), same_value, opening_value)
 
 

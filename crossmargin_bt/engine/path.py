@@ -102,26 +102,35 @@ def path_of(candle: Candle, *, low_first: bool) -> Path:
 def first_breach(gap: Callable[[float], float], start: float, end: float, bends: Iterable[float]) -> float | None:
     """Return the first moment in [start, end] at which `gap` is at or below zero, or None.
 
-    Between `bends` the gap must be smooth, and it is a straight line for all rules but powers; at a
-    bend it may turn or jump. Each stretch is read from two points inside it, so a jump belongs to the
-    stretch behind it. Where the line misses, the stretch is halved until the moment is exact.
+    Between `bends` the gap must be smooth: a straight line for linear contracts under all rules but
+    powers, a gentle curve otherwise; at a bend it may turn or jump. Each stretch is read from points
+    inside it, so a jump belongs to the stretch behind it. Where the line through two of them misses, the
+    stretch is halved until the moment is exact. A curve is not searched for a dip between these points.
     """
     if gap(start) <= 0:
         return start
     edges = sorted({start, end, *(bend for bend in bends if start < bend < end)})
     for left, right in pairwise(edges):
-        third = (right - left) / 3
-        near, far = gap(left + third), gap(right - third)
-        slope = (far - near) / (right - left - 2 * third)
-        at_left = near - slope * third
-        if at_left <= 0:
+        width = right - left
+        near, far = gap(left + width / 3), gap(right - width / 3)
+        slope = (far - near) / (width - 2 * width / 3)
+        at_left = near - slope * width / 3
+        at_right = near + slope * (width - width / 3)
+        if min(at_left, at_right, near, far) > 0 and gap(right) > 0:
+            continue
+        inside = left + INSIDE * width
+        if gap(inside) <= 0:
             return left
-        at_right = near + slope * (right - left - third)
-        if at_right <= 0 or gap(right) <= 0:
-            return _root(gap, left, right, guess=left - at_left / slope if slope < 0 else right)
+        below = next((at for at in (left + width / 3, right - width / 3, right - INSIDE * width) if gap(at) <= 0), None)
+        if below is not None:
+            return _root(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
+        if gap(right) <= 0:
+            return right
     return end if gap(end) <= 0 else None
 
 
+# A stretch is looked into this part of its width behind its edges.
+INSIDE = 1e-9
 # A gap is at zero when it is this part of what it was where the stretch began.
 AT_ZERO = 1e-9
 HALVINGS = 60
@@ -129,8 +138,7 @@ HALVINGS = 60
 
 def _root(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
     """Return where the gap reaches zero between `left`, where it is above, and `right`."""
-    guess = min(max(guess, left), right)
-    if abs(gap(guess)) <= AT_ZERO * abs(gap(left)):
+    if left <= guess <= right and abs(gap(guess)) <= AT_ZERO * abs(gap(left)):
         return guess
     for _ in range(HALVINGS):
         middle = (left + right) / 2

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.instrument import Instrument
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -55,15 +55,15 @@ def capped(held: int, lots: int) -> int:
     return split(held, lots)[0]
 
 
-def fill(position: Position, lots: int, price: float, *, base_per_lot: float, margin: float = 0.0) -> Effect:
+def fill(position: Position, lots: int, price: float, *, instrument: Instrument, margin: float = 0.0) -> Effect:
     """Return the position after `lots` trade at `price`, with `margin` added to its isolated margin."""
     closed, opened = split(position.lots, lots)
-    realised = formulas.unrealised_profit(-closed * base_per_lot, position.entry, price) if closed else 0.0
+    realised = instrument.profit(-closed, position.entry, price) if closed else 0.0
     kept = position.lots + closed
     if not opened:
         entry = position.entry if kept else 0.0
     elif kept:
-        entry = formulas.average_entry(float(kept), position.entry, float(opened), price)
+        entry = instrument.average_entry(kept, position.entry, opened, price)
     else:
         entry = price
     after = Position(kept + opened, entry, position.margin + margin if kept + opened else 0.0)

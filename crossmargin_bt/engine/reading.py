@@ -178,7 +178,7 @@ def _book_requirement(account: Account, book: Book, *, with_orders: bool) -> flo
         sides = (book.maintenance_of(long, book.long_mark), book.maintenance_of(short, book.short_mark))
         requirement = sum(sides) if how == "each" else max(sides)
     if account.rules.closing_fee_in_requirement:
-        value = (long * book.long_mark + short * book.short_mark) * book.instrument.base_per_lot
+        value = book.instrument.value(long, book.long_mark) + book.instrument.value(short, book.short_mark)
         requirement += formulas.fee(value, book.taker)
     return requirement
 
@@ -195,8 +195,7 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
     for symbol, side in pool.legs:
         book = account.books[symbol]
         lots = book.legs[side].lots
-        size = lots * book.instrument.base_per_lot
-        prices[f"{symbol}:{side}"] = formulas.bankruptcy_price(size, book.mark_of(lots), collateral)
+        prices[f"{symbol}:{side}"] = book.instrument.bankruptcy_price(lots, book.mark_of(lots), collateral)
     return prices
 
 
@@ -208,8 +207,10 @@ def knots(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tup
         for direction, lots in (
             _quantities(account, pool, book, with_orders=with_orders) if book.maintenance.knots else ()
         ):
-            size = lots * book.instrument.base_per_lot
-            found.extend((book.instrument.symbol, direction, bound / size) for bound in book.maintenance.knots)
+            found.extend(
+                (book.instrument.symbol, direction, book.instrument.price_of(lots, bound))
+                for bound in book.maintenance.knots
+            )
     return found
 
 
