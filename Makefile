@@ -24,7 +24,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/bars_per_second.py
 
 clean:
-	rm -rf $(VENV) docs/_build *.egg-info
+	rm -rf $(VENV) docs/_build docs/venues *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

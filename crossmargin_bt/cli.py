@@ -38,7 +38,7 @@ def commands() -> None:
     "--venue",
     default="generic",
     show_default=True,
-    help="generic, binance, kucoin, okx or TOML files, separated by commas.",
+    help="Rule books (`crossmargin venues` lists them) or TOML files, separated by commas.",
 )
 @click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
 @click.option("--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none.")
@@ -93,8 +93,9 @@ def compare(
 
 
 @commands.group(invoke_without_command=True)
+@click.option("--only", help="Names or TOML files, separated by commas; without it all there are.")
 @click.pass_context
-def venues(context: click.Context) -> None:
+def venues(context: click.Context, only: str | None) -> None:
     """List the rule books, side by side."""
     if context.invoked_subcommand is not None:
         return
@@ -103,7 +104,13 @@ def venues(context: click.Context) -> None:
     from crossmargin_bt import venues as books
     from crossmargin_bt.report import rulebook
 
-    Console().print(rulebook.side_by_side([books.load(name) for name in books.names()]))
+    console = Console()
+    try:
+        chosen = [books.load(name) for name in (_words(only) if only else books.names())]
+    except CrossMarginError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    console.print(rulebook.side_by_side(chosen, console.width))
 
 
 @venues.command()

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sphinx settings."""
 
+from pathlib import Path
+
 import crossmargin_bt
+from crossmargin_bt import venues
+from crossmargin_bt.report import pages
 
 project = "crossmargin_bt"
 author = "the crossmargin_bt authors"
@@ -13,3 +17,6 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"crossmargin_bt {version}"
+
+# The rule books' pages are made from the profiles at every build.
+pages.write([venues.load(name) for name in venues.shipped()], Path(__file__).parent / "venues")

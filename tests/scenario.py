@@ -24,6 +24,7 @@ from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import SizeRate, flat, table
+from crossmargin_bt.engine.refusal import Refusal
 
 CURRENCY = "USDT"
 
@@ -158,7 +159,7 @@ class AccountScenario:
         admitted = admission.below_minimum(self.account.books[symbol], order) or admission.admit(
             self.account, symbol, order
         )
-        refused = isinstance(admitted, admission.Refusal)
+        refused = isinstance(admitted, Refusal)
         return symbol, order if refused else admitted, admitted if refused else None
 
     def do_order(self, rest) -> None:

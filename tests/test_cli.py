@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from random_trader import candles
 
+from crossmargin_bt import venues
 from crossmargin_bt.candles import folder, generate
 from crossmargin_bt.cli import commands
 
@@ -256,10 +257,13 @@ def test_rule_books_side_by_side_and_alone() -> None:
     """Every switch of every venue, and one with its sources, tiers and assumptions."""
     wide = {"COLUMNS": "140"}
     listed = CliRunner().invoke(commands, ["venues"], env=wide).output
-    for word in ("binance", "kucoin", "okx", "order_offset", "12 tiers, marginal", "opening"):
+    for word in (*venues.shipped(), "order_offset", "12 tiers", "opening"):
         assert word in listed
+    two = CliRunner().invoke(commands, ["venues", "--only", "okx,dydx"], env=wide).output
+    assert "dydx" in two
+    assert "kraken" not in two
     shown = CliRunner().invoke(commands, ["venues", "show", "kucoin"], env=wide).output
-    for word in ("KuCoin support 35084093025049", "0.060%", "assumed", "Assumptions", "0.500%"):
+    for word in ("KuCoin support 35084093025049", "0.060%", "assumed", "Assumptions", "0.500%", "490 x ln"):
         assert word in shown
     wrong = CliRunner().invoke(commands, ["venues", "show", "kucoim"])
     assert wrong.exit_code == 2

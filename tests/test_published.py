@@ -124,8 +124,8 @@ def isolated_price(
     given = case["inputs"]
     short = given.get("short", given.get("side") == "short")
     rules = {
-        "closing_fee_in_requirement": bool(fee),
-        "isolated_maintenance": "entry" if at_entry else "mark",
+        "isolated_closing_fee": "mark" if fee else "none",
+        "isolated_maintenance_price": "entry" if at_entry else "mark",
         "taker": fee,
     }
     made = account(
@@ -188,7 +188,7 @@ def risk_exposure(case: dict) -> dict:
     given = case["inputs"]
     results = []
     for counted in ("gross", "sum"):
-        rules = {"venue": "kucoin", "orders_in_maintenance": counted, "closing_fee_in_requirement": False}
+        rules = {"venue": "kucoin", "orders_in_maintenance": counted, "closing_fee_in_maintenance": "none"}
         made = account(cash=1e6, rules=rules, X={"leverage": 10.0, "rule": flat(given["mmr"])})
         trade(made, "X", given["position"], given["price"])
         rest(made, "X", 2, given["buy_orders"], given["price"])
@@ -213,7 +213,7 @@ def size_rate(case: dict, **constants: float) -> dict:
 def insurance(case: dict) -> dict:
     given = case["inputs"]
     facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
-    made = account(cash=5000.0, mode="isolated", rules={"isolated_maintenance": "entry"}, X=facts)
+    made = account(cash=5000.0, mode="isolated", rules={"isolated_maintenance_price": "entry"}, X=facts)
     trade(made, "X", given["qty"], given["entry"])
     (pool,) = reading.pools(made)
     found = {
@@ -332,7 +332,7 @@ def hedge(case: dict) -> dict:
 
 def added_legs(case: dict) -> dict:
     given = case["inputs"]
-    rules = {"venue": "okx", "closing_fee_in_requirement": False}
+    rules = {"venue": "okx", "closing_fee_in_maintenance": "none"}
     made = account(cash=1e6, position_mode="hedge", rules=rules, X={"rule": flat(0.01)})
     trade(made, "X", given["long"], 1.0, "long")
     trade(made, "X", -given["short"], 1.0, "short")
@@ -345,7 +345,7 @@ def paradex_open(case: dict) -> dict:
     rules = {
         "order_offset": "net",
         "order_fees_reserved": False,
-        "closing_fee_in_requirement": True,
+        "closing_fee_in_maintenance": "mark",
         "taker": given["fee"],
     }
     made = account(cash=1e6, rules=rules, X={"leverage": 1 / given["imf"], "rule": rule})

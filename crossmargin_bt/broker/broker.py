@@ -10,9 +10,9 @@ from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
 from crossmargin_bt.engine import events, path, reading
-from crossmargin_bt.engine.admission import Refusal
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
@@ -235,7 +235,7 @@ class CrossMarginBroker(Readings):
         account, currency = run.account, run.currency
         while self._cash_addition:
             amount = float(self._cash_addition.popleft())
-            available = reading.totals(account, currency).available_balance
+            available = reading.totals(account, currency).withdrawable
             if -amount > available:
                 run.record(
                     events.WithdrawalRefused(

@@ -14,8 +14,9 @@ from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import events
-from crossmargin_bt.engine.admission import Refusal, admit, below_minimum
+from crossmargin_bt.engine.admission import admit, below_minimum
 from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.refusal import Refusal
 
 # Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
 ORDER_KEYWORDS = ("position_side", "reduce_only", "histnotify", "coc", "_checksubmit")

@@ -10,10 +10,11 @@ from backtrader import BuyOrder, Order, SellOrder
 from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
 from crossmargin_bt.engine import events, fills, position, reading
-from crossmargin_bt.engine.admission import Refusal, admit_fill
+from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import suggestion
 
 BACKTRADER_KEYWORDS = (
@@ -126,7 +127,7 @@ def setting_refused(run: Run, book: Book, *, leverage: float | None, margin_mode
     if book.legs and not mode.POOLED:
         return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
     changed = msgspec.structs.replace(book, leverage=leverage)
-    needed = mode.in_use(changed, run.account.rules) - mode.in_use(book, run.account.rules)
+    needed = mode.in_use(changed) - mode.in_use(book)
     free = max(0.0, reading.headroom(run.account, book))
     if needed <= free:
         return None

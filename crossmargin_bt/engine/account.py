@@ -34,13 +34,18 @@ class Account:
         self.bad_debt = 0.0
 
     def list_instrument(self, instrument: Instrument) -> Book:
-        """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise."""
+        """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
+
+        Where the venue has terms for the contract, the oldest hold until a MaintenanceChanged says otherwise.
+        """
         rules = self.rules
+        terms = rules.terms(instrument.symbol)
         book = Book(
             instrument=instrument,
             margin_mode="cross",
             leverage=1.0,
-            maintenance=instrument.maintenance or rules.maintenance,
+            rules=rules,
+            maintenance=instrument.maintenance or (terms[0].maintenance if terms else rules.maintenance),
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
             hedged=self.hedged,
@@ -131,6 +136,7 @@ def _filled(account: Account, event: events.Filled) -> None:
     else:
         book.legs.pop(event.side, None)
     book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
+    book.last = event.price
     account.balances[book.instrument.settle] += event.realised - event.fee - event.margin
     account.fees += event.fee
     _shrink_order(book, event)
@@ -157,6 +163,17 @@ def _funding_paid(account: Account, event: events.FundingPaid) -> None:
         account.balances[book.instrument.settle] += event.amount
 
 
+def _margin_moved(account: Account, event: events.MarginMoved) -> None:
+    book = account.books[event.symbol]
+    leg = book.legs[event.side]
+    book.legs[event.side] = position.Position(leg.lots, leg.entry, leg.margin + event.amount)
+    account.balances[book.instrument.settle] -= event.amount
+
+
+def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> None:
+    account.books[event.symbol].maintenance = event.maintenance
+
+
 def _debt_covered(account: Account, event: events.DebtCovered) -> None:
     account.balances[event.currency] += event.amount
     account.bad_debt += event.amount
@@ -169,5 +186,7 @@ _HANDLERS: dict[type, Callable[[Account, Any], None]] = {
     events.OrderRemoved: _order_removed,
     events.Filled: _filled,
     events.FundingPaid: _funding_paid,
+    events.MarginMoved: _margin_moved,
+    events.MaintenanceChanged: _maintenance_changed,
     events.DebtCovered: _debt_covered,
 }

@@ -6,30 +6,12 @@ A refusal is a value, never an exception.
 
 import msgspec
 
-from crossmargin_bt.engine import events, fills, position, reading
+from crossmargin_bt.engine import events, fills, limits, position, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
-
-# Needed and available are sums of rounded terms; a tie is a fit, down to this part of the larger of them.
-TIE = 1e-12
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why an order was refused: `kind` is "margin" or "rejected".
-
-    `needed` and `available` are margin in `currency`, 0 where margin is not the reason.
-    """
-
-    kind: str
-    reason: str
-    needed: float = 0.0
-    available: float = 0.0
-    currency: str = ""
-
-    def __str__(self) -> str:
-        return self.reason
+from crossmargin_bt.engine.refusal import Refusal
 
 
 def only_reduces(book: Book, order: OpenOrder) -> bool:
@@ -64,7 +46,9 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     with_order = account.copy(symbol)
     with_order.books[symbol].orders[order.number] = order
     needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
-    return None if _fits(needed, account, book) else _short_of("order", needed, account, book)
+    if not _fits(needed, account, book):
+        return _short_of("order", needed, account, book)
+    return limits.beyond(account, with_order, symbol)
 
 
 def _opening_lots(book: Book, order: OpenOrder) -> int:
@@ -131,7 +115,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
         needed -= opening.fee
     if _fits(needed, before, book):
-        return None
+        return limits.beyond(before, after, symbol)
     rested = order is not None and not order.immediate and abs(opened) <= order.covered
     if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
@@ -160,7 +144,9 @@ def _fits(needed: float, account: Account, book: Book) -> bool:
 
 
 def _tie(needed: float, account: Account, book: Book) -> float:
-    return TIE * max(abs(needed), account.balances[book.instrument.settle], book.instrument.value(1, book.long_mark))
+    return reading.TIE * max(
+        abs(needed), account.balances[book.instrument.settle], book.instrument.value(1, book.long_mark)
+    )
 
 
 def _short_of(subject: str, needed: float, account: Account, book: Book) -> Refusal:

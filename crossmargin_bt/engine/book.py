@@ -7,10 +7,10 @@ import msgspec
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending, pending
+from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending, Prices, pending
 from crossmargin_bt.engine.position import FLAT, Position
 from crossmargin_bt.engine.rates import MaintenanceRule
-from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.rules import FeePrice, Rules
 
 # The sides on which a position may stand, by position mode.
 SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
@@ -28,6 +28,7 @@ class Book(msgspec.Struct):
     instrument: Instrument
     margin_mode: MarginMode
     leverage: float
+    rules: Rules
     maintenance: MaintenanceRule
     maker: float
     taker: float
@@ -37,6 +38,8 @@ class Book(msgspec.Struct):
     realised: dict[str, float] = msgspec.field(default_factory=dict)
     long_mark: float = 0.0
     short_mark: float = 0.0
+    last: float = 0.0
+    """The last price traded: of a fill, or of the bar's end."""
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -70,24 +73,70 @@ class Book(msgspec.Struct):
             total += self.profit(position)
         return total
 
+    def floor(self, lots: int) -> float:
+        """Return the lowest initial rate that the tier of an exposure of `lots` allows."""
+        mark = self.long_mark
+        return self.maintenance.initial_floor(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
+
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
-        mark = self.long_mark
-        floor = self.maintenance.initial_floor(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
-        return formulas.initial_rate(self.leverage, floor)
+        return formulas.initial_rate(
+            self.leverage, self.floor(lots) if self.rules.above_tier_leverage == "raise" else 0.0
+        )
+
+    def closing_fee(self, how: FeePrice, value: float, direction: int) -> float:
+        """Return the taker fee of closing what is worth `value` at the price that `how` names.
+
+        `value` is at the mark for "mark", at the entry otherwise; `direction` is 1 for a long.
+        """
+        if how == "none":
+            return 0.0
+        if how == "bankruptcy":
+            falls = -direction if self.instrument.inverse else direction
+            value = formulas.value_at_bankruptcy(value, float(falls), self.leverage)
+        return formulas.fee(value, self.taker)
+
+    def closing_fee_of(self, how: FeePrice, position: Position) -> float:
+        """Return the taker fee of closing a leg at the price that `how` names."""
+        price = self.mark_of(position.lots) if how == "mark" else position.entry
+        return self.closing_fee(how, self.instrument.value(position.lots, price), 1 if position.lots > 0 else -1)
 
     def pending(self, side: str, *, immediate: bool = True) -> Pending:
         """Return what the orders of a leg would add and open; without `immediate`, only those that rest."""
         mine = [order for order in self.orders.values() if order.side == side and (immediate or not order.immediate)]
         if not mine:
             return NOTHING_PENDING
-        return pending(self.leg(side).lots, mine, instrument=self.instrument, side=side)
+        prices = Prices(self.long_mark, self.last or self.long_mark, self.rules.sell_order_markup)
+        return pending(self.leg(side).lots, mine, prices, instrument=self.instrument, side=side)
 
-    def maintenance_of(self, lots: int, mark: float) -> float:
-        """Return the maintenance margin of an exposure of unsigned `lots` valued at `mark`."""
+    def reserved(self, waiting: Pending) -> float:
+        """Return what the venue reserves for orders beyond their margin: opening fees, and losses against the mark."""
+        opened = waiting.same_value + waiting.opening_value
+        fees = formulas.fee(opened, self.taker) if self.rules.order_fees_reserved else 0.0
+        return fees + waiting.loss if self.rules.order_loss_reserved else fees
+
+    def tier_lots(self, long: int, short: int) -> tuple[int, int]:
+        """Return, for a long and a short exposure in cross mode, the lots that pick its tier."""
+        how = self.rules.tier_exposure
+        if how == "each":
+            return long, short
+        one = {"added": long + short, "larger": max(long, short), "net": abs(long - short)}[how]
+        return one, one
+
+    def maintenance_of(self, lots: int, price: float, tier_lots: int | None = None) -> float:
+        """Return the maintenance margin of an exposure of unsigned `lots` valued at `price`.
+
+        With `tier_lots` the rate is that of an exposure of so many; a fully hedged pair stands in the lowest tier.
+        """
         if not lots:
             return 0.0
-        return self.maintenance.margin(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
+        value = self.instrument.value(lots, price)
+        if tier_lots is None or tier_lots == lots:
+            return self.maintenance.margin(value, self.instrument.base(lots, price))
+        sized = tier_lots or 1
+        whole = self.instrument.value(sized, price)
+        margin = self.maintenance.margin(whole, self.instrument.base(sized, price))
+        return formulas.in_proportion(margin, value, whole)
 
     def copy(self) -> "Book":
         """Return a book that can be changed without touching this one."""
@@ -96,13 +145,12 @@ class Book(msgspec.Struct):
         )
 
 
-def exposure(book: Book, rules: Rules, *, with_orders: bool) -> tuple[int, int]:
-    """Return the long and the short lots that maintenance counts in cross mode.
+def exposure(book: Book, counted: str) -> tuple[int, int]:
+    """Return the long and the short lots of a book with the orders that are `counted` (see `orders_in_maintenance`).
 
     A one-way position stands on the side it is on; where orders count and the other side would be
     the larger one, the larger quantity stands on its side.
     """
-    counted = rules.orders_in_maintenance if with_orders else "none"
     if book.hedged:
         long, short = book.leg("long").lots, -book.leg("short").lots
         if counted != "none":

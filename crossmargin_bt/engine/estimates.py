@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Estimates a venue would show: where a position is liquidated if only its own price moves."""
+"""Estimates a venue would show: where a position is liquidated if only its own price moves, and how far all may move."""
 
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from crossmargin_bt.engine import reading
+from crossmargin_bt.engine import formulas, reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import first_breach
+from crossmargin_bt.engine.reading import Pool
 
-# Prices above this many times the mark are not looked at.
-HIGHEST = 1_000.0
+# Prices above this many times the mark are not looked at, nor, where a price of 0 has no meaning, below this part.
+HIGHEST, LOWEST = 1_000.0, 1e-9
 
 
 class Estimate(NamedTuple):
@@ -19,10 +23,11 @@ class Estimate(NamedTuple):
 
 
 def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estimate:
-    """Return the mark of `symbol` at which the pool behind a leg gives out, all other marks standing.
+    """Return the liquidation price the venue shows for a leg, all other marks standing.
 
     A long looks downward, a short upward. Resting orders are left out: they are cancelled first. Tiers
-    are those that hold at the answer. In hedge mode both legs move with the price.
+    are those that hold at the answer. In hedge mode both legs move with the price. What of the shared
+    collateral stands behind the leg is the venue's answer (`Rules.cross_estimate`).
 
     Source: docs/sources.md#liquidation-price.
     """
@@ -32,15 +37,88 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     book = trial.books[symbol]
     leg = book.legs[side]
     pool = next(pool for pool in reading.pools(trial) if (symbol, side) in pool.legs)
+    how = trial.rules.cross_estimate
+    if not pool.isolated and how == "one_underlying" and len({name for name, _ in pool.legs}) > 1:
+        return Estimate(None, "the venue shows none while other contracts are held in the pool")
     start = book.mark_of(leg.lots)
+    alone = _stands_alone(trial, book, side, pool) if not pool.isolated and how == "by_value" else None
 
     def gap(price: float) -> float:
         book.mark(price)
-        return reading.risk(trial, pool, with_orders=False).gap
+        return reading.risk(trial, pool, with_orders=False).gap if alone is None else alone()
 
     bends = [mark for name, _, mark in reading.knots(trial, pool, with_orders=False) if name == symbol]
     if leg.lots > 0:
-        below = first_breach(lambda down: gap(-down), -start, 0.0, [-bend for bend in bends])
+        lowest = start * LOWEST if book.instrument.inverse else 0.0
+        below = first_breach(lambda down: gap(-down), -start, -lowest, [-bend for bend in bends])
         return Estimate(None, "covered down to a price of 0") if below is None else Estimate(-below)
     above = first_breach(gap, start, HIGHEST * start, bends)
     return Estimate(None, f"covered up to {HIGHEST:g} times the mark") if above is None else Estimate(above)
+
+
+def _stands_alone(account: Account, book: Book, side: str, pool: Pool) -> Callable[[], float]:
+    """Return the gap of a leg with its share of the pool's collateral, in proportion to its value, behind it."""
+    collateral = reading.risk(account, pool, with_orders=False).collateral
+    values = [account.books[name].value(account.books[name].legs[each]) for name, each in pool.legs]
+    leg = book.legs[side]
+    share = formulas.in_proportion(collateral, book.value(leg), sum(values)) - book.profit(leg)
+    book.legs = {side: leg}
+    return lambda: share + book.profit(leg) - reading.book_requirement(book, with_orders=False)
+
+
+class Distance(NamedTuple):
+    """How far all prices must fall and rise together before something is liquidated, as fractions; None for never.
+
+    -0.2 is a fall of 20 %.
+    """
+
+    fall: float | None
+    rise: float | None
+
+
+def aggregate_distance(account: Account, betas: Mapping[str, float] | None = None) -> Distance:
+    """Return how far all marks must move together until the first pool gives out.
+
+    A market move of x moves the mark of a symbol by beta x (1 where `betas` names none). Resting orders
+    are left out: they are cancelled first. 0 means that a pool has given out already. Not looked at: a fall
+    of all that there is, and a rise beyond 1,000 times.
+
+    Raises:
+        ValueError: a beta is not a finite number.
+    """
+    given = {symbol: (betas or {}).get(symbol, 1.0) for symbol in account.books}
+    for symbol, beta in given.items():
+        if not math.isfinite(beta):
+            raise ValueError(f"the beta of {symbol} must be a number, got {beta!r}")
+    trial = account.copy(*account.books)
+    return Distance(_first_move(trial, given, -1), _first_move(trial, given, 1))
+
+
+def _first_move(account: Account, betas: Mapping[str, float], direction: int) -> float | None:
+    marks = {symbol: (book.long_mark, book.short_mark) for symbol, book in account.books.items()}
+    # A price that falls stops short of 0.
+    falls = [-beta * direction for beta in betas.values() if beta * direction < 0]
+    furthest = (1 - LOWEST) / max(falls) if falls else HIGHEST
+
+    def move(far: float) -> None:
+        for symbol, book in account.books.items():
+            factor = 1 + betas[symbol] * direction * far
+            book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
+
+    found = []
+    for pool in reading.pools(account):
+        bends = []
+        for symbol, side, mark in reading.knots(account, pool, with_orders=False):
+            at = marks[symbol][0 if side > 0 else 1]
+            if at and betas[symbol]:
+                bends.append((mark / at - 1) / (betas[symbol] * direction))
+
+        def gap(far: float, pool: Pool = pool) -> float:
+            move(far)
+            return reading.risk(account, pool, with_orders=False).gap
+
+        moment = first_breach(gap, 0.0, furthest, bends) if pool.legs else None
+        move(0.0)
+        if moment is not None:
+            found.append(direction * moment)
+    return min(found, key=abs, default=None)

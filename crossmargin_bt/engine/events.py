@@ -7,6 +7,8 @@ milliseconds since 1970-01-01 UTC: the label of the bar in which the event happe
 
 import msgspec
 
+from crossmargin_bt.engine.rates import MaintenanceRule
+
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag=True, kw_only=True):
     """Something that happened to the account."""
@@ -35,6 +37,22 @@ class SettingChanged(Event, frozen=True, gc=False, kw_only=True):
     symbol: str
     margin_mode: str
     leverage: float
+
+
+class MaintenanceChanged(Event, frozen=True, gc=False, kw_only=True):
+    """The venue's terms for a contract changed: another maintenance rule is in force from now on."""
+
+    symbol: str
+    maintenance: MaintenanceRule
+    source: str
+
+
+class MarginMoved(Event, frozen=True, gc=False, kw_only=True):
+    """Margin went from the shared balance to an isolated position (or back, when negative)."""
+
+    symbol: str
+    side: str
+    amount: float
 
 
 class OrderPlaced(Event, frozen=True, gc=False, kw_only=True):
@@ -135,6 +153,8 @@ JournalEntry = (
     Deposited
     | WithdrawalRefused
     | SettingChanged
+    | MaintenanceChanged
+    | MarginMoved
     | OrderPlaced
     | OrderRefused
     | OrderRemoved

@@ -8,6 +8,7 @@ settle currency: size x price, or size / price when inverse; a rate is a plain f
 are named per function and collected in docs/sources.md.
 """
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 from typing import TypeVar
@@ -132,6 +133,62 @@ def power_rate(value: float, base: float, factor: float, exponent: float) -> flo
     return max(base, factor * powered)
 
 
+def linear_rate(quantity: Number, base: Number, slope: Number) -> Number:
+    """Return a rate that grows in proportion to the size held: base + slope x quantity.
+
+    `quantity` counts base coins, `slope` is the rate a coin adds.
+    Source: docs/sources.md#deribit-rates (2 % + 0.005 % a BTC; 25 BTC: 2.125 %).
+
+    >>> round(linear_rate(25.0, 0.02, 0.00005), 9)
+    0.02125
+    """
+    return base + slope * quantity
+
+
+def largest_open_size(capital: float, leverage: float, price: float, constant: float) -> float:
+    """Return the largest position in base coins that `capital` may open: k x ln(capital x leverage / (price x k) + 1).
+
+    Over floats alone, for the logarithm. Source: docs/sources.md#kucoin-open-size
+    (100,000 at 10x and 60,000 with k = 490: 16.39 BTC).
+
+    >>> round(largest_open_size(100_000.0, 10.0, 60_000.0, 490.0), 2)
+    16.39
+    """
+    return constant * math.log(capital * leverage / (price * constant) + 1)
+
+
+def inverse_largest_open_size(capital: float, leverage: float, price: float, constant: float) -> float:
+    """Return the same for an inverse contract, in units of the quote currency; `capital` is in coin.
+
+    Source: docs/sources.md#kucoin-open-size.
+
+    >>> round(inverse_largest_open_size(1.0, 10.0, 50_000.0, 1e9), 0)
+    499875.0
+    """
+    return constant * math.log(capital * leverage * price / constant + 1)
+
+
+def value_at_bankruptcy(value: Number, direction: Number, leverage: Number) -> Number:
+    """Return what a position worth `value` at its entry is worth where its initial margin is used up.
+
+    `direction` is 1 where that value is lower (a linear long, an inverse short), -1 where it is higher.
+    Source: docs/sources.md#bankruptcy-price.
+
+    >>> value_at_bankruptcy(50_000.0, 1.0, 10.0)
+    45000.0
+    """
+    return value * (1 - direction / leverage)
+
+
+def in_proportion(amount: Number, part: Number, whole: Number) -> Number:
+    """Return the share of `amount` that `part` has in `whole`.
+
+    >>> in_proportion(90.0, 1.0, 3.0)
+    30.0
+    """
+    return amount * part / whole
+
+
 def summed_margin(position: Number, same: Number, opening: Number) -> Number:
     """Return the margin without any offset: the position, the orders that add to it and the orders that open.
 
@@ -194,18 +251,6 @@ def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
     185.0
     """
     return max(headroom(balance, unrealised, in_use), balance - balance)
-
-
-def available_balance(balance: Number, unrealised: Number, in_use: Number) -> Number:
-    """Return what isolated orders may take: floating losses count, floating profit does not.
-
-    Source: docs/sources.md#okx-free-margin.
-
-    >>> available_balance(700.0, 15.0, 530.0)
-    170.0
-    """
-    nothing = balance - balance
-    return max(headroom(balance, min(unrealised, nothing), in_use), nothing)
 
 
 def fee(value: Number, rate: Number) -> Number:

@@ -19,7 +19,7 @@ def check(account: Account) -> None:
             assert not MODES[book.margin_mode].POOLED or leg.margin == 0, f"{symbol}:{side} has margin in cross mode"
         for order in book.orders.values():
             assert order.lots != 0, f"{symbol} order {order.number} rests without lots"
-        assert MODES[book.margin_mode].in_use(book, account.rules) >= 0, f"{symbol} locks a negative margin"
+        assert MODES[book.margin_mode].in_use(book) >= 0, f"{symbol} locks a negative margin"
     for currency, balance in account.balances.items():
         assert math.isfinite(balance), f"{currency} balance is {balance}"
         assert reading.totals(account, currency).free_margin >= 0, f"{currency} free margin is negative"

@@ -42,32 +42,60 @@ class Pending(NamedTuple):
     same_lots: int
     opposite_lots: int
     same_value: float
+    opposite_value: float
     opening_value: float
+    loss: float
+    """What the orders would lose at once, filled at their prices and marked (0 or above)."""
 
 
-NOTHING_PENDING = Pending(0, 0, 0.0, 0.0)
+NOTHING_PENDING = Pending(0, 0, 0.0, 0.0, 0.0, 0.0)
 
 
-def pending(held: int, orders: Iterable[OpenOrder], *, instrument: Instrument, side: str = "net") -> Pending:
+class Prices(NamedTuple):
+    """The mark and the last price, and what the venue adds to the last to value a sell order (see `Rules`)."""
+
+    mark: float
+    last: float
+    sell_markup: float | None
+
+    def of(self, order: OpenOrder) -> float:
+        """Return the price at which the order is valued."""
+        if self.sell_markup is None or order.lots > 0:
+            return order.price
+        return max(order.price, self.mark, self.last * (1 + self.sell_markup))
+
+
+def pending(
+    held: int, orders: Iterable[OpenOrder], prices: Prices, *, instrument: Instrument, side: str = "net"
+) -> Pending:
     """Return what `orders` would add to `held` lots and open against them.
 
-    Values are in the settle currency, each order at its own price. On the `long` or `short` leg of
-    hedge mode opposite orders can close and never open.
+    Values are in the settle currency, each order at the price the venue values it at. On the `long` or
+    `short` leg of hedge mode opposite orders can close and never open.
     """
     direction = {"long": 1, "short": -1}.get(side) or (1 if held >= 0 else -1)
     same, opposite = _one_of_each_group(orders, direction)
     same_lots = sum(abs(order.lots) for order in same)
-    same_value = sum(instrument.value(order.lots, order.price) for order in same)
+    same_value = sum(instrument.value(order.lots, prices.of(order)) for order in same)
+    loss = sum(_loss(instrument, order.lots, order.price, prices.mark) for order in same)
     if side != "net" or not opposite:
-        return Pending(same_lots, 0, same_value, 0.0)
+        return Pending(same_lots, 0, same_value, 0.0, 0.0, loss)
     opposite.sort(key=lambda order: order.price * direction)
     to_close = abs(held)
     opening_value = 0.0
     for order in opposite:
         closing = min(to_close, abs(order.lots))
         to_close -= closing
-        opening_value += instrument.value(abs(order.lots) - closing, order.price)
-    return Pending(same_lots, sum(abs(order.lots) for order in opposite), same_value, opening_value)
+        opening = abs(order.lots) - closing
+        opening_value += instrument.value(opening, prices.of(order))
+        loss += _loss(instrument, -direction * opening, order.price, prices.mark)
+    opposite_lots = sum(abs(order.lots) for order in opposite)
+    opposite_value = sum(instrument.value(order.lots, prices.of(order)) for order in opposite)
+    return Pending(same_lots, opposite_lots, same_value, opposite_value, opening_value, loss)
+
+
+def _loss(instrument: Instrument, lots: int, price: float, mark: float) -> float:
+    return max(0.0, -instrument.profit(lots, price, mark))
 
 
 def beyond_closing(held: int, orders: Iterable[OpenOrder]) -> list[OpenOrder]:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 
@@ -87,17 +88,101 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         return 0.0 if highest is None else 1 / highest
 
 
+class LeverageTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bracket of a table of leverages: from `notional_min` (inclusive, settle currency) upwards."""
+
+    notional_min: float
+    leverage_max: float
+
+
+class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share", tag_field="rule", dict=True):
+    """Maintenance as a share of the initial margin at each tier's highest leverage, whatever leverage is set.
+
+    Hyperliquid keeps half of it (docs/sources.md#hyperliquid-maintenance).
+
+    Raises:
+        RuleError: the share is not in (0, 1], or the tiers do not rise from zero.
+
+    >>> ShareTable((LeverageTier(0, 50),), share=0.5).margin(1000.0, 1.0)
+    10.0
+    """
+
+    tiers: tuple[LeverageTier, ...]
+    share: float
+    marginal: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
+            raise RuleError("a share lies above 0 and not above 1, and a highest leverage is at least 1")
+        _ = self.table  # whose own checks are this table's
+
+    @cached_property
+    def table(self) -> TierTable:
+        """The same as a table of rates."""
+        return TierTable(
+            tuple(Tier(tier.notional_min, self.share / tier.leverage_max, tier.leverage_max) for tier in self.tiers),
+            self.marginal,
+        )
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Values (settle currency) at which the margin bends or jumps."""
+        return self.table.knots
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value` (settle currency)."""
+        return self.table.margin(value, quantity)
+
+    def initial_floor(self, value: float, quantity: float) -> float:
+        """Return the lowest initial rate the tier of `value` allows."""
+        return self.table.initial_floor(value, quantity)
+
+
+class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linear", tag_field="rule"):
+    """Rates that grow in proportion to the quantity held, each on the whole position.
+
+    `slope` is what a base coin adds to both the initial and the maintenance rate.
+    Source: docs/sources.md#deribit-rates.
+
+    >>> LinearRate(initial=0.02, maintenance=0.01, slope=0.00005).margin(2_500_000.0, 25.0)
+    28125.0
+    """
+
+    initial: float
+    maintenance: float
+    slope: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
+            raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and a slope that is not negative")
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """None: for a held quantity the margin is a straight line in the price."""
+        return ()
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value`, held as `quantity` base coins."""
+        return formulas.maintenance_margin(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
+
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
+        """Return the lowest initial rate for `quantity` base coins."""
+        return formulas.linear_rate(quantity, self.initial, self.slope)
+
+
 class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="size", tag_field="rule"):
     """A rate that grows with the quantity held: min(cap, (1 + quantity/doubling) / (2 x leverage_constant)).
 
-    `initial_factor` times this rate is the floor of the initial rate.
-    Source: docs/sources.md#kucoin-maintenance.
+    `initial_factor` times this rate is the floor of the initial rate. With `open_constant` (k) a position may not
+    be opened beyond k x ln(capital x leverage / (price x k) + 1).
+    Source: docs/sources.md#kucoin-maintenance, docs/sources.md#kucoin-open-size.
     """
 
     doubling: float
     leverage_constant: float
     cap: float
     initial_factor: float
+    open_constant: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
@@ -122,16 +207,18 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
 
 
 class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="power", tag_field="rule"):
-    """A rate that grows with a power of the value: max(base, factor x value^exponent).
+    """A rate that grows with a power of the value, or of the quantity: max(base, factor x measure^exponent).
 
     `initial_factor` times this rate is the floor of the initial rate.
-    Source: docs/sources.md#orderly-maintenance.
+    Source: docs/sources.md#orderly-maintenance (a power of the value), docs/sources.md#ftx-initial (the root
+    of the quantity).
     """
 
     base: float
     factor: float
     exponent: float
     initial_factor: float
+    measure: Literal["value", "quantity"] = "value"
 
     def __post_init__(self) -> None:
         if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
@@ -139,23 +226,24 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
 
     @property
     def knots(self) -> tuple[float, ...]:
-        """The value at which the power overtakes the base."""
-        return ((self.base / self.factor) ** (1 / self.exponent),)
+        """The value at which the power overtakes the base; for a held quantity the rate does not bend."""
+        return () if self.measure == "quantity" else ((self.base / self.factor) ** (1 / self.exponent),)
 
-    def rate(self, value: float) -> float:
-        """Return the maintenance rate of `value` (settle currency)."""
-        return formulas.power_rate(value, self.base, self.factor, self.exponent)
+    def rate(self, value: float, quantity: float) -> float:
+        """Return the maintenance rate of `value` (settle currency), held as `quantity` base coins."""
+        measured = value if self.measure == "value" else quantity
+        return formulas.power_rate(measured, self.base, self.factor, self.exponent)
 
-    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
-        """Return the maintenance margin of `value` (settle currency)."""
-        return formulas.maintenance_margin(value, self.rate(value), 0.0)
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value`, held as `quantity` base coins."""
+        return formulas.maintenance_margin(value, self.rate(value, quantity), 0.0)
 
-    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
-        """Return the lowest initial rate for `value`."""
-        return self.initial_factor * self.rate(value)
+    def initial_floor(self, value: float, quantity: float) -> float:
+        """Return the lowest initial rate for `value`, held as `quantity` base coins."""
+        return self.initial_factor * self.rate(value, quantity)
 
 
-MaintenanceRule = TierTable | SizeRate | PowerRate
+MaintenanceRule = TierTable | ShareTable | LinearRate | SizeRate | PowerRate
 
 
 def flat(rate: float, leverage_max: float | None = None) -> TierTable:

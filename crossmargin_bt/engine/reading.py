@@ -11,6 +11,9 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book, exposure
 from crossmargin_bt.engine.modes import MODES
 
+# Sums of rounded terms that are equal but for this part of them are equal.
+TIE = 1e-12
+
 
 class Pool(NamedTuple):
     """Collateral that stands and falls together: a settle currency's shared pool, or one isolated leg."""
@@ -63,6 +66,8 @@ class Totals(NamedTuple):
     in_use: float
     """What positions and orders lock of the shared balance. Source: docs/sources.md#okx-free-margin
     (an isolated position's margin has already left it)."""
+    profit_pays_for: tuple[str, ...]
+    """What floating profit may be used for, see `Rules`."""
 
     @property
     def equity(self) -> float:
@@ -74,15 +79,24 @@ class Totals(NamedTuple):
         """Everything locked: in use of the shared balance, and the isolated margins."""
         return self.in_use + self.isolated_locked
 
+    def profit_for(self, use: str) -> float:
+        """Return the floating profit that counts for a use: losses always do, gains where the venue lets them."""
+        return self.cross_profit if use in self.profit_pays_for else min(self.cross_profit, 0.0)
+
     @property
     def free_margin(self) -> float:
-        """What a new cross order may take."""
-        return formulas.free_margin(self.balance, self.cross_profit, self.in_use)
+        """What a cross order may take."""
+        return formulas.free_margin(self.balance, self.profit_for("cross_orders"), self.in_use)
 
     @property
     def available_balance(self) -> float:
-        """What a new isolated order may take: floating profit does not count."""
-        return formulas.available_balance(self.balance, self.cross_profit, self.in_use)
+        """What an isolated order may take."""
+        return formulas.free_margin(self.balance, self.profit_for("isolated_orders"), self.in_use)
+
+    @property
+    def withdrawable(self) -> float:
+        """What may be withdrawn."""
+        return formulas.free_margin(self.balance, self.profit_for("withdrawals"), self.in_use)
 
 
 def totals(account: Account, currency: str) -> Totals:
@@ -92,14 +106,22 @@ def totals(account: Account, currency: str) -> Totals:
         if not (book.legs or book.orders):
             continue
         mode = MODES[book.margin_mode]
-        in_use += mode.in_use(book, account.rules)
+        in_use += mode.in_use(book)
         if mode.POOLED:
             cross_profit += book.unrealised()
         elif book.legs:
             isolated_profit += book.unrealised()
             isolated_margin += sum(leg.margin for leg in book.legs.values())
             isolated_locked += sum(max(leg.margin, 0.0) for leg in book.legs.values())
-    return Totals(account.balances[currency], cross_profit, isolated_profit, isolated_margin, isolated_locked, in_use)
+    return Totals(
+        account.balances[currency],
+        cross_profit,
+        isolated_profit,
+        isolated_margin,
+        isolated_locked,
+        in_use,
+        account.rules.profit_pays_for,
+    )
 
 
 def cross_profit(account: Account, currency: str) -> float:
@@ -113,8 +135,8 @@ def headroom(account: Account, book: Book) -> float:
     Cross orders take free margin, isolated ones available balance; this is either before it is cut at zero.
     """
     total = totals(account, book.instrument.settle)
-    profit = total.cross_profit if MODES[book.margin_mode].POOLED else min(total.cross_profit, 0.0)
-    return formulas.headroom(total.balance, profit, total.in_use)
+    use = "cross_orders" if MODES[book.margin_mode].POOLED else "isolated_orders"
+    return formulas.headroom(total.balance, total.profit_for(use), total.in_use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
@@ -149,11 +171,10 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     position = book.legs[side]
-    at_entry = account.rules.isolated_maintenance == "entry"
+    at_entry = account.rules.isolated_maintenance_price == "entry"
     price = position.entry if at_entry else book.mark_of(position.lots)
     requirement = book.maintenance_of(abs(position.lots), price)
-    if account.rules.closing_fee_in_requirement:
-        requirement += formulas.fee(book.value(position), book.taker)
+    requirement += book.closing_fee_of(account.rules.isolated_closing_fee, position)
     return Risk(position.margin + book.profit(position), requirement)
 
 
@@ -163,24 +184,51 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
     for book in account.books_of(pool.currency):
         if not MODES[book.margin_mode].POOLED or not (book.legs or book.orders):
             continue
-        requirement += _book_requirement(account, book, with_orders=with_orders)
+        requirement += book_requirement(book, with_orders=with_orders)
         if with_orders and book.orders and account.rules.order_fees_in_ratio:
             collateral -= _opening_fees(book)
     return Risk(collateral, requirement)
 
 
-def _book_requirement(account: Account, book: Book, *, with_orders: bool) -> float:
-    long, short = exposure(book, account.rules, with_orders=with_orders)
-    how = account.rules.hedge_maintenance
-    if how == "added":
-        requirement = book.maintenance_of(long + short, book.long_mark)
-    else:
-        sides = (book.maintenance_of(long, book.long_mark), book.maintenance_of(short, book.short_mark))
-        requirement = sum(sides) if how == "each" else max(sides)
-    if account.rules.closing_fee_in_requirement:
-        value = book.instrument.value(long, book.long_mark) + book.instrument.value(short, book.short_mark)
-        requirement += formulas.fee(value, book.taker)
-    return requirement
+class Counted(NamedTuple):
+    """One side of a book as maintenance counts it: its lots, the lots that pick its tier, and the price they are valued at."""
+
+    direction: int
+    lots: int
+    tier_lots: int
+    price: float
+
+
+def counted(book: Book, *, with_orders: bool) -> list[Counted]:
+    """Return the sides of a cross book that maintenance is asked for."""
+    rules = book.rules
+    long, short = exposure(book, rules.orders_in_maintenance if with_orders else "none")
+    picking = exposure(book, "gross") if with_orders and rules.orders_in_tier else (long, short)
+    tiers = book.tier_lots(*picking)
+    sides = []
+    for direction, lots, tier in ((1, long, tiers[0]), (-1, short, tiers[1])):
+        if lots:
+            mark = book.long_mark if direction > 0 else book.short_mark
+            price = mark if rules.maintenance_price == "mark" else _entry(book, direction) or mark
+            sides.append(Counted(direction, lots, tier, price))
+    return sides
+
+
+def _entry(book: Book, direction: int) -> float:
+    return next((leg.entry for leg in book.legs.values() if leg.lots * direction > 0), 0.0)
+
+
+def book_requirement(book: Book, *, with_orders: bool) -> float:
+    """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
+    margins, fees = [0.0], 0.0
+    how = book.rules.closing_fee_in_maintenance
+    for direction, lots, tier, price in counted(book, with_orders=with_orders):
+        margins.append(book.maintenance_of(lots, price, tier))
+        if how != "none":
+            mark = book.long_mark if direction > 0 else book.short_mark
+            at = mark if how == "mark" else _entry(book, direction) or mark
+            fees += book.closing_fee(how, book.instrument.value(lots, at), direction)
+    return (sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)) + fees
 
 
 def _opening_fees(book: Book) -> float:
@@ -204,24 +252,21 @@ def knots(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tup
     found: list[tuple[str, int, float]] = []
     books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
     for book in books:
-        for direction, lots in (
-            _quantities(account, pool, book, with_orders=with_orders) if book.maintenance.knots else ()
-        ):
+        if book.maintenance.knots:
             found.extend(
                 (book.instrument.symbol, direction, book.instrument.price_of(lots, bound))
+                for direction, lots in _tiered(account, pool, book, with_orders=with_orders)
                 for bound in book.maintenance.knots
             )
     return found
 
 
-def _quantities(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> list[tuple[int, int]]:
+def _tiered(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> list[tuple[int, int]]:
+    """Return the (direction, lots) whose value picks a tier as the mark moves."""
     if pool.isolated:
         ((_, side),) = pool.legs
         lots = book.legs[side].lots
-        return [(1 if lots > 0 else -1, abs(lots))]
-    if not MODES[book.margin_mode].POOLED:
+        return [] if account.rules.isolated_maintenance_price == "entry" else [(1 if lots > 0 else -1, abs(lots))]
+    if not MODES[book.margin_mode].POOLED or account.rules.maintenance_price == "entry":
         return []
-    long, short = exposure(book, account.rules, with_orders=with_orders)
-    if account.rules.hedge_maintenance == "added":
-        return [(1, long + short)] if long + short else []
-    return [(direction, lots) for direction, lots in ((1, long), (-1, short)) if lots]
+    return [(c.direction, c.tier_lots) for c in counted(book, with_orders=with_orders) if c.tier_lots]

@@ -1,12 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A venue's rule book as the engine reads it: every answer is data, none of it is code."""
 
+from datetime import UTC, date, datetime
 from typing import Literal
 
 import msgspec
 
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
+
+FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
+"""At which price a closing fee is counted, if it is: the bankruptcy price is where the initial margin is used up."""
+
+
+class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a venue asks for particular contracts, from a date on; the terms without a date hold before all others."""
+
+    symbols: tuple[str, ...]
+    maintenance: MaintenanceRule
+    source: str
+    since: date | None = None
+
+    @property
+    def since_ms(self) -> int:
+        """The start of that day in milliseconds since 1970-01-01 UTC, 0 without a date."""
+        if self.since is None:
+            return 0
+        return int(datetime(self.since.year, self.since.month, self.since.day, tzinfo=UTC).timestamp() * 1000)
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,27 +43,73 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     taker: float
     liquidation_fee: float
     maintenance: MaintenanceRule
-    order_offset: Literal["sum", "net", "opening"]
-    """How resting orders and the position combine into order margin in cross mode."""
+    """The rule of contracts that neither bring their own nor are among `contracts`."""
+    above_tier_leverage: Literal["raise", "refuse"]
+    """What follows when a position would stand in a tier that allows less leverage than is set: a higher initial
+    rate, or a refused order."""
+    initial_price: Literal["mark", "entry", "last"]
+    """The price at which a cross position's initial margin is counted."""
+    order_offset: Literal["sum", "net", "net_value", "opening"]
+    """How resting orders and the position combine into order margin in cross mode: added up; the largest position
+    that fills can leave, at the mark, or with orders at their own prices; or the larger of |position + same side| and
+    the opposite orders that open."""
+    order_fees_reserved: bool
+    """Whether the opening fees of resting orders are in use."""
+    order_loss_reserved: bool
+    """Whether what an order would lose at once, filled at its price and marked, is in use."""
+    sell_order_markup: float | None = None
+    """Sell orders are valued at the highest of their price, the mark and the last price plus this fraction; without
+    one at their price."""
+    closing_fee_reserved: FeePrice
+    """Whether the fee of closing is part of the initial margin, and at which price it is counted."""
     hedge_margin: Literal["sum", "larger"]
     """How the long and the short leg of one contract combine into initial margin in cross mode."""
-    hedge_maintenance: Literal["each", "added", "larger"]
-    """How they combine into maintenance: each at its own tier, added for the tier, or the larger side alone."""
+    hedge_maintenance: Literal["sum", "larger"]
+    """How they combine into maintenance."""
+    tier_exposure: Literal["each", "added", "larger", "net"]
+    """Which exposure picks the tier of a leg in cross mode: its own, both legs added, the larger, or the net of them."""
+    orders_in_tier: bool
+    """Whether resting orders count for the tier that maintenance is taken from."""
     orders_in_maintenance: Literal["none", "sum", "opening", "net", "gross"]
     """Which resting orders the venue counts in maintenance: none, all, all but what closes, or the worst net or
     gross quantity."""
-    isolated_maintenance: Literal["mark", "entry"]
-    """The price at which an isolated position's maintenance margin is counted."""
-    order_fees_reserved: bool
-    """Whether the opening fees of resting orders are in use."""
+    maintenance_price: Literal["mark", "entry"]
+    """The price at which a cross position's maintenance margin is counted."""
+    closing_fee_in_maintenance: FeePrice
+    """Whether the fee of closing is part of a shared pool's requirement, and at which price it is counted."""
     order_fees_in_ratio: bool
     """Whether the opening fees of resting orders lower the collateral in the risk ratio."""
-    closing_fee_in_requirement: bool
-    """Whether the taker fee of closing everything is part of the requirement."""
+    isolated_maintenance_price: Literal["mark", "entry"]
+    """The price at which an isolated position's maintenance margin is counted."""
+    isolated_closing_fee: FeePrice
+    """Whether the fee of closing is part of an isolated position's requirement, and at which price it is counted."""
+    isolated_fee_in_margin: FeePrice
+    """Whether the fee of closing is taken from the balance with an isolated position's margin and stands behind it."""
+    profit_pays_for: tuple[Literal["cross_orders", "isolated_orders", "withdrawals"], ...]
+    """What the floating profit of cross positions may be used for; floating losses always count."""
+    order_size_share: float
+    """The part of what fits that the venue lets a trader order at most (1 for all of it)."""
+    order_size_fees: int
+    """How many taker fees of the whole position the venue leaves room for in a maximum order size."""
+    cross_estimate: Literal["account", "by_value", "one_underlying"]
+    """The liquidation price the venue shows in cross mode: where the account gives out; where a share of the collateral
+    in proportion to the position's value does; or the account's, and none while other underlyings are held."""
     ratio: Literal["requirement_over_collateral", "collateral_over_requirement"]
     """Which way up the venue prints its risk ratio."""
+    contracts: tuple[ContractTerms, ...] = ()
+    """Contracts with terms of their own, by date."""
 
     def __post_init__(self) -> None:
-        for name in ("maker", "taker", "liquidation_fee"):
-            if not abs(getattr(self, name)) < 1:
+        for name in ("maker", "taker", "liquidation_fee", "sell_order_markup"):
+            if not abs(getattr(self, name) or 0.0) < 1:
                 raise RuleError(f"{name} is a fraction (0.0005 is 0.05 %), got {getattr(self, name)!r}")
+        if not 0 < self.order_size_share <= 1 or self.order_size_fees < 0:
+            raise RuleError("order_size_share lies above 0 and not above 1, order_size_fees is not negative")
+        dated = [(symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols]
+        twice = next((pair for pair in dated if dated.count(pair) > 1), None)
+        if twice:
+            raise RuleError(f"contracts gives {twice[0]} two terms for the same date")
+
+    def terms(self, symbol: str) -> list[ContractTerms]:
+        """Return the terms of a contract, oldest first; empty when the default holds."""
+        return sorted((one for one in self.contracts if symbol in one.symbols), key=lambda one: one.since_ms)

@@ -1,16 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Venues: one TOML file each, read into the rules the engine applies.
 
-`load("okx")` reads a shipped profile, `load("path/to/my.toml")` a user's own.
+`load("okx")` reads a shipped profile, `load("path/to/my.toml")` a user's own. An installed package adds
+one by an entry point of the group `crossmargin_bt.venues`, whose name is the venue's and whose object is
+the path of its TOML file.
 """
 
-from importlib import resources
+from importlib import metadata, resources
+from importlib.abc import Traversable
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 
 from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
+
+ENTRY_POINTS = "crossmargin_bt.venues"
+
+Topic = Literal[
+    "pools", "ratio", "warning", "order_cancellation", "liquidation", "takeover", "collateral", "interest", "funding",
+    "validity",
+]  # fmt: skip
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a venue does about a topic that no switch of the rules decides, and whether runs do the same."""
+
+    says: str
+    simulated: bool
+    source: str = ""
 
 
 class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,17 +43,28 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A source for each key of `rules` that the venue publishes."""
     assumptions: tuple[str, ...] = ()
     """Sentences for the report: what was not published and is our guess."""
+    statements: dict[Topic, Statement] = {}
+    """The rest of the rule book in words: pools, thresholds, steps of liquidation, collateral, interest, validity."""
 
     @property
     def unsourced(self) -> list[str]:
         """The rules that no source is named for."""
-        return [key for key in Rules.__struct_fields__ if key not in self.sources]
+        return [key for key in RULES if key not in self.sources]
+
+
+# The rules that are one value a venue; the terms of single contracts name their source themselves.
+RULES = tuple(key for key in Rules.__struct_fields__ if key != "contracts")
+
+
+def shipped() -> list[str]:
+    """Return the names of the profiles of this package, sorted."""
+    files = resources.files(__package__).iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 def names() -> list[str]:
-    """Return the names of the shipped profiles, sorted."""
-    files = resources.files(__package__).iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    """Return the names of all profiles: those of this package and those that installed packages add, sorted."""
+    return sorted({*shipped(), *metadata.entry_points(group=ENTRY_POINTS).names})
 
 
 def load(venue: str) -> Venue:
@@ -48,11 +79,29 @@ def load(venue: str) -> Venue:
         if not path.is_file():
             raise ConfigurationError(f"venue file {venue} does not exist")
         return parse(path.read_text(encoding="utf-8"), str(venue))
+    if venue in shipped():
+        return parse(
+            resources.files(__package__).joinpath(f"{venue}.toml").read_text(encoding="utf-8"), f"{venue}.toml"
+        )
     if venue not in names():
         raise ConfigurationError(
             f"unknown venue {venue!r}{suggestion(venue, names())} (or give the path of a .toml file)"
         )
-    return parse(resources.files(__package__).joinpath(f"{venue}.toml").read_text(encoding="utf-8"), f"{venue}.toml")
+    return _added(venue)
+
+
+def _added(venue: str) -> Venue:
+    """Return the venue that an installed package adds."""
+    entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=venue)))
+    file = entry.load()
+    if not isinstance(file, Traversable | str):
+        raise ConfigurationError(
+            f"entry point {entry.value} of venue {venue!r} is {type(file).__name__}; it must be the path of a TOML file"
+        )
+    file = Path(file) if isinstance(file, str) else file
+    if not file.is_file():
+        raise ConfigurationError(f"entry point {entry.value} of venue {venue!r} names {file}, which is no file")
+    return parse(file.read_text(encoding="utf-8"), str(file))
 
 
 def parse(text: str, file: str) -> Venue:

@@ -10,7 +10,6 @@ from typing import Protocol, cast
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import cross, isolated
 from crossmargin_bt.engine.position import Effect
-from crossmargin_bt.engine.rules import Rules
 
 
 class Mode(Protocol):
@@ -18,7 +17,7 @@ class Mode(Protocol):
 
     POOLED: bool
 
-    def in_use(self, book: Book, rules: Rules) -> float:
+    def in_use(self, book: Book) -> float:
         """Return what the book's positions and orders lock of the shared balance."""
         ...
 

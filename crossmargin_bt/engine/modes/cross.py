@@ -3,43 +3,65 @@
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.position import Effect
-from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.position import Effect, Position
 
 POOLED = True
 
 
-def in_use(book: Book, rules: Rules) -> float:
-    """Return the initial margin of positions at mark together with their orders after offset, plus reserved fees."""
+def in_use(book: Book) -> float:
+    """Return the initial margin of positions and their orders after offset, plus what is reserved for the orders."""
     if not book.legs and not book.orders:
         return 0.0
-    value, opened = _hedged(book, rules) if book.hedged else _one_way(book, rules)
-    reserved = formulas.fee(opened, book.taker) if rules.order_fees_reserved else 0.0
-    return value + reserved
+    return _hedged(book) if book.hedged else _one_way(book)
 
 
-def _one_way(book: Book, rules: Rules) -> tuple[float, float]:
+def _one_way(book: Book) -> float:
     position = book.leg("net")
     if not book.orders:
-        return book.value(position) * book.rate(position.lots), 0.0
+        return _held(book, position, book.rate(position.lots))
     waiting = book.pending("net")
     worst = int(formulas.worst_net_size(abs(position.lots), waiting.same_lots, waiting.opposite_lots))
     rate = book.rate(worst)
-    opened = waiting.same_value + waiting.opening_value
-    if rules.order_offset == "net":
-        return book.instrument.value(worst, book.long_mark) * rate, opened
-    combine = formulas.summed_margin if rules.order_offset == "sum" else formulas.larger_side_margin
-    return combine(book.value(position) * rate, waiting.same_value * rate, waiting.opening_value * rate), opened
+    direction = 1 if position.lots >= 0 else -1
+    reserved = book.reserved(waiting)
+    if book.rules.order_offset in ("net", "net_value"):
+        value = book.instrument.value(worst, book.long_mark)
+        if book.rules.order_offset == "net_value":
+            value = formulas.worst_net_size(book.value(position), waiting.same_value, waiting.opposite_value)
+        return _locked(book, value, rate, direction) + reserved
+    combine = formulas.summed_margin if book.rules.order_offset == "sum" else formulas.larger_side_margin
+    return reserved + combine(
+        _held(book, position, rate),
+        _locked(book, waiting.same_value, rate, direction),
+        _locked(book, waiting.opening_value, rate, -direction),
+    )
 
 
-def _hedged(book: Book, rules: Rules) -> tuple[float, float]:
-    margins, opened = [], 0.0
-    for side in book.sides:
-        position, waiting = book.leg(side), book.pending(side)
-        rate = book.rate(abs(position.lots) + waiting.same_lots)
-        margins.append((book.value(position) + waiting.same_value) * rate)
-        opened += waiting.same_value
-    return (sum(margins) if rules.hedge_margin == "sum" else max(margins)), opened
+def _hedged(book: Book) -> float:
+    margins, reserved = [], 0.0
+    waiting = {side: book.pending(side) for side in book.sides}
+    held = {side: abs(book.leg(side).lots) + waiting[side].same_lots for side in book.sides}
+    for side, tier in zip(book.sides, book.tier_lots(held["long"], held["short"]), strict=True):
+        rate = book.rate(tier)
+        direction = 1 if side == "long" else -1
+        ordered = _locked(book, waiting[side].same_value, rate, direction)
+        margins.append(_held(book, book.leg(side), rate) + ordered)
+        reserved += book.reserved(waiting[side])
+    return (sum(margins) if book.rules.hedge_margin == "sum" else max(margins)) + reserved
+
+
+def _held(book: Book, position: Position, rate: float) -> float:
+    """Return the initial margin of a position, with the fee of closing it where the venue reserves that."""
+    if not position.lots:
+        return 0.0
+    price = {"mark": book.mark_of(position.lots), "entry": position.entry, "last": book.last}[book.rules.initial_price]
+    margin = book.instrument.value(position.lots, price) * rate
+    return margin + book.closing_fee_of(book.rules.closing_fee_reserved, position)
+
+
+def _locked(book: Book, value: float, rate: float, direction: int) -> float:
+    """Return the initial margin of orders worth `value`, with the fee of closing what they would open."""
+    return value * rate + book.closing_fee(book.rules.closing_fee_reserved, value, direction)
 
 
 def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape

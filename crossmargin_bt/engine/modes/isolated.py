@@ -7,25 +7,39 @@ Source: docs/sources.md#isolated (orders are summed, only what closes is free).
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.position import Effect
-from crossmargin_bt.engine.rules import Rules
 
 POOLED = False
 
 
-def in_use(book: Book, rules: Rules) -> float:  # noqa: ARG001 - the modes' common shape
+def in_use(book: Book) -> float:
     """Return what opening orders lock, fees included; the margin of positions has already left the balance."""
     if not book.orders:
         return 0.0
     total = 0.0
     for side in book.sides:
         waiting = book.pending(side)
-        opened = waiting.same_value + waiting.opening_value
         rate = book.rate(abs(book.leg(side).lots) + waiting.same_lots)
-        total += formulas.summed_margin(0.0, waiting.same_value * rate, waiting.opening_value * rate)
-        total += formulas.fee(opened, book.taker)
+        direction = -1 if side == "short" or book.leg(side).lots < 0 else 1
+        same = waiting.same_value * rate + _closing_fee(book, waiting.same_value, direction)
+        opening = waiting.opening_value * rate + _closing_fee(book, waiting.opening_value, -direction)
+        total += formulas.summed_margin(0.0, same, opening)
+        total += formulas.fee(waiting.same_value + waiting.opening_value, book.taker)
+        total += waiting.loss if book.rules.order_loss_reserved else 0.0
     return total
 
 
+def _closing_fee(book: Book, value: float, direction: int) -> float:
+    """Return the fee of closing that an order has to find: what its position will carry, or what the venue reserves."""
+    carried = book.rules.isolated_fee_in_margin
+    return book.closing_fee(book.rules.closing_fee_reserved if carried == "none" else carried, value, direction)
+
+
 def opening_margin(book: Book, effect: Effect, price: float) -> float:
-    """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to."""
-    return book.instrument.value(effect.opened, price) * book.rate(effect.position.lots)
+    """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to.
+
+    Where the venue keeps the fee of closing with an isolated position's margin, it is part of this.
+    """
+    value = book.instrument.value(effect.opened, price)
+    direction = 1 if effect.position.lots > 0 else -1
+    fee = book.closing_fee(book.rules.isolated_fee_in_margin, value, direction)
+    return value * book.rate(effect.position.lots) + fee

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each answer of a rule book means, in a sentence or a formula; V is a value, q a size, f the taker fee, L the leverage."""
+
+import msgspec
+
+from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
+from crossmargin_bt.engine.rules import Rules
+
+_FEE_PRICES = {
+    "none": "not counted",
+    "mark": "V at mark x f",
+    "entry": "V at entry x f",
+    "bankruptcy": "V at entry x (1 - d/L) x f, which is at the bankruptcy price (d is 1 for a long, -1 for a short)",
+}
+_PRICES = {"mark": "at the mark", "entry": "at the average entry", "last": "at the last price"}
+
+TITLES = {
+    "maker": "maker fee",
+    "taker": "taker fee",
+    "liquidation_fee": "liquidation fee, on top of the taker fee",
+    "maintenance": "maintenance rate",
+    "above_tier_leverage": "leverage above what the tier allows",
+    "initial_price": "price of the initial margin (cross)",
+    "order_offset": "position and resting orders (cross)",
+    "order_fees_reserved": "opening fees of resting orders in use",
+    "order_loss_reserved": "loss of an order against the mark in use",
+    "sell_order_markup": "value of a sell order",
+    "closing_fee_reserved": "closing fee in the initial margin",
+    "hedge_margin": "long and short leg, initial margin",
+    "hedge_maintenance": "long and short leg, maintenance",
+    "tier_exposure": "exposure that picks the tier",
+    "orders_in_tier": "resting orders count for the tier",
+    "orders_in_maintenance": "resting orders in maintenance",
+    "maintenance_price": "price of the maintenance margin (cross)",
+    "closing_fee_in_maintenance": "closing fee in the requirement (cross)",
+    "order_fees_in_ratio": "opening fees of resting orders lower the collateral",
+    "isolated_maintenance_price": "price of the maintenance margin (isolated)",
+    "isolated_closing_fee": "closing fee in the requirement (isolated)",
+    "isolated_fee_in_margin": "closing fee kept with an isolated margin",
+    "profit_pays_for": "what floating profit of cross positions may pay for",
+    "order_size_share": "share of what fits in a maximum order",
+    "order_size_fees": "taker fees left free by a maximum order",
+    "cross_estimate": "liquidation price shown in cross mode",
+    "ratio": "risk ratio",
+}
+
+MEANINGS = {
+    "above_tier_leverage": {
+        "raise": "initial rate = max(1/L, what the tier asks)",
+        "refuse": "the order is refused; initial rate = 1/L",
+    },
+    "initial_price": _PRICES,
+    "order_offset": {
+        "sum": "position + same side + the part of opposite orders that opens",
+        "net": "max(|position + buys|, |position - sells|) in size, at the mark",
+        "net_value": "max(|position + buys|, |position - sells|) in value, orders at their own prices",
+        "opening": "max(position + same side, opposite orders that open)",
+    },
+    "hedge_margin": {"sum": "added", "larger": "the larger leg alone"},
+    "hedge_maintenance": {"sum": "added", "larger": "the larger leg alone"},
+    "tier_exposure": {
+        "each": "each leg its own",
+        "added": "long + short",
+        "larger": "the larger of long and short",
+        "net": "|long - short|",
+    },
+    "orders_in_maintenance": {
+        "none": "not counted",
+        "sum": "all of them",
+        "opening": "all but what closes",
+        "net": "the worst net: max(|position + same side|, |position - opposite|)",
+        "gross": "the worst gross: max(|position + same side|, |opposite|)",
+    },
+    "maintenance_price": _PRICES,
+    "isolated_maintenance_price": _PRICES,
+    "closing_fee_reserved": _FEE_PRICES,
+    "closing_fee_in_maintenance": _FEE_PRICES,
+    "isolated_closing_fee": _FEE_PRICES,
+    "isolated_fee_in_margin": _FEE_PRICES,
+    "cross_estimate": {
+        "account": "where the account gives out, the other marks standing",
+        "by_value": "where the leg's share of the collateral, in proportion to |value|, gives out",
+        "one_underlying": "where the account gives out; none while other contracts are held",
+    },
+    "ratio": {
+        "requirement_over_collateral": "requirement / collateral, rises to 100 %",
+        "collateral_over_requirement": "collateral / requirement, falls to 100 %",
+    },
+}
+
+
+def answer(rules: Rules, key: str) -> str:
+    """Return a rule's answer in a few words, as the field's files write it."""
+    value = getattr(rules, key)
+    if key == "maintenance":
+        return _kind(value)
+    if key == "sell_order_markup":
+        return "at its price" if value is None else f"max(price, mark, last + {value:.3%})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(text.replace("_", " ") for text in value) or "nothing"
+    return f"{value:.3%}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def meaning(rules: Rules, key: str) -> str:
+    """Return what the answer means, or the answer where it speaks for itself."""
+    if key == "maintenance":
+        return formula(rules.maintenance)
+    return MEANINGS.get(key, {}).get(getattr(rules, key), answer(rules, key))
+
+
+def formula(rule: MaintenanceRule) -> str:
+    """Return the maintenance margin of a value V and a size q, as a formula with its constants."""
+    if isinstance(rule, TierTable):
+        if len(rule.tiers) == 1:
+            return f"V x {rule.tiers[0].maintenance_rate:.3%}"
+        return "V x MMR - deduction, of the tier that V is in" if rule.marginal else "V x MMR of the tier that V is in"
+    if isinstance(rule, ShareTable):
+        form = "V x MMR - deduction" if rule.marginal and len(rule.tiers) > 1 else "V x MMR"
+        return f"{form}, MMR = {rule.share:g} / highest leverage of the tier"
+    if isinstance(rule, LinearRate):
+        return f"V x ({rule.maintenance:.3%} + {rule.slope:.6%} x q); initially V x ({rule.initial:.3%} + the same)"
+    if isinstance(rule, SizeRate):
+        text = f"V x min({rule.cap:g}, (1 + q/{rule.doubling:g}) / (2 x {rule.leverage_constant:g}))"
+        floor = f"; initially at least {rule.initial_factor:g} times that rate"
+        limit = f"; largest q = {rule.open_constant:g} x ln(capital x L / (price x {rule.open_constant:g}) + 1)"
+        return text + floor + (limit if rule.open_constant else "")
+    measured = "V" if rule.measure == "value" else "q"
+    text = f"V x max({rule.base:.3%}, {rule.factor:g} x {measured}^{rule.exponent:g})"
+    return f"{text}; initially at least {rule.initial_factor:.4g} times that rate"
+
+
+def _kind(rule: MaintenanceRule) -> str:
+    if isinstance(rule, SizeRate | LinearRate):
+        return "grows with size"
+    if isinstance(rule, PowerRate):
+        return f"grows with {rule.measure}"
+    if len(rule.tiers) == 1:
+        return (
+            formula(rule).partition(" x ")[2].partition(",")[0] if isinstance(rule, TierTable) else "share of initial"
+        )
+    kind = "marginal" if rule.marginal else "whole position"
+    return f"{len(rule.tiers)} tiers, {kind}"
+
+
+def constants(rule: MaintenanceRule) -> dict[str, str]:
+    """Return the constants of a rule that is no table of tiers."""
+    return {
+        key: value if isinstance(value, str) else f"{value:g}"
+        for key, value in msgspec.structs.asdict(rule).items()
+        if value is not None and key not in ("tiers", "marginal")
+    }
+
+
+def tiers(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
+    """Return the rows (value from, rate, deduction, leverage up to) of a table of tiers; empty for other rules."""
+    table = rule.table if isinstance(rule, ShareTable) else rule
+    if not isinstance(table, TierTable):
+        return []
+    return [
+        (
+            f"{tier.notional_min:,.0f}",
+            f"{tier.maintenance_rate:.3%}",
+            f"{deduction:,.8g}",
+            "-" if tier.leverage_max is None else f"{tier.leverage_max:g}",
+        )
+        for tier, deduction in zip(table.tiers, table.deductions, strict=True)
+    ]
