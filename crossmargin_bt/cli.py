@@ -40,6 +40,9 @@ def commands() -> None:
     show_default=True,
     help="Rule books (`crossmargin venues` lists them) or TOML files, separated by commas.",
 )
+@click.option(
+    "--tiers", multiple=True, metavar="VENUE=FILE", help="Tier tables of a venue by date, a JSON file; may be repeated."
+)
 @click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
 @click.option("--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none.")
 @click.option(
@@ -54,7 +57,7 @@ def commands() -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures, curves and journals here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def compare(
-    *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, cash: float, leverage: float,
+    *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, tiers: tuple[str, ...], cash: float, leverage: float,
     path_policy: str,
     symbols: str | None, start: str | None, end: str | None, json_file: Path | None, debug: bool,
 ) -> None:  # fmt: skip
@@ -79,7 +82,7 @@ def compare(
             data or _shipped("data"),
             {"symbols": _words(symbols) if symbols else None, "start": start, "end": end},
             modes=chosen,
-            venue_names=_words(venue),
+            tiers_of=_tiers(tiers, _words(venue)),
             settings=settings,
         )
         table.show(results, Console())
@@ -135,7 +138,7 @@ def _compare(
     selection: dict[str, Any],
     *,
     modes: Sequence[str],
-    venue_names: Sequence[str],
+    tiers_of: "dict[str, Path | None]",
     settings: "Settings",
 ) -> "list[RunResult]":
     """Run every strategy under every venue and mode, with a progress bar on the terminal."""
@@ -156,18 +159,31 @@ def _compare(
     )
     results = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=bars * len(specs) * len(venue_names) * len(modes))
+        task = progress.add_task("", total=bars * len(specs) * len(tiers_of) * len(modes))
         for spec in specs:
-            for venue in venue_names:
+            for venue, tiers in tiers_of.items():
                 for mode in modes:
                     progress.update(task, description=f"{spec.name} {mode} {venue}")
                     results.append(
                         comparing.run(
-                            spec, candles, venue=venue, mode=mode, settings=settings,
+                            spec, candles, venue=venue, mode=mode, settings=settings, tiers=tiers,
                             on_bar=lambda: progress.advance(task),
                         )
                     )  # fmt: skip
     return results
+
+
+def _tiers(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path | None]":
+    """Return the file of dated tiers of every venue, None for those without."""
+    files: dict[str, Path | None] = dict.fromkeys(venue_names)
+    for text in given:
+        venue, _, file = text.partition("=")
+        if not file:
+            raise ConfigurationError(f"--tiers {text} names no venue; write --tiers {venue_names[0]}={text}")
+        if venue not in files:
+            raise ConfigurationError(f"--tiers {text}: {venue!r} is not compared{suggestion(venue, venue_names)}")
+        files[venue] = Path(file)
+    return files
 
 
 def _words(text: str) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 
 import crossmargin_bt
 from crossmargin_bt import venues
-from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, RuleError
 
 TEXT = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8")
@@ -20,8 +19,10 @@ def test_profiles_load_and_say_where_values_come_from(name: str) -> None:
     """Every source is about a rule; every rule that is no venue's is an assumption in words."""
     venue = venues.load(name)
     assert venue.name == name
-    assert set(venue.sources) <= set(Rules.__struct_fields__)
+    assert set(venue.sources) <= set(venues.RULES)
+    assert set(venue.statements) == set(venues.TOPICS)
     assert venue.assumptions
+    assert all(terms.source for terms in venue.rules.contracts)
 
 
 def test_unknown_venue_suggests_the_nearest() -> None:

@@ -2,6 +2,7 @@
 """`CrossMarginBroker`: backtrader's matching with an exchange's money."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from crossmargin_bt import venues
@@ -14,6 +15,7 @@ from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+from crossmargin_bt.venues import tiers
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
@@ -33,6 +35,8 @@ class CrossMarginBroker(Readings):
         path: what is read into a candle: "path", "adverse" or "close" (docs/concepts.md).
         currency: the settle currency of the account.
         instruments: dict of `Instrument` by feed name, for feeds that carry none.
+        tiers: path of a file of tier tables by date (docs/concepts.md), in force at each bar in place of
+            the venue's own for the contracts it names.
         check: assert the engine's invariants after every journal entry (slow).
 
     `getvalue()` is equity, `getcash()` the free margin, `getvalue([data])` the signed notional of
@@ -52,6 +56,7 @@ class CrossMarginBroker(Readings):
         ("path", "path"),
         ("currency", "USDT"),
         ("instruments", None),
+        ("tiers", None),
         ("check", False),
     )
 
@@ -66,6 +71,8 @@ class CrossMarginBroker(Readings):
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
         self.venue = venues.load(self.p.venue)
+        if self.p.tiers is not None:
+            self.venue = tiers.with_tiers(self.venue, tiers.read(Path(self.p.tiers)))
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
 

@@ -10,6 +10,7 @@ from crossmargin_bt.engine import events, invariants
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import Candle
+from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.venues import Venue
 
 MS_PER_DAY = 86_400_000
@@ -105,6 +106,7 @@ class Run:
         self._lots_left: dict[int, int] = {}
         self._seen: dict[Any, tuple[int, float]] = {}
         self._lines: dict[Any, Lines] = {}
+        self._coming: dict[str, list[ContractTerms]] = {}
 
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""
@@ -141,6 +143,24 @@ class Run:
         """Trade `book` on a feed."""
         self.books[data] = book
         self._lines[data] = Lines.of(data)
+        if book.instrument.maintenance is None:
+            dated = self.account.rules.terms(book.instrument.symbol)
+            if len(dated) > 1:
+                self._coming[book.instrument.symbol] = dated[1:]
+
+    def _take_terms(self, book: Book, at_ms: int) -> None:
+        """Put the contract's terms of that time in force."""
+        symbol = book.instrument.symbol
+        coming = self._coming.get(symbol, [])
+        due = [terms for terms in coming if terms.since_ms <= at_ms]
+        if due:
+            self._coming[symbol] = coming[len(due) :]
+            latest = due[-1]
+            self.record(
+                events.MaintenanceChanged(
+                    time_ms=self.time_ms, symbol=symbol, maintenance=latest.maintenance, source=latest.source
+                )
+            )
 
     def new_bars(self) -> list[Bar]:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
@@ -162,6 +182,8 @@ class Run:
                 self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
                 continue
             self.time_ms = max(self.time_ms, bar.time_ms)
+            if self._coming:
+                self._take_terms(book, bar.time_ms)
             self.last_close[book.instrument.symbol] = bar.last.close
             if not book.long_mark:
                 book.mark(bar.mark.open)

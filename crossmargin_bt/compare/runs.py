@@ -2,9 +2,11 @@
 """One run: a strategy on candles under one venue and margin mode."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import backtrader as bt
+import pandas as pd
 
 from crossmargin_bt import feeds
 from crossmargin_bt.broker import CrossMarginBroker
@@ -14,6 +16,7 @@ from crossmargin_bt.candles.folder import Candles
 from crossmargin_bt.compare.strategies import StrategySpec, where
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
 from crossmargin_bt.results import RunResult
+from crossmargin_bt.venues import Venue
 
 
 class Settings(NamedTuple):
@@ -33,11 +36,12 @@ def run(
     venue: str,
     mode: str,
     settings: Settings,
+    tiers: Path | None = None,
     on_bar: Callable[[], None] | None = None,
 ) -> RunResult:
     """Run the strategy and return what it left behind.
 
-    The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
+    `tiers` is a file of tier tables by date. The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
     with the stock broker's money at the venue's taker fee.
 
     Raises:
@@ -53,6 +57,7 @@ def run(
         position_mode=getattr(spec.strategy, "position_mode", "one_way"),
         path=settings.path,
         currency=settings.currency,
+        tiers=tiers,
         check=settings.check,
     )
     cerebro = bt.Cerebro(stdstats=False)
@@ -77,9 +82,20 @@ def run(
             *rules.assumptions,
             f"no source for {', '.join(rules.unsourced)}",
             *(text for one in candles for text in one.assumptions),
+            *_undated(rules, candles),
         ],
         **record,
     )
+
+
+def _undated(venue: Venue, candles: Sequence[Candles]) -> list[str]:
+    """Return for which contracts the first dated terms were used before their date."""
+    texts = []
+    for one in candles:
+        terms = [] if one.instrument.maintenance else venue.rules.terms(one.symbol)
+        if terms and terms[0].since and pd.Timestamp(terms[0].since, tz="UTC") > one.frame.index[0]:
+            texts.append(f"{one.symbol}: the tiers of {terms[0].since} are used before that day too")
+    return texts
 
 
 def _run(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:

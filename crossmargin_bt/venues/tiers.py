@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tier tables by date: what a venue asked of its contracts on the days it was looked at.
+
+The file is JSON: `{"venue": ..., "units": ..., "snapshots": [{"as_of": "2022-02-16", "source": ...,
+"tiers": {"BTC/USDT:USDT": [{"notional_min", "maintenance_rate", "leverage_max", ...}]}}]}`, amounts in the settle
+currency. A table holds from its snapshot on, the first one also before.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from crossmargin_bt.engine.rates import Tier, TierTable
+from crossmargin_bt.engine.rules import ContractTerms
+from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.venues import Venue
+
+# A deduction that a file prints agrees with the one its rates lead to, but for this part.
+AGREES = 1e-6
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One tier as a file has it; `maintenance_amount` is the deduction the venue prints, where it does."""
+
+    notional_min: float
+    maintenance_rate: float
+    leverage_max: float | None = None
+    notional_max: float | None = None
+    maintenance_amount: float | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The tables of one day (2022-02-16; 2022-02 is its first), by unified symbol (BTC/USDT:USDT)."""
+
+    as_of: str
+    tiers: dict[str, list[Row]]
+    source: str = ""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of tables."""
+
+    snapshots: list[Snapshot]
+    venue: str = ""
+    units: str = ""
+
+
+def read(path: Path) -> list[ContractTerms]:
+    """Return the terms in a file.
+
+    Raises:
+        ConfigurationError: there is no such file.
+        RuleError: the file breaks the schema, holds no table, or contradicts itself; the text names the place.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"tiers file {path} does not exist")
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=File)
+    except msgspec.DecodeError as error:
+        raise RuleError(f"{path}: {error}") from error
+    found = [
+        _terms(f"{path}: snapshot {snapshot.as_of}, {symbol}", snapshot, symbol, rows)
+        for snapshot in file.snapshots
+        for symbol, rows in snapshot.tiers.items()
+    ]
+    if not found:
+        raise RuleError(f"{path}: no tier table in it")
+    return found
+
+
+def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> ContractTerms:
+    try:
+        since = date.fromisoformat(snapshot.as_of if len(snapshot.as_of) > len("2022-02") else f"{snapshot.as_of}-01")
+    except ValueError as error:
+        raise RuleError(f"{where}: {snapshot.as_of!r} is no date; write it as 2022-02-16") from error
+    marginal = any(row.maintenance_amount for row in rows)
+    try:
+        table = TierTable(
+            tuple(Tier(row.notional_min, row.maintenance_rate, row.leverage_max) for row in rows), marginal
+        )
+    except RuleError as error:
+        raise RuleError(f"{where}: {error}") from error
+    for row, deduction in zip(rows, table.deductions, strict=True):
+        printed = row.maintenance_amount
+        if printed is not None and abs(printed - deduction) > AGREES * max(1.0, deduction):
+            raise RuleError(
+                f"{where}: the tier from {row.notional_min:g} has maintenance_amount {printed:g}, its rates lead to {deduction:g}"
+            )
+    return ContractTerms(
+        symbols=tuple(dict.fromkeys((symbol, plain(symbol)))), maintenance=table, source=snapshot.source,
+        since=since,
+    )  # fmt: skip
+
+
+def plain(symbol: str) -> str:
+    """Return a unified symbol as candle files name it.
+
+    >>> plain("BTC/USDT:USDT")
+    'BTCUSDT'
+    """
+    return symbol.partition(":")[0].replace("/", "")
+
+
+def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
+    """Return the venue with these terms in place of its own for the same contracts."""
+    given = {symbol for one in terms for symbol in one.symbols}
+    kept = [one for one in venue.rules.contracts if not given.intersection(one.symbols)]
+    rules = msgspec.structs.replace(venue.rules, contracts=(*kept, *terms))
+    return msgspec.structs.replace(venue, rules=rules)
