@@ -12,6 +12,7 @@ import datetime as dt
 import math
 from decimal import Decimal
 from pathlib import Path
+from typing import get_type_hints
 
 import backtrader as bt
 import msgspec
@@ -19,20 +20,24 @@ import pandas as pd
 import pytest
 
 from crossmargin_bt import CrossMarginBroker, feeds, venues
-from crossmargin_bt.engine import admission, estimates, events, fills, invariants, liquidation, reading
+from crossmargin_bt.engine import admission, estimates, events, fills, invariants, liquidation, reading, sizes
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import SizeRate, flat, table
+from crossmargin_bt.engine.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
 from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.rules import Rules
 
 CURRENCY = "USDT"
+RATES = {"size": SizeRate, "linear": LinearRate, "power": PowerRate}
 
 
 def written(text: str):
     """Return a number to compare with, as exact as it is written: 28.55 means 28.55 to half a cent of its last digit."""
     if text in ("inf", "-inf"):
         return float(text)
+    if text == "none":
+        return pytest.approx(math.nan, nan_ok=True)
     exponent = Decimal(text).as_tuple().exponent
     return pytest.approx(float(text), rel=1e-12, abs=0.5001 * 10.0 ** int(exponent) if "." in text else 1e-6)
 
@@ -63,7 +68,10 @@ class Stage:
         elif word == "slippage":
             self.slippage = float(rest[0])
         elif word == "rule":
-            self.rules[rest[0]] = {"true": True, "false": False}.get(rest[1], rest[1])
+            self.rules[rest[0]] = msgspec.convert(
+                rest[1].split(",") if rest[0] == "profit_pays_for" else {"true": True, "false": False}.get(rest[1], rest[1]),
+                type=get_type_hints(Rules)[rest[0]], strict=False,
+            )  # fmt: skip
         elif word == "fees":
             self.rules["maker"], self.rules["taker"] = float(rest[0]), float(rest[1])
             self.rules["liquidation_fee"] = float(rest[2]) if len(rest) > 2 else 0.0
@@ -84,8 +92,14 @@ class Stage:
                 kind, _, rows = value.partition("/")
                 rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
                 settings["maintenance"] = table([(*row, None)[:3] for row in rows], marginal=kind == "marginal")
-            elif key == "size":
-                settings["maintenance"] = SizeRate(*(float(x) for x in value.split(":")))
+            elif key in RATES:
+                settings["maintenance"] = RATES[key](*(float(x) for x in value.split(":")))
+            elif key == "share":
+                share, _, rows = value.partition("/")
+                tiers = tuple(LeverageTier(*(float(x) for x in row.split(":"))) for row in rows.split(","))
+                settings["maintenance"] = ShareTable(tiers, float(share))
+            elif key == "inverse":
+                settings[key] = value == "true"
             else:
                 settings[key] = value if key == "settle" else float(value)
         self.instruments[symbol] = Instrument(symbol=symbol, **settings)
@@ -184,6 +198,17 @@ class AccountScenario:
         symbol = next(s for s, book in self.account.books.items() if number in book.orders)
         self.record(events.OrderRemoved(time_ms=0, number=number, symbol=symbol, reason="canceled"))
 
+    def do_margin(self, rest) -> None:
+        self.record(events.MarginMoved(time_ms=0, symbol=rest[0], side=rest[1], amount=float(rest[2])))
+
+    def do_maximum(self, rest) -> None:
+        """`maximum BTC +1200 @ 100`: the most that may be bought (sold, when negative) at that price."""
+        symbol, lots, price, options = parse_order(rest)
+        if not self.account.books[symbol].long_mark:
+            self.account.mark(symbol, price)
+        found = sizes.maximum_order_lots(self.account, symbol, options["side"], 1 if lots > 0 else -1, price)
+        assert found == abs(lots)
+
     def do_funding(self, rest) -> None:
         mark = self.account.books[rest[0]].long_mark
         for event in fills.funding_due(self.account, 0, rest[0], mark, float(rest[1])):
@@ -224,22 +249,14 @@ class AccountScenario:
 def read(account: Account, key: str) -> float:
     """Return one of the figures a scenario may expect."""
     key, _, where = key.partition(":")
-    if key == "liquidation":
-        symbol, _, side = where.partition(":")
-        return estimates.liquidation_price(account, symbol, side or "net").price
+    if key in ("liquidation", "fall", "rise"):
+        found = estimate(account, key, where)
+        return math.nan if found is None else found
     if key == "bankruptcy":
         pool = next(p for p in reading.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
         return reading.bankruptcy_prices(account, pool)[where]
-    if key in ("maintenance", "level", "ratio", "ratio_positions", "level_positions", "maintenance_positions"):
-        name, _, positions = key.partition("_")
-        pools = reading.pools(account)
-        pool = next((p for p in pools if p.name == (where or CURRENCY)), None)
-        if pool is None:
-            return {"maintenance": 0.0, "level": math.inf, "ratio": 0.0}[name]
-        risk = reading.risk(account, pool, with_orders=not positions)
-        if name == "ratio":
-            return risk.ratio(account.rules.ratio)
-        return {"maintenance": risk.requirement, "level": risk.margin_level}[name]
+    if key.partition("_")[0] in ("maintenance", "level", "ratio"):
+        return risk_figure(account, key, where)
     return {
         "equity": lambda: reading.totals(account, CURRENCY).equity,
         "balance": lambda: account.balances[CURRENCY],
@@ -247,11 +264,34 @@ def read(account: Account, key: str) -> float:
         "used": lambda: reading.totals(account, CURRENCY).margin_used,
         "free": lambda: reading.totals(account, CURRENCY).free_margin,
         "available": lambda: reading.totals(account, CURRENCY).available_balance,
+        "withdrawable": lambda: reading.totals(account, CURRENCY).withdrawable,
         "bad_debt": lambda: account.bad_debt,
         "fees": lambda: account.fees,
         "funding": lambda: account.funding,
         "realised": lambda: sum(account.books[where].realised.values()),
+        "value": lambda: account.books[where].value(account.books[where].leg("net")),
     }[key]()
+
+
+def estimate(account: Account, key: str, where: str) -> float | None:
+    """Return a liquidation price, or how far all prices may fall or rise together (betas as ETH=2)."""
+    if key == "liquidation":
+        symbol, _, side = where.partition(":")
+        return estimates.liquidation_price(account, symbol, side or "net").price
+    betas = {symbol: float(beta) for symbol, beta in (pair.split("=") for pair in where.split(",") if pair)}
+    return getattr(estimates.aggregate_distance(account, betas), key)
+
+
+def risk_figure(account: Account, key: str, where: str) -> float:
+    """Return requirement, margin level or the venue's ratio of a pool."""
+    name, _, positions = key.partition("_")
+    pool = next((p for p in reading.pools(account) if p.name == (where or CURRENCY)), None)
+    if pool is None:
+        return {"maintenance": 0.0, "level": math.inf, "ratio": 0.0}[name]
+    risk = reading.risk(account, pool, with_orders=not positions)
+    if name == "ratio":
+        return risk.ratio(account.rules.ratio)
+    return {"maintenance": risk.requirement, "level": risk.margin_level}[name]
 
 
 class Script(bt.Strategy):

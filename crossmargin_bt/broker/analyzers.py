@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recorder: what a run's report needs, as plain data that survives a process boundary."""
+"""Analyzers whose results are plain data that survives a process boundary: the report's recorder, and distances."""
 
 from typing import Any
 
@@ -7,6 +7,42 @@ import backtrader as bt
 import msgspec
 
 from crossmargin_bt.broker.run import time_ms
+from crossmargin_bt.engine.book import SIDES
+
+
+class LiquidationDistance(bt.Analyzer):
+    """How far from liquidation the account was, bar by bar.
+
+    Params:
+        betas: dict by feed name of how far a price moves with the market; 1 where it names none.
+
+    `get_analysis()` holds lists of one entry a bar: `times_ms`; `fall` and `rise`, how far all marks must move
+    together until something is liquidated (fractions; None for never); and `prices`, by feed name (in hedge mode
+    name:long and name:short) the liquidation price the venue would show, None where it shows none.
+    """
+
+    params = (("betas", None),)
+
+    def create_analysis(self) -> None:
+        """Start empty."""
+        self._rows: dict[str, Any] = {"times_ms": [], "fall": [], "rise": [], "prices": {}}
+
+    def next(self) -> None:
+        """Ask the broker at the end of the bar."""
+        broker, rows = self.strategy.broker, self._rows
+        fall, rise = broker.aggregate_distance(self.p.betas)
+        rows["times_ms"].append(time_ms(self.strategy.datetime[0]))
+        rows["fall"].append(fall)
+        rows["rise"].append(rise)
+        sides = SIDES[broker.p.position_mode]
+        for data in self.datas:
+            for side in sides:
+                name = data._name if side == "net" else f"{data._name}:{side}"
+                rows["prices"].setdefault(name, []).append(broker.liquidation_price(data, side).price)
+
+    def get_analysis(self) -> dict[str, Any]:
+        """Return the lists."""
+        return self._rows
 
 
 class Recorder(bt.Analyzer):

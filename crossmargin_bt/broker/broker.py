@@ -10,7 +10,7 @@ from crossmargin_bt.broker import execution, walk
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
-from crossmargin_bt.engine import events, path, reading
+from crossmargin_bt.engine import admission, events, path, reading
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.refusal import Refusal
@@ -93,6 +93,7 @@ class CrossMarginBroker(Readings):
         self._settings.begin_run()
         run = self._run
         if run is None:
+            self._refuse_inverse()
             return
         for data in self.cerebro.datas:
             self._list(run, data)
@@ -115,6 +116,13 @@ class CrossMarginBroker(Readings):
         super().stop()
         self._running = False
         self._settings.end_run()
+
+    def _refuse_inverse(self) -> None:
+        for data in self.cerebro.datas:
+            if getattr(getattr(data, "instrument", None), "inverse", False):
+                raise FeedError(
+                    f"{data._name} is an inverse contract: it cannot be paid for in full; leave mode 'cash' out for it"
+                )
 
     def _list(self, run: Run, data: Any) -> None:
         instrument = getattr(data, "instrument", None) or (self.p.instruments or {}).get(data._name)
@@ -191,6 +199,30 @@ class CrossMarginBroker(Readings):
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             self._infos.pop(feed, None)
             self._apply_setting(run, feed)
+            self._refresh(run)
+        return refusal
+
+    def add_margin(self, data: Any, amount: float, side: str = "net") -> Refusal | None:
+        """Move `amount` from the balance to an isolated position's margin, or back when it is negative.
+
+        Returns the reason when it could not be moved: no isolated position, more than the available balance, or a
+        margin that would sink below the position's initial margin at its entry.
+
+        Raises:
+            ConfigurationError: the amount is no number, or the account is in cash mode.
+        """
+        run = self._run
+        if run is None or not math.isfinite(amount):
+            what = "cash mode has no margin to move" if run is None else f"the amount must be a number, got {amount!r}"
+            raise ConfigurationError(what)
+        book = run.books.get(data)
+        if book is None or book.margin_mode != "isolated" or side not in book.legs:
+            return Refusal("rejected", f"feed {data._name!r} has no isolated {side} position")
+        refusal = admission.margin_move_refused(run.account, book, side, amount)
+        if refusal is None:
+            run.record(
+                events.MarginMoved(time_ms=run.time_ms, symbol=book.instrument.symbol, side=side, amount=float(amount))
+            )
             self._refresh(run)
         return refusal
 

@@ -11,7 +11,7 @@ from crossmargin_bt.engine.instrument import Instrument
 
 
 class ContractCommission(bt.CommInfoBase):
-    """Values, profits and fees of a linear perpetual.
+    """Values, profits and fees of a perpetual.
 
     A position's value is its signed notional, so `order_target_percent(target=2.0)` aims at a long
     of twice the equity. `getcommission` charges the taker rate; the broker books the maker rate
@@ -33,13 +33,22 @@ class ContractCommission(bt.CommInfoBase):
 
     def get_margin(self, price: float) -> float:
         """Return the initial margin of one contract at `price`, in the settle currency."""
-        return float(price * self.p.mult / self.p.leverage)
+        return self._value(1.0, price) / float(self.p.leverage)
+
+    def _value(self, size: float, price: float) -> float:
+        of = formulas.inverse_value if self.instrument.inverse else formulas.value
+        return float(of(size * self.p.mult, price))
+
+    def profitandloss(self, size: float, price: float, newprice: float) -> float:
+        """Return the profit of `size` from `price` to `newprice`, in the settle currency."""
+        of = formulas.inverse_profit if self.instrument.inverse else formulas.unrealised_profit
+        return float(of(size * self.p.mult, price, newprice)) if size else 0.0
 
     def getsize(self, price: float, cash: float) -> float:
         """Return the size, in whole lots, whose value at `price` is `cash`."""
         if not price > 0 or not math.isfinite(cash):
             return 0.0
-        return self.instrument.size(self.instrument.lots(cash / (price * self.p.mult)))
+        return self.instrument.size(self.instrument.lots(cash / self._value(1.0, price)))
 
     def getoperationcost(self, size: float, price: float) -> float:
         """Return the initial margin of `size` at `price`."""
@@ -47,14 +56,14 @@ class ContractCommission(bt.CommInfoBase):
 
     def getvaluesize(self, size: float, price: float) -> float:
         """Return the signed value of `size` at `price`."""
-        return float(size * price * self.p.mult)
+        return self._value(size, price)
 
     def getvalue(self, position: Any, price: float) -> float:
         """Return the signed value of a position at `price`."""
         return self.getvaluesize(position.size, price)
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:  # noqa: ARG002, FBT001 - backtrader's signature
-        return float(formulas.fee(abs(size) * price * self.p.mult, self.p.commission))
+        return float(formulas.fee(self._value(abs(size), price), self.p.commission))
 
 
 class CashCommission(ContractCommission):

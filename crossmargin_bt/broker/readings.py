@@ -5,6 +5,7 @@ In cash mode the figures are the stock broker's.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import backtrader as bt
@@ -14,8 +15,9 @@ from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES
-from crossmargin_bt.engine.estimates import Estimate, liquidation_price
-from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
+from crossmargin_bt.engine.sizes import maximum_order_lots
+from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
 class Readings(OrderDesk):
@@ -76,6 +78,57 @@ class Readings(OrderDesk):
         if run is None or data not in run.books:
             return Estimate(None, "cash mode never liquidates" if run is None else "the feed has no instrument")
         return liquidation_price(run.account, run.books[data].instrument.symbol, side)
+
+    def aggregate_distance(self, betas: Mapping[str, float] | None = None) -> Distance:
+        """Return how far all marks must fall or rise together until something is liquidated, as fractions.
+
+        `betas` says by feed name how far a price moves with the market (1 where it names none); both figures
+        are None in cash mode and while nothing can be liquidated.
+
+        Raises:
+            ConfigurationError: `betas` names what is no feed with an instrument, or holds no number.
+        """
+        run = self._run
+        if run is None:
+            return Distance(None, None)
+        symbols = {data._name: book.instrument.symbol for data, book in run.books.items()}
+        for name, beta in (betas or {}).items():
+            if name not in symbols:
+                raise ConfigurationError(f"betas names {name!r}, which is no feed{suggestion(name, list(symbols))}")
+            if not math.isfinite(beta):
+                raise ConfigurationError(f"the beta of {name} must be a number, got {beta!r}")
+        return aggregate_distance(run.account, {symbols[name]: beta for name, beta in (betas or {}).items()})
+
+    def maximum_order_size(
+        self, data: Any, *, isbuy: bool = True, price: float | None = None, side: str | None = None
+    ) -> float:
+        """Return the largest size, in contracts and whole lots, that an order would be admitted with now.
+
+        Without a `price` for a market order at the last price; what closes counts, so the other side of a
+        position may take more. Orders entered since the last bar are not counted yet, and a market order is judged
+        again at the price it fills at. In hedge mode `side` names the leg. In cash mode what the cash buys.
+
+        Raises:
+            ConfigurationError: the feed has no instrument or no bar yet, the side does not exist, or the price
+                is not above 0.
+        """
+        run = self._run
+        if price is not None and not 0 < price < math.inf:
+            raise ConfigurationError(f"price must be above 0, got {price!r}")
+        if not len(data):
+            raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
+        if run is None:
+            at = data.close[0] if price is None else price
+            return float(self.getcommissioninfo(data).getsize(at, self.getcash()))
+        if data not in run.books:
+            raise ConfigurationError(f"feed {data._name!r} has no instrument")
+        leg = SIDES[self.p.position_mode][0] if side is None and not run.account.hedged else side
+        one_of("position side", leg, SIDES[self.p.position_mode])
+        instrument = run.books[data].instrument
+        at = run.last_close[instrument.symbol] if price is None else price
+        direction = 1 if isbuy else -1
+        lots = maximum_order_lots(run.account, instrument.symbol, str(leg), direction, at, immediate=price is None)
+        return instrument.size(lots)
 
     def get_leverage(self) -> float:
         """Return the value of all positions, long and short added, over equity."""

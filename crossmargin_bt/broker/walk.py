@@ -29,6 +29,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     if not matched and not in_danger(run, bars):
         for bar in bars:
             bar.book.mark(bar.mark.close)
+            bar.book.last = bar.last.close
         return
     walk = Walk(broker, run, bars)
     walk.advance(OPEN, OPEN)
@@ -43,6 +44,8 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         if trigger.order.alive():
             _fill(broker, run, trigger)
     walk.advance(now, CLOSE)
+    for bar in bars:
+        bar.book.last = bar.last.close
 
 
 def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:

@@ -161,6 +161,27 @@ def _short_of(subject: str, needed: float, account: Account, book: Book) -> Refu
     return Refusal("margin", reason, needed, available, currency)
 
 
+def margin_move_refused(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
+    """Return why `amount` may not go from the shared balance to an isolated leg (or back, when negative), or None.
+
+    Assumption: margin may be taken back down to the leg's initial margin at its entry, floating losses counted.
+    """
+    settle = book.instrument.settle
+    if amount > 0:
+        available = max(0.0, reading.headroom(account, book))
+        if amount <= available:
+            return None
+        text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"
+        return Refusal("margin", text, amount, available, settle)
+    leg = book.legs[side]
+    initial = book.instrument.value(leg.lots, leg.entry) * book.rate(leg.lots)
+    spare = max(0.0, leg.margin + min(0.0, book.profit(leg)) - initial)
+    if -amount <= spare:
+        return None
+    text = f"{-amount:.2f} {settle} are to be taken back, {spare:.2f} {settle} are above the initial margin"
+    return Refusal("margin", text, -amount, spare, settle)
+
+
 def opening_value(book: Book, order: OpenOrder) -> float:
     """Return the value of what the order would open against its leg alone, at the order's price."""
     _, opened = position.split(book.leg(order.side).lots, order.lots)
