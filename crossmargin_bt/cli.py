@@ -7,7 +7,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,9 @@ from crossmargin_bt import __version__
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, suggestion
 
 if TYPE_CHECKING:
+    from crossmargin_bt.candles.folder import Candles
     from crossmargin_bt.compare import Settings
-    from crossmargin_bt.results import RunResult
+    from crossmargin_bt.results import Difference, RunResult
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +69,7 @@ def compare(
     from rich.console import Console
 
     from crossmargin_bt.broker.settings import MODES
+    from crossmargin_bt.candles import folder
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.report import files, table
 
@@ -77,15 +79,12 @@ def compare(
         settings = Settings(cash=cash, leverage=leverage, path=path_policy)
         if json_file is not None:
             files.check_writable(json_file)
-        results = _compare(
-            files_of_strategies,
-            data or _shipped("data"),
-            {"symbols": _words(symbols) if symbols else None, "start": start, "end": end},
-            modes=chosen,
-            tiers_of=_tiers(tiers, _words(venue)),
-            settings=settings,
+        candles = folder.read(
+            data or _shipped("data"), symbols=_words(symbols) if symbols else None, start=start, end=end
         )
-        table.show(results, Console())
+        tiers_of = _tiers(tiers, _words(venue))
+        results = _compare(files_of_strategies, candles, modes=chosen, tiers_of=tiers_of, settings=settings)
+        table.show(results, Console(), _why(results, candles, tiers_of))
         if json_file is not None:
             files.write_json(results, json_file)
     except CrossMarginError as error:
@@ -134,8 +133,7 @@ def show(venue: str) -> None:
 
 def _compare(
     strategies: Sequence[str],
-    directory: Path,
-    selection: dict[str, Any],
+    candles: "Sequence[Candles]",
     *,
     modes: Sequence[str],
     tiers_of: "dict[str, Path | None]",
@@ -146,10 +144,8 @@ def _compare(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from crossmargin_bt import compare as comparing
-    from crossmargin_bt.candles import folder
 
     specs = [comparing.load(text) for text in strategies]
-    candles = folder.read(directory, **selection)
     bars = len({time for one in candles for time in one.frame.index})
     columns = (
         TextColumn("{task.description}"),
@@ -173,8 +169,23 @@ def _compare(
     return results
 
 
+def _why(
+    results: "Sequence[RunResult]", candles: "Sequence[Candles]", tiers_of: "dict[str, Path | None]"
+) -> "Sequence[Difference] | None":
+    """Return where the venues differ, None where only one was compared."""
+    from crossmargin_bt import compare as comparing
+    from crossmargin_bt.venues.tiers import load_with
+
+    if len(tiers_of) == 1:
+        return None
+    books = {book.name: book for book in (load_with(venue, file) for venue, file in tiers_of.items())}
+    return comparing.differences(results, books, {one.symbol: one.instrument for one in candles})
+
+
 def _tiers(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path | None]":
     """Return the file of dated tiers of every venue, None for those without."""
+    from crossmargin_bt import venues as books
+
     files: dict[str, Path | None] = dict.fromkeys(venue_names)
     for text in given:
         venue, _, file = text.partition("=")
@@ -183,6 +194,10 @@ def _tiers(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path 
         if venue not in files:
             raise ConfigurationError(f"--tiers {text}: {venue!r} is not compared{suggestion(venue, venue_names)}")
         files[venue] = Path(file)
+    names = [books.load(venue).name for venue in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigurationError(f"two of the venues are named {twice!r}; give yours another name in its file")
     return files
 
 

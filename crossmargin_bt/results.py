@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run leaves behind, as plain data: the contract between running, reporting and files."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     venue: str
     mode: str
+    position_mode: str
     currency: str
     starting_cash: float
     times_ms: list[int]
@@ -54,3 +55,26 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     lowest_margin_level: float | None
     fees: float
     funding: float
+
+
+class Verdict(NamedTuple):
+    """What a rule book makes of an event: whether it lets it pass, with the figures it looked at."""
+
+    passes: bool
+    needed: float
+    available: float
+
+
+class Difference(NamedTuple):
+    """An event of one run, and what another venue's rules would have made of it."""
+
+    strategy: str
+    mode: str
+    venue: str
+    what: str
+    """The event in words."""
+    verdict: Verdict
+    other: str
+    other_verdict: Verdict
+    reasons: tuple[str, ...]
+    """The rules that, exchanged alone, turn the answer."""

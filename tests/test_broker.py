@@ -11,7 +11,8 @@ from random_trader import RandomTrader, candles
 
 import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
-from crossmargin_bt.broker.analyzers import Recorder
+from crossmargin_bt.broker.analyzers import LiquidationDistance, Recorder
+from crossmargin_bt.broker.sizers import MaximumSizer
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
@@ -507,3 +508,164 @@ def test_a_paused_feed_is_closed_where_it_last_traded() -> None:
     forced = {e.symbol: e.price for e in broker.journal if isinstance(e, events.Filled) and e.forced}
     assert forced["BBB"] == 100.0
     assert 60.0 < forced["AAA"] < 80.0
+
+
+TIERS = """{"snapshots": [
+  {"as_of": "2025-01-01", "source": "first", "tiers": {"BTC/USDT:USDT": [{"notional_min": 0, "maintenance_rate": 0.005}]}},
+  {"as_of": "2025-01-02", "source": "second", "tiers": {"BTC/USDT:USDT": [{"notional_min": 0, "maintenance_rate": 0.08}]}}
+]}"""
+
+
+def test_tiers_of_the_day_are_in_force(tmp_path) -> None:
+    """A higher rate from midnight on liquidates a position whose price has not moved; the journal says why."""
+    file = tmp_path / "tiers.json"
+    file.write_text(TIERS, encoding="utf-8")
+    instrument = Instrument(symbol="BTCUSDT", lot=0.01, maker=0.0, taker=0.0)
+    broker = CrossMarginBroker(cash=1000.0, leverage=20.0, tiers=str(file))
+    seen = {}
+    note = {23: lambda s: seen.update(before=s.broker.margin_level), 25: lambda s: seen.update(after=s.broker.equity)}
+    script = {20: lambda s: s.buy(size=130.0), **note}
+    run(broker, bars(*[FLAT] * 30), scripts=(script,), instrument=instrument)
+    assert seen["before"] == pytest.approx(1000 / 65)
+    changes = [event for event in broker.journal if isinstance(event, events.MaintenanceChanged)]
+    assert [(event.source, event.time_ms) for event in changes] == [("second", 1_735_776_000_000)]
+    (liquidated,) = [event for event in broker.journal if isinstance(event, events.Liquidated)]
+    assert (liquidated.requirement, liquidated.time_ms) == (pytest.approx(1040.0), 1_735_776_000_000)
+    assert seen["after"] == pytest.approx(1000.0)
+
+
+def test_an_instruments_own_rule_outlasts_dates(tmp_path) -> None:
+    """What the user wrote into the instrument is not replaced."""
+    file = tmp_path / "tiers.json"
+    file.write_text(TIERS, encoding="utf-8")
+    instrument = Instrument(symbol="BTCUSDT", lot=0.01, maintenance=flat(0.005))
+    broker = CrossMarginBroker(cash=1000.0, leverage=20.0, tiers=str(file))
+    run(broker, bars(*[FLAT] * 30), scripts=({20: lambda s: s.buy(size=130.0)},), instrument=instrument)
+    assert not [e for e in broker.journal if isinstance(e, events.MaintenanceChanged | events.Liquidated)]
+
+
+@pytest.mark.parametrize("venue", ["generic", "kucoin", "binance", "bybit", "paradex", "orderly", "okx"])
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+def test_the_maximum_order_fits_and_one_lot_more_does_not(venue: str, mode: str) -> None:
+    """Whatever the venue counts: the size asked for is filled, a lot more is refused."""
+    fills = []
+    for more in (0.0, 0.01):
+        broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue=venue, mode=mode)
+        sizes: list[float] = []
+
+        def order(strategy, sizes=sizes, more=more, broker=broker) -> None:
+            sizes.append(broker.maximum_order_size(strategy.data))
+            strategy.buy(size=sizes[0] + more)
+
+        run(broker, bars(*[FLAT] * 5), scripts=({2: order},))
+        assert 70 < sizes[0] <= 100
+        fills.append(len([event for event in broker.journal if isinstance(event, events.Filled)]))
+    # Orderly leaves a little room in its maximum, so a lot more still fits there.
+    assert fills == [1, 1 if venue == "orderly" else 0]
+
+
+def test_the_maximum_counts_what_closes() -> None:
+    """A long of 50 may be sold and turned; limits are priced at their own price; wrong questions have answers."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="okx")
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0)
+    seen = {}
+
+    def ask(strategy) -> None:
+        seen["sell"] = broker.maximum_order_size(strategy.data, isbuy=False)
+        seen["cheap"] = broker.maximum_order_size(strategy.data, price=50.0)
+        for wrong in ({"price": -1.0}, {"side": "long"}):
+            with pytest.raises(ConfigurationError):
+                broker.maximum_order_size(strategy.data, **wrong)
+
+    run(broker, bars(*[FLAT] * 6), scripts=({1: lambda s: s.buy(size=50), 3: ask},), instrument=instrument)
+    assert seen == {"sell": 150.0, "cheap": 100.0}
+
+
+def test_the_sizer_takes_a_share_of_the_maximum() -> None:
+    """Half of what fits, in whole lots, in margin and cash mode; a share of nothing is refused."""
+    for mode, expected in (("cross", 47.0), ("isolated", 47.0), ("cash", 5.0)):
+        cerebro = bt.Cerebro(stdstats=False)
+        instrument = Instrument(symbol="BTC", lot=1.0)
+        cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="BTC", instrument=instrument))
+        cerebro.setbroker(CrossMarginBroker(cash=1000.0, leverage=9.5, mode=mode))
+        cerebro.addsizer(MaximumSizer, share=0.5)
+        cerebro.addstrategy(Scripted, script={2: lambda s: s.buy()})
+        (strategy,) = cerebro.run()
+        assert strategy.broker.getposition(strategy.data).size == expected, mode
+    with pytest.raises(ConfigurationError, match="share lies above 0"):
+        MaximumSizer(share=0.0)
+
+
+def test_margin_moves_to_an_isolated_position_and_back() -> None:
+    """Up to the available balance, and back down to the initial margin; everything else is refused with a reason."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, mode="isolated")
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+    seen = []
+
+    def move(strategy) -> None:
+        data = strategy.data
+        seen.append(broker.liquidation_price(data).price)
+        seen.append(str(broker.add_margin(data, 5000.0)))
+        seen.append(broker.add_margin(data, 200.0))
+        seen.append(broker.liquidation_price(data).price)
+        seen.append(str(broker.add_margin(data, -201.0)))
+        seen.append(broker.add_margin(data, -200.0))
+        seen.append(str(broker.add_margin(data, 1.0, side="long")))
+        seen.append(broker.account.balances["USDT"])
+        with pytest.raises(ConfigurationError, match="must be a number"):
+            broker.add_margin(data, float("nan"))
+
+    run(broker, bars(*[FLAT] * 6), scripts=({1: lambda s: s.buy(size=20), 3: move},), instrument=instrument)
+    assert seen == [
+        pytest.approx(90.0 / 0.995),
+        "5000.00 USDT are to be added, available balance is 800.00 USDT",
+        None,
+        pytest.approx(80.0 / 0.995),
+        "201.00 USDT are to be taken back, 200.00 USDT are above the initial margin",
+        None,
+        "feed 'BTC' has no isolated long position",
+        800.0,
+    ]
+
+
+def test_distance_to_liquidation_is_recorded() -> None:
+    """Long 80 of 100 behind 1,000: at -12.06 %; nothing before the fill; betas by feed name."""
+    cerebro = bt.Cerebro(stdstats=False)
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="BTC", instrument=instrument))
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0)
+    cerebro.setbroker(broker)
+    cerebro.addanalyzer(LiquidationDistance, _name="plain")
+    cerebro.addanalyzer(LiquidationDistance, _name="beta", betas={"BTC": 2.0})
+    cerebro.addstrategy(Scripted, script={2: lambda s: s.buy(size=80)})
+    (strategy,) = cerebro.run()
+    plain, beta = strategy.analyzers.plain.get_analysis(), strategy.analyzers.beta.get_analysis()
+    fall = (1000 - 40) / (8000 * 0.995)
+    assert plain["fall"] == [None, None, *[pytest.approx(-fall)] * 3]
+    assert beta["fall"][-1] == pytest.approx(-fall / 2)
+    assert plain["rise"] == [None] * 5
+    assert plain["prices"] == {"BTC": [None, None, *[pytest.approx(100 * (1 - fall))] * 3]}
+    assert len(plain["times_ms"]) == 5
+    with pytest.raises(ConfigurationError, match="betas names 'ETH', which is no feed"):
+        broker.aggregate_distance({"ETH": 1.0})
+    with pytest.raises(ConfigurationError, match="beta of BTC must be a number"):
+        broker.aggregate_distance({"BTC": float("nan")})
+
+
+def test_an_inverse_contract_is_not_paid_for_in_full() -> None:
+    """The stock broker's cash cannot buy one."""
+    inverse = Instrument(symbol="BTC", lot=1.0, inverse=True, settle="USDT", contract_size=100.0)
+    with pytest.raises(FeedError, match="BTC is an inverse contract"):
+        run(CrossMarginBroker(mode="cash"), bars(FLAT, FLAT), instrument=inverse)
+
+
+def test_inverse_trades_agree_with_the_account() -> None:
+    """Profit, fee and value of backtrader's own trade are those in coin."""
+    inverse = Instrument(symbol="BTC", lot=1.0, inverse=True, settle="BTC", contract_size=100.0, maker=0.0, taker=0.001)
+    broker = CrossMarginBroker(cash=1.0, currency="BTC", leverage=10.0, venue="binance_coinm")
+    script = {1: lambda s: s.buy(size=100), 3: lambda s: s.close()}
+    prices = (50_000.0, 50_000.0, 62_500.0, 62_500.0, 62_500.0)
+    (strategy,) = run(broker, bars(*[(p, p, p, p) for p in prices]), scripts=(script,), instrument=inverse)
+    gain, fees = 10_000 / 50_000 - 10_000 / 62_500, 10.0 / 50_000 + 10.0 / 62_500
+    assert strategy.trades_closed == [(0, pytest.approx(gain))]
+    assert broker.getvalue() == pytest.approx(1 + gain - fees)

@@ -8,8 +8,12 @@ import msgspec
 import pytest
 
 import crossmargin_bt
-from crossmargin_bt import venues
+from crossmargin_bt import Instrument, venues
+from crossmargin_bt.engine import admission, events, fills, reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.orders import OpenOrder, Prices, pending
 from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.venues import tiers
 
 TEXT = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8")
 
@@ -62,6 +66,177 @@ def test_a_users_own_file_is_a_venue(tmp_path: Path) -> None:
         msgspec.structs.asdict(venues.load(str(file)).rules).keys()
         == msgspec.structs.asdict(venues.load("okx").rules).keys()
     )
+
+
+# An exchange that none of the shipped files resembles: the root of the quantity for rates, sells above the last price, margin
+# at the last price, tiers by the net of both legs and by orders, closing fees at the entry, profit that pays for nothing new.
+MINE = """
+name = "lunar"
+title = "Lunar Exchange"
+assumptions = ["made for a test"]
+
+[rules]
+maker = -0.0001
+taker = 0.001
+liquidation_fee = 0.01
+above_tier_leverage = "raise"
+initial_price = "last"
+order_offset = "opening"
+order_fees_reserved = true
+order_loss_reserved = true
+sell_order_markup = 0.01
+closing_fee_reserved = "entry"
+hedge_margin = "larger"
+hedge_maintenance = "sum"
+tier_exposure = "net"
+orders_in_tier = true
+orders_in_maintenance = "net"
+maintenance_price = "entry"
+closing_fee_in_maintenance = "bankruptcy"
+order_fees_in_ratio = true
+isolated_maintenance_price = "entry"
+isolated_closing_fee = "bankruptcy"
+isolated_fee_in_margin = "bankruptcy"
+profit_pays_for = []
+order_size_share = 0.9
+order_size_fees = 1
+cross_estimate = "by_value"
+ratio = "collateral_over_requirement"
+
+[rules.maintenance]
+rule = "power"
+base = 0.01
+factor = 0.001
+exponent = 0.5
+initial_factor = 2.0
+measure = "quantity"
+
+[[rules.contracts]]
+symbols = ["ALT"]
+source = "its page"
+since = 2025-01-02
+
+[rules.contracts.maintenance]
+rule = "share"
+share = 0.8
+marginal = false
+tiers = [{ notional_min = 0.0, leverage_max = 5.0 }]
+
+[sources]
+maintenance = "its page"
+"""
+
+
+def test_an_exchange_is_a_text(tmp_path: Path) -> None:
+    """Rules that no shipped venue combines, through an account; every figure by hand."""
+    file = tmp_path / "lunar.toml"
+    file.write_text(MINE, encoding="utf-8")
+    venue = venues.load(str(file))
+    assert venue.unsourced == [key for key in venues.RULES if key != "maintenance"]
+    account = Account(venue.rules)
+    account.list_instrument(Instrument(symbol="BTC", lot=1.0))
+    account.list_instrument(Instrument(symbol="ALT", lot=1.0))
+    for symbol in ("BTC", "ALT"):
+        account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode="cross", leverage=10.0))
+        account.mark(symbol, 100.0)
+    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=100_000.0))
+    account.apply(fills.filled(account, 0, "BTC", "net", number=1, lots=400, price=100.0, maker=False))
+    account.mark("BTC", 150.0)
+    # 40,000 at the last price: 0.001 x root of 400 = 2 % to keep, 4 % to open, but 1/10 is more; closing fee 0.1 % of 40,000.
+    assert reading.totals(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
+    # Kept at the entry, with the fee of closing where the margin is used up: 0.1 % of 36,000.
+    (pool,) = reading.pools(account)
+    assert reading.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
+    # 20,000 of floating profit pay for nothing: 100,000 less the fee of 40 and what is in use.
+    assert reading.totals(account, "USDT").free_margin == pytest.approx(99_960.0 - 4040.0)
+    # A sell beyond the position is valued above the last price: max(90, 150, 100 x 1.01) = 150; 100 of 500 lots open.
+    order = OpenOrder(2, "net", -500, 90.0)
+    book = account.books["BTC"]
+    waiting = pending(400, [order], Prices(book.long_mark, book.last, 0.01), instrument=book.instrument)
+    assert waiting.opening_value == pytest.approx(15_000.0)
+    assert waiting.loss == pytest.approx(100 * 60.0)
+    assert isinstance(admission.admit(account, "BTC", order), OpenOrder)
+    # ALT has terms of its own: 80 % of the initial margin at 5x.
+    assert account.books["ALT"].maintenance.margin(1000.0, 10.0) == pytest.approx(160.0)
+
+
+def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an entry point, as pip records it: the name of the venue and the path of its file."""
+    package = tmp_path / "lunar_rules"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        'from pathlib import Path\nBOOK = Path(__file__).parent / "lunar.toml"\nNONE = BOOK.parent / "none.toml"\nNUMBER = 5\n',
+        encoding="utf-8",
+    )
+    (package / "lunar.toml").write_text(MINE, encoding="utf-8")
+    info = tmp_path / "lunar_rules-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lunar-rules\nVersion: 1.0\n", encoding="utf-8")
+    points = (
+        "[crossmargin_bt.venues]\nlunar = lunar_rules:BOOK\nmissing = lunar_rules:NONE\nwrong = lunar_rules:NUMBER\n"
+    )
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {"lunar", "okx"} <= set(venues.names())
+    assert venues.load("lunar").title == "Lunar Exchange"
+    with pytest.raises(ConfigurationError, match="which is no file"):
+        venues.load("missing")
+    with pytest.raises(ConfigurationError, match="must be the path of a TOML file"):
+        venues.load("wrong")
+
+
+TIERS = """{"snapshots": [
+  {"as_of": "2025-01-01", "source": "page one", "tiers": {"BTC/USDT:USDT": [
+    {"notional_min": 0, "maintenance_rate": 0.01, "leverage_max": 50, "maintenance_amount": 0}]}},
+  {"as_of": "2025-02", "tiers": {"BTC/USDT:USDT": [
+    {"notional_min": 0, "maintenance_rate": 0.01}, {"notional_min": 1000, "maintenance_rate": 0.02, "maintenance_amount": 10}]}}
+]}"""
+
+
+def test_tiers_by_date_are_read(tmp_path: Path) -> None:
+    """By unified symbol and the plain one; deductions make them marginal; a month is its first day."""
+    file = tmp_path / "tiers.json"
+    file.write_text(TIERS, encoding="utf-8")
+    first, second = tiers.read(file)
+    assert first.symbols == ("BTC/USDT:USDT", "BTCUSDT")
+    assert (str(first.since), str(second.since)) == ("2025-01-01", "2025-02-01")
+    assert first.since_ms == 1_735_689_600_000
+    assert second.maintenance.margin(2000.0, 1.0) == pytest.approx(30.0)
+    book = tiers.with_tiers(venues.load("kucoin"), [first, second]).rules
+    assert [terms.source for terms in book.terms("BTCUSDT")] == ["page one", ""]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (
+            '"maintenance_amount": 10',
+            '"maintenance_amount": 11',
+            "tier from 1000 has maintenance_amount 11, its rates lead to 10",
+        ),
+        ('"2025-02"', '"soon"', "'soon' is no date"),
+        ("0.02", '"much"', r"Expected `float`, got `str` - at `\$.snapshots\[1\]"),
+        ('"notional_min": 1000', '"notional_min": 0', "BTC/USDT:USDT: tiers rise"),
+        ("[\n  {", '[] , "x": [{', "no tier table in it"),
+    ],
+)
+def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """The file, the day, the contract and the tier."""
+    file = tmp_path / "tiers.json"
+    assert old in TIERS
+    file.write_text(TIERS.replace(old, new), encoding="utf-8")
+    with pytest.raises(RuleError, match=text) as caught:
+        tiers.read(file)
+    assert "tiers.json" in str(caught.value)
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        tiers.read(tmp_path / "none.json")
+
+
+def test_terms_are_unambiguous() -> None:
+    """Two terms of one contract for the same day are a mistake in the file."""
+    rules = venues.load("kucoin").rules
+    with pytest.raises(RuleError, match="two terms for the same date"):
+        msgspec.structs.replace(rules, contracts=(*rules.contracts, *rules.contracts))
 
 
 def test_no_code_asks_for_a_venue_by_name() -> None:

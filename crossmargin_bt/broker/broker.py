@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from crossmargin_bt import venues
 from crossmargin_bt.broker import execution, walk
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
@@ -70,9 +69,7 @@ class CrossMarginBroker(Readings):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
-        self.venue = venues.load(self.p.venue)
-        if self.p.tiers is not None:
-            self.venue = tiers.with_tiers(self.venue, tiers.read(Path(self.p.tiers)))
+        self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
 

@@ -63,10 +63,10 @@ class OrderDesk(bt.brokers.BackBroker):
         self._refuse(order, Refusal("rejected", reason))
         return order
 
-    def _refuse(self, order: Any, refusal: Refusal) -> None:
+    def _refuse(self, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None) -> None:
         run = self._run
         assert run is not None
-        execution.journal_refusal(run, order, refusal)
+        execution.journal_refusal(run, order, refusal, judged)
         order.addinfo(reject=refusal)
         if refusal.kind == "margin":
             order.margin()
@@ -90,17 +90,19 @@ class OrderDesk(bt.brokers.BackBroker):
             order = self.submitted.popleft()
             if self._take_children(order) is None:
                 continue
-            refusal = self._admission(order) if order.active() else None
-            if refusal is None:
+            if not order.active() or self._is_admitted(self._run, order):
                 self.submit_accept(order)
-            else:
-                self._refuse(order, refusal)
 
-    def _admission(self, order: Any) -> Refusal | None:
-        run = self._run
-        assert run is not None
-        book = run.books[order.data]
+    def _is_admitted(self, run: Run, order: Any) -> bool:
+        """Judge an order as it would rest; one that may not is refused here."""
         resting = self._as_resting(run, order)
+        refusal = self._admission(run, order, resting)
+        if refusal is not None:
+            self._refuse(order, refusal, resting)
+        return refusal is None
+
+    def _admission(self, run: Run, order: Any, resting: OpenOrder) -> Refusal | None:
+        book = run.books[order.data]
         if not 0 < resting.price < math.inf:
             return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
         too_small = below_minimum(book, resting)
@@ -218,11 +220,8 @@ class OrderDesk(bt.brokers.BackBroker):
         order.activate()
         if not order.alive() or order not in self.pending:
             return
-        refusal = self._admission(order)
-        if refusal is None:
+        if self._is_admitted(run, order):
             self._rest(run, order)
-        else:
-            self._refuse(order, refusal)
 
     def _try_exec(self, order: Any) -> None:
         if self._run is None and execution.cash_reduction_is_void(self, order):

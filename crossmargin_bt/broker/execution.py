@@ -14,6 +14,7 @@ from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import suggestion
 
@@ -84,22 +85,27 @@ def reduces_only(order: Any) -> bool:
     return bool(order.info.get("reduce_only")) or opposes
 
 
-def journal_refusal(run: Run, order: Any, refusal: Refusal) -> None:
-    """Keep a refusal in the journal."""
+def journal_refusal(run: Run, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None) -> None:
+    """Keep a refusal in the journal, with the order or fill that was `judged` and the prices it was judged by."""
     book = run.books.get(order.data)
     usable = book is not None and math.isfinite(order.size)
+    lots = run.lots_left(order) if usable else 0
     run.record(
         events.OrderRefused(
             time_ms=run.time_ms,
             number=run.number(order),
             symbol=order.data._name if book is None else book.instrument.symbol,
             side=leg_of(order),
-            lots=run.lots_left(order) if usable else 0,
-            price=order.created.price,
+            lots=lots if judged is None else judged.lots,
+            price=order.created.price if judged is None else judged.price,
             kind=refusal.kind,
             needed=refusal.needed,
             available=refusal.available,
             reason=refusal.reason,
+            group=judged.group if isinstance(judged, OpenOrder) else None,
+            immediate=isinstance(judged, OpenOrder) and judged.immediate,
+            at_fill=isinstance(judged, events.Filled),
+            prices={} if judged is None else run.account.prices(),
         )
     )
 
@@ -158,7 +164,7 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
         closed, _ = position.split(held, lots)
         if closed:
             _trade(broker, run, order, _closing(run, entry, closed, maker=maker), match)
-        broker._refuse(order, refusal)
+        broker._refuse(order, refusal, entry)
         return
     _trade(broker, run, order, entry, match)
     if order.alive() and reduces_only(order) and side not in book.legs:

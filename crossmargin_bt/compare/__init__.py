@@ -3,5 +3,6 @@
 
 from crossmargin_bt.compare.runs import Settings, run
 from crossmargin_bt.compare.strategies import StrategySpec, load
+from crossmargin_bt.compare.why import differences
 
-__all__ = ["Settings", "StrategySpec", "load", "run"]
+__all__ = ["Settings", "StrategySpec", "differences", "load", "run"]

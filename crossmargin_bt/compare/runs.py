@@ -49,12 +49,13 @@ def run(
         FeedError: candles that cannot be traded on, or fewer feeds than the strategy uses.
         StrategyFileError: the strategy raised an exception.
     """
+    position_mode = getattr(spec.strategy, "position_mode", "one_way")
     broker = CrossMarginBroker(
         cash=settings.cash,
         venue=venue,
         mode=mode,
         leverage=settings.leverage,
-        position_mode=getattr(spec.strategy, "position_mode", "one_way"),
+        position_mode=position_mode,
         path=settings.path,
         currency=settings.currency,
         tiers=tiers,
@@ -76,6 +77,7 @@ def run(
         strategy=spec.name,
         venue=rules.name,
         mode=mode,
+        position_mode=position_mode,
         currency=settings.currency,
         starting_cash=settings.cash,
         assumptions=[

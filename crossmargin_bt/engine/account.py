@@ -63,6 +63,10 @@ class Account:
         """Value the instrument's legs at `price`."""
         self.books[symbol].mark(price)
 
+    def prices(self) -> events.Prices:
+        """Return the prices the account is valued at, of every instrument that has one."""
+        return {s: (b.long_mark, b.short_mark, b.last) for s, b in self.books.items() if b.long_mark}
+
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""
         other = Account(self.rules)

@@ -69,8 +69,16 @@ class OrderPlaced(Event, frozen=True, gc=False, kw_only=True):
     covered: int
 
 
+Prices = dict[str, tuple[float, float, float]]
+"""By symbol, the mark of a long, the mark of a short (different only on the adverse path) and the last price."""
+
+
 class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
-    """An order was refused; `needed` and `available` are amounts of margin, 0 where the reason is another."""
+    """An order was refused; `needed` and `available` are amounts of margin, 0 where the reason is another.
+
+    `price` is the one the order was valued at, or with `at_fill` the price of the fill that was refused; `prices`
+    are what it was judged by, empty where it was refused before that.
+    """
 
     number: int
     symbol: str
@@ -81,6 +89,10 @@ class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
     needed: float
     available: float
     reason: str
+    group: int | None
+    immediate: bool
+    at_fill: bool
+    prices: Prices
 
 
 class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
@@ -132,6 +144,7 @@ class Liquidated(Event, frozen=True, gc=False, kw_only=True):
     requirement: float
     marks: dict[str, float]
     bankruptcy_prices: dict[str, float]
+    prices: Prices
 
 
 class DebtCovered(Event, frozen=True, gc=False, kw_only=True):

@@ -41,6 +41,7 @@ def started(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
             for symbol, side in pool.legs
         },
         bankruptcy_prices=reading.bankruptcy_prices(account, pool),
+        prices=account.prices(),
     )
 
 

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from crossmargin_bt.report import wording
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.results import RunResult, Summary
+from crossmargin_bt.results import Difference, RunResult, Summary
 
 # Liquidations told one by one below a table; the rest is counted.
 TOLD = 3
@@ -18,13 +19,15 @@ TOLD = 3
 COLUMNS_MAX = 4
 
 
-def comparison(results: Sequence[RunResult]) -> Group:
-    """Return the tables, what was liquidated when, and what was assumed."""
+def comparison(results: Sequence[RunResult], differences: Sequence[Difference] | None = None) -> Group:
+    """Return the tables, what was liquidated when, why venues differ, and what was assumed."""
     parts: list[Table | Text] = []
     for strategy in dict.fromkeys(result.strategy for result in results):
         mine = [result for result in results if result.strategy == strategy]
         for group in [mine] if len(mine) <= COLUMNS_MAX else _by_venue(mine):
             parts.extend((_table(strategy, group), *_stories(group), Text()))
+    if differences is not None:
+        parts.extend(_why(differences))
     assumptions = dict.fromkeys(f"{result.venue}: {text}" for result in results for text in result.assumptions)
     if assumptions:
         parts.append(Text("Assumptions in force", style="bold"))
@@ -37,9 +40,26 @@ def _by_venue(results: Sequence[RunResult]) -> list[list[RunResult]]:
     return [[result for result in results if result.venue == venue] for venue in venues]
 
 
-def show(results: Sequence[RunResult], console: Console) -> None:
-    """Print the comparison."""
-    console.print(comparison(results))
+def show(results: Sequence[RunResult], console: Console, differences: Sequence[Difference] | None = None) -> None:
+    """Print the comparison; `differences` are those between venues, None where only one was compared."""
+    console.print(comparison(results, differences))
+
+
+def _why(differences: Sequence[Difference]) -> list[Text]:
+    """Return, for the first refusal and liquidation of every run, what the other venues' rules make of it."""
+    lines = [Text("Why the venues differ", style="bold")]
+    told = ""
+    for one in differences:
+        event = f"  {one.strategy} {one.mode} {one.venue}: {one.what}"
+        if event != told:
+            lines.append(Text(event))
+            told = event
+        reasons = ", ".join(wording.TITLES[key] for key in one.reasons) or "several rules together"
+        asked = f"asks {one.other_verdict.needed:,.2f}" if one.other_verdict.needed else "admits it"
+        lines.append(Text(f"    {one.other} {asked}: {reasons}"))
+    if not differences:
+        lines.append(Text("  no first refusal or liquidation of one that another would have let pass"))
+    return [*lines, Text()]
 
 
 def _table(strategy: str, results: Sequence[RunResult]) -> Table:

@@ -15,7 +15,7 @@ import msgspec
 from crossmargin_bt.engine.rates import Tier, TierTable
 from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.errors import ConfigurationError, RuleError
-from crossmargin_bt.venues import Venue
+from crossmargin_bt.venues import Venue, load
 
 # A deduction that a file prints agrees with the one its rates lead to, but for this part.
 AGREES = 1e-6
@@ -101,6 +101,16 @@ def plain(symbol: str) -> str:
     'BTCUSDT'
     """
     return symbol.partition(":")[0].replace("/", "")
+
+
+def load_with(venue: str, file: Path | None) -> Venue:
+    """Return a venue by its name or TOML file, with the terms of a tiers file where one is given.
+
+    Raises:
+        ConfigurationError, RuleError: see `venues.load` and `read`.
+    """
+    book = load(venue)
+    return book if file is None else with_tiers(book, read(file))
 
 
 def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:

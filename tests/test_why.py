@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why venues differ: events of one, judged by the rules of another."""
+
+import backtrader as bt
+import pandas as pd
+import pytest
+
+from crossmargin_bt import Instrument, compare, venues
+from crossmargin_bt.candles.folder import Candles
+from crossmargin_bt.compare.strategies import StrategySpec
+
+BTC = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0)
+
+
+class Grid(bt.Strategy):
+    """A long of 50, then a sell of 95 above it: 50 would close, 45 open."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.buy(size=50)
+        if len(self) == 3:
+            self.sell(size=95, price=120.0, exectype=bt.Order.Limit)
+
+
+class Long(bt.Strategy):
+    """A long of 90."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.buy(size=90)
+
+
+def run(strategy: type, closes: list[float], names: list[str], *, mode: str = "cross"):
+    """Run a strategy under venues with 1,000 at 10x and return the results and where the venues differ."""
+    index = pd.date_range("2025-01-01", periods=len(closes), freq="h", tz="UTC")
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes), index=index)
+    candles = [Candles("BTC", frame, None, BTC)]
+    spec = StrategySpec(strategy.__name__, strategy)
+    settings = compare.Settings(cash=1000.0, leverage=10.0)
+    results = [compare.run(spec, candles, venue=name, mode=mode, settings=settings) for name in names]
+    return results, compare.differences(results, {name: venues.load(name) for name in names}, {"BTC": BTC})
+
+
+def test_a_refusal_is_explained_by_the_offset_rule() -> None:
+    """500 locked by the long; 45 lots that open at 120 need 540 beside it where orders are summed, 40 where they offset."""
+    results, found = run(Grid, [100.0] * 6, ["okx", "kucoin"])
+    assert [result.refused for result in results] == [1, 0]
+    (one,) = found
+    assert (one.venue, one.other, one.reasons) == ("okx", "kucoin", ("order_offset",))
+    assert one.verdict.needed == pytest.approx(540.0)
+    assert one.verdict.available == pytest.approx(500.0)
+    assert one.other_verdict.passes
+
+
+def test_a_liquidation_is_explained_by_the_rates() -> None:
+    """90 at 90 keep 1.25 % = 101.25 at half of the margin at 40x, and 40.5 at 0.5 %; 100 are left."""
+    results, found = run(Long, [100.0, 100.0, 100.0, 90.0, 90.0], ["hyperliquid", "generic"])
+    assert [result.liquidations for result in results] == [1, 0]
+    (one,) = found
+    assert (one.venue, one.other, one.reasons) == ("hyperliquid", "generic", ("maintenance",))
+    assert one.verdict.needed == pytest.approx(101.25)
+    assert one.verdict.available == pytest.approx(100.0)
+    assert one.other_verdict.needed == pytest.approx(40.5)
+
+
+def test_what_both_venues_refuse_is_no_difference() -> None:
+    """A misspelt or impossible order is nobody's rule."""
+    results, found = run(Long, [1000.0] * 5, ["okx", "kucoin"])
+    assert [result.refused for result in results] == [1, 1]
+    assert found == []
+
+
+def test_one_venue_alone_has_nothing_to_differ_from() -> None:
+    """And the stock broker keeps no journal to judge."""
+    assert run(Grid, [100.0] * 6, ["okx"])[1] == []
+    assert run(Grid, [100.0] * 6, ["okx", "kucoin"], mode="cash")[1] == []
