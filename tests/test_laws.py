@@ -27,15 +27,22 @@ INSTRUMENTS = {
     "AAA": Instrument(symbol="AAA", lot=0.01, maintenance=TIERS),
     "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=0.1, maintenance=WHOLE),
 }
+# The venues' own rates; and contracts in coin, worth about as much as the others.
+PLAIN = {symbol: msgspec.structs.replace(one, maintenance=None) for symbol, one in INSTRUMENTS.items()}
+INVERSE = {
+    "AAA": Instrument(symbol="AAA", lot=1.0, contract_size=5000.0, inverse=True, maintenance=flat(0.01)),
+    "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=10_000.0, inverse=True, maintenance=WHOLE),
+}
 
 
 def trade(
     seed: int, *, mode: str = "cross", venue: str = "generic", position_mode: str = "one_way", path: str = "path",
-    bars: int = 120, holes: int = 4, leverage: float = 20.0, cash: float = 1000.0, **cerebro_settings,
+    bars: int = 120, holes: int = 4, leverage: float = 20.0, cash: float = 1000.0,
+    instruments: dict[str, Instrument] = INSTRUMENTS, **cerebro_settings,
 ) -> RandomTrader:  # fmt: skip
     """Run the random strategy on both instruments in a margin mode, invariants checked after every entry."""
     cerebro = bt.Cerebro(stdstats=False, **cerebro_settings)
-    for number, (name, instrument) in enumerate(INSTRUMENTS.items()):
+    for number, (name, instrument) in enumerate(instruments.items()):
         frame = candles(seed + number, bars, start=100.0 * (number + 1))
         # The second feed starts later and has holes: feeds need not share every bar.
         frame = frame.iloc[number * 5 :].drop(frame.index[60 : 60 + holes * number])
@@ -73,6 +80,25 @@ def wallet(account: Account) -> float:
 def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str) -> None:
     """Law 1 on whole runs: cash flows add up, the journal replays, no debt is left, trades agree with positions."""
     strategy = trade(seed, mode=mode, venue=venue, position_mode=position_mode)
+    check_books(strategy, INSTRUMENTS, position_mode)
+
+
+@pytest.mark.parametrize("venue", venues.shipped())
+@pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+def test_random_strategies_under_every_venue(venue: str, mode: str, position_mode: str) -> None:
+    """The same under every rule book with its own rates, and on inverse contracts."""
+    # Brackets in coin end where others begin: from 1,500 on nothing but 1x.
+    leverage = 2.0 if venue == "binance_coinm" else 20.0
+    for instruments in (PLAIN, INVERSE):
+        strategy = trade(
+            11, mode=mode, venue=venue, position_mode=position_mode, instruments=instruments, leverage=leverage
+        )
+        check_books(strategy, instruments, position_mode)
+
+
+def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], position_mode: str) -> None:
+    """Check what holds at the end of every run."""
     broker = strategy.broker
     account, journal = broker.account, broker.journal
     filled = [event for event in journal if isinstance(event, events.Filled)]
@@ -87,7 +113,7 @@ def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str)
     )
     scale = sum(abs(event.realised) for event in filled) + 1000.0
     assert wallet(account) == pytest.approx(flows, abs=1e-9 * scale)
-    again = replay(journal, account.rules, INSTRUMENTS, position_mode=position_mode)
+    again = replay(journal, account.rules, instruments, position_mode=position_mode)
     assert again.balances == account.balances
     assert all(again.books[symbol].legs == book.legs for symbol, book in account.books.items())
     assert broker.equity >= -1e-9
