@@ -54,9 +54,12 @@ def _held(book: Book, position: Position, rate: float) -> float:
     """Return the initial margin of a position, with the fee of closing it where the venue reserves that."""
     if not position.lots:
         return 0.0
-    price = {"mark": book.mark_of(position.lots), "entry": position.entry, "last": book.last}[book.rules.initial_price]
-    margin = book.instrument.value(position.lots, price) * rate
-    return margin + book.closing_fee_of(book.rules.closing_fee_reserved, position)
+    how, fee = book.rules.initial_price, book.rules.closing_fee_reserved
+    if how == "mark":
+        value = book.value(position)
+    else:
+        value = book.instrument.value(position.lots, position.entry if how == "entry" else book.last)
+    return value * rate if fee == "none" else value * rate + book.closing_fee_of(fee, position)
 
 
 def _locked(book: Book, value: float, rate: float, direction: int) -> float:
