@@ -27,6 +27,7 @@ from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
 
 CURRENCY = "USDT"
 RATES = {"size": SizeRate, "linear": LinearRate, "power": PowerRate}
@@ -68,10 +69,7 @@ class Stage:
         elif word == "slippage":
             self.slippage = float(rest[0])
         elif word == "rule":
-            self.rules[rest[0]] = msgspec.convert(
-                rest[1].split(",") if rest[0] == "profit_pays_for" else {"true": True, "false": False}.get(rest[1], rest[1]),
-                type=get_type_hints(Rules)[rest[0]], strict=False,
-            )  # fmt: skip
+            self.rules[rest[0]] = rule_value(rest[0], rest[1])
         elif word == "fees":
             self.rules["maker"], self.rules["taker"] = float(rest[0]), float(rest[1])
             self.rules["liquidation_fee"] = float(rest[2]) if len(rest) > 2 else 0.0
@@ -101,12 +99,28 @@ class Stage:
             elif key == "inverse":
                 settings[key] = value == "true"
             else:
-                settings[key] = value if key == "settle" else float(value)
+                settings[key] = value if key in ("settle", "underlying") else float(value)
         self.instruments[symbol] = Instrument(symbol=symbol, **settings)
 
     def book_rules(self):
         rules = venues.load(self.venue).rules
         return msgspec.structs.replace(rules, **self.rules)
+
+
+STEPS = {"pairs": Pairs, "hedges": Hedges, "reduce": Reduce, "tiers": Tiers, "fraction": Fraction, "above": Above}
+
+
+def rule_value(key: str, text: str):
+    """Return a rule's answer from the text of a scenario: `true`, `none`, `3,1.5`, `pairs,tiers:2`."""
+    if key == "liquidation":
+        steps = (step.split(":") for step in text.split(",") if step != "all")
+        return tuple(
+            STEPS[name](*(int(n) if name == "tiers" else float(n) for n in numbers)) for name, *numbers in steps
+        )
+    if key in ("profit_pays_for", "warning_levels"):
+        return tuple(text.split(",")) if key == "profit_pays_for" else tuple(float(level) for level in text.split(","))
+    value = {"true": True, "false": False}.get(text, None if text == "none" and key.endswith("level") else text)
+    return msgspec.convert(value, type=get_type_hints(Rules)[key], strict=False)
 
 
 def parse_order(rest: list[str]) -> tuple[str, int, float, dict]:
@@ -218,13 +232,21 @@ class AccountScenario:
         pools = [pool for pool in reading.pools(self.account) if reading.risk(self.account, pool).gap <= 0]
         assert [pool.name for pool in pools] == rest, "which pools are liquidated"
         for pool in pools:
-            prices = {
-                (symbol, side): self.account.books[symbol].mark_of(self.account.books[symbol].legs[side].lots)
-                for symbol, side in pool.legs
-            }
             self.record(liquidation.started(self.account, 0, pool))
-            for event in liquidation.close_out(self.account, 0, pool, prices):
+            work = liquidation.Liquidation(self.account, 0, pool, self.mark_of)
+            for event in work.steps():
                 self.record(event)
+
+    def mark_of(self, close: liquidation.Close) -> float:
+        book = self.account.books[close.symbol]
+        return book.mark_of(book.legs[close.side].lots)
+
+    def do_reduced(self, rest) -> None:
+        """`reduced pairs BTC:long=-10 BTC:short=+10`: the steps of liquidations so far, each after `|`."""
+        found = [
+            [event.step, *(f"{leg}={lots:+d}" for leg, lots in event.closes.items())] for event in reduced(self.journal)
+        ]
+        assert found == [group.split() for group in " ".join(rest).split("|")]
 
     def do_expect(self, rest) -> None:
         for key, value in zip(rest[::2], rest[1::2], strict=True):
@@ -413,6 +435,18 @@ class Script(bt.Strategy):
         forced = "forced" in rest
         assert any(e.lots == int(lots) and e.price == written(price) and e.forced == forced for e in found), found
 
+    def do_reduced(self, rest) -> None:
+        found = [
+            [event.step, *(f"{leg}={lots:+d}" for leg, lots in event.closes.items())]
+            for event in reduced(self.broker.journal)
+        ]
+        assert found == [group.split() for group in " ".join(rest).split("|")], found
+
+    def do_states(self, rest) -> None:
+        """`states warning checked safe`: the states pools came into, in order; with `heard` what the strategy was told."""
+        found = [event.state for event in self.broker.journal if isinstance(event, events.RiskState)]
+        assert found == ([] if rest == ["none"] else rest), found
+
     def do_liquidated(self, rest) -> None:
         found = [e.pool for e in self.broker.journal if isinstance(e, events.Liquidated)]
         assert found == ([] if rest == ["none"] else rest)
@@ -444,6 +478,11 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
     cerebro.setbroker(broker)
     cerebro.addstrategy(Script, steps=steps)
     return cerebro.run()[0]
+
+
+def reduced(journal) -> list[events.Reduced]:
+    """Return the steps of the liquidations in a journal."""
+    return [event for event in journal if isinstance(event, events.Reduced)]
 
 
 def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:

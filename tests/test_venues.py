@@ -102,6 +102,11 @@ order_size_share = 0.9
 order_size_fees = 1
 cross_estimate = "by_value"
 ratio = "collateral_over_requirement"
+warning_levels = [5.0, 2.5]
+order_cancel_level = 1.5
+orders_cancelled_overdrawn = true
+safe_level = 1.25
+liquidation = [{ step = "tiers", down = 1 }, { step = "fraction", share = 0.5, above = 10.0, cooldown_s = 60.0 }]
 
 [rules.maintenance]
 rule = "power"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmargin_bt.broker import execution, walk
+from crossmargin_bt.broker.guard import Guard
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
@@ -36,6 +37,9 @@ class CrossMarginBroker(Readings):
         instruments: dict of `Instrument` by feed name, for feeds that carry none.
         tiers: path of a file of tier tables by date (docs/concepts.md), in force at each bar in place of
             the venue's own for the contracts it names.
+        warning_levels: margin levels (3.0 is 300 %) to be warned at, beside the venue's own.
+        liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
+        liquidation_impact: what they give away besides when they are as large as the bar's volume, in proportion.
         check: assert the engine's invariants after every journal entry (slow).
 
     `getvalue()` is equity, `getcash()` the free margin, `getvalue([data])` the signed notional of
@@ -56,6 +60,9 @@ class CrossMarginBroker(Readings):
         ("currency", "USDT"),
         ("instruments", None),
         ("tiers", None),
+        ("warning_levels", ()),
+        ("liquidation_slippage", 0.0),
+        ("liquidation_impact", 0.0),
         ("check", False),
     )
 
@@ -105,6 +112,7 @@ class CrossMarginBroker(Readings):
         for name in (*self._settings.declared, *(self.p.instruments or ())):
             if name not in names:
                 raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
+        run.guard = Guard(self, run)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         self._refresh(run)
 

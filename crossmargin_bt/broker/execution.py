@@ -266,9 +266,9 @@ def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
 
 
 def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
-    """Book the venue's close of a leg and deliver it as one order per owner and tradeid."""
+    """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid."""
     book = run.books[data]
-    parts = run.attribution.parts(data, entry.side)
+    parts = run.attribution.first(data, entry.side, -entry.lots)
     run.record(entry)
     assert sum(part.lots for part in parts) == -entry.lots, f"{entry.symbol}:{entry.side} is not owned in full"
     mirror(broker, run, data)
@@ -290,7 +290,9 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
             entry, lots=-part.lots, fee=entry.fee * share, realised=entry.realised * part.lots / -entry.lots
         )
         run.attribution.add(data, entry.side, part._replace(lots=-part.lots))
-        _report(broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=position.FLAT, match=None)
+        _report(
+            broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=book.leg(entry.side), match=None
+        )
 
 
 def cash_reduction_is_void(broker: Any, order: Any) -> bool:

@@ -82,9 +82,21 @@ class Attribution:
         else:
             parts.pop(key, None)
 
-    def parts(self, data: Any, side: str) -> list[Owned]:
-        """Return the parts of a leg, oldest first."""
-        return list(self._held.get((id(data), side), {}).values())
+    def first(self, data: Any, side: str, lots: int) -> list[Owned]:
+        """Return the parts of a leg that make up `lots` (signed like the leg), oldest first.
+
+        Parts against the leg's direction, which another part outweighs, go with the whole leg alone.
+        """
+        held = list(self._held.get((id(data), side), {}).values())
+        if sum(part.lots for part in held) == lots:
+            return held
+        found = []
+        for part in held:
+            taken = min(abs(part.lots), abs(lots)) if part.lots * lots > 0 else 0
+            if taken:
+                found.append(part._replace(lots=taken if lots > 0 else -taken))
+                lots -= found[-1].lots
+        return found
 
 
 class Run:
@@ -101,6 +113,9 @@ class Run:
         self.last_close: dict[str, float] = {}
         self.lowest_level = float("inf")
         self.band = NO_BAND
+        self.bar_ms = 0
+        """The shortest step between two bars so far."""
+        self.guard: Any = None
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
@@ -181,6 +196,10 @@ class Run:
                 text = "a price is missing, zero or negative"
                 self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
                 continue
+            if before[1]:
+                step = bar.time_ms - time_ms(before[1])
+                if step > 0:
+                    self.bar_ms = min(self.bar_ms, step) if self.bar_ms else step
             self.time_ms = max(self.time_ms, bar.time_ms)
             if self._coming:
                 self._take_terms(book, bar.time_ms)

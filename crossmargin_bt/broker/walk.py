@@ -3,18 +3,22 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.guard import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
-from crossmargin_bt.engine import events, fills, liquidation, reading
+from crossmargin_bt.engine import fills, reading, risk_control
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.liquidation import Close
 from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Candle, Path, first_breach, low_comes_first, path_of
 from crossmargin_bt.engine.reading import Pool
 
+# A forced close gives away no more than this part of the price.
+SLIPPAGE_MAX = 0.5
 # How many candle ranges a band of safe prices reaches beyond the candle it was found at.
 BAND_ROOM = 6.0
 
@@ -30,6 +34,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
+        run.guard.recover()
         return
     walk = Walk(broker, run, bars)
     walk.advance(OPEN, OPEN)
@@ -46,6 +51,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     walk.advance(now, CLOSE)
     for bar in bars:
         bar.book.last = bar.last.close
+    run.guard.recover()
 
 
 def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
@@ -146,6 +152,7 @@ def _widened(candle: Candle) -> tuple[float, float]:
 
 
 def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> bool:
+    """Return whether any pool could come to a threshold that may act, all legs at their worse extreme at once."""
     books = run.account.books
     for symbol, (low, high) in ranges.items():
         books[symbol].long_mark, books[symbol].short_mark = low, high
@@ -153,8 +160,13 @@ def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Seq
     for symbol, (low, high) in ranges.items():
         books[symbol].mark(low if books[symbol].instrument.inverse else high)
     required = [reading.risk(run.account, pool).requirement for pool in pools]
-    lowest = max(1.0, run.lowest_level)
-    return any(c <= lowest * r for c, r in zip(collateral, required, strict=True) if r or c <= 0)
+    for pool, worst, most in zip(pools, collateral, required, strict=True):
+        level = max(run.guard.armed(pool).level, run.lowest_level)
+        if (most or worst <= 0) and worst <= level * most:
+            return True
+        if run.guard.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
+            return True
+    return False
 
 
 class Walk:
@@ -197,16 +209,16 @@ class Walk:
         return trigger._replace(moment=moment)
 
     def advance(self, start: float, end: float) -> None:
-        """Move the marks from one moment to another, liquidating every pool whose collateral gives out on the way."""
+        """Move the marks from one moment to another; every pool that meets a threshold on the way is dealt with there."""
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
         if looks and in_danger(self._run, self._bars):
-            while (breach := self._first_breach(start, end)) is not None:
-                moment, pool = breach
+            while (met := self._first_met(start, end)) is not None:
+                moment, pool, threshold = met
                 self._note_levels(start, moment)
                 self._mark(moment)
-                self._liquidate(pool, moment)
+                self._run.guard.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
                 start = moment
             self._note_levels(start, end)
         self._mark(end)
@@ -223,23 +235,48 @@ class Walk:
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
             self._run.lowest_level = min([self._run.lowest_level, *levels])
 
-    def _first_breach(self, start: float, end: float) -> tuple[float, Pool] | None:
-        found: tuple[float, Pool] | None = None
-        for pool in reading.pools(self._run.account):
-            if not (pool.legs or liquidation.adding_orders(self._run.account, pool)):
+    def _first_met(self, start: float, end: float) -> tuple[float, Pool, Threshold] | None:
+        """Return the first moment at which a pool comes to its highest threshold that may still act."""
+        run = self._run
+        found: tuple[float, Pool, Threshold] | None = None
+        for pool in reading.pools(run.account):
+            orders = bool(risk_control.adding_orders(run.account, pool))
+            if not (pool.legs or orders):
                 continue  # nothing here could be cancelled or closed
-            edges = [start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]
-            for left, right in pairwise(edges):
-                moment = first_breach(lambda at, pool=pool: self._gap(at, pool), left, right, self._bends(pool))  # type: ignore[misc]
-                if moment is not None:
-                    if found is None or moment < found[0]:
-                        found = (moment, pool)
-                    break
+            asked = [run.guard.armed(pool)]
+            if orders and run.guard.watches_overdrawn(pool):
+                asked.append(OVERDRAWN)
+            for threshold in asked:
+                since = max(start, self._rested(pool)) if threshold.act == "liquidate" else start
+                moment = self._first_at(pool, threshold, since, end) if since <= end else None
+                if moment is not None and (found is None or moment < found[0]):
+                    found = (moment, pool, threshold)
         return found
 
-    def _gap(self, moment: float, pool: Pool) -> float:
+    def _first_at(self, pool: Pool, threshold: Threshold, start: float, end: float) -> float | None:
+        gap = partial(self._gap, pool=pool, threshold=threshold)
+        for left, right in pairwise([start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]):
+            moment = first_breach(gap, left, right, self._bends(pool))
+            if moment is not None:
+                return moment
+        return None
+
+    def _gap(self, moment: float, *, pool: Pool, threshold: Threshold) -> float:
         self._mark(moment)
-        return reading.risk(self._run.account, pool).gap
+        return threshold.gap(self._run.account, pool)
+
+    def _at_ms(self, moment: float) -> float:
+        """Return the time of a moment: a bar takes as long as the shortest step between two bars so far."""
+        return self._run.time_ms + self._run.bar_ms * moment / CLOSE
+
+    def _rested(self, pool: Pool) -> float:
+        """Return the moment from which a pool is looked at again after a fraction of it was closed."""
+        until = self._run.guard.rests_until(pool)
+        if until is None:
+            return BEFORE
+        if not self._run.bar_ms:
+            return BEFORE if self._run.time_ms >= until else math.inf
+        return (until - self._run.time_ms) / self._run.bar_ms * CLOSE
 
     def _bends(self, pool: Pool) -> list[float]:
         """Return the moments at which a mark crosses a bend of the pool's maintenance rules."""
@@ -250,35 +287,9 @@ class Walk:
                 moments.extend(path.crossings(mark))
         return moments
 
-    def _liquidate(self, pool: Pool, moment: float) -> None:
-        """Cancel what adds risk to the pool, look again, and close it out if that was not enough."""
-        run, broker = self._run, self._broker
-        adding = {number for _, number in liquidation.adding_orders(run.account, pool)}
-        for order in [order for order in broker.pending if run.number(order) in adding]:
-            execution.cancel(broker, order, "liquidation")
-        if not pool.legs or (adding and reading.risk(run.account, pool).gap > 0):
-            return
-        run.record(liquidation.started(run.account, run.time_ms, pool))
-        for order in list(broker.pending):
-            if order.alive() and self._draws_on(order, pool):
-                execution.cancel(broker, order, "liquidation")
-        datas = {book.instrument.symbol: data for data, book in run.books.items()}
-        prices = {(symbol, side): self._forced_price(symbol, side, moment) for symbol, side in pool.legs}
-        for entry in liquidation.close_out(run.account, run.time_ms, pool, prices):
-            if isinstance(entry, events.Filled):
-                execution.forced_close(broker, run, datas[entry.symbol], entry)
-            else:
-                run.record(entry)
-
-    def _draws_on(self, order: Any, pool: Pool) -> bool:
-        """Return whether an order, resting or waiting for its parent, trades what the pool carries."""
-        book = self._run.books[order.data]
-        if pool.isolated:
-            return (book.instrument.symbol, leg_of(order)) in pool.legs
-        return MODES[book.margin_mode].POOLED and book.instrument.settle == pool.currency
-
-    def _forced_price(self, symbol: str, side: str, moment: float) -> float:
-        """Return the last price at the moment, slipped as the broker's market orders are."""
+    def _forced_price(self, moment: float, close: Close) -> float:
+        """Return the last price at the moment, slipped as the broker's market orders are and as forced closes are."""
+        symbol, side, size_in_lots = close
         book: Book = self._run.account.books[symbol]
         lots = book.legs[side].lots
         bar = self._by_symbol.get(symbol)
@@ -288,4 +299,15 @@ class Walk:
             price = self._paths[symbol][0 if lots > 0 else 1].at(moment)
             low, high = bar.last.low, bar.last.high
         slipped = self._broker._slip_down(low, price) if lots > 0 else self._broker._slip_up(high, price)
-        return price if slipped is None else float(slipped)
+        forced = price if slipped is None else float(slipped)
+        return forced * (1 - math.copysign(self._slippage(bar, book, size_in_lots), lots))
+
+    def _slippage(self, bar: Bar | None, book: Book, lots: int) -> float:
+        """Return the part of the price that a forced close of so many lots gives away."""
+        given: float = self._broker.p.liquidation_slippage
+        impact: float = self._broker.p.liquidation_impact
+        if impact and bar is not None:
+            volume = float(bar.data.volume[0])
+            traded = lots * book.instrument.units_per_lot
+            given += impact * min(1.0, traded / volume) if volume > 0 else impact
+        return float(min(given, SLIPPAGE_MAX))

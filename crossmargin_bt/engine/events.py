@@ -132,8 +132,33 @@ class FundingPaid(Event, frozen=True, gc=False, kw_only=True):
     isolated: bool
 
 
+class RiskState(Event, frozen=True, gc=False, kw_only=True):
+    """A pool came into a state on its way into or out of danger.
+
+    `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
+    adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "checked"
+    (liquidation was due, orders that add risk go before the pool is looked at again), "safe" (the pool stands
+    again), "closed" (nothing is left of it), "taken_over" (`threshold` is what the insurance fund paid).
+    """
+
+    pool: str
+    state: str
+    threshold: float
+    collateral: float
+    requirement: float
+    prices: Prices
+
+
+class Reduced(Event, frozen=True, gc=False, kw_only=True):
+    """A step of a liquidation is about to close `closes`, lots by symbol:side, signed like the fills."""
+
+    pool: str
+    step: str
+    closes: dict[str, int]
+
+
 class Liquidated(Event, frozen=True, gc=False, kw_only=True):
-    """A pool's collateral no longer covered its requirement; what follows in the journal is its close-out.
+    """A pool's collateral no longer covered its requirement; what follows in the journal are its steps.
 
     `pool` is the settle currency of the shared pool, or symbol:side of an isolated one.
     `bankruptcy_prices` maps symbol:side to the price at which the pool is used up, the others standing.
@@ -173,6 +198,8 @@ JournalEntry = (
     | OrderRemoved
     | Filled
     | FundingPaid
+    | RiskState
+    | Reduced
     | Liquidated
     | DebtCovered
     | BarIgnored

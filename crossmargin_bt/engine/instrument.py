@@ -21,7 +21,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Sizes are counted in contracts of `contract_size` base coins; one lot is the smallest step of
     a size. With `inverse`, `contract_size` is in the quote currency (100 USD), the contract pays
-    size x (1/entry - 1/price) and `settle` is the coin. `tick` of 0 leaves prices as they are. `notional_min` (settle currency) bounds orders
+    size x (1/entry - 1/price) and `settle` is the coin. `underlying` names what contracts of one
+    coin have in common (BTC); by itself a contract hedges no other. `tick` of 0 leaves prices as they are. `notional_min` (settle currency) bounds orders
     that open; `leverage_max` bounds the leverage a user may set. `maker`, `taker` and
     `maintenance` override what the venue has by default; rates are plain fractions.
 
@@ -37,6 +38,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notional_min: float = 0.0
     leverage_max: float = 125.0
     inverse: bool = False
+    underlying: str = ""
     maker: float | None = None
     taker: float | None = None
     maintenance: MaintenanceRule | None = None

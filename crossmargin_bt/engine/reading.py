@@ -170,6 +170,8 @@ def risk(account: Account, pool: Pool, *, with_orders: bool = True) -> Risk:
 def _isolated_risk(account: Account, pool: Pool) -> Risk:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
+    if side not in book.legs:
+        return Risk(0.0, 0.0)
     position = book.legs[side]
     at_entry = account.rules.isolated_maintenance_price == "entry"
     price = position.entry if at_entry else book.mark_of(position.lots)

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from crossmargin_bt.engine.rates import MaintenanceRule
+from crossmargin_bt.engine.steps import LiquidationStep
 from crossmargin_bt.errors import RuleError
 
 FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
@@ -96,6 +97,16 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     in proportion to the position's value does; or the account's, and none while other underlyings are held."""
     ratio: Literal["requirement_over_collateral", "collateral_over_requirement"]
     """Which way up the venue prints its risk ratio."""
+    warning_levels: tuple[float, ...]
+    """The margin levels (3 is 300 %) at which the venue warns."""
+    order_cancel_level: float | None = None
+    """The margin level at which orders that add to the requirement are cancelled; None for only at a liquidation."""
+    orders_cancelled_overdrawn: bool
+    """Whether orders that add to what is in use are cancelled when more is in use than there is."""
+    liquidation: tuple[LiquidationStep, ...]
+    """The steps in which a pool is reduced before all of it is closed."""
+    safe_level: float
+    """The margin level above which a reduction ends."""
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 
@@ -105,6 +116,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise RuleError(f"{name} is a fraction (0.0005 is 0.05 %), got {getattr(self, name)!r}")
         if not 0 < self.order_size_share <= 1 or self.order_size_fees < 0:
             raise RuleError("order_size_share lies above 0 and not above 1, order_size_fees is not negative")
+        if self.safe_level < 1 or any(level <= 1 for level in (*self.warning_levels, self.order_cancel_level or 2.0)):
+            raise RuleError("safe_level is at least 1, and warning_levels and order_cancel_level are above it")
         dated = [(symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols]
         twice = next((pair for pair in dated if dated.count(pair) > 1), None)
         if twice:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What each answer of a rule book means, in a sentence or a formula; V is a value, q a size, f the taker fee, L the leverage."""
 
+from typing import Any
+
 import msgspec
 
 from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
 
 _FEE_PRICES = {
     "none": "not counted",
@@ -42,6 +45,11 @@ TITLES = {
     "order_size_fees": "taker fees left free by a maximum order",
     "cross_estimate": "liquidation price shown in cross mode",
     "ratio": "risk ratio",
+    "warning_levels": "margin levels that are warned at",
+    "order_cancel_level": "margin level at which orders are cancelled",
+    "orders_cancelled_overdrawn": "orders cancelled when more is in use than there is",
+    "safe_level": "margin level at which a reduction ends",
+    "liquidation": "steps of a liquidation",
 }
 
 MEANINGS = {
@@ -99,8 +107,31 @@ def answer(rules: Rules, key: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ", ".join(text.replace("_", " ") for text in value) or "nothing"
+        return ", ".join(_item(key, item) for item in value) or ("all at once" if key == "liquidation" else "none")
+    if key == "order_cancel_level" and value is None:
+        return "only at a liquidation"
     return f"{value:.3%}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def _item(key: str, item: Any) -> str:
+    if key == "warning_levels":
+        return f"{item:.0%}"
+    return step(item) if key == "liquidation" else str(item).replace("_", " ")
+
+
+def step(one: LiquidationStep) -> str:
+    """Return a step of a liquidation in a few words."""
+    if isinstance(one, Tiers):
+        return (
+            f"{one.down} tiers down (whole below the {one.whole_below}rd)"
+            if one.whole_below == 3
+            else f"{one.down} tiers down"
+        )
+    if isinstance(one, Fraction):
+        return f"{one.share:.0%} of what is above {one.above:,.0f}, then {one.cooldown_s:g} s of rest"
+    if isinstance(one, Above):
+        return f"what is above {one.value:,.0f}"
+    return {Pairs: "opposite legs", Hedges: "hedged sets", Reduce: "the rest, safest first"}[type(one)]
 
 
 def meaning(rules: Rules, key: str) -> str:

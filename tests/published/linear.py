@@ -89,8 +89,9 @@ def insurance(case: dict) -> dict:
         "bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"],
     }
     made.mark("X", given["fill_price"])
-    entries = list(_applied(made, liquidation.close_out(made, 0, pool, {("X", "net"): given["fill_price"]})))
-    return {**found, "loss": -entries[0].realised, "insurance_pays": made.bad_debt}
+    work = liquidation.Liquidation(made, 0, pool, lambda close: given["fill_price"])
+    entries = list(_applied(made, work.steps()))
+    return {**found, "loss": -entries[1].realised, "insurance_pays": made.bad_debt}
 
 
 def _applied(made: Account, entries):

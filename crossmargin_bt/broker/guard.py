@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the venue does to a pool on its way down: warn, cancel orders, reduce, close out.
+
+A threshold acts once a crossing and is armed again when the pool has recovered above it.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.matching import leg_of
+from crossmargin_bt.broker.run import NO_BAND, Run
+from crossmargin_bt.engine import events, liquidation, reading, risk_control
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.liquidation import Close, Liquidation
+from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.reading import Pool
+
+
+class Threshold(NamedTuple):
+    """A margin level at which something happens."""
+
+    level: float
+    act: str
+
+    def gap(self, account: Account, pool: Pool) -> float:
+        """Return how far the pool is above the threshold, in its currency; at or below zero it is met."""
+        if self is OVERDRAWN:
+            return -risk_control.overdrawn(account, pool.currency)
+        risk = reading.risk(account, pool)
+        return risk.collateral - self.level * risk.requirement
+
+
+LIQUIDATION = Threshold(1.0, "liquidate")
+OVERDRAWN = Threshold(0.0, "overdrawn")
+"""Not a level: more is in use than there is."""
+
+
+class Guard:
+    """The thresholds of one run, which of them have acted, and the pools that rest after a fraction was closed."""
+
+    def __init__(self, broker: Any, run: Run) -> None:
+        self._broker, self._run = broker, run
+        rules = run.account.rules
+        levels = {*rules.warning_levels, *broker.p.warning_levels}
+        self._levels = sorted([Threshold(level, "warning") for level in levels], reverse=True)
+        if rules.order_cancel_level is not None:
+            self._levels.append(Threshold(rules.order_cancel_level, "cancel"))
+            self._levels.sort(reverse=True)
+        self._levels.append(LIQUIDATION)
+        self._acted: dict[str, set[Threshold]] = {}
+        self._rests_until: dict[str, float] = {}
+
+    def armed(self, pool: Pool) -> Threshold:
+        """Return the highest threshold of a pool that has not acted; liquidation always may."""
+        acted = self._acted.get(pool.name)
+        return self._levels[0] if not acted else next(t for t in self._levels if t not in acted)
+
+    def rests_until(self, pool: Pool) -> float | None:
+        """Return until when a pool is left alone after a fraction of it was closed, in milliseconds."""
+        return self._rests_until.get(pool.name)
+
+    def watches_overdrawn(self, pool: Pool) -> bool:
+        """Return whether orders of the pool would go if more were in use than there is."""
+        watched = self._run.account.rules.orders_cancelled_overdrawn and not pool.isolated
+        return watched and OVERDRAWN not in self._acted.get(pool.name, ())
+
+    def recover(self) -> None:
+        """Arm the thresholds above which a pool stands again; forget pools that are gone."""
+        if not self._acted and not self._rests_until:
+            return
+        levels = {
+            pool.name: reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)
+        }
+        for name, acted in list(self._acted.items()):
+            level = levels.get(name, float("inf"))
+            back = {t for t in acted - {OVERDRAWN} if level > t.level}
+            if OVERDRAWN in acted and (name not in levels or risk_control.overdrawn(self._run.account, name) < 0):
+                back.add(OVERDRAWN)
+            if back:
+                self._run.band = NO_BAND
+                acted.difference_update(back)
+            if not acted:
+                del self._acted[name]
+        for name in list(self._rests_until):
+            if levels.get(name, float("inf")) > LIQUIDATION.level:
+                del self._rests_until[name]
+
+    def meet(self, pool: Pool, threshold: Threshold, moment: "Moment") -> None:
+        """Do what the threshold a pool has come to asks for."""
+        if threshold.act == "liquidate":
+            self._liquidate(pool, moment)
+            return
+        self._acted.setdefault(pool.name, set()).add(threshold)
+        if threshold.act == "warning":
+            self._note(pool, "warning", threshold.level)
+            return
+        if risk_control.adding_orders(self._run.account, pool):
+            self._note(pool, "orders_cancelled", threshold.level)
+            self._cancel_worst(pool, threshold, "risk control")
+
+    def _cancel_worst(self, pool: Pool, threshold: Threshold, reason: str) -> bool:
+        """Cancel adding orders, the worst first, until the pool is above the threshold; return whether it is."""
+        account = self._run.account
+        for _, number in risk_control.worst_first(account, pool, partial(threshold.gap, pool=pool)):
+            self._cancel([number], reason)
+            if threshold.gap(account, pool) > 0:
+                return True
+        return False
+
+    def _cancel(self, numbers: Iterable[int], reason: str) -> None:
+        wanted = set(numbers)
+        for order in [order for order in self._broker.pending if self._run.number(order) in wanted]:
+            if order.alive():
+                execution.cancel(self._broker, order, reason)
+
+    def _note(self, pool: Pool, state: str, threshold: float) -> None:
+        self._run.record(risk_control.state(self._run.account, self._run.time_ms, pool, state, threshold))
+
+    def _liquidate(self, pool: Pool, moment: "Moment") -> None:
+        """Cancel what adds risk to the pool, look again, and reduce it where that was not enough."""
+        run, account = self._run, self._run.account
+        if risk_control.adding_orders(account, pool):
+            self._note(pool, "checked", LIQUIDATION.level)
+            if self._cancel_worst(pool, LIQUIDATION, "liquidation"):
+                self._note(pool, "safe", LIQUIDATION.level)
+                return
+            self._cancel([number for _, number in risk_control.adding_orders(account, pool)], "liquidation")
+        if not pool.legs:
+            return
+        if pool.name not in self._rests_until:
+            entry = liquidation.started(account, run.time_ms, pool)
+            run.record(entry)
+            run.lowest_level = min(run.lowest_level, reading.Risk(entry.collateral, entry.requirement).margin_level)
+        self._reduce(pool, moment)
+
+    def _reduce(self, pool: Pool, moment: "Moment") -> None:
+        run = self._run
+        datas = {book.instrument.symbol: data for data, book in run.books.items()}
+        work = Liquidation(run.account, run.time_ms, pool, moment.price)
+        last = ""
+        for entry in work.steps(cooled=pool.name in self._rests_until):
+            if isinstance(entry, events.Filled):
+                execution.forced_close(self._broker, run, datas[entry.symbol], entry)
+                continue
+            if isinstance(entry, events.Reduced):
+                last = entry.step
+                if last == "all":
+                    self._cancel_all(pool)
+            run.record(entry)
+        if last == "fraction" and not work.is_safe:
+            self._rests_until[pool.name] = moment.at_ms + liquidation.cooldown_ms(run.account)
+            return
+        self._rests_until.pop(pool.name, None)
+        self._note(pool, "safe" if work.whole() else "closed", run.account.rules.safe_level)
+
+    def _cancel_all(self, pool: Pool) -> None:
+        for order in list(self._broker.pending):
+            if order.alive() and self._draws_on(order, pool):
+                execution.cancel(self._broker, order, "liquidation")
+
+    def _draws_on(self, order: Any, pool: Pool) -> bool:
+        """Return whether an order, resting or waiting for its parent, trades what the pool carries."""
+        book = self._run.books[order.data]
+        if pool.isolated:
+            return (book.instrument.symbol, leg_of(order)) in pool.legs
+        return MODES[book.margin_mode].POOLED and book.instrument.settle == pool.currency
+
+
+class Moment(NamedTuple):
+    """A moment of the path: when it is, and what part of a leg would be closed at."""
+
+    at_ms: float
+    price: Callable[[Close], float]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Risk control before a liquidation: what a pool passes on its way down, and which orders go.
+
+Levels are margin levels, collateral over requirement; 1 is liquidation.
+"""
+
+from collections.abc import Callable, Iterator
+
+from crossmargin_bt.engine import events, reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.orders import beyond_closing
+from crossmargin_bt.engine.reading import Pool
+
+
+def state(account: Account, time_ms: int, pool: Pool, name: str, threshold: float) -> events.RiskState:
+    """Return the entry of a state a pool has come into, with the figures of this moment."""
+    risk = reading.risk(account, pool)
+    return events.RiskState(
+        time_ms=time_ms,
+        pool=pool.name,
+        state=name,
+        threshold=threshold,
+        collateral=risk.collateral,
+        requirement=risk.requirement,
+        prices=account.prices(),
+    )
+
+
+def drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
+    """Return the (book, side) whose orders draw on the pool."""
+    if pool.isolated:
+        return [(account.books[symbol], side) for symbol, side in pool.legs]
+    pooled = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
+    return [(book, side) for book in pooled for side in book.sides]
+
+
+def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
+    """Return (symbol, order number) of the orders that draw on the pool and can do more than close, all taken together."""
+    return [
+        (book.instrument.symbol, order.number)
+        for book, side in drawing_on(account, pool)
+        for order in beyond_closing(book.leg(side).lots, [o for o in book.orders.values() if o.side == side])
+    ]
+
+
+# What is in use may exceed what there is by this part of it, which is rounding.
+HAIR = 1e-9
+
+
+def overdrawn(account: Account, currency: str) -> float:
+    """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
+    total = reading.totals(account, currency)
+    return total.in_use * (1 - HAIR) - total.balance - total.cross_profit
+
+
+def worst_first(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:
+    """Yield the adding orders in the order in which cancelling them relieves the account most, until none relieves it.
+
+    Orders that take the next price there is are not among them: they trade.
+    `relief` rises as the account gets better. Cancel each before asking for the next, and stop when it is enough.
+    Of orders that relieve alike the oldest goes first.
+    """
+    while True:
+        now = relief(account)
+        found = []
+        for symbol, number in adding_orders(account, pool):
+            if account.books[symbol].orders[number].immediate:
+                continue
+            without = account.copy(symbol)
+            del without.books[symbol].orders[number]
+            found.append((relief(without) - now, -number, symbol))
+        gain, oldest, symbol = max(found, default=(0.0, 0, ""))
+        if gain <= 0:
+            return
+        yield symbol, -oldest
