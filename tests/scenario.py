@@ -119,7 +119,9 @@ def rule_value(key: str, text: str):
         )
     if key in ("profit_pays_for", "warning_levels"):
         return tuple(text.split(",")) if key == "profit_pays_for" else tuple(float(level) for level in text.split(","))
-    value = {"true": True, "false": False}.get(text, None if text == "none" and key.endswith("level") else text)
+    value = {"true": True, "false": False}.get(
+        text, None if text == "none" and key.endswith(("level", "markup")) else text
+    )
     return msgspec.convert(value, type=get_type_hints(Rules)[key], strict=False)
 
 

@@ -628,6 +628,23 @@ def test_margin_moves_to_an_isolated_position_and_back() -> None:
     ]
 
 
+def test_margin_taken_back_leaves_what_is_required() -> None:
+    """Short 100 from 100 at a mark of 300: the initial margin at the entry is not all that has to stay."""
+    broker = CrossMarginBroker(cash=50_000.0, leverage=100.0, mode="isolated", venue="okx")
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.004))
+    levels = []
+
+    def take_back(strategy) -> None:
+        refusal = broker.add_margin(strategy.data, -39_999.0)
+        assert broker.add_margin(strategy.data, -refusal.available * 0.999) is None
+        levels.append(broker.margin_level)
+
+    rows = [FLAT] * 3 + [(300.0,) * 4] * 3
+    script = {1: lambda s: s.sell(size=100), 3: lambda s: broker.add_margin(s.data, 40_000.0), 5: take_back}
+    run(broker, bars(*rows), scripts=(script,), instrument=instrument)
+    assert levels[0] > 1
+
+
 def test_distance_to_liquidation_is_recorded() -> None:
     """Long 80 of 100 behind 1,000: at -12.06 %; nothing before the fill; betas by feed name."""
     cerebro = bt.Cerebro(stdstats=False)

@@ -94,6 +94,8 @@ orders_in_maintenance = "net"
 maintenance_price = "entry"
 closing_fee_in_maintenance = "bankruptcy"
 order_fees_in_ratio = true
+order_loss_in_ratio = true
+isolated_orders_in_ratio = true
 isolated_maintenance_price = "entry"
 isolated_closing_fee = "bankruptcy"
 isolated_fee_in_margin = "bankruptcy"
@@ -235,6 +237,17 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
     assert "tiers.json" in str(caught.value)
     with pytest.raises(ConfigurationError, match="does not exist"):
         tiers.read(tmp_path / "none.json")
+
+
+def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
+    """Other names of the same terms keep them; a contract with a delivery date is another contract."""
+    file = tmp_path / "tiers.json"
+    file.write_text(TIERS.replace("BTC/USDT:USDT", "XBTUSDTM"), encoding="utf-8")
+    rules = tiers.with_tiers(venues.load("kucoin"), tiers.read(file)).rules
+    assert [terms.source for terms in rules.terms("XBTUSDTM")] == ["page one", ""]
+    assert len(rules.terms("BTCUSDT")) == 1
+    file.write_text(TIERS.replace("BTC/USDT:USDT", "BTC/USDT:USDT-250328"), encoding="utf-8")
+    assert tiers.read(file)[0].symbols == ("BTC/USDT:USDT-250328",)
 
 
 def test_terms_are_unambiguous() -> None:

@@ -30,15 +30,17 @@ class Long(bt.Strategy):
             self.buy(size=90)
 
 
-def run(strategy: type, closes: list[float], names: list[str], *, mode: str = "cross"):
+def run(
+    strategy: type, closes: list[float], names: list[str], *, mode: str = "cross", cash: float = 1000.0, instrument=BTC
+):
     """Run a strategy under venues with 1,000 at 10x and return the results and where the venues differ."""
     index = pd.date_range("2025-01-01", periods=len(closes), freq="h", tz="UTC")
     frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes), index=index)
-    candles = [Candles("BTC", frame, None, BTC)]
+    candles = [Candles("BTC", frame, None, instrument)]
     spec = StrategySpec(strategy.__name__, strategy)
-    settings = compare.Settings(cash=1000.0, leverage=10.0)
+    settings = compare.Settings(cash=cash, leverage=10.0)
     results = [compare.run(spec, candles, venue=name, mode=mode, settings=settings) for name in names]
-    return results, compare.differences(results, {name: venues.load(name) for name in names}, {"BTC": BTC})
+    return results, compare.differences(results, {name: venues.load(name) for name in names}, {"BTC": instrument})
 
 
 def test_a_refusal_is_explained_by_the_offset_rule() -> None:
@@ -61,6 +63,29 @@ def test_a_liquidation_is_explained_by_the_rates() -> None:
     assert one.verdict.needed == pytest.approx(101.25)
     assert one.verdict.available == pytest.approx(100.0)
     assert one.other_verdict.needed == pytest.approx(40.5)
+
+
+class Reversal(bt.Strategy):
+    """A long of 5 that turns into a short of 9 after a fall."""
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.buy(size=5)
+        if len(self) == 3:
+            self.sell(size=14)
+
+
+def test_a_refused_reversal_is_judged_by_what_opens() -> None:
+    """The closing part has filled: 9 lots are judged, the figure is the one in the journal."""
+    paying = Instrument(symbol="BTC", lot=1.0)
+    results, found = run(
+        Reversal, [100.0, 100.0, 100.0, 80.0, 80.0, 80.0], ["bybit", "binance"], cash=172.8, instrument=paying
+    )
+    refused = [event for event in results[0].journal if event["event"] == "OrderRefused"]
+    assert [(event["lots"], event["at_fill"]) for event in refused] == [(-9, True)]
+    (one,) = found
+    assert one.verdict.needed == pytest.approx(refused[0]["needed"])
+    assert one.other_verdict.available > 0
 
 
 def test_what_both_venues_refuse_is_no_difference() -> None:

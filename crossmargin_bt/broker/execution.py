@@ -9,7 +9,7 @@ from backtrader import BuyOrder, Order, SellOrder
 
 from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
-from crossmargin_bt.engine import events, fills, position, reading
+from crossmargin_bt.engine import events, fills, limits, position, reading
 from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
@@ -133,6 +133,9 @@ def setting_refused(run: Run, book: Book, *, leverage: float | None, margin_mode
     if book.legs and not mode.POOLED:
         return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
     changed = msgspec.structs.replace(book, leverage=leverage)
+    beyond = limits.beyond_tier(changed, limits.exposures(changed))
+    if beyond is not None:
+        return beyond
     needed = mode.in_use(changed) - mode.in_use(book)
     free = max(0.0, reading.headroom(run.account, book))
     if needed <= free:
@@ -163,18 +166,18 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
     if refusal is not None:
         closed, _ = position.split(held, lots)
         if closed:
-            _trade(broker, run, order, _closing(run, entry, closed, maker=maker), match)
-        broker._refuse(order, refusal, entry)
+            _trade(broker, run, order, _part_of(run, entry, closed, maker=maker), match)
+        broker._refuse(order, refusal, _part_of(run, entry, lots - closed, maker=maker))
         return
     _trade(broker, run, order, entry, match)
     if order.alive() and reduces_only(order) and side not in book.legs:
         cancel(broker, order, "nothing left to reduce")
 
 
-def _closing(run: Run, entry: events.Filled, closed: int, *, maker: bool) -> events.Filled:
+def _part_of(run: Run, entry: events.Filled, lots: int, *, maker: bool) -> events.Filled:
     return fills.filled(
         run.account, entry.time_ms, entry.symbol, entry.side,
-        number=entry.number, lots=closed, price=entry.price, maker=maker,
+        number=entry.number, lots=lots, price=entry.price, maker=maker,
     )  # fmt: skip
 
 

@@ -173,7 +173,11 @@ class Run:
             latest = due[-1]
             self.record(
                 events.MaintenanceChanged(
-                    time_ms=self.time_ms, symbol=symbol, maintenance=latest.maintenance, source=latest.source
+                    time_ms=self.time_ms,
+                    symbol=symbol,
+                    maintenance=latest.maintenance,
+                    isolated=latest.rates["isolated"],
+                    source=latest.source,
                 )
             )
 

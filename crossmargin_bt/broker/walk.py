@@ -162,6 +162,8 @@ def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Seq
     required = [reading.risk(run.account, pool).requirement for pool in pools]
     for pool, worst, most in zip(pools, collateral, required, strict=True):
         level = max(run.guard.armed(pool).level, run.lowest_level)
+        if run.account.rules.order_loss_in_ratio and any(book.orders for book in books.values()):
+            return True  # what orders would lose is not largest where all else is worst
         if (most or worst <= 0) and worst <= level * most:
             return True
         if run.guard.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
@@ -276,7 +278,7 @@ class Walk:
             return BEFORE
         if not self._run.bar_ms:
             return BEFORE if self._run.time_ms >= until else math.inf
-        return (until - self._run.time_ms) / self._run.bar_ms * CLOSE
+        return float(until - self._run.time_ms) / self._run.bar_ms * CLOSE
 
     def _bends(self, pool: Pool) -> list[float]:
         """Return the moments at which a mark crosses a bend of the pool's maintenance rules."""

@@ -95,7 +95,7 @@ class _Event(NamedTuple):
         for symbol, book in account.books.items():
             terms = [one for one in rules.terms(symbol) if one.since_ms <= self.entry.time_ms]
             if terms and book.instrument.maintenance is None:
-                book.maintenance = terms[-1].maintenance
+                book.rates = terms[-1].rates
             book.long_mark, book.short_mark, book.last = self.entry.prices.get(symbol, (0.0, 0.0, 0.0))
         return self.judge(account, self.entry)
 
@@ -116,9 +116,10 @@ def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
             entry.number, entry.side, entry.lots, entry.price, group=entry.group, immediate=entry.immediate
         )
         answer = admission.admit(account, entry.symbol, order)
-    book = account.books[entry.symbol]
     if isinstance(answer, Refusal):
         return Verdict(False, answer.needed, answer.available)
+    book = account.books[entry.symbol]
+    book.orders.pop(entry.number, None)  # what it locks is for itself
     return Verdict(True, 0.0, max(0.0, reading.headroom(account, book)))
 
 

@@ -6,7 +6,7 @@ entry; folding a journal over an empty account gives the same account again. `ma
 which no journal needs. Everything else in the engine reads.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,8 @@ from crossmargin_bt.engine import events, position
 from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.rates import MaintenanceRule
+from crossmargin_bt.engine.rules import ContractTerms, Rules
 
 
 class Account:
@@ -45,7 +46,7 @@ class Account:
             margin_mode="cross",
             leverage=1.0,
             rules=rules,
-            maintenance=instrument.maintenance or (terms[0].maintenance if terms else rules.maintenance),
+            rates=self._rates(instrument, terms),
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
             hedged=self.hedged,
@@ -54,6 +55,11 @@ class Account:
         self._symbols.setdefault(instrument.settle, []).append(instrument.symbol)
         self.balances.setdefault(instrument.settle, 0.0)
         return book
+
+    def _rates(self, instrument: Instrument, terms: Sequence[ContractTerms]) -> dict[str, MaintenanceRule]:
+        if instrument.maintenance is None and terms:
+            return terms[0].rates
+        return dict.fromkeys(("cross", "isolated"), instrument.maintenance or self.rules.maintenance)
 
     def books_of(self, currency: str) -> list[Book]:
         """Return the books that settle in a currency, in the order they were listed."""
@@ -175,7 +181,7 @@ def _margin_moved(account: Account, event: events.MarginMoved) -> None:
 
 
 def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> None:
-    account.books[event.symbol].maintenance = event.maintenance
+    account.books[event.symbol].rates = {"cross": event.maintenance, "isolated": event.isolated}
 
 
 def _debt_covered(account: Account, event: events.DebtCovered) -> None:

@@ -48,7 +48,7 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
     if not _fits(needed, account, book):
         return _short_of("order", needed, account, book)
-    return limits.beyond(account, with_order, symbol)
+    return limits.beyond(account, with_order, symbol, order.price)
 
 
 def _opening_lots(book: Book, order: OpenOrder) -> int:
@@ -114,9 +114,9 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     needed = reading.headroom(before, book) - reading.headroom(after, after.books[symbol])
     if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
         needed -= opening.fee
-    if _fits(needed, before, book):
-        return limits.beyond(before, after, symbol)
     rested = order is not None and not order.immediate and abs(opened) <= order.covered
+    if _fits(needed, before, book):
+        return None if rested else limits.beyond(before, after, symbol, entry.price)
     if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
     return _short_of(subject, needed, before, book)
@@ -175,7 +175,8 @@ def margin_move_refused(account: Account, book: Book, side: str, amount: float) 
         return Refusal("margin", text, amount, available, settle)
     leg = book.legs[side]
     initial = book.instrument.value(leg.lots, leg.entry) * book.rate(leg.lots)
-    spare = max(0.0, leg.margin + min(0.0, book.profit(leg)) - initial)
+    pool = next(pool for pool in reading.pools(account) if (book.instrument.symbol, side) in pool.legs)
+    spare = max(0.0, min(leg.margin + min(0.0, book.profit(leg)) - initial, reading.risk(account, pool).gap))
     if -amount <= spare:
         return None
     text = f"{-amount:.2f} {settle} are to be taken back, {spare:.2f} {settle} are above the initial margin"

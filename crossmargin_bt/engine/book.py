@@ -29,7 +29,8 @@ class Book(msgspec.Struct):
     margin_mode: MarginMode
     leverage: float
     rules: Rules
-    maintenance: MaintenanceRule
+    rates: dict[str, MaintenanceRule]
+    """The maintenance rule by margin mode."""
     maker: float
     taker: float
     hedged: bool
@@ -40,6 +41,11 @@ class Book(msgspec.Struct):
     short_mark: float = 0.0
     last: float = 0.0
     """The last price traded: of a fill, or of the bar's end."""
+
+    @property
+    def maintenance(self) -> MaintenanceRule:
+        """The maintenance rule in force."""
+        return self.rates[self.margin_mode]
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -73,10 +79,10 @@ class Book(msgspec.Struct):
             total += self.profit(position)
         return total
 
-    def floor(self, lots: int) -> float:
-        """Return the lowest initial rate that the tier of an exposure of `lots` allows."""
-        mark = self.long_mark
-        return self.maintenance.initial_floor(self.instrument.value(lots, mark), self.instrument.base(lots, mark))
+    def floor(self, lots: int, price: float | None = None) -> float:
+        """Return the lowest initial rate that the tier of an exposure of `lots` allows, valued at the mark or `price`."""
+        at = self.long_mark if price is None else price
+        return self.maintenance.initial_floor(self.instrument.value(lots, at), self.instrument.base(lots, at))
 
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
@@ -128,7 +134,7 @@ class Book(msgspec.Struct):
 
         With `tier_lots` the rate is that of an exposure of so many; a fully hedged pair stands in the lowest tier.
         """
-        if not lots:
+        if not lots or not price:
             return 0.0
         value = self.instrument.value(lots, price)
         if tier_lots is None or tier_lots == lots:

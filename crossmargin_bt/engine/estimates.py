@@ -13,6 +13,8 @@ from crossmargin_bt.engine.reading import Pool
 
 # Prices above this many times the mark are not looked at, nor, where a price of 0 has no meaning, below this part.
 HIGHEST, LOWEST = 1_000.0, 1e-9
+# The first step of a search along a curve, and how each next one grows.
+STEP, GROWTH = 0.001, 1.05
 
 
 class Estimate(NamedTuple):
@@ -105,9 +107,12 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
             factor = 1 + betas[symbol] * direction * far
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
 
+    # Between inverse contracts that move apart the gap is a curve that may dip: it is looked at step by step.
+    curved = sum(book.instrument.inverse and bool(book.legs) for book in account.books.values()) > 1
+    grid = [STEP * GROWTH**n for n in range(math.ceil(math.log(furthest / STEP, GROWTH)))] if curved else []
     found = []
     for pool in reading.pools(account):
-        bends = []
+        bends = list(grid)
         for symbol, side, mark in reading.knots(account, pool, with_orders=False):
             at = marks[symbol][0 if side > 0 else 1]
             if at and betas[symbol]:

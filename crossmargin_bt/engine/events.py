@@ -44,6 +44,7 @@ class MaintenanceChanged(Event, frozen=True, gc=False, kw_only=True):
 
     symbol: str
     maintenance: MaintenanceRule
+    isolated: MaintenanceRule
     source: str
 
 

@@ -74,7 +74,7 @@ def pending(
     `short` leg of hedge mode opposite orders can close and never open.
     """
     direction = {"long": 1, "short": -1}.get(side) or (1 if held >= 0 else -1)
-    same, opposite = _one_of_each_group(orders, direction)
+    same, opposite = _one_of_each_group(orders, direction, abs(held), prices, instrument)
     same_lots = sum(abs(order.lots) for order in same)
     same_value = sum(instrument.value(order.lots, prices.of(order)) for order in same)
     loss = sum(_loss(instrument, order.lots, order.price, prices.mark) for order in same)
@@ -120,8 +120,16 @@ def beyond_closing(held: int, orders: Iterable[OpenOrder]) -> list[OpenOrder]:
     return found
 
 
-def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[list[OpenOrder], list[OpenOrder]]:
-    """Return the orders with and against `direction`, the one of most value standing for its group."""
+def _one_of_each_group(
+    orders: Iterable[OpenOrder], direction: int, held: int, prices: Prices, instrument: Instrument
+) -> tuple[list[OpenOrder], list[OpenOrder]]:
+    """Return the orders with and against `direction`, the one that would open most value standing for its group."""
+
+    def weight(order: OpenOrder) -> tuple[float, float]:
+        closing = held if order.lots * direction < 0 else 0
+        opening = max(0, abs(order.lots) - closing)
+        return instrument.value(opening, prices.of(order)), instrument.value(order.lots, prices.of(order))
+
     sides: tuple[dict[object, OpenOrder], dict[object, OpenOrder]] = ({}, {})
     for order in orders:
         if order.reduce_only:
@@ -129,6 +137,6 @@ def _one_of_each_group(orders: Iterable[OpenOrder], direction: int) -> tuple[lis
         side = sides[0] if order.lots * direction > 0 else sides[1]
         key = ("order", order.number) if order.group is None else ("group", order.group)
         standing = side.get(key)
-        if standing is None or abs(order.lots) * order.price > abs(standing.lots) * standing.price:
+        if standing is None or weight(order) > weight(standing):
             side[key] = order
     return list(sides[0].values()), list(sides[1].values())

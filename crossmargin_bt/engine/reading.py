@@ -184,11 +184,15 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
     collateral = account.balances[pool.currency] + cross_profit(account, pool.currency)
     requirement = 0.0
     for book in account.books_of(pool.currency):
-        if not MODES[book.margin_mode].POOLED or not (book.legs or book.orders):
+        counts = with_orders and bool(book.orders)
+        if not MODES[book.margin_mode].POOLED:
+            if counts and account.rules.isolated_orders_in_ratio:
+                collateral -= MODES[book.margin_mode].in_use(book)
             continue
-        requirement += book_requirement(book, with_orders=with_orders)
-        if with_orders and book.orders and account.rules.order_fees_in_ratio:
-            collateral -= _opening_fees(book)
+        if book.legs or book.orders:
+            requirement += book_requirement(book, with_orders=with_orders)
+        if counts and (account.rules.order_fees_in_ratio or account.rules.order_loss_in_ratio):
+            collateral -= _orders_in_ratio(book)
     return Risk(collateral, requirement)
 
 
@@ -233,9 +237,12 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
     return (sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)) + fees
 
 
-def _opening_fees(book: Book) -> float:
+def _orders_in_ratio(book: Book) -> float:
+    """Return the opening fees and losses of resting orders, as far as the venue counts them in its ratio."""
     waiting = [book.pending(side, immediate=False) for side in book.sides]
-    return formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)
+    fees = formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)
+    lowered = fees if book.rules.order_fees_in_ratio else 0.0
+    return lowered + sum(w.loss for w in waiting) if book.rules.order_loss_in_ratio else lowered
 
 
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:

@@ -20,7 +20,18 @@ class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     symbols: tuple[str, ...]
     maintenance: MaintenanceRule
     source: str
+    isolated: MaintenanceRule | None = None
+    """The rule in isolated mode, where it is another."""
     since: date | None = None
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise RuleError("terms of contracts name at least one symbol")
+
+    @property
+    def rates(self) -> dict[str, MaintenanceRule]:
+        """The maintenance rule by margin mode."""
+        return {"cross": self.maintenance, "isolated": self.isolated or self.maintenance}
 
     @property
     def since_ms(self) -> int:
@@ -80,6 +91,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Whether the fee of closing is part of a shared pool's requirement, and at which price it is counted."""
     order_fees_in_ratio: bool
     """Whether the opening fees of resting orders lower the collateral in the risk ratio."""
+    order_loss_in_ratio: bool
+    """Whether what orders would lose at once, filled and marked, lowers it."""
+    isolated_orders_in_ratio: bool
+    """Whether what isolated orders lock lowers the collateral of the shared pool in its ratio."""
     isolated_maintenance_price: Literal["mark", "entry"]
     """The price at which an isolated position's maintenance margin is counted."""
     isolated_closing_fee: FeePrice

@@ -3,7 +3,7 @@
 
 from crossmargin_bt.engine import formulas, limits, reading
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.admission import admit
+from crossmargin_bt.engine.admission import admit, below_minimum
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 
@@ -22,6 +22,11 @@ def maximum_order_lots(
 
     Source: docs/sources.md#maximum-order-size.
     """
+    book = account.books[symbol]
+    held = book.leg(side).lots
+    closing = abs(held) if held * direction < 0 else 0
+    if side != "net" and (side == "long") != (direction > 0):
+        return closing
 
     def fits(lots: int) -> bool:
         order = OpenOrder(0, side, direction * lots, price, immediate=immediate)
@@ -39,7 +44,8 @@ def maximum_order_lots(
             fitting = middle
         else:
             refused = middle
-    return fitting
+    largest = OpenOrder(0, side, direction * fitting, price, immediate=immediate)
+    return fitting if below_minimum(book, largest) is None else closing
 
 
 def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
@@ -49,8 +55,8 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
     capital = reading.headroom(account, book) + MODES[book.margin_mode].in_use(book)
     after = book.copy()
     after.orders[order.number] = order
-    lots = limits.exposed_lots(after)
-    if lots <= limits.exposed_lots(book):
+    lots = max(limits.exposures(after))
+    if lots <= max(limits.exposures(book)):
         return True
     value = book.instrument.value(lots, book.long_mark)
     needed = value * book.rate(lots) + rules.order_size_fees * formulas.fee(value, book.taker)

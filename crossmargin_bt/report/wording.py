@@ -37,6 +37,8 @@ TITLES = {
     "maintenance_price": "price of the maintenance margin (cross)",
     "closing_fee_in_maintenance": "closing fee in the requirement (cross)",
     "order_fees_in_ratio": "opening fees of resting orders lower the collateral",
+    "order_loss_in_ratio": "loss of orders against the mark lowers the collateral",
+    "isolated_orders_in_ratio": "isolated orders lower the shared collateral",
     "isolated_maintenance_price": "price of the maintenance margin (isolated)",
     "isolated_closing_fee": "closing fee in the requirement (isolated)",
     "isolated_fee_in_margin": "closing fee kept with an isolated margin",

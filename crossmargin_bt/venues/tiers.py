@@ -95,12 +95,15 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
 
 
 def plain(symbol: str) -> str:
-    """Return a unified symbol as candle files name it.
+    """Return a unified symbol as candle files name it; a contract with a delivery date keeps its own name.
 
     >>> plain("BTC/USDT:USDT")
     'BTCUSDT'
+    >>> plain("BTC/USDT:USDT-250328")
+    'BTC/USDT:USDT-250328'
     """
-    return symbol.partition(":")[0].replace("/", "")
+    pair, _, settle = symbol.partition(":")
+    return symbol if "-" in settle else pair.replace("/", "")
 
 
 def load_with(venue: str, file: Path | None) -> Venue:
@@ -116,6 +119,10 @@ def load_with(venue: str, file: Path | None) -> Venue:
 def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
     """Return the venue with these terms in place of its own for the same contracts."""
     given = {symbol for one in terms for symbol in one.symbols}
-    kept = [one for one in venue.rules.contracts if not given.intersection(one.symbols)]
+    kept = []
+    for one in venue.rules.contracts:
+        others = tuple(symbol for symbol in one.symbols if symbol not in given)
+        if others:
+            kept.append(msgspec.structs.replace(one, symbols=others))
     rules = msgspec.structs.replace(venue.rules, contracts=(*kept, *terms))
     return msgspec.structs.replace(venue, rules=rules)

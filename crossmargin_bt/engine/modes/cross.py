@@ -3,6 +3,7 @@
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.orders import Pending
 from crossmargin_bt.engine.position import Effect, Position
 
 POOLED = True
@@ -25,16 +26,29 @@ def _one_way(book: Book) -> float:
     direction = 1 if position.lots >= 0 else -1
     reserved = book.reserved(waiting)
     if book.rules.order_offset in ("net", "net_value"):
-        value = book.instrument.value(worst, book.long_mark)
-        if book.rules.order_offset == "net_value":
-            value = formulas.worst_net_size(book.value(position), waiting.same_value, waiting.opposite_value)
-        return _locked(book, value, rate, direction) + reserved
+        return _netted(book, position, waiting, rate) + reserved
     combine = formulas.summed_margin if book.rules.order_offset == "sum" else formulas.larger_side_margin
     return reserved + combine(
         _held(book, position, rate),
         _locked(book, waiting.same_value, rate, direction),
         _locked(book, waiting.opening_value, rate, -direction),
     )
+
+
+def _netted(book: Book, position: Position, waiting: Pending, rate: float) -> float:
+    """Return the initial margin of the largest position that fills can leave, with the fee of closing it."""
+    same, opposite = waiting.same_value, waiting.opposite_value
+    if book.rules.order_offset == "net":
+        same = book.instrument.value(waiting.same_lots, book.long_mark)
+        opposite = book.instrument.value(waiting.opposite_lots, book.long_mark)
+    held = _held_value(book, position)
+    direction = 1 if position.lots >= 0 else -1
+    how = book.rules.closing_fee_reserved
+    at_entry = position.lots and how in ("entry", "bankruptcy")
+    feed = book.instrument.value(position.lots, position.entry) if at_entry else book.value(position)
+    if opposite - held > held + same:
+        return (opposite - held) * rate + book.closing_fee(how, max(0.0, opposite - feed), -direction)
+    return formulas.worst_net_size(held, same, opposite) * rate + book.closing_fee(how, feed + same, direction)
 
 
 def _hedged(book: Book) -> float:
@@ -54,12 +68,17 @@ def _held(book: Book, position: Position, rate: float) -> float:
     """Return the initial margin of a position, with the fee of closing it where the venue reserves that."""
     if not position.lots:
         return 0.0
-    how, fee = book.rules.initial_price, book.rules.closing_fee_reserved
-    if how == "mark":
-        value = book.value(position)
-    else:
-        value = book.instrument.value(position.lots, position.entry if how == "entry" else book.last)
-    return value * rate if fee == "none" else value * rate + book.closing_fee_of(fee, position)
+    fee = book.rules.closing_fee_reserved
+    margin = _held_value(book, position) * rate
+    return margin if fee == "none" else margin + book.closing_fee_of(fee, position)
+
+
+def _held_value(book: Book, position: Position) -> float:
+    """Return what a position is worth at the price its initial margin is counted at."""
+    how = book.rules.initial_price
+    if how == "mark" or not position.lots:
+        return book.value(position)
+    return book.instrument.value(position.lots, position.entry if how == "entry" else book.last)
 
 
 def _locked(book: Book, value: float, rate: float, direction: int) -> float:

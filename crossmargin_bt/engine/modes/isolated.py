@@ -18,10 +18,12 @@ def in_use(book: Book) -> float:
     total = 0.0
     for side in book.sides:
         waiting = book.pending(side)
-        rate = book.rate(abs(book.leg(side).lots) + waiting.same_lots)
-        direction = -1 if side == "short" or book.leg(side).lots < 0 else 1
-        same = waiting.same_value * rate + _closing_fee(book, waiting.same_value, direction)
-        opening = waiting.opening_value * rate + _closing_fee(book, waiting.opening_value, -direction)
+        held = book.leg(side).lots
+        direction = -1 if side == "short" or held < 0 else 1
+        same = waiting.same_value * book.rate(abs(held) + waiting.same_lots)
+        opening = waiting.opening_value * book.rate(max(0, waiting.opposite_lots - abs(held)))
+        same += _closing_fee(book, waiting.same_value, direction)
+        opening += _closing_fee(book, waiting.opening_value, -direction)
         total += formulas.summed_margin(0.0, same, opening)
         total += formulas.fee(waiting.same_value + waiting.opening_value, book.taker)
         total += waiting.loss if book.rules.order_loss_reserved else 0.0
