@@ -11,11 +11,17 @@ from typing import Any
 _LAZY = {
     "CrossMarginBroker": "crossmargin_bt.broker",
     "Instrument": "crossmargin_bt.engine.instrument",
+    "LiquidationDistance": "crossmargin_bt.broker.analyzers",
+    "MaximumSizer": "crossmargin_bt.broker.sizers",
     "feeds": "",
 }
 
-__all__ = ["CrossMarginBroker", "Instrument", "feeds"]
+__all__ = ["CrossMarginBroker", "Instrument", "LiquidationDistance", "MaximumSizer", "feeds"]
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

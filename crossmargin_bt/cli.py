@@ -44,7 +44,13 @@ def commands() -> None:
 @click.option(
     "--tiers", multiple=True, metavar="VENUE=FILE", help="Tier tables of a venue by date, a JSON file; may be repeated."
 )
-@click.option("--cash", type=float, default=10_000.0, show_default=True, help="Starting balance.")
+@click.option(
+    "--cash",
+    type=float,
+    default=10_000.0,
+    show_default=True,
+    help="Starting balance, in the currency the contracts settle in.",
+)
 @click.option("--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none.")
 @click.option(
     "--path",
@@ -76,12 +82,17 @@ def compare(
     try:
         chosen = _listed(modes, "mode", MODES)
         files_of_strategies = strategies or _shipped_strategies()
-        settings = Settings(cash=cash, leverage=leverage, path=path_policy)
         if json_file is not None:
             files.check_writable(json_file)
         candles = folder.read(
             data or _shipped("data"), symbols=_words(symbols) if symbols else None, start=start, end=end
         )
+        settles = sorted({one.instrument.settle for one in candles})
+        if len(settles) > 1:
+            raise ConfigurationError(
+                f"the contracts settle in {', '.join(settles)}; choose those of one with --symbols"
+            )
+        settings = Settings(cash=cash, leverage=leverage, path=path_policy, currency=settles[0])
         tiers_of = _tiers(tiers, _words(venue))
         results = _compare(files_of_strategies, candles, modes=chosen, tiers_of=tiers_of, settings=settings)
         table.show(results, Console(), _why(results, candles, tiers_of))
@@ -107,17 +118,25 @@ def venues(context: click.Context, only: str | None) -> None:
     from crossmargin_bt.report import rulebook
 
     console = Console()
-    try:
-        chosen = [books.load(name) for name in (_words(only) if only else books.names())]
-    except CrossMarginError as error:
-        click.echo(f"error: {error}", err=True)
+    chosen, failed = [], False
+    for name in books.names() if only is None else _words(only):
+        try:
+            chosen.append(books.load(name))
+        except CrossMarginError as error:
+            click.echo(f"error: {error}", err=True)
+            failed = True
+    if chosen:
+        console.print(rulebook.side_by_side(chosen, console.width))
+    elif not failed:
+        click.echo("error: --only names no venue", err=True)
+    if failed or not chosen:
         sys.exit(2)
-    console.print(rulebook.side_by_side(chosen, console.width))
 
 
 @venues.command()
 @click.argument("venue")
-def show(venue: str) -> None:
+@click.option("--toml", is_flag=True, help="Print the file itself, to copy and change.")
+def show(venue: str, *, toml: bool) -> None:
     """Print one rule book: a name, or the path of a TOML file."""
     from rich.console import Console
 
@@ -125,7 +144,10 @@ def show(venue: str) -> None:
     from crossmargin_bt.report import rulebook
 
     try:
-        Console().print(rulebook.one(books.load(venue)))
+        if toml:
+            click.echo(books.text(venue), nl=False)
+        else:
+            Console().print(rulebook.one(books.load(venue)))
     except CrossMarginError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
@@ -186,6 +208,8 @@ def _tiers(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path 
     """Return the file of dated tiers of every venue, None for those without."""
     from crossmargin_bt import venues as books
 
+    if not venue_names:
+        raise ConfigurationError("--venue names no venue; `crossmargin venues` lists them")
     files: dict[str, Path | None] = dict.fromkeys(venue_names)
     for text in given:
         venue, _, file = text.partition("=")

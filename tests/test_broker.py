@@ -610,7 +610,8 @@ def test_margin_moves_to_an_isolated_position_and_back() -> None:
         seen.append(broker.liquidation_price(data).price)
         seen.append(str(broker.add_margin(data, -201.0)))
         seen.append(broker.add_margin(data, -200.0))
-        seen.append(str(broker.add_margin(data, 1.0, side="long")))
+        with pytest.raises(ConfigurationError, match="has no side 'long'"):
+            broker.add_margin(data, 1.0, side="long")
         seen.append(broker.account.balances["USDT"])
         with pytest.raises(ConfigurationError, match="must be a number"):
             broker.add_margin(data, float("nan"))
@@ -623,7 +624,6 @@ def test_margin_moves_to_an_isolated_position_and_back() -> None:
         pytest.approx(80.0 / 0.995),
         "201.00 USDT are to be taken back, 200.00 USDT are above the initial margin",
         None,
-        "feed 'BTC' has no isolated long position",
         800.0,
     ]
 
@@ -674,6 +674,17 @@ def test_an_inverse_contract_is_not_paid_for_in_full() -> None:
     inverse = Instrument(symbol="BTC", lot=1.0, inverse=True, settle="USDT", contract_size=100.0)
     with pytest.raises(FeedError, match="BTC is an inverse contract"):
         run(CrossMarginBroker(mode="cash"), bars(FLAT, FLAT), instrument=inverse)
+
+
+def test_rates_in_coin_are_for_coin() -> None:
+    """A venue's brackets in coin are no brackets in dollars, nor the other way round; an instrument's own rule is."""
+    inverse = Instrument(symbol="BTC", lot=1.0, inverse=True, contract_size=100.0)
+    with pytest.raises(FeedError, match="BTC is linear, the rates of venue 'binance_coinm' are for inverse contracts"):
+        run(CrossMarginBroker(venue="binance_coinm"), bars(FLAT, FLAT))
+    with pytest.raises(FeedError, match="BTC is inverse, the rates of venue 'binance' are for linear contracts"):
+        run(CrossMarginBroker(venue="binance"), bars(FLAT, FLAT), instrument=inverse)
+    own = Instrument(symbol="BTC", lot=1.0, inverse=True, contract_size=100.0, maintenance=flat(0.01))
+    run(CrossMarginBroker(venue="binance"), bars(FLAT, FLAT), instrument=own)
 
 
 def test_inverse_trades_agree_with_the_account() -> None:

@@ -88,12 +88,9 @@ def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str)
 @pytest.mark.parametrize("mode", ["cross", "isolated"])
 def test_random_strategies_under_every_venue(venue: str, mode: str, position_mode: str) -> None:
     """The same under every rule book with its own rates, and on inverse contracts."""
-    # Brackets in coin end where others begin: from 1,500 on nothing but 1x.
-    leverage = 2.0 if venue == "binance_coinm" else 20.0
-    for instruments in (PLAIN, INVERSE):
-        strategy = trade(
-            11, mode=mode, venue=venue, position_mode=position_mode, instruments=instruments, leverage=leverage
-        )
+    # The rates of COIN-M are in coin: there linear contracts bring their own.
+    for instruments in (INSTRUMENTS if venue == "binance_coinm" else PLAIN, INVERSE):
+        strategy = trade(11, mode=mode, venue=venue, position_mode=position_mode, instruments=instruments)
         check_books(strategy, instruments, position_mode)
 
 

@@ -134,6 +134,44 @@ maintenance = "its page"
 """
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('order_offset = "sum"', 'order_offset = "nett"', "choose from sum, net, net_value, opening"),
+        ("order_offset =", "order_ofset =", "did you mean 'order_offset'"),
+        ("assumptions = [", "asumptions = [", "did you mean 'assumptions'"),
+        ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is no rule; did you mean 'maker'"),
+        ('name = "generic"', 'name = ""', "name is empty"),
+        (
+            "[sources]",
+            '[[rules.contracts]]\nsymbols = []\nsource = ""\nmaintenance = {rule = "power"}\n[sources]',
+            "missing",
+        ),
+    ],
+)
+def test_an_error_says_what_to_write(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """The choices there are, the nearest key."""
+    file = tmp_path / "mine.toml"
+    assert old in TEXT
+    file.write_text(TEXT.replace(old, new), encoding="utf-8")
+    with pytest.raises(RuleError, match=text):
+        venues.load(str(file))
+
+
+def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
+    """Both are named with what to do."""
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"name = \xff")
+    with pytest.raises(RuleError, match=r"mine\.toml: is no UTF-8 text"):
+        venues.load(str(file))
+    file.write_text(MINE.replace("since = 2025-01-02", 'since = "2025-01-02"'), encoding="utf-8")
+    with pytest.raises(RuleError, match="without quotes"):
+        venues.load(str(file))
+    file.write_text(MINE.replace('["ALT"]', "[]"), encoding="utf-8")
+    with pytest.raises(RuleError, match="at least one symbol"):
+        venues.load(str(file))
+
+
 def test_an_exchange_is_a_text(tmp_path: Path) -> None:
     """Rules that no shipped venue combines, through an account; every figure by hand."""
     file = tmp_path / "lunar.toml"
@@ -179,9 +217,7 @@ def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.Monkey
     info = tmp_path / "lunar_rules-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lunar-rules\nVersion: 1.0\n", encoding="utf-8")
-    points = (
-        "[crossmargin_bt.venues]\nlunar = lunar_rules:BOOK\nmissing = lunar_rules:NONE\nwrong = lunar_rules:NUMBER\n"
-    )
+    points = "[crossmargin_bt.venues]\nlunar = lunar_rules:BOOK\nmissing = lunar_rules:NONE\nother = lunar_rules:BOOK\nbroken = lunar_rules:NOWHERE\nwrong = lunar_rules:NUMBER\n"
     (info / "entry_points.txt").write_text(points, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert {"lunar", "okx"} <= set(venues.names())
@@ -190,13 +226,17 @@ def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.Monkey
         venues.load("missing")
     with pytest.raises(ConfigurationError, match="must be the path of a TOML file"):
         venues.load("wrong")
+    with pytest.raises(ConfigurationError, match="of venue 'broken' cannot be loaded: AttributeError"):
+        venues.load("broken")
+    with pytest.raises(RuleError, match="is named 'lunar', the entry point that leads to it 'other'"):
+        venues.load("other")
 
 
 TIERS = """{"snapshots": [
   {"as_of": "2025-01-01", "source": "page one", "tiers": {"BTC/USDT:USDT": [
     {"notional_min": 0, "maintenance_rate": 0.01, "leverage_max": 50, "maintenance_amount": 0}]}},
   {"as_of": "2025-02", "tiers": {"BTC/USDT:USDT": [
-    {"notional_min": 0, "maintenance_rate": 0.01}, {"notional_min": 1000, "maintenance_rate": 0.02, "maintenance_amount": 10}]}}
+    {"notional_min": 0, "maintenance_rate": 0.01, "maintenance_amount": 0}, {"notional_min": 1000, "maintenance_rate": 0.02, "maintenance_amount": 10}]}}
 ]}"""
 
 
@@ -223,8 +263,10 @@ def test_tiers_by_date_are_read(tmp_path: Path) -> None:
         ),
         ('"2025-02"', '"soon"', "'soon' is no date"),
         ("0.02", '"much"', r"Expected `float`, got `str` - at `\$.snapshots\[1\]"),
-        ('"notional_min": 1000', '"notional_min": 0', "BTC/USDT:USDT: tiers rise"),
-        ("[\n  {", '[] , "x": [{', "no tier table in it"),
+        ('"notional_min": 1000', '"notional_min": 0', "BTC/USDT:USDT: tiers must rise"),
+        ('"maintenance_amount": 0}, {', '"maintenence_amount": 0}, {', "unknown field `maintenence_amount`"),
+        ('"maintenance_amount": 0}, {', '"leverage_max": 5}, {', "give all or none"),
+        ('"leverage_max": 50', '"leverage_max": 0', "has leverage_max 0; it is 1 or more"),
     ],
 )
 def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: str, text: str) -> None:
@@ -235,6 +277,12 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
     with pytest.raises(RuleError, match=text) as caught:
         tiers.read(file)
     assert "tiers.json" in str(caught.value)
+    file.write_text('{"snapshots": []}', encoding="utf-8")
+    with pytest.raises(RuleError, match="no tier table in it"):
+        tiers.read(file)
+    file.write_text(TIERS.replace("2025-02", "2025-01"), encoding="utf-8")
+    with pytest.raises(RuleError, match=r"tiers\.json: contracts gives BTC/USDT:USDT two terms"):
+        tiers.load_with("okx", file)
     with pytest.raises(ConfigurationError, match="does not exist"):
         tiers.read(tmp_path / "none.json")
 

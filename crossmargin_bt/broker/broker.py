@@ -149,6 +149,12 @@ class CrossMarginBroker(Readings):
                 f"{instrument.symbol} settles in {instrument.settle}, the account is in {run.currency}; "
                 f"set currency={instrument.settle!r} or leave the feed out"
             )
+        kind = "inverse" if instrument.inverse else "linear"
+        if instrument.maintenance is None and self.venue.contracts not in ("both", kind):
+            raise FeedError(
+                f"{instrument.symbol} is {kind}, the rates of venue {self.venue.name!r} are for {self.venue.contracts} contracts; "
+                f"choose another venue or give the instrument a maintenance rule"
+            )
         run.list_feed(data, run.account.list_instrument(instrument))
         self._apply_setting(run, data)
 
@@ -207,22 +213,25 @@ class CrossMarginBroker(Readings):
             self._refresh(run)
         return refusal
 
-    def add_margin(self, data: Any, amount: float, side: str = "net") -> Refusal | None:
+    def add_margin(self, data: Any, amount: float, side: str | None = None) -> Refusal | None:
         """Move `amount` from the balance to an isolated position's margin, or back when it is negative.
 
-        Returns the reason when it could not be moved: no isolated position, more than the available balance, or a
-        margin that would sink below the position's initial margin at its entry.
+        Returns None when it was moved, otherwise a `Refusal` that says why not: no isolated position, more than the
+        available balance, or a margin that would sink below the position's initial margin at its entry or below
+        what is required.
 
         Raises:
-            ConfigurationError: the amount is no number, or the account is in cash mode.
+            ConfigurationError: the amount is no number, there is no such feed or side, or the account is in cash mode.
         """
         run = self._run
-        if run is None or not math.isfinite(amount):
-            what = "cash mode has no margin to move" if run is None else f"the amount must be a number, got {amount!r}"
-            raise ConfigurationError(what)
-        book = run.books.get(data)
-        if book is None or book.margin_mode != "isolated" or side not in book.legs:
-            return Refusal("rejected", f"feed {data._name!r} has no isolated {side} position")
+        if run is None:
+            raise ConfigurationError("cash mode has no margin to move")
+        if not isinstance(amount, int | float) or not math.isfinite(amount):
+            raise ConfigurationError(f"the amount must be a number, got {amount!r}")
+        feed, side = self._feed(run, data), self._side(side)
+        book = run.books[feed]
+        if book.margin_mode != "isolated" or side not in book.legs:
+            return Refusal("rejected", f"feed {feed._name!r} has no isolated {side} position")
         refusal = admission.margin_move_refused(run.account, book, side, amount)
         if refusal is None:
             run.record(

@@ -12,6 +12,7 @@ import backtrader as bt
 
 from crossmargin_bt.broker.commission import ContractCommission
 from crossmargin_bt.broker.desk import OrderDesk
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES
@@ -69,21 +70,46 @@ class Readings(OrderDesk):
         """The lowest margin level of the run so far, the corners of every bar's path included."""
         return math.inf if self._run is None else self._run.lowest_level
 
-    def liquidation_price(self, data: Any, side: str = "net") -> Estimate:
-        """Return the mark of a feed at which its position (or hedge leg) would be liquidated, the others standing.
+    def liquidation_price(self, data: Any, side: str | None = None) -> Estimate:
+        """Return the mark of a feed (or feed name) at which its position would be liquidated, as `Estimate(price, reason)`.
 
-        `price` is None with a `reason` where there is none, as in cash mode.
+        In hedge mode `side` names the leg. `price` is None with a `reason` where there is none, as in cash mode.
+
+        Raises:
+            ConfigurationError: there is no such feed, or it has no such side.
         """
         run = self._run
-        if run is None or data not in run.books:
-            return Estimate(None, "cash mode never liquidates" if run is None else "the feed has no instrument")
-        return liquidation_price(run.account, run.books[data].instrument.symbol, side)
+        if run is None:
+            return Estimate(None, "cash mode never liquidates")
+        feed = self._feed(run, data)
+        return liquidation_price(run.account, run.books[feed].instrument.symbol, self._side(side))
+
+    def _feed(self, run: Run, data: Any) -> Any:
+        """Return the feed with an instrument that is meant, by itself or by its name."""
+        feed = next((feed for feed in run.books if feed is data or feed._name == data), None)
+        if feed is None:
+            name = data if isinstance(data, str) else getattr(data, "_name", data)
+            known = [feed._name for feed in run.books]
+            raise ConfigurationError(f"{name!r} is no feed with an instrument{suggestion(str(name), known)}")
+        return feed
+
+    def _side(self, side: str | None) -> str:
+        sides = SIDES[self.p.position_mode]
+        if side is None and len(sides) == 1:
+            return sides[0]
+        if side not in sides:
+            raise ConfigurationError(
+                f"hedge mode has two legs: name side='long' or side='short', got {side!r}"
+                if len(sides) > 1
+                else f"a one-way position has no side {side!r}; leave it out"
+            )
+        return str(side)
 
     def aggregate_distance(self, betas: Mapping[str, float] | None = None) -> Distance:
-        """Return how far all marks must fall or rise together until something is liquidated, as fractions.
+        """Return how far all marks must move together until something is liquidated, as `Distance(fall, rise)`.
 
-        `betas` says by feed name how far a price moves with the market (1 where it names none); both figures
-        are None in cash mode and while nothing can be liquidated.
+        `fall` is a fraction below 0 (-0.2 for a fall of 20 %), `rise` one above; None where no move that way liquidates
+        anything, as in cash mode. `betas` says by feed name how far a price moves with the market, 1 where it names none.
 
         Raises:
             ConfigurationError: `betas` names what is no feed with an instrument, or holds no number.
@@ -92,10 +118,12 @@ class Readings(OrderDesk):
         if run is None:
             return Distance(None, None)
         symbols = {data._name: book.instrument.symbol for data, book in run.books.items()}
+        if betas is not None and not isinstance(betas, Mapping):
+            raise ConfigurationError(f"betas is a dict by feed name, got {type(betas).__name__}")
         for name, beta in (betas or {}).items():
             if name not in symbols:
                 raise ConfigurationError(f"betas names {name!r}, which is no feed{suggestion(name, list(symbols))}")
-            if not math.isfinite(beta):
+            if not isinstance(beta, int | float) or not math.isfinite(beta):
                 raise ConfigurationError(f"the beta of {name} must be a number, got {beta!r}")
         return aggregate_distance(run.account, {symbols[name]: beta for name, beta in (betas or {}).items()})
 
@@ -115,19 +143,18 @@ class Readings(OrderDesk):
         run = self._run
         if price is not None and not 0 < price < math.inf:
             raise ConfigurationError(f"price must be above 0, got {price!r}")
+        if run is not None:
+            data = self._feed(run, data)
         if not len(data):
             raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
         if run is None:
             at = data.close[0] if price is None else price
             return float(self.getcommissioninfo(data).getsize(at, self.getcash()))
-        if data not in run.books:
-            raise ConfigurationError(f"feed {data._name!r} has no instrument")
-        leg = SIDES[self.p.position_mode][0] if side is None and not run.account.hedged else side
-        one_of("position side", leg, SIDES[self.p.position_mode])
+        leg = self._side(side)
         instrument = run.books[data].instrument
         at = run.last_close[instrument.symbol] if price is None else price
         direction = 1 if isbuy else -1
-        lots = maximum_order_lots(run.account, instrument.symbol, str(leg), direction, at, immediate=price is None)
+        lots = maximum_order_lots(run.account, instrument.symbol, leg, direction, at, immediate=price is None)
         return instrument.size(lots)
 
     def get_leverage(self) -> float:

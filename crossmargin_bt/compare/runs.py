@@ -84,19 +84,26 @@ def run(
             *rules.assumptions,
             f"no source for {', '.join(rules.unsourced)}",
             *(text for one in candles for text in one.assumptions),
-            *_undated(rules, candles),
+            *_dated(rules, candles, tiers),
         ],
         **record,
     )
 
 
-def _undated(venue: Venue, candles: Sequence[Candles]) -> list[str]:
-    """Return for which contracts the first dated terms were used before their date."""
+def _dated(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[str]:
+    """Return which terms by date the contracts traded under, and where they reach before their date."""
     texts = []
     for one in candles:
         terms = [] if one.instrument.maintenance else venue.rules.terms(one.symbol)
-        if terms and terms[0].since and pd.Timestamp(terms[0].since, tz="UTC") > one.frame.index[0]:
-            texts.append(f"{one.symbol}: the tiers of {terms[0].since} are used before that day too")
+        dated = [term for term in terms if term.since]
+        if file is not None and not dated and not one.instrument.maintenance:
+            texts.append(f"{one.symbol}: {file} has no tiers for it; the venue's hold")
+        if dated:
+            dates = ", ".join(str(term.since) for term in dated)
+            sources = ", ".join(dict.fromkeys(term.source for term in dated if term.source))
+            early = pd.Timestamp(str(dated[0].since), tz="UTC") > one.frame.index[0] and dated[0] is terms[0]
+            before = f"; those of {dated[0].since} hold before that day too" if early else ""
+            texts.append(f"{one.symbol}: tiers by date ({dates}) from {file or sources}{before}")
     return texts
 
 

@@ -50,10 +50,14 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         for lower, upper in pairwise(self.tiers):
             if upper.notional_min <= lower.notional_min or upper.maintenance_rate < lower.maintenance_rate:
                 raise RuleError(
-                    f"tiers rise: the one from {upper.notional_min:g} at {upper.maintenance_rate:g} follows "
+                    f"tiers must rise, in notional_min and in maintenance_rate: the one from {upper.notional_min:g} at {upper.maintenance_rate:g} follows "
                     f"the one from {lower.notional_min:g} at {lower.maintenance_rate:g}"
                 )
         for tier in self.tiers:
+            if tier.leverage_max is not None and tier.leverage_max < 1:
+                raise RuleError(
+                    f"the tier from {tier.notional_min:g} has leverage_max {tier.leverage_max:g}; it is 1 or more"
+                )
             ceiling = 1.0 if tier.leverage_max is None else 1 / tier.leverage_max
             if not 0 < tier.maintenance_rate < 1 or tier.maintenance_rate > ceiling:
                 raise RuleError(

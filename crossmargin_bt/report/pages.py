@@ -7,6 +7,8 @@ from pathlib import Path
 from crossmargin_bt.report import wording
 from crossmargin_bt.venues import RULES, TOPICS, Venue
 
+HEADS = ("value from", "rate", "deduction", "leverage up to")
+
 
 def write(venues: Sequence[Venue], folder: Path) -> None:
     """Write the pages into `folder`, which is made; other files in it stay."""
@@ -22,7 +24,7 @@ def index(venues: Sequence[Venue]) -> str:
     names = "\n".join(venue.name for venue in venues)
     return (
         "# Rule books\n\nEvery page is made from the venue's file; `crossmargin venues show NAME` prints the same. Your own\n"
-        "venue is a TOML file of the same shape: copy one, change it, give its path to `--venue`.\n\n"
+        "venue is a TOML file of the same shape: `crossmargin venues show okx --toml > mine.toml`, change it, give its path to `--venue`.\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\ndifferences\n{names}\n```\n"
     )
 
@@ -41,13 +43,15 @@ def page(venue: Venue) -> str:
     lines += ["", "## Maintenance", "", f"`{wording.formula(rules.maintenance)}`", ""]
     rows = wording.tiers(rules.maintenance)
     if rows:
-        lines += _table(("value from", "rate", "deduction", "leverage up to"), rows)
+        lines += _table(HEADS, rows)
     for terms in rules.contracts:
         since = f" from {terms.since}" if terms.since else ""
-        lines += [
-            "",
-            f"{', '.join(terms.symbols)}{since}: `{wording.formula(terms.maintenance)}`. Source: {terms.source}.",
-        ]
+        head = f"**{', '.join(terms.symbols)}{since}**: `{wording.formula(terms.maintenance)}`. Source: {terms.source}."
+        lines += ["", head, ""]
+        if wording.tiers(terms.maintenance):
+            lines += _table(HEADS, wording.tiers(terms.maintenance))
+        if terms.isolated is not None:
+            lines += ["", f"In isolated mode: `{wording.formula(terms.isolated)}`."]
     lines += ["", "## The rest of the book", ""]
     said = [(topic.replace("_", " "), venue.statements[topic]) for topic in TOPICS if topic in venue.statements]
     lines += _table(
@@ -64,13 +68,22 @@ def differences(venues: Sequence[Venue]) -> str:
     for key in RULES:
         answers: dict[str, list[str]] = {}
         for venue in venues:
-            text = wording.meaning(venue.rules, key)
-            answers.setdefault(text, []).append(venue.name)
+            for text, who in _answers(venue, key):
+                answers.setdefault(text, []).append(who)
         if len(answers) > 1:
             lines += [f"## {wording.TITLES[key].capitalize()}", ""]
             ranked = sorted(answers.items(), key=lambda pair: (-len(pair[1]), pair[0]))
             lines += [*_table(("answer", "venues"), [(text, ", ".join(names)) for text, names in ranked]), ""]
     return "\n".join(lines)
+
+
+def _answers(venue: Venue, key: str) -> list[tuple[str, str]]:
+    """Return what a venue answers, and for the rates what single contracts have instead."""
+    found = [(wording.meaning(venue.rules, key), venue.name)]
+    if key == "maintenance":
+        rules = {terms.symbols[0]: wording.formula(terms.maintenance) for terms in venue.rules.contracts}
+        found.extend((formula, f"{venue.name} ({symbol})") for symbol, formula in rules.items())
+    return found
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from crossmargin_bt.venues import RULES, TOPICS, Statement, Topic, Venue
 
 ASSUMED = "assumed"
 # The width of the column of switches, and what a venue's needs to be readable.
-FIRST_COLUMN, COLUMN = 30, 16
+FIRST_COLUMN, COLUMN = 32, 20
 
 
 def side_by_side(venues: Sequence[Venue], width: int) -> Group:
@@ -23,10 +23,12 @@ def side_by_side(venues: Sequence[Venue], width: int) -> Group:
     groups = [venues[n : n + room] for n in range(0, len(venues), room)]
     tables = []
     for group in groups:
-        table = Table(title="Rule books", title_justify="left", title_style="bold")
-        table.add_column("", min_width=FIRST_COLUMN - 4)
+        table = Table(
+            title="Rule books", title_justify="left", title_style="bold", width=min(width, FIRST_COLUMN + COLUMN * room)
+        )
+        table.add_column("", overflow="fold", ratio=FIRST_COLUMN)
         for venue in group:
-            table.add_column(escape(venue.name))
+            table.add_column(escape(venue.name), overflow="fold", ratio=COLUMN)
         for key in RULES:
             table.add_row(key, *(escape(wording.answer(venue.rules, key)) for venue in group))
         tables.append(table)

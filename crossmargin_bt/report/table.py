@@ -47,7 +47,11 @@ def show(results: Sequence[RunResult], console: Console, differences: Sequence[D
 
 def _why(differences: Sequence[Difference]) -> list[Text]:
     """Return, for the first refusal and liquidation of every run, what the other venues' rules make of it."""
-    lines = [Text("Why the venues differ", style="bold")]
+    lines = [
+        Text("Why the venues differ", style="bold"),
+        Text("  of every run the first refusal and the first liquidation that another rule book would have let pass;"),
+        Text("  a rule is named when exchanged alone it is enough"),
+    ]
     told = ""
     for one in differences:
         event = f"  {one.strategy} {one.mode} {one.venue}: {one.what}"
@@ -99,6 +103,16 @@ def _cells(summary: Summary) -> dict[str, str]:
 def _stories(results: Iterable[RunResult]) -> list[Text]:
     lines = []
     for result in results:
+        refused = next(
+            (event for event in result.journal if event["event"] == "OrderRefused" and "reason" in event), None
+        )
+        if refused is not None:
+            when = datetime.fromtimestamp(refused["time_ms"] / 1000, tz=UTC)
+            lines.append(
+                Text(
+                    f"  {result.mode} {result.venue}: first refused {when:%Y-%m-%d %H:%M} {refused['symbol']}: {refused['reason']}"
+                )
+            )
         events = [event for event in result.journal if event["event"] == "Liquidated"]
         for event in events[:TOLD]:
             legs = ", ".join(f"{leg} at mark {mark:,.6g}" for leg, mark in event["marks"].items())

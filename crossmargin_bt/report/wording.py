@@ -153,7 +153,8 @@ def formula(rule: MaintenanceRule) -> str:
         form = "V x MMR - deduction" if rule.marginal and len(rule.tiers) > 1 else "V x MMR"
         return f"{form}, MMR = {rule.share:g} / highest leverage of the tier"
     if isinstance(rule, LinearRate):
-        return f"V x ({rule.maintenance:.3%} + {rule.slope:.6%} x q); initially V x ({rule.initial:.3%} + the same)"
+        growing = f" + {rule.slope:.6%} x q" if rule.slope else ""
+        return f"V x ({rule.maintenance:.3%}{growing}); initially V x ({rule.initial:.3%}{growing})"
     if isinstance(rule, SizeRate):
         text = f"V x min({rule.cap:g}, (1 + q/{rule.doubling:g}) / (2 x {rule.leverage_constant:g}))"
         floor = f"; initially at least {rule.initial_factor:g} times that rate"
@@ -186,6 +187,10 @@ def constants(rule: MaintenanceRule) -> dict[str, str]:
     }
 
 
+# Amounts from here on are printed to the hundredth.
+MANY = 1e4
+
+
 def tiers(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
     """Return the rows (value from, rate, deduction, leverage up to) of a table of tiers; empty for other rules."""
     table = rule.table if isinstance(rule, ShareTable) else rule
@@ -195,7 +200,7 @@ def tiers(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
         (
             f"{tier.notional_min:,.0f}",
             f"{tier.maintenance_rate:.3%}",
-            f"{deduction:,.8g}",
+            f"{deduction:,.2f}" if deduction >= MANY else f"{deduction:,.8g}",
             "-" if tier.leverage_max is None else f"{tier.leverage_max:g}",
         )
         for tier, deduction in zip(table.tiers, table.deductions, strict=True)

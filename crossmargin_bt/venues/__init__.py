@@ -9,11 +9,11 @@ the path of its TOML file.
 from importlib import metadata, resources
 from importlib.abc import Traversable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
-from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.rules import ContractTerms, Rules
 from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
 
 ENTRY_POINTS = "crossmargin_bt.venues"
@@ -43,6 +43,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A source for each key of `rules` that the venue publishes."""
     assumptions: tuple[str, ...] = ()
     """Sentences for the report: what was not published and is our guess."""
+    contracts: Literal["linear", "inverse", "both"] = "both"
+    """What its default rates are for: amounts in the quote currency, or in coin."""
     statements: dict[Topic, Statement] = {}
     """The rest of the rule book in words: pools, thresholds, steps of liquidation, collateral, interest, validity."""
 
@@ -74,15 +76,35 @@ def load(venue: str) -> Venue:
         ConfigurationError: there is no such venue or file.
         RuleError: the file breaks the schema; the text names the file and the key.
     """
+    file = _file(venue)
+    found = parse(text(venue), file.name if venue in shipped() else str(file))
+    if not str(venue).endswith(".toml") and found.name != venue:
+        raise RuleError(f"{file}: is named {found.name!r}, the entry point that leads to it {venue!r}; name both alike")
+    return found
+
+
+def text(venue: str) -> str:
+    """Return the text of a venue's file.
+
+    Raises:
+        ConfigurationError: there is no such venue or file.
+        RuleError: the file is no UTF-8 text.
+    """
+    file = _file(venue)
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RuleError(f"{file}: is no UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _file(venue: str) -> Traversable:
     if str(venue).endswith(".toml"):
         path = Path(venue)
         if not path.is_file():
             raise ConfigurationError(f"venue file {venue} does not exist")
-        return parse(path.read_text(encoding="utf-8"), str(venue))
+        return path
     if venue in shipped():
-        return parse(
-            resources.files(__package__).joinpath(f"{venue}.toml").read_text(encoding="utf-8"), f"{venue}.toml"
-        )
+        return resources.files(__package__).joinpath(f"{venue}.toml")
     if venue not in names():
         raise ConfigurationError(
             f"unknown venue {venue!r}{suggestion(venue, names())} (or give the path of a .toml file)"
@@ -90,18 +112,23 @@ def load(venue: str) -> Venue:
     return _added(venue)
 
 
-def _added(venue: str) -> Venue:
-    """Return the venue that an installed package adds."""
+def _added(venue: str) -> Traversable:
+    """Return the file of a venue that an installed package adds."""
     entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=venue)))
-    file = entry.load()
+    try:
+        file = entry.load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"entry point {entry.value} of venue {venue!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(file, Traversable | str):
         raise ConfigurationError(
             f"entry point {entry.value} of venue {venue!r} is {type(file).__name__}; it must be the path of a TOML file"
         )
-    file = Path(file) if isinstance(file, str) else file
-    if not file.is_file():
-        raise ConfigurationError(f"entry point {entry.value} of venue {venue!r} names {file}, which is no file")
-    return parse(file.read_text(encoding="utf-8"), str(file))
+    path = Path(file) if isinstance(file, str) else file
+    if not path.is_file():
+        raise ConfigurationError(f"entry point {entry.value} of venue {venue!r} names {path}, which is no file")
+    return path
 
 
 def parse(text: str, file: str) -> Venue:
@@ -111,6 +138,28 @@ def parse(text: str, file: str) -> Venue:
         RuleError: the text is no TOML or breaks the schema.
     """
     try:
-        return msgspec.toml.decode(text, type=Venue)
+        venue = msgspec.toml.decode(text, type=Venue)
     except (msgspec.DecodeError, RuleError) as error:
-        raise RuleError(f"{file}: {error}") from error
+        raise RuleError(f"{file}: {error}{_hint(str(error))}") from error
+    if not venue.name:
+        raise RuleError(f"{file}: name is empty; it is what the venue is called by")
+    for key in venue.sources:
+        if key not in RULES:
+            raise RuleError(f"{file}: sources names {key!r}, which is no rule{suggestion(key, RULES)}")
+    return venue
+
+
+def _hint(message: str) -> str:
+    """Return what to write instead, where the message of a decoder does not say it."""
+    key = message.rpartition("`$")[2].strip("`").rpartition(".")[2].partition("[")[0]
+    choices = get_args(get_type_hints(Rules).get(key))
+    if "Invalid enum value" in message and choices:
+        words = [word for choice in choices for word in (get_args(choice) or (choice,)) if isinstance(word, str)]
+        return f"; choose from {', '.join(words)}"
+    if "unknown field" in message:
+        wrong = message.partition("unknown field `")[2].partition("`")[0]
+        where = ContractTerms if "contracts" in message else Rules if "$.rules" in message else Venue
+        return suggestion(wrong, where.__struct_fields__)
+    if "`date" in message:
+        return "; write the date without quotes (since = 2022-02-16)"
+    return ""

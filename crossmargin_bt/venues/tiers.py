@@ -21,7 +21,7 @@ from crossmargin_bt.venues import Venue, load
 AGREES = 1e-6
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tier as a file has it; `maintenance_amount` is the deduction the venue prints, where it does."""
 
     notional_min: float
@@ -31,7 +31,7 @@ class Row(msgspec.Struct, frozen=True):
     maintenance_amount: float | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The tables of one day (2022-02-16; 2022-02 is its first), by unified symbol (BTC/USDT:USDT)."""
 
     as_of: str
@@ -39,7 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of tables."""
 
     snapshots: list[Snapshot]
@@ -75,6 +75,8 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
         since = date.fromisoformat(snapshot.as_of if len(snapshot.as_of) > len("2022-02") else f"{snapshot.as_of}-01")
     except ValueError as error:
         raise RuleError(f"{where}: {snapshot.as_of!r} is no date; write it as 2022-02-16") from error
+    if len({row.maintenance_amount is None for row in rows}) > 1:
+        raise RuleError(f"{where}: some tiers have a maintenance_amount and some have none; give all or none")
     marginal = any(row.maintenance_amount for row in rows)
     try:
         table = TierTable(
@@ -113,7 +115,13 @@ def load_with(venue: str, file: Path | None) -> Venue:
         ConfigurationError, RuleError: see `venues.load` and `read`.
     """
     book = load(venue)
-    return book if file is None else with_tiers(book, read(file))
+    if file is None:
+        return book
+    terms = read(file)
+    try:
+        return with_tiers(book, terms)
+    except RuleError as error:
+        raise RuleError(f"{file}: {error}") from error
 
 
 def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
