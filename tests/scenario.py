@@ -59,6 +59,8 @@ class Stage:
         self.leverage: dict[str, float] = {}
         self.modes: dict[str, str] = {}
         self.slippage = 0.0
+        self.warnings: tuple[float, ...] = ()
+        self.forced = (0.0, 0.0)
 
     def take(self, word: str, rest: list[str]) -> bool:
         """Take a line that sets the stage; return False when it is an action."""
@@ -68,6 +70,10 @@ class Stage:
             self.cash = float(rest[0])
         elif word == "slippage":
             self.slippage = float(rest[0])
+        elif word == "warnings":
+            self.warnings = tuple(float(level) for level in rest)
+        elif word == "forced":
+            self.forced = (float(rest[0]), float(rest[1]))
         elif word == "rule":
             self.rules[rest[0]] = rule_value(rest[0], rest[1])
         elif word == "fees":
@@ -248,7 +254,7 @@ class AccountScenario:
         found = [
             [event.step, *(f"{leg}={lots:+d}" for leg, lots in event.closes.items())] for event in reduced(self.journal)
         ]
-        assert found == [group.split() for group in " ".join(rest).split("|")]
+        assert found == [group.split() for group in " ".join(rest).split("|")], found
 
     def do_expect(self, rest) -> None:
         for key, value in zip(rest[::2], rest[1::2], strict=True):
@@ -471,7 +477,8 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
         cerebro.adddata(feeds.from_frame(bars_frame(rows[symbol]), name=symbol, instrument=instrument))
     broker = CrossMarginBroker(
         cash=stage.cash, venue=stage.venue, mode=stage.mode, leverage=stage.leverage, position_mode=stage.position,
-        path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True,
+        path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True, warning_levels=stage.warnings,
+        liquidation_slippage=stage.forced[0], liquidation_impact=stage.forced[1],
     )  # fmt: skip
     broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules())
     for symbol, mode in stage.modes.items():
@@ -491,7 +498,7 @@ def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
     """Return candles from `open high low close [mark open high low close] [funding rate]`, one hour apart."""
     records = []
     for hour, figures in rows:
-        record = dict(zip(("open", "high", "low", "close"), map(float, figures[:4]), strict=True))
+        record = {**dict(zip(("open", "high", "low", "close"), map(float, figures[:4]), strict=True)), "volume": 1000.0}
         rest = figures[4:]
         while rest:
             word = rest.pop(0)
