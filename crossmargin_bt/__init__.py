@@ -13,10 +13,11 @@ _LAZY = {
     "Instrument": "crossmargin_bt.engine.instrument",
     "LiquidationDistance": "crossmargin_bt.broker.analyzers",
     "MaximumSizer": "crossmargin_bt.broker.sizers",
+    "Reserve": "crossmargin_bt.broker.reserve",
     "feeds": "",
 }
 
-__all__ = ["CrossMarginBroker", "Instrument", "LiquidationDistance", "MaximumSizer", "feeds"]
+__all__ = ["CrossMarginBroker", "Instrument", "LiquidationDistance", "MaximumSizer", "Reserve", "feeds"]
 __version__ = "0.1.0"
 
 

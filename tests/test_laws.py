@@ -104,7 +104,7 @@ def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], posi
         [
             event.amount
             for event in journal
-            if isinstance(event, events.Deposited | events.FundingPaid | events.DebtCovered)
+            if isinstance(event, events.Deposited | events.FundingPaid | events.DebtCovered | events.Replenished)
         ]
         + [event.realised - event.fee for event in filled]
     )

@@ -8,9 +8,11 @@ from typing import Any
 from crossmargin_bt.broker import execution, walk
 from crossmargin_bt.broker.guard import Guard
 from crossmargin_bt.broker.readings import Readings
+from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
 from crossmargin_bt.engine import admission, events, path, reading
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.refusal import Refusal
@@ -38,6 +40,11 @@ class CrossMarginBroker(Readings):
         tiers: path of a file of tier tables by date (docs/concepts.md), in force at each bar in place of
             the venue's own for the contracts it names.
         warning_levels: margin levels (3.0 is 300 %) to be warned at, beside the venue's own.
+        on_liquidation: what follows when a pool was closed out: "continue", "stop" the run after that bar, or "refill"
+            the balance to the starting cash.
+        reserve: a `Reserve` from which pools in danger are replenished.
+        insurance_fund: what the venue's fund holds for losses beyond the collateral.
+        negative_balance_protection: whether such losses are made up for when the fund is empty; otherwise the debt stays.
         liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
         liquidation_impact: what they give away besides when they are as large as the bar's volume, in proportion.
         check: assert the engine's invariants after every journal entry (slow).
@@ -61,6 +68,10 @@ class CrossMarginBroker(Readings):
         ("instruments", None),
         ("tiers", None),
         ("warning_levels", ()),
+        ("on_liquidation", "continue"),
+        ("reserve", None),
+        ("insurance_fund", math.inf),
+        ("negative_balance_protection", True),
         ("liquidation_slippage", 0.0),
         ("liquidation_impact", 0.0),
         ("check", False),
@@ -72,8 +83,10 @@ class CrossMarginBroker(Readings):
         one_of("mode", self.p.mode, MODES)
         one_of("position_mode", self.p.position_mode, tuple(SIDES))
         one_of("path", self.p.path, path.POLICIES)
+        one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
+        _check_risk(self.p)
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
@@ -86,9 +99,13 @@ class CrossMarginBroker(Readings):
         self._run: Run | None = None
         self._running = False
         if self.p.mode != "cash":
-            self._run = Run(
-                self.venue, position_mode=self.p.position_mode, currency=self.p.currency, check=self.p.check
+            account = Account(
+                self.venue.rules,
+                position_mode=self.p.position_mode,
+                insurance_fund=self.p.insurance_fund,
+                protected=self.p.negative_balance_protection,
             )
+            self._run = Run(account, currency=self.p.currency, check=self.p.check)
 
     def start(self) -> None:
         """Open a book for every feed with an instrument, and pay the cash in."""
@@ -275,6 +292,8 @@ class CrossMarginBroker(Readings):
         if run is None:
             super().next()
             return
+        if run.closed and not self._goes_on(run):
+            return
         bars = run.new_bars()
         while self._toactivate:
             self._activate(run, self._toactivate.popleft())
@@ -282,6 +301,33 @@ class CrossMarginBroker(Readings):
         self._process_order_history()
         walk.through(self, run, bars)
         self._refresh(run)
+        if run.notices:
+            self._tell(run)
+
+    def _goes_on(self, run: Run) -> bool:
+        """Do what follows a close-out, once its bar has been seen by everyone; return whether the run goes on."""
+        run.closed = False
+        if self.p.on_liquidation == "stop":
+            self.cerebro.runstop()
+            return False
+        if self.p.on_liquidation == "refill":
+            self.add_cash(max(0.0, self.p.cash - self._totals.equity))
+            self._refresh(run)
+        return True
+
+    def _tell(self, run: Run) -> None:
+        """Tell the strategies what the venue did: `notify_margin(event)`, and the channel of store notifications."""
+        told, run.notices = run.notices, []
+        for event in told:
+            self.cerebro._notify_store("margin", event)
+            for strategy in self.cerebro.runningstrats:
+                strategy.notify_store("margin", event)
+                if hasattr(strategy, "notify_margin"):
+                    strategy.notify_margin(event)
+
+    def count_paid_in(self, amount: float) -> None:
+        """Count what came into the account as new shares of it, so that the fund's value does not jump."""
+        self._fundshares += amount / self._fundval
 
     def _refresh(self, run: Run) -> None:
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
@@ -296,12 +342,26 @@ class CrossMarginBroker(Readings):
                     )
                 )
                 continue
-            self._fundshares += amount / self._fundval
+            self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
         self._totals = reading.totals(account, currency)
         self._value = max(self._totals.equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares
+
+
+def _check_risk(given: Any) -> None:
+    levels = given.warning_levels
+    if not isinstance(levels, list | tuple) or not all(isinstance(x, int | float) and 1 < x < math.inf for x in levels):
+        raise ConfigurationError(f"warning_levels are margin levels above 1 (3.0 is 300 %), got {levels!r}")
+    for name in ("liquidation_slippage", "liquidation_impact"):
+        value = getattr(given, name)
+        if not (isinstance(value, int | float) and 0 <= value < 1):
+            raise ConfigurationError(f"{name} lies from 0 to below 1 (0.001 is 0.1 %), got {value!r}")
+    if given.reserve is not None and not isinstance(given.reserve, Reserve):
+        raise ConfigurationError(f"reserve is a Reserve(amount=, at_level=, to_level=), got {given.reserve!r}")
+    if not (isinstance(given.insurance_fund, int | float) and given.insurance_fund >= 0):
+        raise ConfigurationError(f"insurance_fund must not be negative, got {given.insurance_fund!r}")
 
 
 def _check_instruments(given: Any) -> None:

@@ -215,11 +215,11 @@ def _book(run: Run, book: Book, entry: events.Filled) -> None:
     currency = book.instrument.settle
     short = fills.isolated_shortfall(book, entry)
     run.record(entry)
-    if short:
-        run.record(fills.debt_covered(entry.time_ms, f"{entry.symbol}:{entry.side}", currency, short))
+    for paid in fills.debts_covered(run.account, entry.time_ms, f"{entry.symbol}:{entry.side}", currency, short):
+        run.record(paid)
     short = fills.shared_shortfall(run.account, currency)
-    if short:
-        run.record(fills.debt_covered(entry.time_ms, currency, currency, short))
+    for paid in fills.debts_covered(run.account, entry.time_ms, currency, currency, short):
+        run.record(paid)
 
 
 def _report(

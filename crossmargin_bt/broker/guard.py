@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import leg_of
+from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import NO_BAND, Run
 from crossmargin_bt.engine import events, liquidation, reading, risk_control
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.liquidation import Close, Liquidation
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.reading import Pool
+
+# Assumption: a pool that was reduced is looked at again after a second; no venue publishes how often it looks.
+RECHECK_MS = 1_000.0
 
 
 class Threshold(NamedTuple):
@@ -38,7 +42,7 @@ OVERDRAWN = Threshold(0.0, "overdrawn")
 
 
 class Guard:
-    """The thresholds of one run, which of them have acted, and the pools that rest after a fraction was closed."""
+    """The thresholds of one run, which of them have acted, and the pools that rest after they were reduced."""
 
     def __init__(self, broker: Any, run: Run) -> None:
         self._broker, self._run = broker, run
@@ -47,6 +51,12 @@ class Guard:
         self._levels = sorted([Threshold(level, "warning") for level in levels], reverse=True)
         if rules.order_cancel_level is not None:
             self._levels.append(Threshold(rules.order_cancel_level, "cancel"))
+            self._levels.sort(reverse=True)
+        self._reserve: Reserve | None = broker.p.reserve
+        self._reserve_left = 0.0
+        if self._reserve is not None:
+            self._reserve_left = self._reserve.amount
+            self._levels.append(Threshold(self._reserve.at_level, "replenish"))
             self._levels.sort(reverse=True)
         self._levels.append(LIQUIDATION)
         self._acted: dict[str, set[Threshold]] = {}
@@ -58,7 +68,7 @@ class Guard:
         return self._levels[0] if not acted else next(t for t in self._levels if t not in acted)
 
     def rests_until(self, pool: Pool) -> float | None:
-        """Return until when a pool is left alone after a fraction of it was closed, in milliseconds."""
+        """Return until when a pool is left alone after it was reduced, in milliseconds."""
         return self._rests_until.get(pool.name)
 
     def watches_overdrawn(self, pool: Pool) -> bool:
@@ -70,9 +80,8 @@ class Guard:
         """Arm the thresholds above which a pool stands again; forget pools that are gone."""
         if not self._acted and not self._rests_until:
             return
-        levels = {
-            pool.name: reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)
-        }
+        pools = {pool.name: pool for pool in reading.pools(self._run.account)}
+        levels = {name: reading.risk(self._run.account, pool).margin_level for name, pool in pools.items()}
         for name, acted in list(self._acted.items()):
             level = levels.get(name, float("inf"))
             back = {t for t in acted - {OVERDRAWN} if level > t.level}
@@ -86,6 +95,8 @@ class Guard:
         for name in list(self._rests_until):
             if levels.get(name, float("inf")) > LIQUIDATION.level:
                 del self._rests_until[name]
+                if name in pools:
+                    self._note(pools[name], "safe", LIQUIDATION.level)
 
     def meet(self, pool: Pool, threshold: Threshold, moment: "Moment") -> None:
         """Do what the threshold a pool has come to asks for."""
@@ -93,12 +104,33 @@ class Guard:
             self._liquidate(pool, moment)
             return
         self._acted.setdefault(pool.name, set()).add(threshold)
+        if threshold.act == "replenish":
+            self._replenish(pool, threshold)
+            return
         if threshold.act == "warning":
             self._note(pool, "warning", threshold.level)
             return
         if risk_control.adding_orders(self._run.account, pool):
             self._note(pool, "orders_cancelled", threshold.level)
             self._cancel_worst(pool, threshold, "risk control")
+
+    def _replenish(self, pool: Pool, threshold: Threshold) -> None:
+        """Bring a pool back to the level its reserve stands for, as far as the reserve reaches."""
+        run, reserve = self._run, self._reserve
+        assert reserve is not None
+        risk = reading.risk(run.account, pool)
+        amount = min(reserve.to_level * risk.requirement - risk.collateral, reserve.each, self._reserve_left)
+        if amount <= 0:
+            return
+        self._reserve_left -= amount
+        entry = events.Replenished(
+            time_ms=run.time_ms, pool=pool.name, currency=pool.currency, amount=amount, left=self._reserve_left
+        )
+        run.record(entry)
+        run.notices.append(entry)
+        self._broker.count_paid_in(amount)
+        if threshold.gap(run.account, pool) > 0:
+            self._acted[pool.name].discard(threshold)
 
     def _cancel_worst(self, pool: Pool, threshold: Threshold, reason: str) -> bool:
         """Cancel adding orders, the worst first, until the pool is above the threshold; return whether it is."""
@@ -116,7 +148,10 @@ class Guard:
                 execution.cancel(self._broker, order, reason)
 
     def _note(self, pool: Pool, state: str, threshold: float) -> None:
-        self._run.record(risk_control.state(self._run.account, self._run.time_ms, pool, state, threshold))
+        entry = risk_control.state(self._run.account, self._run.time_ms, pool, state, threshold)
+        self._run.record(entry)
+        self._run.notices.append(entry)
+        self._run.closed |= state == "closed"
 
     def _liquidate(self, pool: Pool, moment: "Moment") -> None:
         """Cancel what adds risk to the pool, look again, and reduce it where that was not enough."""
@@ -132,6 +167,7 @@ class Guard:
         if pool.name not in self._rests_until:
             entry = liquidation.started(account, run.time_ms, pool)
             run.record(entry)
+            run.notices.append(entry)
             run.lowest_level = min(run.lowest_level, reading.Risk(entry.collateral, entry.requirement).margin_level)
         self._reduce(pool, moment)
 
@@ -146,14 +182,16 @@ class Guard:
                 continue
             if isinstance(entry, events.Reduced):
                 last = entry.step
+                run.notices.append(entry)
                 if last == "all":
                     self._cancel_all(pool)
             run.record(entry)
-        if last == "fraction" and not work.is_safe:
-            self._rests_until[pool.name] = moment.at_ms + liquidation.cooldown_ms(run.account)
-            return
-        self._rests_until.pop(pool.name, None)
-        self._note(pool, "safe" if work.whole() else "closed", run.account.rules.safe_level)
+        if work.whole():
+            rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
+            self._rests_until[pool.name] = moment.at_ms + rest
+        else:
+            self._rests_until.pop(pool.name, None)
+            self._note(pool, "closed", run.account.rules.safe_level)
 
     def _cancel_all(self, pool: Pool) -> None:
         for order in list(self._broker.pending):

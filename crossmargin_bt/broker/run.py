@@ -11,7 +11,6 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import Candle
 from crossmargin_bt.engine.rules import ContractTerms
-from crossmargin_bt.venues import Venue
 
 MS_PER_DAY = 86_400_000
 # backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
@@ -102,8 +101,12 @@ class Attribution:
 class Run:
     """One run's account, journal, order numbers and bars seen."""
 
-    def __init__(self, venue: Venue, *, position_mode: str, currency: str, check: bool) -> None:
-        self.account = Account(venue.rules, position_mode=position_mode)
+    def __init__(self, account: Account, *, currency: str, check: bool) -> None:
+        self.account = account
+        self.notices: list[events.JournalEntry] = []
+        """What strategies are told at the end of the bar."""
+        self.closed = False
+        """Whether a pool was closed out in this bar."""
         self.journal: list[events.JournalEntry] = []
         self.currency = currency
         self.time_ms = 0

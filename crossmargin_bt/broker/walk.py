@@ -272,7 +272,7 @@ class Walk:
         return self._run.time_ms + self._run.bar_ms * moment / CLOSE
 
     def _rested(self, pool: Pool) -> float:
-        """Return the moment from which a pool is looked at again after a fraction of it was closed."""
+        """Return the moment from which a pool is looked at again after it was reduced."""
         until = self._run.guard.rests_until(pool)
         if until is None:
             return BEFORE

@@ -6,6 +6,7 @@ entry; folding a journal over an empty account gives the same account again. `ma
 which no journal needs. Everything else in the engine reads.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ from crossmargin_bt.engine.rules import ContractTerms, Rules
 class Account:
     """Balances by settle currency and a book per instrument, under one venue's rules."""
 
-    def __init__(self, rules: Rules, *, position_mode: str = "one_way") -> None:
+    def __init__(
+        self, rules: Rules, *, position_mode: str = "one_way", insurance_fund: float = math.inf, protected: bool = True
+    ) -> None:
         self.rules = rules
         self.hedged = SIDES[position_mode] != ("net",)
         self.balances: dict[str, float] = {}
@@ -33,6 +36,10 @@ class Account:
         self.fees = 0.0
         self.funding = 0.0
         self.bad_debt = 0.0
+        self.insurance_fund = insurance_fund
+        """What is left in the insurance fund."""
+        self.protected = protected
+        """Whether a balance below zero is made up for even when the fund is empty."""
 
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
@@ -95,9 +102,11 @@ def replay(
     instruments: Mapping[str, Instrument],
     *,
     position_mode: str = "one_way",
+    insurance_fund: float = math.inf,
+    protected: bool = True,
 ) -> Account:
     """Return the account that a journal leads to, from nothing but the journal and the instruments."""
-    account = Account(rules, position_mode=position_mode)
+    account = Account(rules, position_mode=position_mode, insurance_fund=insurance_fund, protected=protected)
     for instrument in instruments.values():
         account.list_instrument(instrument)
     for event in journal:
@@ -187,6 +196,16 @@ def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> 
 def _debt_covered(account: Account, event: events.DebtCovered) -> None:
     account.balances[event.currency] += event.amount
     account.bad_debt += event.amount
+    account.insurance_fund -= event.by_fund
+
+
+def _replenished(account: Account, event: events.Replenished) -> None:
+    symbol, _, side = event.pool.partition(":")
+    if not side:
+        account.balances[event.currency] += event.amount
+        return
+    legs = account.books[symbol].legs
+    legs[side] = position.Position(legs[side].lots, legs[side].entry, legs[side].margin + event.amount)
 
 
 _HANDLERS: dict[type, Callable[[Account, Any], None]] = {
@@ -199,4 +218,5 @@ _HANDLERS: dict[type, Callable[[Account, Any], None]] = {
     events.MarginMoved: _margin_moved,
     events.MaintenanceChanged: _maintenance_changed,
     events.DebtCovered: _debt_covered,
+    events.Replenished: _replenished,
 }

@@ -174,11 +174,24 @@ class Liquidated(Event, frozen=True, gc=False, kw_only=True):
 
 
 class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
-    """The insurance fund paid what was lost beyond the collateral: the account's bad debt."""
+    """What was lost beyond the collateral was paid for the account: its bad debt.
+
+    `by_fund` is the insurance fund's part of `amount`; the rest, once the fund is empty, is the venue's.
+    """
 
     pool: str
     currency: str
     amount: float
+    by_fund: float
+
+
+class Replenished(Event, frozen=True, gc=False, kw_only=True):
+    """Collateral came out of the reserve to a pool, which leaves `left` there."""
+
+    pool: str
+    currency: str
+    amount: float
+    left: float
 
 
 class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
@@ -203,5 +216,6 @@ JournalEntry = (
     | Reduced
     | Liquidated
     | DebtCovered
+    | Replenished
     | BarIgnored
 )

@@ -2,6 +2,7 @@
 """Journal entries for fills, funding and debt. They are made here and applied by the account."""
 
 import math
+from collections.abc import Iterator
 
 from crossmargin_bt.engine import events, formulas, position
 from crossmargin_bt.engine.account import Account
@@ -60,9 +61,17 @@ def shared_shortfall(account: Account, currency: str) -> float:
     return 0.0 if pooled else max(0.0, -account.balances[currency])
 
 
-def debt_covered(time_ms: int, pool: str, currency: str, amount: float) -> events.DebtCovered:
-    """Return the entry by which the insurance fund pays `amount`."""
-    return events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount)
+def debts_covered(
+    account: Account, time_ms: int, pool: str, currency: str, short: float
+) -> Iterator[events.DebtCovered]:
+    """Yield the entry by which `short` is paid for the account: by the insurance fund as far as it reaches, then by the venue.
+
+    Nothing where nothing is short, or where the fund is empty and the account is not protected: then the debt stays.
+    """
+    by_fund = min(short, max(0.0, account.insurance_fund))
+    amount = short if account.protected else by_fund
+    if amount > 0:
+        yield events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount, by_fund=by_fund)
 
 
 def funding_due(account: Account, time_ms: int, symbol: str, mark: float, rate: float) -> list[events.FundingPaid]:

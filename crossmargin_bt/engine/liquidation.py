@@ -73,8 +73,7 @@ class Liquidation(NamedTuple):
         if due or not self.is_safe:
             yield from self._closing("all", self.whole())
         short = 0.0 if self.pool.isolated else fills.shared_shortfall(self.account, self.pool.currency)
-        if short:
-            yield fills.debt_covered(self.time_ms, self.pool.name, self.pool.currency, short)
+        yield from self._covered(short)
 
     @property
     def is_safe(self) -> bool:
@@ -157,8 +156,10 @@ class Liquidation(NamedTuple):
             entry = self.forced_fill(close)
             short = fills.isolated_shortfall(self.account.books[close.symbol], entry)
             yield entry
-            if short:
-                yield fills.debt_covered(self.time_ms, self.pool.name, self.pool.currency, short)
+            yield from self._covered(short)
+
+    def _covered(self, short: float) -> Iterator[events.DebtCovered]:
+        return fills.debts_covered(self.account, self.time_ms, self.pool.name, self.pool.currency, short)
 
     def _left(self) -> float:
         """Return what closing all the pool still holds would leave of it, before fees."""

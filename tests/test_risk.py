@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Risk control in backtrader: what strategies hear, what follows a liquidation, reserves and funds."""
+
+import backtrader as bt
+import pytest
+from test_broker import FLAT, bars, run
+
+from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds
+from crossmargin_bt.engine import events
+from crossmargin_bt.engine.account import replay
+from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.errors import ConfigurationError
+
+PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+FALL = [FLAT, FLAT, FLAT, (100.0, 100.0, 95.0, 96.0), (96.0, 96.0, 89.0, 90.0), FLAT, FLAT, FLAT]
+
+
+class Listener(bt.Strategy):
+    """Buys 100 of 1,000 at 10x, and closes half of it at the first warning where it is told to act."""
+
+    params = (("acts", False), ("size", 100))
+
+    def __init__(self) -> None:
+        self.heard: list = []
+        self.stored: list = []
+        self.bars = 0
+
+    def notify_margin(self, event) -> None:
+        self.heard.append(event)
+        if self.p.acts and getattr(event, "state", "") == "warning":
+            self.sell(size=self.p.size / 2)
+
+    def notify_store(self, msg, *args, **kwargs) -> None:
+        self.stored.append((msg, *args))
+
+    def next(self) -> None:
+        self.bars += 1
+        if len(self) == 1:
+            self.buy(size=self.p.size)
+
+
+def listen(broker, rows=FALL, instrument=PLAIN, **params) -> Listener:
+    """Run the listener on bars."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(*rows), name="BTC", instrument=instrument))
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Listener, **params)
+    cerebro.addanalyzer(bt.analyzers.TimeReturn, _name="returns")
+    cerebro.addanalyzer(bt.analyzers.DrawDown, _name="drawdown")
+    cerebro.addanalyzer(bt.analyzers.SharpeRatio, _name="sharpe")
+    return cerebro.run()[0]
+
+
+def test_a_strategy_hears_what_the_venue_does() -> None:
+    """In order, as `notify_margin` and as a store's notification; both carry the journal's own entries."""
+    strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0, 1.5)))
+    names = [getattr(event, "state", type(event).__name__) for event in strategy.heard]
+    assert names == ["warning", "warning", "warning", "Liquidated", "Reduced", "closed"]
+    assert [event.threshold for event in strategy.heard[:3]] == [11.0, 11.0, 1.5]
+    assert strategy.stored == [("margin", event) for event in strategy.heard]
+    assert all(event in strategy.broker.journal for event in strategy.heard)
+
+
+def test_a_warning_can_be_acted_on() -> None:
+    """Half of the position goes at the next open, and the rest lives through the same fall."""
+    strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0,)), acts=True)
+    assert [event.state for event in strategy.heard] == ["warning"]
+    assert strategy.broker.getposition(strategy.data).size == 50
+    assert strategy.broker.equity == pytest.approx(1000 - 50 * 4)
+
+
+@pytest.mark.parametrize(("then", "seen", "equity"), [("continue", 8, 0.0), ("stop", 5, 0.0), ("refill", 8, 1000.0)])
+def test_what_follows_a_liquidation(then: str, seen: int, equity: float) -> None:
+    """The run goes on, ends after the bar everyone has seen, or starts again with what it had; analyzers bear all of it."""
+    rows = [*FALL[:3], (80.0, 80.0, 80.0, 80.0), *FALL[5:], FLAT]
+    strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, on_liquidation=then), rows)
+    assert strategy.bars == {5: 4, 8: 8}[seen]
+    assert strategy.broker.equity == pytest.approx(equity)
+    assert strategy.broker.account.bad_debt == pytest.approx(1000.0)
+    assert strategy.analyzers.drawdown.get_analysis().max.drawdown > 99
+
+
+def test_a_reserve_comes_as_far_as_it_reaches() -> None:
+    """At 300 % what brings the pool back to 500 %, at most 150 at a time, until 200 are used up; none of it is profit."""
+    reserve = Reserve(amount=200.0, at_level=3.0, to_level=5.0, each=150.0)
+    strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, reserve=reserve))
+    came = [event for event in strategy.heard if isinstance(event, events.Replenished)]
+    # 1,000 + 100 (p - 100) is three times 0.5 % of 100 p at 91.37; there 91.37 are missing to five times.
+    assert came[0].amount == pytest.approx(2 * 0.5 * 9000 / 98.5, rel=1e-6)
+    assert came[0].left == pytest.approx(200 - came[0].amount)
+    assert sum(event.amount for event in came) == pytest.approx(200 - came[-1].left)
+    assert not [event for event in strategy.broker.journal if isinstance(event, events.Liquidated)]
+    journal, account = strategy.broker.journal, strategy.broker.account
+    assert replay(journal, account.rules, {"BTC": PLAIN}).balances == account.balances
+    assert strategy.broker._fundval == pytest.approx(strategy.broker.equity / strategy.broker._fundshares)
+    with pytest.raises(ConfigurationError, match="1 < at_level < to_level"):
+        Reserve(amount=1.0, at_level=3.0, to_level=2.0)
+    with pytest.raises(ConfigurationError, match="amount above 0"):
+        Reserve(amount=0.0, at_level=2.0, to_level=3.0)
+
+
+def test_a_reserve_replenishes_an_isolated_position() -> None:
+    """Its margin grows by what came; the shared balance does not move."""
+    reserve = Reserve(amount=500.0, at_level=2.0, to_level=4.0)
+    strategy = listen(CrossMarginBroker(cash=2000.0, leverage=10.0, mode="isolated", reserve=reserve))
+    came = [event for event in strategy.heard if isinstance(event, events.Replenished)]
+    assert {event.pool for event in came} == {"BTC:net"}
+    margin = strategy.broker.account.books["BTC"].legs["net"].margin
+    assert margin == pytest.approx(1000.0 + sum(event.amount for event in came))
+    assert strategy.broker.account.balances["USDT"] == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("fund", "protected", "by_fund", "equity"), [(1e9, True, 1000, 0), (300, True, 300, 0), (300, False, 300, -700)]
+)
+def test_the_fund_pays_as_far_as_it_reaches(fund: float, protected: bool, by_fund: float, equity: float) -> None:
+    """A gap to 80 loses 1,000 beyond the collateral; the rest is the venue's, or stays a debt."""
+    rows = [*FALL[:3], (80.0, 80.0, 80.0, 80.0), FLAT]
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, insurance_fund=fund, negative_balance_protection=protected)
+    strategy = listen(broker, rows)
+    (paid,) = [event for event in broker.journal if isinstance(event, events.DebtCovered)]
+    assert (paid.by_fund, broker.account.insurance_fund) == (by_fund, fund - by_fund)
+    assert broker.equity == pytest.approx(equity)
+    assert broker.getvalue() > 0
+    assert strategy.bars == 5
+
+
+def test_settings_of_risk_are_checked() -> None:
+    """As all others, at once."""
+    with pytest.raises(ConfigurationError, match="unknown on_liquidation 'halt'"):
+        CrossMarginBroker(on_liquidation="halt")
+    with pytest.raises(ConfigurationError, match="warning_levels are margin levels above 1"):
+        CrossMarginBroker(warning_levels=(0.5,))
+    with pytest.raises(ConfigurationError, match="liquidation_slippage lies from 0"):
+        CrossMarginBroker(liquidation_slippage=1.5)
+    with pytest.raises(ConfigurationError, match="reserve is a Reserve"):
+        CrossMarginBroker(reserve=100.0)
+
+
+def test_a_partial_close_reaches_the_oldest_trade_first() -> None:
+    """OKX takes as few lots as needed: they come out of the strategy and tradeid that opened first."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="okx")
+
+    def enter(strategy) -> None:
+        strategy.buy(size=40, tradeid=1)
+        strategy.buy(size=60, tradeid=2)
+
+    rows = [FLAT, FLAT, (100.0, 100.0, 90.35, 92.0), (92.0, 92.0, 92.0, 92.0)]
+    (strategy,) = run(broker, bars(*rows), scripts=({1: enter},), instrument=PLAIN)
+    forced = [event for event in broker.journal if isinstance(event, events.Filled) and event.forced]
+    assert 1 < len(forced) < 60  # a second between two looks
+    closed = sum(event.lots for event in forced)
+    assert -40 < closed < 0
+    heard = [entry for entry in strategy.orders_heard if entry[0] == "Completed" and entry[1] < 0]
+    assert sum(size for _, size, _ in heard) == closed
+    assert {tradeid for _, _, tradeid in heard} == {1}
+    assert broker.getposition(strategy.data).size == 100 + closed
+    assert len([event for event in broker.journal if isinstance(event, events.Liquidated)]) == 1
