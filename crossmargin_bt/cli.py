@@ -105,6 +105,26 @@ def compare(
         sys.exit(2)
 
 
+@commands.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--run", "number", type=int, default=1, show_default=True, help="Which run of the file, counted from 1.")
+@click.option(
+    "--event", type=int, help="Which entry of its journal; without it those that can be explained are listed."
+)
+def explain(result: Path, number: int, event: int | None) -> None:
+    """Write down the arithmetic of a refusal, a warning or a liquidation in a result file of `compare --json`."""
+    from crossmargin_bt.compare import explaining
+
+    try:
+        run = explaining.read(result, number)
+        lines = explaining.listed(run) if event is None else explaining.explained(run, event)
+    except CrossMarginError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    for line in lines:
+        click.echo(line)
+
+
 @commands.group(invoke_without_command=True)
 @click.option("--only", help="Names or TOML files, separated by commas; without it all there are.")
 @click.pass_context

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     funding: float
     journal: list[dict[str, Any]]
     assumptions: list[str]
+    rules: dict[str, Any]
+    instruments: list[dict[str, Any]]
+    """The rules and contracts of the run, from which the journal can be worked through again."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

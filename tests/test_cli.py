@@ -69,7 +69,7 @@ def test_json_holds_figures_curves_and_journals(tmp_path: Path, buyer: Path, dat
     result = crossmargin(f"{buyer}:Buyer", "--data", data, "--json", file, "--modes", "cash,cross")
     assert result.exit_code == 0, result.output
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     cash, cross = content["runs"]
     assert (cash["summary"]["mode"], cross["summary"]["mode"]) == ("cash", "cross")
     assert f"{cross['summary']['final_equity']:,.2f}" in result.output
@@ -268,3 +268,48 @@ def test_rule_books_side_by_side_and_alone() -> None:
     wrong = CliRunner().invoke(commands, ["venues", "show", "kucoim"])
     assert wrong.exit_code == 2
     assert "did you mean 'kucoin'?" in wrong.stderr
+
+
+def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
+    """Refusals, warnings and liquidations of a written result, each with the sums that are its own figures."""
+    file = tmp_path / "result.json"
+    words = ["strategies/long_short.py", "--leverage", "40", "--cash", "800", "--modes", "cash,isolated,cross"]
+    result = crossmargin(*words, "--venue", "okx", "--json", file)
+    assert result.exit_code == 0, result.output
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    seen = set()
+    for number in (2, 3):
+        listed = CliRunner().invoke(commands, ["explain", str(file), "--run", str(number)])
+        events = [line.split() for line in listed.output.splitlines()[1:] if line.split()[0].isdigit()]
+        journal = runs[number - 1]["result"]["journal"]
+        for event, *_ in events[:40]:
+            entry = journal[int(event)]
+            text = CliRunner().invoke(commands, ["explain", str(file), "--run", str(number), "--event", event]).output
+            seen.add(entry["event"])
+            if entry["event"] == "Liquidated":
+                assert f"= {entry['collateral']!r} USDT" in text
+                assert f"= {entry['requirement']!r} USDT" in text
+            elif entry["event"] == "OrderRefused" and entry["kind"] == "margin":
+                assert f"Needed {entry['needed']!r}, available {entry['available']!r}" in text
+    assert {"Liquidated", "OrderRefused", "RiskState"} <= seen
+    cash = CliRunner().invoke(commands, ["explain", str(file)])
+    assert "nothing was refused for margin" in cash.output
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["none.json"], "none.json does not exist; `crossmargin compare --json"),
+        (["wrong.json"], "is no result file of schema"),
+        (["old.json"], "has schema 1, this version reads"),
+        (["empty.json", "--run", "3"], "has no run 3"),
+    ],
+)
+def test_explain_says_what_is_wrong(tmp_path: Path, words: list[str], text: str) -> None:
+    """No file, another file, an older one, no such run."""
+    (tmp_path / "wrong.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "old.json").write_text('{"schema": 1, "runs": []}', encoding="utf-8")
+    (tmp_path / "empty.json").write_text('{"schema": 2, "runs": []}', encoding="utf-8")
+    result = CliRunner().invoke(commands, ["explain", str(tmp_path / words[0]), *words[1:]])
+    assert result.exit_code == 2
+    assert text in result.stderr

@@ -18,6 +18,7 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.broker import walk
 from crossmargin_bt.engine import admission, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
+from crossmargin_bt.engine.explain import account_before, explain, is_explainable
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import flat, table
 
@@ -121,8 +122,23 @@ def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], posi
         held = sum(leg.lots for leg in book.legs.values())
         assert sum(trade.size for trade in trades) == pytest.approx(book.instrument.size(held), abs=1e-9)
         assert broker.positions[data].size == book.instrument.size(held)
+    explained = [n for n, entry in enumerate(journal) if is_explainable(entry)]
+    for at in explained[:3] + explained[-3:]:
+        check_explanation(journal, at, account, instruments, position_mode)
     resting = {number for book in account.books.values() for number in book.orders}
     assert {broker._run.number(order) for order in broker.pending if order.active()} == resting
+
+
+def check_explanation(journal, at: int, account: Account, instruments, position_mode: str) -> None:
+    """What is written down about an entry ends in the entry's own figures, to the last digit."""
+    entry = journal[at]
+    before = account_before(journal, at, account.rules, instruments, position_mode=position_mode)
+    text = "\n".join(explain(before, entry))
+    if getattr(entry, "state", "") in ("closed", "orders_cancelled"):
+        return  # nothing is left to add up, or what is in use was looked at
+    for figure in ("collateral", "requirement", "needed", "available"):
+        if getattr(entry, figure, 0.0):
+            assert repr(getattr(entry, figure)) in text, f"{figure} of {entry} is not in {text}"
 
 
 @pytest.mark.parametrize("seed", range(6))

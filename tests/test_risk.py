@@ -156,3 +156,16 @@ def test_a_partial_close_reaches_the_oldest_trade_first() -> None:
     assert {tradeid for _, _, tradeid in heard} == {1}
     assert broker.getposition(strategy.data).size == 100 + closed
     assert len([event for event in broker.journal if isinstance(event, events.Liquidated)]) == 1
+
+
+def test_the_broker_explains_an_event_of_its_journal() -> None:
+    """Every position and price, summing up to the entry's own figures; anything else is refused with a reason."""
+    strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0,)))
+    broker = strategy.broker
+    warned = next(event for event in broker.journal if isinstance(event, events.RiskState))
+    text = broker.explain(warned)
+    assert "BTC:net +100 from 100.0, mark" in text
+    assert f"= {warned.collateral!r} USDT" in text
+    assert f"= {warned.requirement!r} USDT" in text
+    with pytest.raises(ConfigurationError, match="explain takes an OrderRefused"):
+        broker.explain(broker.journal[0])

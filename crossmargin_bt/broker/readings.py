@@ -17,6 +17,7 @@ from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
+from crossmargin_bt.engine.explain import account_before, explain, is_explainable
 from crossmargin_bt.engine.sizes import maximum_order_lots
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -156,6 +157,22 @@ class Readings(OrderDesk):
         direction = 1 if isbuy else -1
         lots = maximum_order_lots(run.account, instrument.symbol, leg, direction, at, immediate=price is None)
         return instrument.size(lots)
+
+    def explain(self, event: events.JournalEntry) -> str:
+        """Return the whole arithmetic of a refusal, a state or a liquidation of this run's journal, as text.
+
+        Raises:
+            ConfigurationError: the event is none of these, or not in the journal.
+        """
+        run = self._run
+        at = next((n for n, one in enumerate(self.journal) if one is event), None)
+        if run is None or at is None or not is_explainable(event):
+            raise ConfigurationError(
+                "explain takes an OrderRefused, RiskState or Liquidated of broker.journal that prices were looked at for"
+            )
+        instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
+        before = account_before(run.journal, at, run.account.rules, instruments, position_mode=self.p.position_mode)
+        return "\n".join(explain(before, event))
 
     def get_leverage(self) -> float:
         """Return the value of all positions, long and short added, over equity."""

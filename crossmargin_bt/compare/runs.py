@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import backtrader as bt
+import msgspec
 import pandas as pd
 
 from crossmargin_bt import feeds
@@ -86,6 +87,8 @@ def run(
             *(text for one in candles for text in one.assumptions),
             *_dated(rules, candles, tiers),
         ],
+        rules=msgspec.to_builtins(rules.rules),
+        instruments=[msgspec.to_builtins(one.instrument) for one in candles],
         **record,
     )
 

@@ -96,7 +96,7 @@ class _Event(NamedTuple):
             terms = [one for one in rules.terms(symbol) if one.since_ms <= self.entry.time_ms]
             if terms and book.instrument.maintenance is None:
                 book.rates = terms[-1].rates
-            book.long_mark, book.short_mark, book.last = self.entry.prices.get(symbol, (0.0, 0.0, 0.0))
+        account.set_prices(self.entry.prices)
         return self.judge(account, self.entry)
 
 

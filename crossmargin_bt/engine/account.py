@@ -80,6 +80,11 @@ class Account:
         """Return the prices the account is valued at, of every instrument that has one."""
         return {s: (b.long_mark, b.short_mark, b.last) for s, b in self.books.items() if b.long_mark}
 
+    def set_prices(self, prices: events.Prices) -> None:
+        """Value the account at prices that an entry of the journal names."""
+        for symbol, book in self.books.items():
+            book.long_mark, book.short_mark, book.last = prices.get(symbol, (0.0, 0.0, 0.0))
+
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""
         other = Account(self.rules)

@@ -162,14 +162,15 @@ class Liquidated(Event, frozen=True, gc=False, kw_only=True):
     """A pool's collateral no longer covered its requirement; what follows in the journal are its steps.
 
     `pool` is the settle currency of the shared pool, or symbol:side of an isolated one.
-    `bankruptcy_prices` maps symbol:side to the price at which the pool is used up, the others standing.
+    `bankruptcy_prices` maps symbol:side to the price at which the pool is used up, the others standing; None where
+    no price does that.
     """
 
     pool: str
     collateral: float
     requirement: float
     marks: dict[str, float]
-    bankruptcy_prices: dict[str, float]
+    bankruptcy_prices: dict[str, float | None]
     prices: Prices
 
 

@@ -4,6 +4,7 @@
 What remains after fees stays with the account.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +40,10 @@ def started(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
             f"{symbol}:{side}": account.books[symbol].mark_of(account.books[symbol].legs[side].lots)
             for symbol, side in pool.legs
         },
-        bankruptcy_prices=reading.bankruptcy_prices(account, pool),
+        bankruptcy_prices={
+            leg: price if math.isfinite(price) else None
+            for leg, price in reading.bankruptcy_prices(account, pool).items()
+        },
         prices=account.prices(),
     )
 

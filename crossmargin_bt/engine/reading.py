@@ -192,7 +192,7 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
         if book.legs or book.orders:
             requirement += book_requirement(book, with_orders=with_orders)
         if counts and (account.rules.order_fees_in_ratio or account.rules.order_loss_in_ratio):
-            collateral -= _orders_in_ratio(book)
+            collateral -= orders_in_ratio(book)
     return Risk(collateral, requirement)
 
 
@@ -226,18 +226,26 @@ def _entry(book: Book, direction: int) -> float:
 
 def book_requirement(book: Book, *, with_orders: bool) -> float:
     """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
-    margins, fees = [0.0], 0.0
-    how = book.rules.closing_fee_in_maintenance
-    for direction, lots, tier, price in counted(book, with_orders=with_orders):
+    margins = [0.0]
+    for _, lots, tier, price in counted(book, with_orders=with_orders):
         margins.append(book.maintenance_of(lots, price, tier))
-        if how != "none":
-            mark = book.long_mark if direction > 0 else book.short_mark
-            at = mark if how == "mark" else _entry(book, direction) or mark
-            fees += book.closing_fee(how, book.instrument.value(lots, at), direction)
-    return (sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)) + fees
+    margin = sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)
+    if book.rules.closing_fee_in_maintenance == "none":
+        return margin
+    return margin + closing_fees(book, with_orders=with_orders)
 
 
-def _orders_in_ratio(book: Book) -> float:
+def closing_fees(book: Book, *, with_orders: bool) -> float:
+    """Return the fees of closing a cross book that the venue counts in its requirement."""
+    fees, how = 0.0, book.rules.closing_fee_in_maintenance
+    for direction, lots, _, _ in counted(book, with_orders=with_orders) if how != "none" else ():
+        mark = book.long_mark if direction > 0 else book.short_mark
+        at = mark if how == "mark" else _entry(book, direction) or mark
+        fees += book.closing_fee(how, book.instrument.value(lots, at), direction)
+    return fees
+
+
+def orders_in_ratio(book: Book) -> float:
     """Return the opening fees and losses of resting orders, as far as the venue counts them in its ratio."""
     waiting = [book.pending(side, immediate=False) for side in book.sides]
     fees = formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The arithmetic of one journal entry, written down: every position, rate, price and sum that decided it.
+
+The account is brought back from the journal to the moment before the entry; what is printed are the
+terms the engine adds up, so their sums are the entry's own figures.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from crossmargin_bt.engine import admission, events, fills, reading
+from crossmargin_bt.engine.account import Account, replay
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.reading import Pool
+from crossmargin_bt.engine.rules import Rules
+
+Explainable = events.OrderRefused | events.RiskState | events.Liquidated
+
+
+def is_explainable(entry: events.JournalEntry) -> bool:
+    """Return whether an entry was decided by margin: a refusal that got as far as being judged, a state, a liquidation."""
+    return isinstance(entry, Explainable) and bool(entry.prices)
+
+
+def account_before(
+    journal: Sequence[events.JournalEntry],
+    at: int,
+    rules: Rules,
+    instruments: Mapping[str, Instrument],
+    *,
+    position_mode: str,
+) -> Account:
+    """Return the account as it stood before entry number `at`, at the prices that entry names."""
+    account = replay(journal[:at], rules, instruments, position_mode=position_mode)
+    entry = journal[at]
+    assert isinstance(entry, Explainable)
+    account.set_prices(entry.prices)
+    return account
+
+
+def explain(account: Account, entry: events.JournalEntry) -> list[str]:
+    """Return the lines that lead to the figures of an entry, given the account before it."""
+    if isinstance(entry, events.OrderRefused):
+        return _refusal(account, entry)
+    if isinstance(entry, events.Liquidated):
+        head = f"{entry.pool} is liquidated: its collateral does not exceed its requirement."
+        return [head, *_risk(account, entry.pool), *_bankruptcy(entry)]
+    assert isinstance(entry, events.RiskState)
+    head = f"{entry.pool} comes to the state {entry.state!r}"
+    head += f" at a margin level of {entry.threshold:.6g}." if entry.threshold else ": more is in use than there is."
+    return [head, *(_risk(account, entry.pool) if entry.threshold else _headroom(account, entry.pool))]
+
+
+def _risk(account: Account, name: str) -> list[str]:
+    """Return how the collateral and the requirement of a pool add up."""
+    pool = next((pool for pool in reading.pools(account) if pool.name == name), None)
+    if pool is None:
+        return ["Nothing is held in it any more."]
+    risk = reading.risk(account, pool)
+    lines = ["", "Collateral:"]
+    books = [account.books[pool.legs[0][0]]] if pool.isolated else _pooled(account, pool)
+    if pool.isolated:
+        ((symbol, side),) = pool.legs
+        lines.append(f"  margin of the position {account.books[symbol].legs[side].margin!r}")
+    else:
+        lines.append(f"  balance {account.balances[pool.currency]!r}")
+    lines += [line for book in books for line in _profits(book, pool)]
+    if not pool.isolated:
+        lines += _orders_against(account, pool)
+    lines.append(f"  = {risk.collateral!r} {pool.currency}")
+    lines += ["", "Requirement:"]
+    lines += _isolated_requirement(account, pool) if pool.isolated else [x for book in books for x in _required(book)]
+    lines.append(f"  = {risk.requirement!r} {pool.currency}")
+    level = (
+        f"{risk.collateral!r} / {risk.requirement!r} = {risk.margin_level!r}"
+        if risk.requirement
+        else "nothing is required"
+    )
+    return [*lines, "", f"Margin level: {level}; liquidation at 1"]
+
+
+def _pooled(account: Account, pool: Pool) -> list[Book]:
+    return [
+        book
+        for book in account.books_of(pool.currency)
+        if MODES[book.margin_mode].POOLED and (book.legs or book.orders)
+    ]
+
+
+def _profits(book: Book, pool: Pool) -> list[str]:
+    lines = []
+    for side, leg in book.legs.items():
+        if pool.isolated and (book.instrument.symbol, side) not in pool.legs:
+            continue
+        size = book.instrument.size(leg.lots)
+        lines.append(
+            f"  {book.instrument.symbol}:{side} {size:+g} from {leg.entry!r}, mark {book.mark_of(leg.lots)!r}: "
+            f"profit {book.profit(leg)!r}"
+        )
+    return lines
+
+
+def _orders_against(account: Account, pool: Pool) -> list[str]:
+    """Return what resting orders take from the collateral, where the venue counts that."""
+    lines = []
+    for book in account.books_of(pool.currency):
+        if not book.orders:
+            continue
+        if MODES[book.margin_mode].POOLED:
+            taken = reading.orders_in_ratio(book)
+            if taken:
+                lines.append(f"  {book.instrument.symbol} fees and losses of resting orders -{taken!r}")
+        elif account.rules.isolated_orders_in_ratio:
+            lines.append(f"  {book.instrument.symbol} isolated orders -{MODES[book.margin_mode].in_use(book)!r}")
+    return lines
+
+
+def _required(book: Book) -> list[str]:
+    lines = []
+    for direction, lots, tier, price in reading.counted(book, with_orders=True):
+        value = book.instrument.value(lots, price)
+        margin = book.maintenance_of(lots, price, tier)
+        lines.append(
+            f"  {book.instrument.symbol} {'long' if direction > 0 else 'short'} {book.instrument.size(lots):g} at {price!r}, "
+            f"orders that count included: {value!r} x {margin / value!r} = {margin!r}"
+        )
+    fees = reading.closing_fees(book, with_orders=True)
+    if fees:
+        lines.append(f"  {book.instrument.symbol} fee of closing it {fees!r}")
+    if len(lines) > 1 and book.rules.hedge_maintenance == "larger":
+        lines.append(f"  {book.instrument.symbol}: of two sides only the larger margin counts")
+    return lines
+
+
+def _isolated_requirement(account: Account, pool: Pool) -> list[str]:
+    ((symbol, side),) = pool.legs
+    book = account.books[symbol]
+    leg = book.legs[side]
+    price = leg.entry if book.rules.isolated_maintenance_price == "entry" else book.mark_of(leg.lots)
+    value = book.instrument.value(leg.lots, price)
+    margin = book.maintenance_of(abs(leg.lots), price)
+    lines = [f"  {abs(book.instrument.size(leg.lots)):g} at {price!r}: {value!r} x {margin / value!r} = {margin!r}"]
+    fee = book.closing_fee_of(book.rules.isolated_closing_fee, leg)
+    return [*lines, f"  fee of closing it {fee!r}"] if fee else lines
+
+
+def _bankruptcy(entry: events.Liquidated) -> list[str]:
+    prices = ", ".join(
+        f"{leg} at {'no price' if price is None else format(price, '.8g')}"
+        for leg, price in entry.bankruptcy_prices.items()
+    )
+    return ["", f"Used up by one leg alone, the others standing: {prices}"]
+
+
+def _headroom(account: Account, currency: str) -> list[str]:
+    """Return what is in use of a currency's shared balance, and what that leaves."""
+    total = reading.totals(account, currency)
+    lines = [
+        "",
+        f"Balance {total.balance!r}, floating profit of cross positions {total.cross_profit!r} {currency}",
+        "In use:",
+    ]
+    for book in account.books_of(currency):
+        if book.legs or book.orders:
+            used = MODES[book.margin_mode].in_use(book)
+            lines.append(
+                f"  {book.instrument.symbol} ({book.margin_mode}, {book.leverage:g}x, {len(book.orders)} orders) {used!r}"
+            )
+    return [*lines, f"  = {total.in_use!r}"]
+
+
+def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
+    book = account.books[entry.symbol]
+    size = book.instrument.size(entry.lots)
+    stage = "its fill is judged" if entry.at_fill else "it is judged as it would rest"
+    if entry.immediate:
+        stage = "it is judged by the fill it would get"
+    lines = [
+        f"Order {entry.number}, {size:+g} {entry.symbol} at {entry.price!r}, is refused; {stage}.",
+        f"  {entry.reason}",
+        *_headroom(account, book.instrument.settle),
+        "",
+        f"For {book.margin_mode} orders that leaves {reading.headroom(account, book)!r}",
+    ]
+    if entry.kind != "margin":
+        return lines
+    after = account.copy(entry.symbol)
+    if entry.at_fill or entry.immediate:
+        fill = fills.filled(
+            account, entry.time_ms, entry.symbol, entry.side,
+            number=entry.number, lots=entry.lots, price=entry.price, maker=False,
+        )  # fmt: skip
+        after.apply(fill)
+        lines.append(
+            f"With the fill (fee {fill.fee!r}) it would be {reading.headroom(after, after.books[entry.symbol])!r}"
+        )
+    else:
+        resting = OpenOrder(entry.number, entry.side, entry.lots, entry.price, group=entry.group)
+        after = admission.after_immediate_orders(account).copy(entry.symbol)
+        after.books[entry.symbol].orders[entry.number] = resting
+        lines.append(f"With the order it would be {reading.headroom(after, after.books[entry.symbol])!r}")
+    return [*lines, f"Needed {entry.needed!r}, available {entry.available!r}"]
