@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """On recorded candles, where they are at hand: three years, and the wicks that tell mark from last."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import backtrader as bt
@@ -15,6 +17,7 @@ from crossmargin_bt.engine.account import replay
 from crossmargin_bt.venues import load
 
 STRATEGIES = Path(__file__).parents[1] / "strategies"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
 
 
@@ -84,3 +87,17 @@ def test_a_wick_of_the_last_price_kills_only_without_the_mark(
     alive = held_through(candles.frame, with_mark=True)
     assert not [event for event in alive.journal if isinstance(event, events.Liquidated)]
     assert alive.equity > 0
+
+
+def test_the_path_is_nearest_to_the_minutes(recorded: Path) -> None:
+    """A crash week in 1m candles: of the three readings of coarser candles the default errs least, at every length."""
+    spec = importlib.util.spec_from_file_location("candle_error", BENCHMARKS / "candle_error.py")
+    candle_error = importlib.util.module_from_spec(spec)
+    sys.modules["candle_error"] = candle_error
+    spec.loader.exec_module(candle_error)
+    errors = candle_error.measure([str(recorded / "binance_spot_1m_2021-05")], every="72h")
+    for timeframe in candle_error.TIMEFRAMES:
+        money = {policy: errors["all", timeframe, policy].money for policy in candle_error.POLICIES}
+        assert money["path"] < min(money["adverse"], money["close"])
+    assert "| all | 60min | path | 36 |" in candle_error.table(errors)
+    assert candle_error.chart(errors).count("<rect") == 1 + 9 + 3
