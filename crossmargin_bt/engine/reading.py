@@ -226,6 +226,11 @@ def _entry(book: Book, direction: int) -> float:
 
 def book_requirement(book: Book, *, with_orders: bool) -> float:
     """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
+    if len(book.legs) == 1 and not (with_orders and book.orders) and book.rules.maintenance_price == "mark":
+        # A lone leg is its own tier, whatever the venue's answer.
+        (leg,) = book.legs.values()
+        margin = book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
+        return margin + book.closing_fee_of(book.rules.closing_fee_in_maintenance, leg)
     margins = [0.0]
     for _, lots, tier, price in counted(book, with_orders=with_orders):
         margins.append(book.maintenance_of(lots, price, tier))
