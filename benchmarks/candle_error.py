@@ -23,7 +23,7 @@ from crossmargin_bt.engine import events
 from crossmargin_bt.engine.rates import flat
 
 CASH, MAINTENANCE, HELD = 10_000.0, 0.005, pd.Timedelta("1D")
-TIMEFRAMES, POLICIES, LEVERAGES = ("5min", "15min", "60min"), ("path", "adverse", "close"), (10.0, 25.0, 50.0)
+TIMEFRAMES, POLICIES, LEVERAGES = ("5min", "15min", "60min"), ("path", "adverse", "close", "finer"), (10.0, 25.0, 50.0)
 # Books: signed shares of the account's whole exposure by leg.
 BOOKS = {
     "single": (("BTCUSDT", "long", 1.0),),
@@ -82,6 +82,7 @@ def run(episode: Episode) -> Outcome:
     """Return what becomes of an episode."""
     step = pd.Timedelta(episode.timeframe)
     cerebro = bt.Cerebro(stdstats=False)
+    finer = {}
     symbols = dict.fromkeys(symbol for symbol, _, _ in BOOKS[episode.book])
     for symbol in symbols:
         minutes = frames(episode.folder)[symbol].loc[episode.start - step : episode.start + HELD - pd.Timedelta("1min")]
@@ -89,11 +90,14 @@ def run(episode: Episode) -> Outcome:
         if episode.timeframe != "1min":
             how: Any = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
             candles = minutes.resample(episode.timeframe).agg(how).dropna()
+            finer[symbol] = minutes
         instrument = Instrument(symbol=symbol, lot=1e-5, maintenance=flat(MAINTENANCE), maker=0.0, taker=0.0)
         cerebro.adddata(feeds.from_frame(candles, name=symbol, instrument=instrument))
     broker = CrossMarginBroker(
-        cash=CASH, leverage=episode.leverage, position_mode="hedge", path=episode.policy, venue="generic"
-    )
+        cash=CASH, leverage=episode.leverage, position_mode="hedge", venue="generic",
+        path="path" if episode.policy == "finer" else episode.policy,
+        finer=finer if episode.policy == "finer" else None,
+    )  # fmt: skip
     cerebro.setbroker(broker)
     cerebro.addstrategy(Opener, legs=BOOKS[episode.book], leverage=episode.leverage)
     cerebro.run()
@@ -171,7 +175,7 @@ def table(errors: dict[tuple[str, str, str], Error]) -> str:
     return "\n".join(lines) + "\n"
 
 
-COLOURS = {"path": "#0072b2", "adverse": "#d55e00", "close": "#999999"}
+COLOURS = {"path": "#0072b2", "adverse": "#d55e00", "close": "#999999", "finer": "#009e73"}
 
 
 def chart(errors: dict[tuple[str, str, str], Error]) -> str:
@@ -185,12 +189,12 @@ def chart(errors: dict[tuple[str, str, str], Error]) -> str:
     for n, timeframe in enumerate(TIMEFRAMES):
         for m, policy in enumerate(POLICIES):
             share = errors["all", timeframe, policy].money
-            height, left = 200 * share / most, 60 + n * 190 + m * 52
+            height, left = 200 * share / most, 50 + n * 200 + m * 46
             parts.append(
-                f'<rect x="{left}" y="{240 - height:.1f}" width="44" height="{height:.1f}" fill="{COLOURS[policy]}"/>'
-                f'<text x="{left + 22}" y="{234 - height:.1f}" text-anchor="middle">{share:.2%}</text>'
+                f'<rect x="{left}" y="{240 - height:.1f}" width="40" height="{height:.1f}" fill="{COLOURS[policy]}"/>'
+                f'<text x="{left + 20}" y="{234 - height:.1f}" text-anchor="middle">{share:.2%}</text>'
             )
-        parts.append(f'<text x="{60 + n * 190 + 74}" y="262" text-anchor="middle">{timeframe}</text>')
+        parts.append(f'<text x="{50 + n * 200 + 90}" y="262" text-anchor="middle">{timeframe}</text>')
     for m, policy in enumerate(POLICIES):
         parts.append(
             f'<rect x="{60 + m * 120}" y="276" width="12" height="12" fill="{COLOURS[policy]}"/>'

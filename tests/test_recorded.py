@@ -99,5 +99,6 @@ def test_the_path_is_nearest_to_the_minutes(recorded: Path) -> None:
     for timeframe in candle_error.TIMEFRAMES:
         money = {policy: errors["all", timeframe, policy].money for policy in candle_error.POLICIES}
         assert money["path"] < min(money["adverse"], money["close"])
+        assert money["finer"] < 1e-9
     assert "| all | 60min | path | 36 |" in candle_error.table(errors)
-    assert candle_error.chart(errors).count("<rect") == 1 + 9 + 3
+    assert candle_error.chart(errors).count("<rect") == 1 + 12 + 4

@@ -7,6 +7,7 @@ from typing import Any
 
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.controls import Controls
+from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.broker.guard import Guard
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
@@ -36,6 +37,8 @@ class CrossMarginBroker(Controls):
         path: what is read into a candle: "path", "adverse" or "close" (docs/concepts.md).
         currency: the settle currency of the account.
         instruments: dict of `Instrument` by feed name, for feeds that carry none.
+        finer: dict by feed name of frames with candles of a smaller timeframe (and their mark_ columns), which tell what
+            happened inside the bars; labelled by their opens, as the bars are.
         tiers: path of a file of tier tables by date (docs/concepts.md), in force at each bar in place of
             the venue's own for the contracts it names.
         warning_levels: margin levels (3.0 is 300 %) to be warned at, beside the venue's own.
@@ -65,6 +68,7 @@ class CrossMarginBroker(Controls):
         ("path", "path"),
         ("currency", "USDT"),
         ("instruments", None),
+        ("finer", None),
         ("tiers", None),
         ("warning_levels", ()),
         ("on_liquidation", "continue"),
@@ -128,6 +132,11 @@ class CrossMarginBroker(Controls):
         for name in (*self._settings.declared, *(self.p.instruments or ())):
             if name not in names:
                 raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
+        for name, frame in (self.p.finer or {}).items():
+            feed = next((data for data in run.books if data._name == name), None)
+            if feed is None:
+                raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
+            run.finer[run.books[feed].instrument.symbol] = Finer(name, frame)
         run.guard = Guard(self, run)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         self._refresh(run)

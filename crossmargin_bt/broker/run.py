@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.engine import events, invariants
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
@@ -119,6 +120,7 @@ class Run:
         self.bar_ms = 0
         """The shortest step between two bars so far."""
         self.guard: Any = None
+        self.finer: dict[str, Finer] = {}
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}

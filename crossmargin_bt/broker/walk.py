@@ -8,13 +8,24 @@ from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.guard import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
 from crossmargin_bt.engine import fills, reading, risk_control
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.liquidation import Close
-from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Candle, Path, first_breach, low_comes_first, path_of
+from crossmargin_bt.engine.path import (
+    BEFORE,
+    CLOSE,
+    OPEN,
+    Candle,
+    Path,
+    first_breach,
+    low_comes_first,
+    path_of,
+    path_through,
+)
 from crossmargin_bt.engine.reading import Pool
 
 # A forced close gives away no more than this part of the price.
@@ -184,16 +195,26 @@ class Walk:
     def choose_paths(self) -> None:
         """Fix the order of the extremes; under `adverse`, by the legs that are held by now."""
         for symbol, bar in self._by_symbol.items():
-            low_first = low_comes_first(bar.last)
-            long_low_first = short_low_first = low_first
-            if self._policy == "adverse" and bar.book.legs:
-                long_low_first, short_low_first = True, False
-            self._paths[symbol] = (
-                path_of(bar.last, low_first=long_low_first),
-                path_of(bar.last, low_first=short_low_first),
-                path_of(bar.mark, low_first=long_low_first),
-                path_of(bar.mark, low_first=short_low_first),
-            )
+            adverse = self._policy == "adverse" and bool(bar.book.legs)
+            inside = self._inside(bar)
+            if inside is not None:
+                firsts = (True, False) if adverse else (None, None)
+                last = [path_through(inside.last, low_first=first) for first in firsts]
+                mark = [path_through(inside.mark, low_first=first) for first in firsts]
+            else:
+                low_first = low_comes_first(bar.last)
+                orders = (True, False) if adverse else (low_first, low_first)
+                last = [path_of(bar.last, low_first=order) for order in orders]
+                mark = [path_of(bar.mark, low_first=order) for order in orders]
+            self._paths[symbol] = (last[0], last[1], mark[0], mark[1])
+        self._corners = max((paths[0].corners for paths in self._paths.values()), key=len)
+
+    def _inside(self, bar: Bar) -> Inside | None:
+        """Return what finer candles tell of a bar; with a mark of its own the bar keeps to its own candle without theirs."""
+        finer = self._run.finer.get(bar.book.instrument.symbol)
+        if finer is None or not self._run.bar_ms or (bar.mark is not bar.last and not finer.has_mark):
+            return None
+        return finer.inside(bar.time_ms, self._run.bar_ms, bar.last, bar.mark)
 
     def timed(self, trigger: Trigger) -> Trigger:
         """Return the trigger with its moment on the path of the leg it trades."""
@@ -232,7 +253,7 @@ class Walk:
             bar.book.short_mark = short_path.at(moment)
 
     def _note_levels(self, start: float, end: float) -> None:
-        for corner in sorted({start, end, *(c for c in (1.0, 2.0) if start < c < end)}):
+        for corner in sorted({start, end, *(c for c in self._corners if start < c < end)}):
             self._mark(corner)
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
             self._run.lowest_level = min([self._run.lowest_level, *levels])
@@ -257,7 +278,7 @@ class Walk:
 
     def _first_at(self, pool: Pool, threshold: Threshold, start: float, end: float) -> float | None:
         gap = partial(self._gap, pool=pool, threshold=threshold)
-        for left, right in pairwise([start, *(corner for corner in (1.0, 2.0) if start < corner < end), end]):
+        for left, right in pairwise([start, *(corner for corner in self._corners if start < corner < end), end]):
             moment = first_breach(gap, left, right, self._bends(pool))
             if moment is not None:
                 return moment

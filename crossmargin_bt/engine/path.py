@@ -11,7 +11,7 @@ policy reads into a candle.
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 # The moments of a path: before the bar (fills at the previous close), the open, and the close.
 BEFORE, OPEN, CLOSE = -1.0, 0.0, 3.0
@@ -28,13 +28,32 @@ class Candle(NamedTuple):
     close: float
 
 
-class Path(NamedTuple):
-    """Four prices in the order in which they are visited."""
+class Path(tuple[float, ...]):
+    """Prices in the order in which they are visited, evenly spread over the bar; four of them from a single candle.
 
-    start: float
-    first: float
-    second: float
-    end: float
+    >>> Path(100.0, 90.0, 110.0, 105.0)[1]
+    90.0
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *prices: float) -> Self:
+        """Return the path through two prices or more."""
+        return super().__new__(cls, prices)
+
+    def _index(self, moment: float) -> float:
+        """Return where between the prices a moment lies."""
+        stretches = len(self) - 1
+        return moment if stretches == CLOSE else moment * stretches / CLOSE
+
+    def _moment(self, index: float) -> float:
+        stretches = len(self) - 1
+        return index if stretches == CLOSE else index * CLOSE / stretches
+
+    @property
+    def corners(self) -> list[float]:
+        """The moments between start and end at which the path may turn."""
+        return [self._moment(float(n)) for n in range(1, len(self) - 1)]
 
     def at(self, moment: float) -> float:
         """Return the price at a moment between 0 and 3.
@@ -43,11 +62,12 @@ class Path(NamedTuple):
         95.0
         """
         if moment <= OPEN:
-            return self.start
+            return self[0]
         if moment >= CLOSE:
-            return self.end
-        n = int(moment)
-        return self[n] + (self[n + 1] - self[n]) * (moment - n)
+            return self[-1]
+        index = self._index(moment)
+        n = min(int(index), len(self) - 2)
+        return self[n] + (self[n + 1] - self[n]) * (index - n)
 
     def reaches(self, level: float, since: float = OPEN) -> float | None:
         """Return the first moment from `since` on at which the price is at `level`, or None.
@@ -56,12 +76,12 @@ class Path(NamedTuple):
         1.75
         """
         before = self.at(since)
-        for n in range(max(int(since), 0), 3):
+        for n in range(max(int(self._index(since)), 0), len(self) - 1):
             after = self[n + 1]
             if before == level:
-                return max(since, float(n))
+                return max(since, self._moment(float(n)))
             if (before - level) * (after - level) <= 0:
-                return n + (level - self[n]) / (after - self[n])
+                return self._moment(n + (level - self[n]) / (after - self[n]))
             before = after
         return since if before == level else None
 
@@ -72,7 +92,7 @@ class Path(NamedTuple):
         [0.5, 1.25]
         """
         stretches = enumerate(pairwise(self))
-        return [n + (level - a) / (b - a) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
+        return [self._moment(n + (level - a) / (b - a)) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
 
     def beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
         """Return the first moment from `since` on at which the price is at or below (above) `level`, or None."""
@@ -90,6 +110,18 @@ def low_comes_first(candle: Candle) -> bool:
     """
     down, up = candle.open - candle.low, candle.high - candle.open
     return down < up or (down == up and candle.close >= candle.open)
+
+
+def path_through(candles: Iterable[Candle], *, low_first: bool | None = None) -> Path:
+    """Return the path through candles one after the other; without `low_first` each visits its nearer extreme first.
+
+    >>> path_through([Candle(100.0, 110.0, 95.0, 105.0), Candle(105.0, 105.0, 90.0, 92.0)])
+    (100.0, 95.0, 110.0, 105.0, 105.0, 105.0, 90.0, 92.0)
+    """
+    prices: list[float] = []
+    for candle in candles:
+        prices.extend(path_of(candle, low_first=low_comes_first(candle) if low_first is None else low_first))
+    return Path(*prices)
 
 
 def path_of(candle: Candle, *, low_first: bool) -> Path:
