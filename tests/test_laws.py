@@ -134,7 +134,7 @@ def check_explanation(journal, at: int, account: Account, instruments, position_
     entry = journal[at]
     before = account_before(journal, at, account.rules, instruments, position_mode=position_mode)
     text = "\n".join(explain(before, entry))
-    if getattr(entry, "state", "") in ("closed", "orders_cancelled"):
+    if getattr(entry, "state", "") in ("closed", "taken_over", "orders_cancelled"):
         return  # nothing is left to add up, or what is in use was looked at
     for figure in ("collateral", "requirement", "needed", "available"):
         if getattr(entry, figure, 0.0):

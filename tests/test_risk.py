@@ -4,6 +4,7 @@
 from itertools import pairwise
 
 import backtrader as bt
+import msgspec
 import pandas as pd
 import pytest
 from test_broker import FLAT, bars, run
@@ -11,7 +12,7 @@ from test_broker import FLAT, bars, run
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.account import replay
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.rates import flat, table
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
@@ -220,3 +221,153 @@ def test_finer_candles_are_the_bars_own() -> None:
             run(broker, hours, scripts=({1: lambda s: s.buy(size=90)},), instrument=PLAIN)
     with pytest.raises(ConfigurationError, match="finer names 'BTCC', which is no feed; did you mean 'BTC'"):
         run(CrossMarginBroker(finer={"BTCC": fine}), hours, instrument=PLAIN)
+
+
+TIERED = msgspec.structs.replace(
+    PLAIN,
+    maintenance=table([(0.0, 0.005, None), (1e5, 0.01, None), (5e5, 0.02, None), (1e6, 0.03, None)], marginal=True),
+)
+
+
+@pytest.mark.parametrize("venue", ["generic", "hyperliquid", "kucoin", "bitget", "okx", "bybit", "dydx"])
+def test_a_leg_closed_in_parts_is_short_once(venue: str) -> None:
+    """An isolated loss of 300,000 on a margin of 200,000: the fund pays 100,000, whatever the steps."""
+    broker = CrossMarginBroker(cash=1e6, leverage=10.0, mode="isolated", venue=venue)
+    rows = [FLAT, FLAT, *[(85.0,) * 4] * 3]
+    run(broker, bars(*rows), scripts=({1: lambda s: s.buy(size=20_000)},), instrument=TIERED)
+    assert broker.equity == pytest.approx(800_000.0)
+    assert broker.account.bad_debt == pytest.approx(100_000.0)
+
+
+def grid(strategy) -> None:
+    """50 held, and three buys of 20 far below."""
+    strategy.buy(size=50)
+    for price in (60.0, 59.0, 58.0):
+        strategy.buy(size=20, price=price, exectype=bt.Order.Limit)
+
+
+@pytest.mark.parametrize("venue", ["okx", "gate"])
+def test_risk_control_cancels_as_long_as_the_pool_falls(venue: str) -> None:
+    """One long bar and the same line in eighteen short ones end alike: every order has gone, nothing is overdrawn."""
+    one = [FLAT, FLAT, (100.0, 100.0, 91.0, 91.0), *[(91.0,) * 4] * 3]
+    steps = [(100 - i / 2, 100 - i / 2, 99.5 - i / 2, 99.5 - i / 2) for i in range(18)]
+    for rows in (one, [FLAT, FLAT, *steps, (91.0,) * 4]):
+        broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue=venue)
+        run(broker, bars(*rows), scripts=({1: grid},), instrument=PLAIN)
+        assert not broker.account.books["BTC"].orders
+        assert broker.equity == pytest.approx(550.0)
+
+
+@pytest.mark.parametrize("venue", ["generic", "dydx", "bybit", "okx"])
+def test_exits_go_with_the_position(venue: str) -> None:
+    """Whichever step closed the last lot, the stop of the dead position never opens another."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue=venue, on_liquidation="refill")
+    rows = [*[FLAT] * 3, *[(89.0,) * 4] * 3, *[(40.0,) * 4] * 2]
+    script = {1: lambda s: s.buy(size=100), 2: lambda s: s.sell(size=100, price=50.0, exectype=bt.Order.Stop)}
+    run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
+    assert not broker.account.books["BTC"].legs
+    assert [event.state for event in broker.journal if isinstance(event, events.RiskState)][-1] == "closed"
+
+
+def test_exits_shrink_with_the_position() -> None:
+    """A few lots of 100 were taken: the stop for all of them stays, closes the rest and opens nothing."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx")
+    script = {1: lambda s: s.buy(size=100), 2: lambda s: s.sell(size=100, price=85.0, exectype=bt.Order.Stop)}
+    rows = [FLAT, FLAT, FLAT, (100.0, 100.0, 90.44, 92.0), (92.0, 92.0, 80.0, 80.0), (80.0,) * 4]
+    run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
+    assert [event for event in broker.journal if isinstance(event, events.Reduced)]
+    stop = [event for event in broker.journal if isinstance(event, events.Filled) and event.number == 2]
+    assert not broker.account.books["BTC"].legs
+    assert all(event.lots < 0 for event in stop)
+
+
+def test_isolated_orders_that_count_go_before_the_position() -> None:
+    """OKX: what an isolated order locks is missing in the shared pool; it is cancelled, the position lives."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="okx")
+    broker.set_margin_mode("BTC1", "isolated")
+
+    def enter(strategy) -> None:
+        strategy.buy(data=strategy.datas[0], size=50)
+        strategy.buy(data=strategy.datas[1], size=40, price=50.0, exectype=bt.Order.Limit)
+
+    falls = [FLAT, FLAT, (100.0, 100.0, 83.5, 83.5), (83.5,) * 4, FLAT]
+    other = bars(*[FLAT] * 5)
+    run(broker, bars(*falls), other, scripts=({1: enter},), instrument=PLAIN)
+    assert broker.account.books["BTC"].legs["net"].lots == 50
+    assert not broker.account.books["BTC1"].orders
+
+
+def test_impact_does_not_close_more_than_needed() -> None:
+    """Where closing all would cost too much, one lot is still enough."""
+    frame = bars(FLAT, FLAT, (100.0, 100.0, 90.0, 95.0), (95.0,) * 4)
+    frame["volume"] = 100.0
+    dear = msgspec.structs.replace(PLAIN, maintenance=flat(0.01))
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx", liquidation_impact=0.02)
+    run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=dear)
+    first = next(event for event in broker.journal if isinstance(event, events.Reduced))
+    assert first.closes == {"BTC:net": -1}
+
+
+def test_a_reserve_finds_a_unified_symbol() -> None:
+    """A pool is named symbol:side, and a symbol may hold a colon."""
+    unified = msgspec.structs.replace(PLAIN, symbol="BTC/USDT:USDT")
+    reserve = Reserve(amount=500.0, at_level=2.0, to_level=4.0)
+    broker = CrossMarginBroker(cash=2000.0, leverage=10.0, mode="isolated", reserve=reserve)
+    rows = [FLAT, FLAT, (100.0, 100.0, 91.0, 91.0), (91.0, 91.0, 90.0, 90.0)]
+    run(broker, bars(*rows), scripts=({1: lambda s: s.buy(size=100)},), instrument=unified)
+    assert broker.account.books["BTC/USDT:USDT"].legs["net"].margin > 1000.0
+
+
+class Sized(bt.Strategy):
+    """Buys once, and notes what it lived through."""
+
+    params = (("size", 1), ("seen", None))
+
+    def next(self) -> None:
+        if len(self) == 1:
+            self.buy(size=self.p.size)
+
+    def stop(self) -> None:
+        self.p.seen.append((self.p.size, len(self), round(self.broker.getvalue(), 6)))
+
+
+def test_a_stopped_run_stops_no_other() -> None:
+    """In an optimisation every run has its own end, whatever their order."""
+    rows = [FLAT, FLAT, (80.0,) * 4, FLAT, FLAT, (110.0,) * 4]
+    found = []
+    for sizes in ([100, 10, 5], [10, 5, 100]):
+        seen: list = []
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.adddata(feeds.from_frame(bars(*rows), name="BTC", instrument=PLAIN))
+        cerebro.setbroker(CrossMarginBroker(cash=1000.0, leverage=10.0, on_liquidation="stop"))
+        cerebro.optstrategy(Sized, size=sizes, seen=[seen])
+        cerebro.run(maxcpus=1)
+        found.append(sorted(seen))
+    assert found[0] == found[1]
+    assert [bars_seen for _, bars_seen, _ in found[0]] == [6, 6, 3]
+
+
+def test_crossings_inside_a_bar_count() -> None:
+    """Down, up and down again: two warnings, in one bar as in two; a reserve's help is a recovery too."""
+
+    def states(*rows, **settings) -> list[str]:
+        broker = CrossMarginBroker(cash=1000.0, leverage=10.0, **settings)
+        run(broker, bars(*rows), scripts=({1: lambda s: s.buy(size=100)},), instrument=PLAIN)
+        told = [e for e in broker.journal if isinstance(e, events.RiskState | events.Replenished)]
+        return [getattr(event, "state", "replenished") for event in told]
+
+    once = states(FLAT, FLAT, (96.0, 105.0, 91.5, 91.6), (91.6,) * 4, warning_levels=(5.0,))
+    twice = states(
+        FLAT,
+        FLAT,
+        (96.0, 96.0, 91.5, 91.5),
+        (91.5, 105.0, 91.5, 105.0),
+        (105.0, 105.0, 91.6, 91.6),
+        warning_levels=(5.0,),
+    )
+    assert once == twice == ["warning", "warning"]
+    helped = {"warning_levels": (3.0,), "reserve": Reserve(amount=1000.0, at_level=2.0, to_level=6.0)}
+    steps = [(100.0 - i, 100.0 - i, 99.0 - i, 99.0 - i) for i in range(13)]
+    in_one = states(FLAT, FLAT, (100.0, 100.0, 87.0, 87.0), (87.0,) * 4, **helped)
+    assert in_one == states(FLAT, FLAT, *steps, (87.0,) * 4, **helped)
+    assert in_one.count("replenished") == in_one.count("warning") > 1

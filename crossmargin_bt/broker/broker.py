@@ -114,6 +114,8 @@ class CrossMarginBroker(Controls):
         """Open a book for every feed with an instrument, and pay the cash in."""
         super().start()
         self._running = True
+        if self.p.on_liquidation == "stop":
+            self.cerebro._event_stop = False  # that of an optimisation's run before this one
         self._settings.begin_run()
         run = self._run
         if run is None:

@@ -298,6 +298,20 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
         )
 
 
+def fit_exits(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
+    """Fit the exits of a leg to what a forced close left of it: gone with the leg, reduce-only beside the rest."""
+    left = run.books[data].leg(entry.side).lots
+    for order in list(broker.pending):
+        exits = order.data is data and leg_of(order) == entry.side and order.isbuy() == (entry.lots > 0)
+        if not (exits and order.alive() and order.active()):
+            continue
+        if not left:
+            cancel(broker, order, "liquidation")
+        elif not reduces_only(order) and abs(run.lots_left(order)) <= abs(left - entry.lots):
+            order.addinfo(reduce_only=True)
+            broker._rest(run, order)
+
+
 def cash_reduction_is_void(broker: Any, order: Any) -> bool:
     """Cap a reduce-only order of cash mode to its leg; cancel it and return True when nothing is left to reduce."""
     if not reduces_only(order):

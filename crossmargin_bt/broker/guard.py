@@ -22,6 +22,10 @@ from crossmargin_bt.engine.reading import Pool
 RECHECK_MS = 1_000.0
 
 
+# A pool stands above a threshold again when it is above it by this part.
+HAIR = 1e-6
+
+
 class Threshold(NamedTuple):
     """A margin level at which something happens."""
 
@@ -76,6 +80,11 @@ class Guard:
         watched = self._run.account.rules.orders_cancelled_overdrawn and not pool.isolated
         return watched and OVERDRAWN not in self._acted.get(pool.name, ())
 
+    @property
+    def has_acted(self) -> bool:
+        """Whether a threshold waits for a pool to recover."""
+        return bool(self._acted)
+
     def recover(self) -> None:
         """Arm the thresholds above which a pool stands again; forget pools that are gone."""
         if not self._acted and not self._rests_until:
@@ -84,7 +93,7 @@ class Guard:
         levels = {name: reading.risk(self._run.account, pool).margin_level for name, pool in pools.items()}
         for name, acted in list(self._acted.items()):
             level = levels.get(name, float("inf"))
-            back = {t for t in acted - {OVERDRAWN} if level > t.level}
+            back = {t for t in acted - {OVERDRAWN} if level > t.level * (1 + HAIR)}
             if OVERDRAWN in acted and (name not in levels or risk_control.overdrawn(self._run.account, name) < 0):
                 back.add(OVERDRAWN)
             if back:
@@ -105,16 +114,17 @@ class Guard:
             return
         self._acted.setdefault(pool.name, set()).add(threshold)
         if threshold.act == "replenish":
-            self._replenish(pool, threshold)
+            self._replenish(pool)
             return
         if threshold.act == "warning":
             self._note(pool, "warning", threshold.level)
             return
         if risk_control.adding_orders(self._run.account, pool):
             self._note(pool, "orders_cancelled", threshold.level)
-            self._cancel_worst(pool, threshold, "risk control")
+            if self._cancel_worst(pool, threshold, "risk control"):
+                self._acted[pool.name].discard(threshold)
 
-    def _replenish(self, pool: Pool, threshold: Threshold) -> None:
+    def _replenish(self, pool: Pool) -> None:
         """Bring a pool back to the level its reserve stands for, as far as the reserve reaches."""
         run, reserve = self._run, self._reserve
         assert reserve is not None
@@ -129,8 +139,7 @@ class Guard:
         run.record(entry)
         run.notices.append(entry)
         self._broker.count_paid_in(amount)
-        if threshold.gap(run.account, pool) > 0:
-            self._acted[pool.name].discard(threshold)
+        self.recover()
 
     def _cancel_worst(self, pool: Pool, threshold: Threshold, reason: str) -> bool:
         """Cancel adding orders, the worst first, until the pool is above the threshold; return whether it is."""
@@ -175,22 +184,28 @@ class Guard:
         run = self._run
         datas = {book.instrument.symbol: data for data, book in run.books.items()}
         work = Liquidation(run.account, run.time_ms, pool, moment.price)
-        last = ""
+        last, paid = "", 0.0
         for entry in work.steps(cooled=pool.name in self._rests_until):
             if isinstance(entry, events.Filled):
                 execution.forced_close(self._broker, run, datas[entry.symbol], entry)
+                execution.fit_exits(self._broker, run, datas[entry.symbol], entry)
                 continue
             if isinstance(entry, events.Reduced):
                 last = entry.step
                 run.notices.append(entry)
                 if last == "all":
                     self._cancel_all(pool)
+            elif isinstance(entry, events.DebtCovered):
+                paid += entry.amount
             run.record(entry)
+        if paid:
+            self._note(pool, "taken_over", paid)
         if work.whole():
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
             self._rests_until[pool.name] = moment.at_ms + rest
         else:
             self._rests_until.pop(pool.name, None)
+            self._cancel_all(pool)
             self._note(pool, "closed", run.account.rules.safe_level)
 
     def _cancel_all(self, pool: Pool) -> None:

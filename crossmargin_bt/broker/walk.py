@@ -141,6 +141,8 @@ def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
     all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
     most bars cost two comparisons. May leave the marks anywhere.
     """
+    if run.guard.has_acted:
+        return True  # a pool may recover inside the bar and come down again
     if run.band.holds(run.account, bars):
         return False
     pools = reading.pools(run.account)
@@ -237,14 +239,20 @@ class Walk:
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
         if looks and in_danger(self._run, self._bars):
-            while (met := self._first_met(start, end)) is not None:
-                moment, pool, threshold = met
-                self._note_levels(start, moment)
-                self._mark(moment)
-                self._run.guard.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
-                start = moment
-            self._note_levels(start, end)
+            for left, right in pairwise([start, *(c for c in self._corners if start < c < end), end]):
+                self._watch(left, right)
         self._mark(end)
+
+    def _watch(self, start: float, end: float) -> None:
+        """Walk between two corners of the path, and look at its end which pools have recovered."""
+        while (met := self._first_met(start, end)) is not None:
+            moment, pool, threshold = met
+            self._note_levels(start, moment)
+            self._mark(moment)
+            self._run.guard.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
+            start = moment
+        self._note_levels(start, end)
+        self._run.guard.recover()
 
     def _mark(self, moment: float) -> None:
         for symbol, bar in self._by_symbol.items():
@@ -253,8 +261,8 @@ class Walk:
             bar.book.short_mark = short_path.at(moment)
 
     def _note_levels(self, start: float, end: float) -> None:
-        for corner in sorted({start, end, *(c for c in self._corners if start < c < end)}):
-            self._mark(corner)
+        for at in (start, end):
+            self._mark(at)
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
             self._run.lowest_level = min([self._run.lowest_level, *levels])
 
@@ -278,11 +286,7 @@ class Walk:
 
     def _first_at(self, pool: Pool, threshold: Threshold, start: float, end: float) -> float | None:
         gap = partial(self._gap, pool=pool, threshold=threshold)
-        for left, right in pairwise([start, *(corner for corner in self._corners if start < corner < end), end]):
-            moment = first_breach(gap, left, right, self._bends(pool))
-            if moment is not None:
-                return moment
-        return None
+        return first_breach(gap, start, end, self._bends(pool))
 
     def _gap(self, moment: float, *, pool: Pool, threshold: Threshold) -> float:
         self._mark(moment)

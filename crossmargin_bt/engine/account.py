@@ -205,8 +205,8 @@ def _debt_covered(account: Account, event: events.DebtCovered) -> None:
 
 
 def _replenished(account: Account, event: events.Replenished) -> None:
-    symbol, _, side = event.pool.partition(":")
-    if not side:
+    symbol, _, side = event.pool.rpartition(":")
+    if symbol not in account.books:
         account.balances[event.currency] += event.amount
         return
     legs = account.books[symbol].legs

@@ -139,7 +139,7 @@ class RiskState(Event, frozen=True, gc=False, kw_only=True):
     `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
     adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "checked"
     (liquidation was due, orders that add risk go before the pool is looked at again), "safe" (the pool stands
-    again), "closed" (nothing is left of it), "taken_over" (`threshold` is what the insurance fund paid).
+    again), "taken_over" (`threshold` is what was paid for losses beyond the collateral), "closed" (nothing is left of it).
     """
 
     pool: str

@@ -48,6 +48,8 @@ def explain(account: Account, entry: events.JournalEntry) -> list[str]:
         head = f"{entry.pool} is liquidated: its collateral does not exceed its requirement."
         return [head, *_risk(account, entry.pool), *_bankruptcy(entry)]
     assert isinstance(entry, events.RiskState)
+    if entry.state == "taken_over":
+        return [f"{entry.threshold!r} were lost beyond the collateral of {entry.pool} and paid for it."]
     head = f"{entry.pool} comes to the state {entry.state!r}"
     head += f" at a margin level of {entry.threshold:.6g}." if entry.threshold else ": more is in use than there is."
     return [head, *(_risk(account, entry.pool) if entry.threshold else _headroom(account, entry.pool))]

@@ -139,10 +139,17 @@ class Liquidation(NamedTuple):
         return after
 
     def fewest(self, most: int, closing: Callable[[int], list[Close]]) -> list[Close]:
-        """Return the closes of the fewest lots, up to `most`, that make the pool safe; those of `most` when none do."""
-        if not most or not self.after(closing(most)).is_safe:
-            return closing(most) if most else []
-        short, enough = 0, most
+        """Return the closes of the fewest lots, up to `most`, that make the pool safe; those of `most` when none do.
+
+        Looked for from one lot upwards, doubling: where closing costs more the more is closed, all of it need not be safe.
+        """
+        short, enough = 0, min(1, most)
+        while enough and not self.after(closing(enough)).is_safe:
+            if enough == most:
+                return closing(most)
+            short, enough = enough, min(2 * enough, most)
+        if not enough:
+            return []
         while enough - short > 1:
             middle = (short + enough) // 2
             if self.after(closing(middle)).is_safe:
@@ -158,7 +165,10 @@ class Liquidation(NamedTuple):
         yield events.Reduced(time_ms=self.time_ms, pool=self.pool.name, step=step, closes=signed)
         for close in found:
             entry = self.forced_fill(close)
-            short = fills.isolated_shortfall(self.account.books[close.symbol], entry)
+            book = self.account.books[close.symbol]
+            # What remains of a leg bears the loss of the part; only the end of it can be short.
+            ends = close.lots == abs(book.legs[close.side].lots)
+            short = fills.isolated_shortfall(book, entry) if ends else 0.0
             yield entry
             yield from self._covered(short)
 

@@ -29,11 +29,13 @@ def state(account: Account, time_ms: int, pool: Pool, name: str, threshold: floa
 
 
 def drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
-    """Return the (book, side) whose orders draw on the pool."""
+    """Return the (book, side) whose orders draw on the pool; isolated orders do where the venue counts what they lock."""
     if pool.isolated:
         return [(account.books[symbol], side) for symbol, side in pool.legs]
-    pooled = [book for book in account.books_of(pool.currency) if MODES[book.margin_mode].POOLED]
-    return [(book, side) for book in pooled for side in book.sides]
+    rules = account.rules
+    all_of_them = rules.isolated_orders_in_ratio or rules.orders_cancelled_overdrawn
+    books = [b for b in account.books_of(pool.currency) if all_of_them or MODES[b.margin_mode].POOLED]
+    return [(book, side) for book in books for side in book.sides]
 
 
 def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
