@@ -119,6 +119,7 @@ class Run:
         self.band = NO_BAND
         self.bar_ms = 0
         """The shortest step between two bars so far."""
+        self._bar_days = math.inf
         self.guard: Any = None
         self.finer: dict[str, Finer] = {}
         self._check = check
@@ -205,10 +206,9 @@ class Run:
                 text = "a price is missing, zero or negative"
                 self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
                 continue
-            if before[1]:
-                step = bar.time_ms - time_ms(before[1])
-                if step > 0:
-                    self.bar_ms = min(self.bar_ms, step) if self.bar_ms else step
+            if before[1] and 0 < seen[1] - before[1] < self._bar_days:
+                self._bar_days = seen[1] - before[1]
+                self.bar_ms = bar.time_ms - time_ms(before[1])
             self.time_ms = max(self.time_ms, bar.time_ms)
             if self._coming:
                 self._take_terms(book, bar.time_ms)

@@ -86,9 +86,8 @@ class Book(msgspec.Struct):
 
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
-        return formulas.initial_rate(
-            self.leverage, self.floor(lots) if self.rules.above_tier_leverage == "raise" else 0.0
-        )
+        raises = self.rules.above_tier_leverage == "raise" and self.maintenance.has_floor
+        return formulas.initial_rate(self.leverage, self.floor(lots) if raises else 0.0)
 
     def closing_fee(self, how: FeePrice, value: float, direction: int) -> float:
         """Return the taker fee of closing what is worth `value` at the price that `how` names.

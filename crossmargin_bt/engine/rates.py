@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -66,6 +66,11 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
                 )
 
     @cached_property
+    def has_floor(self) -> bool:
+        """Whether any tier bounds the leverage."""
+        return any(tier.leverage_max is not None for tier in self.tiers)
+
+    @cached_property
     def knots(self) -> tuple[float, ...]:
         """Values (settle currency) at which the margin bends or jumps."""
         return tuple(tier.notional_min for tier in self.tiers[1:])
@@ -115,6 +120,8 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     share: float
     marginal: bool = True
 
+    has_floor: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
             raise RuleError("a share lies above 0 and not above 1, and a highest leverage is at least 1")
@@ -156,6 +163,8 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     maintenance: float
     slope: float
 
+    has_floor: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
             raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and a slope that is not negative")
@@ -187,6 +196,8 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
     cap: float
     initial_factor: float
     open_constant: float | None = None
+
+    has_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
@@ -223,6 +234,8 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
     exponent: float
     initial_factor: float
     measure: Literal["value", "quantity"] = "value"
+
+    has_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
