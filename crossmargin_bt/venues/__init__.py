@@ -7,7 +7,7 @@ the path of its TOML file.
 """
 
 from importlib import metadata, resources
-from importlib.abc import Traversable
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
