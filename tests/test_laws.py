@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import pairwise
 
 import backtrader as bt
@@ -16,7 +17,7 @@ from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.broker import walk
-from crossmargin_bt.engine import admission, events, fills, reading
+from crossmargin_bt.engine import admission, estimates, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
 from crossmargin_bt.engine.orders import OpenOrder
@@ -174,6 +175,48 @@ def test_same_journal_in_a_second_run() -> None:
     (second,) = strategy.cerebro_ran.run()
     assert second.broker.journal == first
     assert second.curve == strategy.curve
+
+
+@pytest.mark.parametrize("venue", venues.shipped())
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+@pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
+def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_mode: str) -> None:
+    """Put at its estimate, and nothing else moved, a pool of several legs is at 100 %; a hair before it, above."""
+    draw = random.Random(f"{venue} {mode} {position_mode}")  # noqa: S311 - a seeded test
+    rules = msgspec.structs.replace(venues.load(venue).rules, cross_estimate="account", taker=0.0)
+    found = 0
+    for _ in range(30):
+        contracts = draw.choice([INSTRUMENTS, INVERSE])
+        account = Account(rules, position_mode=position_mode)
+        for symbol, instrument in contracts.items():
+            account.list_instrument(instrument)
+            account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=mode, leverage=10.0))
+            account.mark(symbol, 100.0)
+        account.apply(events.Deposited(time_ms=0, currency="USDT", amount=draw.uniform(500.0, 5000.0)))
+        for symbol, book in account.books.items():
+            for side in book.sides:
+                lots = draw.randint(1, 4000 if contracts is INSTRUMENTS else 100)
+                lots = -lots if side == "short" or (side == "net" and draw.random() < 0.5) else lots
+                account.apply(fills.filled(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
+        for pool in reading.pools(account):
+            for symbol, side in pool.legs:
+                found += check_estimate(account, pool, symbol, side)
+    assert found > 10
+
+
+def check_estimate(account: Account, pool: reading.Pool, symbol: str, side: str) -> bool:
+    """Check one estimate; return whether there was a price to check."""
+    price = estimates.liquidation_price(account, symbol, side).price
+    if price is None or reading.risk(account, pool, with_orders=False).gap <= 0:
+        return False
+    moved = account.copy(symbol)
+    book = moved.books[symbol]
+    gaps = []
+    for at in (price + (100.0 - price) * 1e-6, price - (100.0 - price) * 1e-6):
+        book.mark(at)
+        gaps.append(reading.risk(moved, pool, with_orders=False).gap)
+    assert gaps[0] > 0 >= gaps[1], f"{pool.name} {symbol}:{side} at {price}: {gaps}"
+    return True
 
 
 # Laws of a single account, drawn by hypothesis.

@@ -14,7 +14,7 @@ from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds
 from crossmargin_bt.candles import folder
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.account import replay
-from crossmargin_bt.venues import load
+from crossmargin_bt.venues import load, tiers
 
 STRATEGIES = Path(__file__).parents[1] / "strategies"
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -102,3 +102,25 @@ def test_the_path_is_nearest_to_the_minutes(recorded: Path) -> None:
         assert money["finer"] < 1e-9
     assert "| all | 60min | path | 36 |" in candle_error.table(errors)
     assert candle_error.chart(errors).count("<rect") == 1 + 12 + 4
+
+
+def test_recorded_tiers_change_with_the_date(recorded: Path) -> None:
+    """The tables of Binance by date: those of a bar's day are in force, each change is journaled with its source."""
+    file = recorded / "tiers" / "binance_usdm_tiers_by_date.json"
+    candles = folder.read(
+        recorded / "binance_um_perp_1h_2020_2022", symbols=["XRPUSDT"], start="2022-04-10", end="2022-10-01"
+    )
+    broker = CrossMarginBroker(venue="binance", tiers=str(file))
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(
+        feeds.from_frame(candles[0].frame, name="XRPUSDT", instrument=Instrument(symbol="XRPUSDT", lot=0.1))
+    )
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(bt.Strategy)
+    cerebro.run()
+    changes = [event for event in broker.journal if isinstance(event, events.MaintenanceChanged)]
+    days = [pd.Timestamp(event.time_ms, unit="ms") for event in changes]
+    assert days == [pd.Timestamp("2022-04-16"), pd.Timestamp("2022-09-27")]
+    asked = {str(terms.since): terms.maintenance for terms in tiers.read(file) if "XRPUSDT" in terms.symbols}
+    assert [event.maintenance for event in changes] == [asked["2022-04-16"], asked["2022-09-27"]]
+    assert broker.account.books["XRPUSDT"].maintenance == asked["2022-09-27"]

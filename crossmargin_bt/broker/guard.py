@@ -20,8 +20,6 @@ from crossmargin_bt.engine.reading import Pool
 
 # Assumption: a pool that was reduced is looked at again after a second; no venue publishes how often it looks.
 RECHECK_MS = 1_000.0
-
-
 # A pool stands above a threshold again when it is above it by this part.
 HAIR = 1e-6
 

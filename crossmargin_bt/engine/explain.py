@@ -140,11 +140,9 @@ def _isolated_requirement(account: Account, pool: Pool) -> list[str]:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     leg = book.legs[side]
-    price = leg.entry if book.rules.isolated_maintenance_price == "entry" else book.mark_of(leg.lots)
+    price, margin, fee = reading.isolated_requirement(book, leg)
     value = book.instrument.value(leg.lots, price)
-    margin = book.maintenance_of(abs(leg.lots), price)
     lines = [f"  {abs(book.instrument.size(leg.lots)):g} at {price!r}: {value!r} x {margin / value!r} = {margin!r}"]
-    fee = book.closing_fee_of(book.rules.isolated_closing_fee, leg)
     return [*lines, f"  fee of closing it {fee!r}"] if fee else lines
 
 

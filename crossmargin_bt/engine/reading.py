@@ -10,6 +10,7 @@ from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book, exposure
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.position import Position
 
 # Sums of rounded terms that are equal but for this part of them are equal.
 TIE = 1e-12
@@ -173,11 +174,19 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     if side not in book.legs:
         return Risk(0.0, 0.0)
     position = book.legs[side]
-    at_entry = account.rules.isolated_maintenance_price == "entry"
+    _, margin, fee = isolated_requirement(book, position)
+    return Risk(position.margin + book.profit(position), margin + fee)
+
+
+def isolated_requirement(book: Book, position: Position) -> tuple[float, float, float]:
+    """Return the price an isolated leg is valued at, its maintenance margin there, and the fee of closing that counts."""
+    at_entry = book.rules.isolated_maintenance_price == "entry"
     price = position.entry if at_entry else book.mark_of(position.lots)
-    requirement = book.maintenance_of(abs(position.lots), price)
-    requirement += book.closing_fee_of(account.rules.isolated_closing_fee, position)
-    return Risk(position.margin + book.profit(position), requirement)
+    return (
+        price,
+        book.maintenance_of(abs(position.lots), price),
+        book.closing_fee_of(book.rules.isolated_closing_fee, position),
+    )
 
 
 def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:

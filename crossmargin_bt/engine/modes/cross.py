@@ -45,10 +45,10 @@ def _netted(book: Book, position: Position, waiting: Pending, rate: float) -> fl
     direction = 1 if position.lots >= 0 else -1
     how = book.rules.closing_fee_reserved
     at_entry = position.lots and how in ("entry", "bankruptcy")
-    feed = book.instrument.value(position.lots, position.entry) if at_entry else book.value(position)
+    charged = book.instrument.value(position.lots, position.entry) if at_entry else book.value(position)
     if opposite - held > held + same:
-        return (opposite - held) * rate + book.closing_fee(how, max(0.0, opposite - feed), -direction)
-    return formulas.worst_net_size(held, same, opposite) * rate + book.closing_fee(how, feed + same, direction)
+        return (opposite - held) * rate + book.closing_fee(how, max(0.0, opposite - charged), -direction)
+    return formulas.worst_net_size(held, same, opposite) * rate + book.closing_fee(how, charged + same, direction)
 
 
 def _hedged(book: Book) -> float:
