@@ -22,6 +22,7 @@ import pytest
 from crossmargin_bt import CrossMarginBroker, feeds, venues
 from crossmargin_bt.engine import admission, estimates, events, fills, invariants, liquidation, reading, sizes
 from crossmargin_bt.engine.account import Account, replay
+from crossmargin_bt.engine.closing import Closing
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
@@ -241,8 +242,8 @@ class AccountScenario:
         assert [pool.name for pool in pools] == rest, "which pools are liquidated"
         for pool in pools:
             self.record(liquidation.started(self.account, 0, pool))
-            work = liquidation.Liquidation(self.account, 0, pool, self.mark_of)
-            for event in work.steps():
+            work = Closing(self.account, 0, pool, self.mark_of)
+            for event in liquidation.steps(work):
                 self.record(event)
 
     def mark_of(self, close: liquidation.Close) -> float:

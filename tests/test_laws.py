@@ -135,9 +135,9 @@ def check_explanation(journal, at: int, account: Account, instruments, position_
     entry = journal[at]
     before = account_before(journal, at, account.rules, instruments, position_mode=position_mode)
     text = "\n".join(explain(before, entry))
-    if getattr(entry, "state", "") in ("closed", "taken_over", "orders_cancelled"):
+    if getattr(entry, "state", "") in ("closed", "margin_call", "orders_cancelled"):
         return  # nothing is left to add up, or what is in use was looked at
-    for figure in ("collateral", "requirement", "needed", "available"):
+    for figure in ("collateral", "requirement", "needed", "available", "left", "wanted"):
         if getattr(entry, figure, 0.0):
             assert repr(getattr(entry, figure)) in text, f"{figure} of {entry} is not in {text}"
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from test_broker import FLAT, bars, run
 
-from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.account import replay
+from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
+from crossmargin_bt.engine import events, fills, liquidation, reading
+from crossmargin_bt.engine.account import Account, replay
+from crossmargin_bt.engine.closing import Closing
 from crossmargin_bt.engine.rates import flat, table
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
@@ -59,8 +60,8 @@ def test_a_strategy_hears_what_the_venue_does() -> None:
     """In order, as `notify_margin` and as a store's notification; both carry the journal's own entries."""
     strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0, 1.5)))
     names = [getattr(event, "state", type(event).__name__) for event in strategy.heard]
-    assert names == ["warning", "warning", "warning", "Liquidated", "Reduced", "closed"]
-    assert [event.threshold for event in strategy.heard[:3]] == [11.0, 11.0, 1.5]
+    assert names == ["margin_call", "warning", "warning", "warning", "Liquidated", "Reduced", "closed"]
+    assert [event.threshold for event in strategy.heard[:4]] == [0.0, 11.0, 11.0, 1.5]
     assert strategy.stored == [("margin", event) for event in strategy.heard]
     assert all(event in strategy.broker.journal for event in strategy.heard)
 
@@ -68,7 +69,7 @@ def test_a_strategy_hears_what_the_venue_does() -> None:
 def test_a_warning_can_be_acted_on() -> None:
     """Half of the position goes at the next open, and the rest lives through the same fall."""
     strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0,)), acts=True)
-    assert [event.state for event in strategy.heard] == ["warning"]
+    assert [event.state for event in strategy.heard] == ["margin_call", "warning"]
     assert strategy.broker.getposition(strategy.data).size == 50
     assert strategy.broker.equity == pytest.approx(1000 - 50 * 4)
 
@@ -122,8 +123,13 @@ def test_the_fund_pays_as_far_as_it_reaches(fund: float, protected: bool, by_fun
     rows = [*FALL[:3], (80.0, 80.0, 80.0, 80.0), FLAT]
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, insurance_fund=fund, negative_balance_protection=protected)
     strategy = listen(broker, rows)
-    (paid,) = [event for event in broker.journal if isinstance(event, events.DebtCovered)]
-    assert (paid.by_fund, broker.account.insurance_fund) == (by_fund, fund - by_fund)
+    (taken,) = [event for event in strategy.heard if isinstance(event, events.TakenOver)]
+    assert (taken.by_fund, broker.account.insurance_fund) == (by_fund, fund - by_fund)
+    assert (taken.left, taken.markets) == (-1000.0, {"BTC:net": 80.0})
+    assert taken.takeovers == {"BTC:net": pytest.approx(90.0 if protected else 83.0)}
+    assert f"= -1000.0 USDT\n\nBorne for it: {taken.amount!r}; {taken.by_fund!r} by" in broker.explain(taken)
+    (trade,) = strategy._trades[strategy.data][0]
+    assert trade.pnl == pytest.approx(equity - 1000.0)
     assert broker.equity == pytest.approx(equity)
     assert broker.getvalue() > 0
     assert strategy.bars == 5
@@ -166,13 +172,86 @@ def test_the_broker_explains_an_event_of_its_journal() -> None:
     """Every position and price, summing up to the entry's own figures; anything else is refused with a reason."""
     strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0,)))
     broker = strategy.broker
-    warned = next(event for event in broker.journal if isinstance(event, events.RiskState))
+    warned = next(event for event in broker.journal if getattr(event, "state", "") == "warning")
     text = broker.explain(warned)
     assert "BTC:net +100 from 100.0, mark" in text
     assert f"= {warned.collateral!r} USDT" in text
     assert f"= {warned.requirement!r} USDT" in text
     with pytest.raises(ConfigurationError, match="explain takes an OrderRefused"):
         broker.explain(broker.journal[0])
+
+
+def test_a_replenishment_is_explained() -> None:
+    """What would have been needed, and why it was less that came."""
+    reserve = Reserve(amount=200.0, at_level=3.0, to_level=5.0, each=50.0)
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, reserve=reserve)
+    came = next(event for event in listen(broker).heard if isinstance(event, events.Replenished))
+    text = broker.explain(came)
+    assert f"Wanted: 5.0 x {came.requirement!r} - {came.collateral!r} = {came.wanted!r}" in text
+    assert "Came: 50.0 USDT, all that the reserve gives at once; it has 150.0 left" in text
+
+
+def hedged(strategy) -> None:
+    """100 long, and as many short."""
+    strategy.buy(size=100, position_side="long")
+    strategy.sell(size=100, position_side="short")
+
+
+@pytest.mark.parametrize(
+    ("fund", "asked", "left"), [(0.0, True, 0), (250.0, True, -25), (1e9, True, -100), (0.0, False, -100)]
+)
+def test_an_empty_fund_deleverages_the_winning_leg(fund: float, asked: bool, left: int) -> None:
+    """Isolated legs of 1,000 and a gap to 80: the long is taken over at 90, the short is closed there for what is unpaid.
+
+    At 80 the short would have made 2,000; deleveraged it makes 1,000, which is what the venue was spared.
+    """
+    broker = CrossMarginBroker(
+        cash=3000.0, leverage=10.0, mode="isolated", position_mode="hedge", insurance_fund=fund, auto_deleveraging=asked,
+    )  # fmt: skip
+    rows = [FLAT, FLAT, FLAT, *[(80.0,) * 4] * 2]
+    (strategy,) = run(broker, bars(*rows), scripts=({1: hedged},), instrument=PLAIN)
+    journal = broker.journal
+    assert broker.account.books["BTC"].leg("short").lots == left
+    closed = [event for event in journal if isinstance(event, events.Filled) and event.forced]
+    assert [event.price for event in closed] == [pytest.approx(90.0)] * (1 if left == -100 else 2)
+    unpaid = sum(event.amount - event.by_fund for event in journal if isinstance(event, events.TakenOver))
+    spared = sum(event.amount for event in journal if isinstance(event, events.Deleveraged))
+    assert spared == pytest.approx(unpaid if asked else 0.0)
+    assert broker.equity == pytest.approx(3000 - 1000 + (100 + left) * 10 - left * 20)
+    instruments = {"BTC": PLAIN}
+    assert replay(journal, broker.account.rules, instruments, position_mode="hedge").balances == broker.account.balances
+    assert sum(trade.size for trade in open_trades(strategy)) == left
+
+
+def open_trades(strategy) -> list:
+    """Return the last trade of every tradeid."""
+    return [trades[-1] for trades in strategy._trades[strategy.data].values()]
+
+
+def test_several_losers_are_relieved_alike() -> None:
+    """Balance 1,000; A loses 900, B 600, C gains 200: 300 are short, so each loser is spared a fifth of its loss."""
+    account = Account(venues.load("generic").rules)
+    sizes = {"A": (90, 90.0), "B": (-60, 110.0), "C": (20, 110.0)}
+    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=1000.0))
+    for symbol, (lots, mark) in sizes.items():
+        account.list_instrument(msgspec.structs.replace(PLAIN, symbol=symbol))
+        account.mark(symbol, 100.0)
+        account.apply(fills.filled(account, 0, symbol, "net", number=1, lots=lots, price=100.0, maker=True))
+        account.mark(symbol, mark)
+    (pool,) = reading.pools(account)
+    work = Closing(account, 0, pool, lambda close: sizes[close.symbol][1])
+    entries = []
+    for entry in liquidation.steps(work):
+        account.apply(entry)
+        entries.append(entry)
+    _, taken, *closed = entries
+    assert taken.takeovers == {"A:net": pytest.approx(92.0), "B:net": pytest.approx(108.0)}
+    assert [(fill.symbol, fill.realised) for fill in closed] == [
+        ("C", 200.0),
+        ("A", pytest.approx(-720.0)),
+        ("B", pytest.approx(-480.0)),
+    ]
+    assert (account.balances["USDT"], account.bad_debt) == (0.0, pytest.approx(300.0))
 
 
 def minutes(*closes: float) -> pd.DataFrame:
@@ -354,7 +433,8 @@ def test_crossings_inside_a_bar_count() -> None:
         broker = CrossMarginBroker(cash=1000.0, leverage=10.0, **settings)
         run(broker, bars(*rows), scripts=({1: lambda s: s.buy(size=100)},), instrument=PLAIN)
         told = [e for e in broker.journal if isinstance(e, events.RiskState | events.Replenished)]
-        return [getattr(event, "state", "replenished") for event in told]
+        names = [getattr(event, "state", "replenished") for event in told]
+        return [name for name in names if name != "margin_call"]  # which is looked for when a bar ends
 
     once = states(FLAT, FLAT, (96.0, 105.0, 91.5, 91.6), (91.6,) * 4, warning_levels=(5.0,))
     twice = states(

@@ -47,6 +47,8 @@ class CrossMarginBroker(Controls):
         reserve: a `Reserve` from which pools in danger are replenished.
         insurance_fund: what the venue's fund holds for losses beyond the collateral.
         negative_balance_protection: whether such losses are made up for when the fund is empty; otherwise the debt stays.
+        auto_deleveraging: whether the account's own profitable positions are closed against what the empty fund cannot
+            take over: the opposite legs of the same contract, in other pools.
         liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
         liquidation_impact: what they give away besides when they are as large as the bar's volume, in proportion.
         check: assert the engine's invariants after every journal entry (slow).
@@ -75,6 +77,7 @@ class CrossMarginBroker(Controls):
         ("reserve", None),
         ("insurance_fund", math.inf),
         ("negative_balance_protection", True),
+        ("auto_deleveraging", False),
         ("liquidation_slippage", 0.0),
         ("liquidation_impact", 0.0),
         ("check", False),
@@ -228,6 +231,7 @@ class CrossMarginBroker(Controls):
         self.check_submitted()
         self._process_order_history()
         walk.through(self, run, bars)
+        run.scale_rates(bars)
         self._refresh(run)
         if run.notices:
             self._tell(run)
@@ -273,6 +277,7 @@ class CrossMarginBroker(Controls):
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
         self._totals = reading.totals(account, currency)
+        run.guard.end_bar(self._totals)
         self._value = max(self._totals.equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares

@@ -14,7 +14,7 @@ from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import NO_BAND, Run
 from crossmargin_bt.engine import events, liquidation, reading, risk_control
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.liquidation import Close, Liquidation
+from crossmargin_bt.engine.closing import Close, Closing
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.reading import Pool
 
@@ -62,6 +62,7 @@ class Guard:
             self._levels.sort(reverse=True)
         self._levels.append(LIQUIDATION)
         self._acted: dict[str, set[Threshold]] = {}
+        self._called: set[str] = set()
         self._rests_until: dict[str, float] = {}
 
     def armed(self, pool: Pool) -> Threshold:
@@ -107,6 +108,7 @@ class Guard:
 
     def meet(self, pool: Pool, threshold: Threshold, moment: "Moment") -> None:
         """Do what the threshold a pool has come to asks for."""
+        self.call(pool)
         if threshold.act == "liquidate":
             self._liquidate(pool, moment)
             return
@@ -122,17 +124,51 @@ class Guard:
             if self._cancel_worst(pool, threshold, "risk control"):
                 self._acted[pool.name].discard(threshold)
 
+    def call(self, pool: Pool) -> None:
+        """Call for margin where more is in use than there is: once, until that is no longer so.
+
+        Looked at when a bar ends, and before any other threshold acts.
+        """
+        if pool.isolated:
+            return
+        short = risk_control.overdrawn(self._run.account, pool.currency) > 0
+        if short and pool.name not in self._called:
+            self._called.add(pool.name)
+            self._note(pool, "margin_call", 0.0)
+        elif not short:
+            self._called.discard(pool.name)
+
+    def end_bar(self, totals: reading.Totals) -> None:
+        """Look, when a bar has ended, whether the account's pool is to be called for margin."""
+        currency = self._run.currency
+        if (risk_control.shortage(totals) > 0) != (currency in self._called):
+            pools = {pool.name: pool for pool in reading.pools(self._run.account)}
+            if currency in pools:
+                self.call(pools[currency])
+            else:
+                self._called.discard(currency)
+
     def _replenish(self, pool: Pool) -> None:
         """Bring a pool back to the level its reserve stands for, as far as the reserve reaches."""
         run, reserve = self._run, self._reserve
         assert reserve is not None
         risk = reading.risk(run.account, pool)
-        amount = min(reserve.to_level * risk.requirement - risk.collateral, reserve.each, self._reserve_left)
+        wanted = reserve.to_level * risk.requirement - risk.collateral
+        amount = min(wanted, reserve.each, self._reserve_left)
         if amount <= 0:
             return
         self._reserve_left -= amount
         entry = events.Replenished(
-            time_ms=run.time_ms, pool=pool.name, currency=pool.currency, amount=amount, left=self._reserve_left
+            time_ms=run.time_ms,
+            pool=pool.name,
+            currency=pool.currency,
+            amount=amount,
+            left=self._reserve_left,
+            wanted=wanted,
+            to_level=reserve.to_level,
+            collateral=risk.collateral,
+            requirement=risk.requirement,
+            prices=run.account.prices(),
         )
         run.record(entry)
         run.notices.append(entry)
@@ -181,23 +217,20 @@ class Guard:
     def _reduce(self, pool: Pool, moment: "Moment") -> None:
         run = self._run
         datas = {book.instrument.symbol: data for data, book in run.books.items()}
-        work = Liquidation(run.account, run.time_ms, pool, moment.price)
-        last, paid = "", 0.0
-        for entry in work.steps(cooled=pool.name in self._rests_until):
+        work = Closing(run.account, run.time_ms, pool, moment.price)
+        last = ""
+        cooled, deleverages = pool.name in self._rests_until, self._broker.p.auto_deleveraging
+        for entry in liquidation.steps(work, cooled=cooled, deleverages=deleverages):
             if isinstance(entry, events.Filled):
                 execution.forced_close(self._broker, run, datas[entry.symbol], entry)
                 execution.fit_exits(self._broker, run, datas[entry.symbol], entry)
                 continue
             if isinstance(entry, events.Reduced):
                 last = entry.step
-                run.notices.append(entry)
                 if last == "all":
                     self._cancel_all(pool)
-            elif isinstance(entry, events.DebtCovered):
-                paid += entry.amount
             run.record(entry)
-        if paid:
-            self._note(pool, "taken_over", paid)
+            run.notices.append(entry)
         if work.whole():
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
             self._rests_until[pool.name] = moment.at_ms + rest

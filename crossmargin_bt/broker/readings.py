@@ -168,7 +168,8 @@ class Readings(OrderDesk):
         at = next((n for n, one in enumerate(self.journal) if one is event), None)
         if run is None or at is None or not is_explainable(event):
             raise ConfigurationError(
-                "explain takes an OrderRefused, RiskState or Liquidated of broker.journal that prices were looked at for"
+                "explain takes an OrderRefused, RiskState, Liquidated, TakenOver or Replenished of broker.journal for which "
+                "prices were looked at"
             )
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
         before = account_before(run.journal, at, run.account.rules, instruments, position_mode=self.p.position_mode)

@@ -12,6 +12,7 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import Candle
 from crossmargin_bt.engine.rules import ContractTerms
+from crossmargin_bt.engine.volatility import RealisedVolatility
 
 MS_PER_DAY = 86_400_000
 # backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
@@ -128,6 +129,7 @@ class Run:
         self._seen: dict[Any, tuple[int, float]] = {}
         self._lines: dict[Any, Lines] = {}
         self._coming: dict[str, list[ContractTerms]] = {}
+        self._volatility: dict[str, RealisedVolatility] = {}
 
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""
@@ -168,6 +170,21 @@ class Run:
             dated = self.account.rules.terms(book.instrument.symbol)
             if len(dated) > 1:
                 self._coming[book.instrument.symbol] = dated[1:]
+
+    def scale_rates(self, bars: Sequence[Bar]) -> None:
+        """Let the rates of the bars' instruments follow volatility up to their closes, where the venue's do."""
+        scaling = self.account.rules.volatility_scaling
+        if scaling is None:
+            return
+        for bar in bars:
+            symbol = bar.book.instrument.symbol
+            if symbol not in self._volatility:
+                self._volatility[symbol] = RealisedVolatility(scaling)
+            volatility = self._volatility[symbol].add(bar.time_ms, bar.mark.close)
+            if volatility is not None and (factor := scaling.factor(volatility)) != bar.book.scale:
+                self.record(
+                    events.RatesScaled(time_ms=self.time_ms, symbol=symbol, volatility=volatility, factor=factor)
+                )
 
     def _take_terms(self, book: Book, at_ms: int) -> None:
         """Put the contract's terms of that time in force."""

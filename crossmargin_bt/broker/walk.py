@@ -14,7 +14,7 @@ from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Tr
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
 from crossmargin_bt.engine import fills, reading, risk_control
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.liquidation import Close
+from crossmargin_bt.engine.closing import Close
 from crossmargin_bt.engine.path import (
     BEFORE,
     CLOSE,

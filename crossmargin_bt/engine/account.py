@@ -198,8 +198,17 @@ def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> 
     account.books[event.symbol].rates = {"cross": event.maintenance, "isolated": event.isolated}
 
 
+def _rates_scaled(account: Account, event: events.RatesScaled) -> None:
+    account.books[event.symbol].scale = event.factor
+
+
 def _debt_covered(account: Account, event: events.DebtCovered) -> None:
     account.balances[event.currency] += event.amount
+    account.bad_debt += event.amount
+    account.insurance_fund -= event.by_fund
+
+
+def _taken_over(account: Account, event: events.TakenOver) -> None:
     account.bad_debt += event.amount
     account.insurance_fund -= event.by_fund
 
@@ -222,6 +231,8 @@ _HANDLERS: dict[type, Callable[[Account, Any], None]] = {
     events.FundingPaid: _funding_paid,
     events.MarginMoved: _margin_moved,
     events.MaintenanceChanged: _maintenance_changed,
+    events.RatesScaled: _rates_scaled,
     events.DebtCovered: _debt_covered,
+    events.TakenOver: _taken_over,
     events.Replenished: _replenished,
 }

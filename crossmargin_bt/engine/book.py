@@ -34,6 +34,8 @@ class Book(msgspec.Struct):
     maker: float
     taker: float
     hedged: bool
+    scale: float = 1.0
+    """What the rates are multiplied by, see `Rules.volatility_scaling`."""
     legs: dict[str, Position] = msgspec.field(default_factory=dict)
     orders: dict[int, OpenOrder] = msgspec.field(default_factory=dict)
     realised: dict[str, float] = msgspec.field(default_factory=dict)
@@ -82,12 +84,17 @@ class Book(msgspec.Struct):
     def floor(self, lots: int, price: float | None = None) -> float:
         """Return the lowest initial rate that the tier of an exposure of `lots` allows, valued at the mark or `price`."""
         at = self.long_mark if price is None else price
-        return self.maintenance.initial_floor(self.instrument.value(lots, at), self.instrument.base(lots, at))
+        return self.initial_floor(self.instrument.value(lots, at), self.instrument.base(lots, at))
+
+    def initial_floor(self, value: float, base: float) -> float:
+        """Return the lowest initial rate of an exposure worth `value` (settle currency), of `base` coins."""
+        return self.scale * self.maintenance.initial_floor(value, base)
 
     def rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
         raises = self.rules.above_tier_leverage == "raise" and self.maintenance.has_floor
-        return formulas.initial_rate(self.leverage, self.floor(lots) if raises else 0.0)
+        rate = formulas.initial_rate(self.leverage, self.floor(lots) if raises else 0.0)
+        return rate if self.scale == 1.0 else max(rate, self.scale / self.instrument.leverage_max)
 
     def closing_fee(self, how: FeePrice, value: float, direction: int) -> float:
         """Return the taker fee of closing what is worth `value` at the price that `how` names.
@@ -137,10 +144,10 @@ class Book(msgspec.Struct):
             return 0.0
         value = self.instrument.value(lots, price)
         if tier_lots is None or tier_lots == lots:
-            return self.maintenance.margin(value, self.instrument.base(lots, price))
+            return self.scale * self.maintenance.margin(value, self.instrument.base(lots, price))
         sized = tier_lots or 1
         whole = self.instrument.value(sized, price)
-        margin = self.maintenance.margin(whole, self.instrument.base(sized, price))
+        margin = self.scale * self.maintenance.margin(whole, self.instrument.base(sized, price))
         return formulas.in_proportion(margin, value, whole)
 
     def copy(self) -> "Book":

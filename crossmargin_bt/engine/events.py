@@ -48,6 +48,14 @@ class MaintenanceChanged(Event, frozen=True, gc=False, kw_only=True):
     source: str
 
 
+class RatesScaled(Event, frozen=True, gc=False, kw_only=True):
+    """The rates of a contract are from now on its terms' times `factor`, after an annualised `volatility`."""
+
+    symbol: str
+    volatility: float
+    factor: float
+
+
 class MarginMoved(Event, frozen=True, gc=False, kw_only=True):
     """Margin went from the shared balance to an isolated position (or back, when negative)."""
 
@@ -137,9 +145,9 @@ class RiskState(Event, frozen=True, gc=False, kw_only=True):
     """A pool came into a state on its way into or out of danger.
 
     `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
-    adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "checked"
-    (liquidation was due, orders that add risk go before the pool is looked at again), "safe" (the pool stands
-    again), "taken_over" (`threshold` is what was paid for losses beyond the collateral), "closed" (nothing is left of it).
+    adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "margin_call"
+    (more is in use than there is, `threshold` is 0: nothing can be opened), "checked" (liquidation was due, orders
+    that add risk go before the pool is looked at again), "safe" (the pool stands again), "closed" (nothing is left of it).
     """
 
     pool: str
@@ -186,13 +194,54 @@ class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
     by_fund: float
 
 
+class TakenOver(Event, frozen=True, gc=False, kw_only=True):
+    """A pool that closing in the market would leave below zero goes to the insurance fund where it is used up.
+
+    By symbol:side, `markets` are the prices at which its legs would be closed and `takeovers` those at which the fund
+    takes the ones that lose. `left` is what closing in the market would leave, below zero; `amount` what is borne for
+    the account, `by_fund` the part of it that the fund can bear. The rest is the venue's.
+    """
+
+    pool: str
+    currency: str
+    left: float
+    amount: float
+    by_fund: float
+    markets: dict[str, float]
+    takeovers: dict[str, float]
+    prices: Prices
+
+
+class Deleveraged(Event, frozen=True, gc=False, kw_only=True):
+    """A profitable leg is about to be closed against a bankrupt one, at the price the fund could not take it at.
+
+    `lots` are signed like the fill, `amount` is the profit the leg forgoes: `market` is what closing it would bring.
+    """
+
+    pool: str
+    symbol: str
+    side: str
+    lots: int
+    price: float
+    market: float
+    amount: float
+
+
 class Replenished(Event, frozen=True, gc=False, kw_only=True):
-    """Collateral came out of the reserve to a pool, which leaves `left` there."""
+    """Collateral came out of the reserve to a pool, which leaves `left` there.
+
+    `wanted` is what would have brought the pool to the margin level `to_level`.
+    """
 
     pool: str
     currency: str
     amount: float
     left: float
+    wanted: float
+    to_level: float
+    collateral: float
+    requirement: float
+    prices: Prices
 
 
 class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
@@ -207,6 +256,7 @@ JournalEntry = (
     | WithdrawalRefused
     | SettingChanged
     | MaintenanceChanged
+    | RatesScaled
     | MarginMoved
     | OrderPlaced
     | OrderRefused
@@ -217,6 +267,8 @@ JournalEntry = (
     | Reduced
     | Liquidated
     | DebtCovered
+    | TakenOver
+    | Deleveraged
     | Replenished
     | BarIgnored
 )

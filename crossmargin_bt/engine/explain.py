@@ -16,11 +16,11 @@ from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.reading import Pool
 from crossmargin_bt.engine.rules import Rules
 
-Explainable = events.OrderRefused | events.RiskState | events.Liquidated
+Explainable = events.OrderRefused | events.RiskState | events.Liquidated | events.Replenished | events.TakenOver
 
 
 def is_explainable(entry: events.JournalEntry) -> bool:
-    """Return whether an entry was decided by margin: a refusal that got as far as being judged, a state, a liquidation."""
+    """Return whether an entry was decided by margin: a refusal that was judged, a state, what a pool got or lost."""
     return isinstance(entry, Explainable) and bool(entry.prices)
 
 
@@ -47,9 +47,11 @@ def explain(account: Account, entry: events.JournalEntry) -> list[str]:
     if isinstance(entry, events.Liquidated):
         head = f"{entry.pool} is liquidated: its collateral does not exceed its requirement."
         return [head, *_risk(account, entry.pool), *_bankruptcy(entry)]
+    if isinstance(entry, events.Replenished):
+        return _replenished(account, entry)
+    if isinstance(entry, events.TakenOver):
+        return _takeover(account, entry)
     assert isinstance(entry, events.RiskState)
-    if entry.state == "taken_over":
-        return [f"{entry.threshold!r} were lost beyond the collateral of {entry.pool} and paid for it."]
     head = f"{entry.pool} comes to the state {entry.state!r}"
     head += f" at a margin level of {entry.threshold:.6g}." if entry.threshold else ": more is in use than there is."
     return [head, *(_risk(account, entry.pool) if entry.threshold else _headroom(account, entry.pool))]
@@ -121,12 +123,13 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
 
 def _required(book: Book) -> list[str]:
     lines = []
+    scaled = "" if book.scale == 1.0 else f" (with rates x {book.scale!r} for volatility)"
     for direction, lots, tier, price in reading.counted(book, with_orders=True):
         value = book.instrument.value(lots, price)
         margin = book.maintenance_of(lots, price, tier)
         lines.append(
             f"  {book.instrument.symbol} {'long' if direction > 0 else 'short'} {book.instrument.size(lots):g} at {price!r}, "
-            f"orders that count included: {value!r} x {margin / value!r} = {margin!r}"
+            f"orders that count included: {value!r} x {margin / value!r} = {margin!r}{scaled}"
         )
     fees = reading.closing_fees(book, with_orders=True)
     if fees:
@@ -152,6 +155,38 @@ def _bankruptcy(entry: events.Liquidated) -> list[str]:
         for leg, price in entry.bankruptcy_prices.items()
     )
     return ["", f"Used up by one leg alone, the others standing: {prices}"]
+
+
+def _replenished(account: Account, entry: events.Replenished) -> list[str]:
+    return [
+        f"{entry.pool} is replenished out of the reserve, up to a margin level of {entry.to_level:.6g}.",
+        *_risk(account, entry.pool),
+        "",
+        f"Wanted: {entry.to_level!r} x {entry.requirement!r} - {entry.collateral!r} = {entry.wanted!r}",
+        f"Came: {entry.amount!r} {entry.currency}, all that the reserve gives at once; it has {entry.left!r} left"
+        if entry.amount < entry.wanted
+        else f"Came: {entry.amount!r} {entry.currency}; the reserve has {entry.left!r} left",
+    ]
+
+
+def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
+    """Return what closing in the market would leave of a pool, and the prices at which the fund takes it over."""
+    pool = next(pool for pool in reading.pools(account) if pool.name == entry.pool)
+    lines = [f"{entry.pool} is taken over: closing it in the market would leave it below zero.", "", "Closed there:"]
+    if not pool.isolated:
+        lines.append(f"  balance {account.balances[pool.currency]!r}")
+    for symbol, side in pool.legs:
+        book = account.books[symbol]
+        leg, name = book.legs[side], f"{symbol}:{side}"
+        if pool.isolated:
+            lines.append(f"  margin of the position {leg.margin!r}")
+        at = entry.markets[name]
+        profit = book.instrument.profit(leg.lots, leg.entry, at)
+        text = f"  {name} {book.instrument.size(leg.lots):+g} from {leg.entry!r} at {at!r}: profit {profit!r}"
+        taken = entry.takeovers.get(name)
+        lines.append(text if taken is None else f"{text}; taken over at {taken!r}")
+    fund = f"{entry.by_fund!r} by the insurance fund, {entry.amount - entry.by_fund!r} by the venue"
+    return [*lines, f"  = {entry.left!r} {entry.currency}", "", f"Borne for it: {entry.amount!r}; {fund}"]
 
 
 def _headroom(account: Account, currency: str) -> list[str]:

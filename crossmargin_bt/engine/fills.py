@@ -61,6 +61,12 @@ def shared_shortfall(account: Account, currency: str) -> float:
     return 0.0 if pooled else max(0.0, -account.balances[currency])
 
 
+def paid_for(account: Account, short: float) -> tuple[float, float]:
+    """Return how much of what is `short` is paid for the account, and the insurance fund's part of that."""
+    by_fund = min(short, max(0.0, account.insurance_fund))
+    return (short if account.protected else by_fund), by_fund
+
+
 def debts_covered(
     account: Account, time_ms: int, pool: str, currency: str, short: float
 ) -> Iterator[events.DebtCovered]:
@@ -68,8 +74,7 @@ def debts_covered(
 
     Nothing where nothing is short, or where the fund is empty and the account is not protected: then the debt stays.
     """
-    by_fund = min(short, max(0.0, account.insurance_fund))
-    amount = short if account.protected else by_fund
+    amount, by_fund = paid_for(account, short)
     if amount > 0:
         yield events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount, by_fund=by_fund)
 

@@ -51,10 +51,14 @@ def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
 HAIR = 1e-9
 
 
-def overdrawn(account: Account, currency: str) -> float:
+def shortage(totals: reading.Totals) -> float:
     """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
-    total = reading.totals(account, currency)
-    return total.in_use * (1 - HAIR) - total.balance - total.cross_profit
+    return totals.in_use * (1 - HAIR) - totals.balance - totals.cross_profit
+
+
+def overdrawn(account: Account, currency: str) -> float:
+    """Return the same of an account as it stands."""
+    return shortage(reading.totals(account, currency))
 
 
 def worst_first(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:

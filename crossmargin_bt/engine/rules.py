@@ -8,6 +8,7 @@ import msgspec
 
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.steps import LiquidationStep
+from crossmargin_bt.engine.volatility import VolatilityScaling
 from crossmargin_bt.errors import RuleError
 
 FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
@@ -122,6 +123,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The steps in which a pool is reduced before all of it is closed."""
     safe_level: float
     """The margin level above which a reduction ends."""
+    volatility_scaling: VolatilityScaling | None = None
+    """How initial and maintenance rates follow realised volatility; None where they do not."""
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 

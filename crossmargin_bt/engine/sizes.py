@@ -74,7 +74,7 @@ def maximum_leverage(account: Account, symbol: str, collateral: float) -> float:
     def allowed(leverage: float) -> bool:
         value = collateral * leverage
         base = value if book.instrument.inverse else value / book.long_mark
-        return book.maintenance.initial_floor(value, base) * leverage <= 1 + reading.TIE
+        return book.initial_floor(value, base) * leverage <= 1 + reading.TIE
 
     highest = book.instrument.leverage_max
     if allowed(highest):

@@ -8,6 +8,7 @@ import msgspec
 from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.volatility import VolatilityScaling
 
 _FEE_PRICES = {
     "none": "not counted",
@@ -16,6 +17,13 @@ _FEE_PRICES = {
     "bankruptcy": "V at entry x (1 - d/L) x f, which is at the bankruptcy price (d is 1 for a long, -1 for a short)",
 }
 _PRICES = {"mark": "at the mark", "entry": "at the average entry", "last": "at the last price"}
+
+# What a rule without an answer comes to.
+_WITHOUT = {
+    "sell_order_markup": "at its price",
+    "order_cancel_level": "only at a liquidation",
+    "volatility_scaling": "none",
+}
 
 TITLES = {
     "maker": "maker fee",
@@ -52,6 +60,7 @@ TITLES = {
     "orders_cancelled_overdrawn": "orders cancelled when more is in use than there is",
     "safe_level": "margin level at which a reduction ends",
     "liquidation": "steps of a liquidation",
+    "volatility_scaling": "rates that follow volatility",
 }
 
 MEANINGS = {
@@ -104,15 +113,23 @@ def answer(rules: Rules, key: str) -> str:
     value = getattr(rules, key)
     if key == "maintenance":
         return _kind(value)
-    if key == "sell_order_markup":
-        return "at its price" if value is None else f"max(price, mark, last + {value:.3%})"
+    if value is None:
+        return _WITHOUT[key]
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(_item(key, item) for item in value) or ("all at once" if key == "liquidation" else "none")
-    if key == "order_cancel_level" and value is None:
-        return "only at a liquidation"
-    return f"{value:.3%}" if isinstance(value, float) else str(value).replace("_", " ")
+    if isinstance(value, VolatilityScaling):
+        return _scaling(value)
+    text = f"{value:.3%}" if isinstance(value, float) else str(value).replace("_", " ")
+    return f"max(price, mark, last + {text})" if key == "sell_order_markup" else text
+
+
+def _scaling(value: VolatilityScaling) -> str:
+    return (
+        f"x volatility / {value.reference:.0%}, from {value.floor:g} to {value.cap:g} in steps of {value.step:g} "
+        f"({value.window_days:g} days, half-life {value.half_life_days:g})"
+    )
 
 
 def _item(key: str, item: Any) -> str:

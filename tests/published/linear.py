@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from crossmargin_bt.engine import admission, estimates, events, fills, liquidation, reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.closing import Closing
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import PowerRate, SizeRate, flat, table
 from published.stage import account, isolated_price, requirement, rest, shared, trade
@@ -89,9 +90,9 @@ def insurance(case: dict) -> dict:
         "bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"],
     }
     made.mark("X", given["fill_price"])
-    work = liquidation.Liquidation(made, 0, pool, lambda close: given["fill_price"])
-    entries = list(_applied(made, work.steps()))
-    return {**found, "loss": -entries[1].realised, "insurance_pays": made.bad_debt}
+    work = Closing(made, 0, pool, lambda close: given["fill_price"])
+    _, taken, fill = _applied(made, liquidation.steps(work))
+    return {**found, "loss": taken.amount - fill.realised, "insurance_pays": made.bad_debt}
 
 
 def _applied(made: Account, entries):

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Closing parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from crossmargin_bt.engine import events, fills, formulas, reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.position import Position
+from crossmargin_bt.engine.reading import Pool
+
+
+class Close(NamedTuple):
+    """Part of a leg to close: `lots` unsigned."""
+
+    symbol: str
+    side: str
+    lots: int
+
+
+class Closing(NamedTuple):
+    """One pool at one moment, and the price at which part of a leg would be closed now."""
+
+    account: Account
+    time_ms: int
+    pool: Pool
+    price: Callable[[Close], float]
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether collateral exceeds the requirement by as much as the venue asks, or nothing is left at risk."""
+        if self.pool.isolated and not self.whole():
+            return True
+        risk = reading.risk(self.account, self.pool)
+        return risk.collateral > self.account.rules.safe_level * risk.requirement
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left of the pool, neither at the marks nor closed in the market: no part of it can save it."""
+        return reading.risk(self.account, self.pool).collateral <= 0 and self.left() <= 0
+
+    def whole(self) -> list[Close]:
+        """Return the closing of everything the pool still holds."""
+        return [
+            Close(symbol, side, abs(self.account.books[symbol].legs[side].lots))
+            for symbol, side in self.pool.legs
+            if side in self.account.books[symbol].legs
+        ]
+
+    def forced_fill(self, close: Close) -> events.Filled:
+        """Return the forced close of part of a leg.
+
+        Taker and liquidation fees are taken from what the losses leave, so a fee never makes a debt. What remains of
+        an isolated leg keeps its margin: loss and fee come out of it.
+        """
+        book, at = self.account.books[close.symbol], self.price(close)
+        value = book.instrument.value(close.lots, at)
+        owed = formulas.fee(value, book.taker) + formulas.fee(value, self.account.rules.liquidation_fee)
+        fee = min(owed, max(0.0, self.left()))
+        lots = -self.direction(close) * close.lots
+        entry = fills.entry_of(book, self.time_ms, close.side, number=0, lots=lots, price=at, fee=fee)
+        if self.pool.isolated and close.lots < abs(book.legs[close.side].lots):
+            return msgspec.structs.replace(entry, margin=entry.realised - entry.fee)
+        return entry
+
+    def direction(self, close: Close) -> int:
+        """Return 1 for a part of a long, -1 for a part of a short."""
+        return 1 if self.account.books[close.symbol].legs[close.side].lots > 0 else -1
+
+    def margin(self, close: Close) -> float:
+        """Return the maintenance margin the whole leg keeps by itself at its mark."""
+        book = self.account.books[close.symbol]
+        leg = book.legs[close.side]
+        return book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
+
+    def value(self, close: Close) -> float:
+        """Return what the part is worth at the mark."""
+        book = self.account.books[close.symbol]
+        return book.instrument.value(close.lots, book.mark_of(book.legs[close.side].lots))
+
+    def after(self, found: Sequence[Close]) -> "Closing":
+        """Return the same on an account in which these closes have happened."""
+        after = self._replace(account=self.account.copy(*{close.symbol for close in found}))
+        for close in found:
+            if close.lots:
+                after.account.apply(after.forced_fill(close))
+        return after
+
+    def fewest(self, most: int, closing: Callable[[int], list[Close]]) -> list[Close]:
+        """Return the closes of the fewest lots, up to `most`, that make the pool safe; those of `most` when none do.
+
+        Looked for from one lot upwards, doubling: where closing costs more the more is closed, all of it need not be safe.
+        """
+        short, enough = 0, min(1, most)
+        while enough and not self.after(closing(enough)).is_safe:
+            if enough == most:
+                return closing(most)
+            short, enough = enough, min(2 * enough, most)
+        if not enough:
+            return []
+        while enough - short > 1:
+            middle = (short + enough) // 2
+            if self.after(closing(middle)).is_safe:
+                enough = middle
+            else:
+                short = middle
+        return closing(enough)
+
+    def left(self) -> float:
+        """Return what closing all the pool still holds would leave of it, before fees."""
+        amount = 0.0 if self.pool.isolated else self.account.balances[self.pool.currency]
+        for close in self.whole():
+            amount += self.leg(close).margin + self.profit(close)
+        return amount
+
+    def leg(self, close: Close) -> Position:
+        """Return the leg a close is part of."""
+        return self.account.books[close.symbol].legs[close.side]
+
+    def profit(self, close: Close) -> float:
+        """Return the profit of the whole leg at the price it would be closed at."""
+        held = self.leg(close)
+        return self.account.books[close.symbol].instrument.profit(held.lots, held.entry, self.price(close))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of a pool that the market would leave below zero: the insurance fund takes it over where it is used up.
+
+Where the fund is empty, profitable legs may be closed against it (auto-deleveraging).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from crossmargin_bt.engine import events, fills
+from crossmargin_bt.engine.closing import Close, Closing
+
+
+def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None:
+    """Return the takeover of the legs that lose, where these closes are the end of a pool and leave it below zero.
+
+    Assumption: of several legs that lose, each is relieved of the same share of its loss.
+    """
+    if sorted(found) != sorted(work.whole()):
+        return None
+    left = work.left()
+    losses = {close: loss for close in found if (loss := -work.profit(close)) > 0}
+    amount, by_fund = fills.paid_for(work.account, -left) if left < 0 else (0.0, 0.0)
+    amount = min(amount, sum(losses.values()))
+    if amount <= 0:
+        return None
+    share = amount / sum(losses.values())
+    markets = {name_of(close): work.price(close) for close in found}
+    takeovers = {}
+    for close, loss in losses.items():
+        instrument, name = work.account.books[close.symbol].instrument, name_of(close)
+        takeovers[name] = instrument.bankruptcy_price(work.leg(close).lots, markets[name], -share * loss)
+    return events.TakenOver(
+        time_ms=work.time_ms,
+        pool=work.pool.name,
+        currency=work.pool.currency,
+        left=left,
+        amount=amount,
+        by_fund=min(by_fund, amount),
+        markets=markets,
+        takeovers=takeovers,
+        prices=work.account.prices(),
+    )
+
+
+def entries(
+    work: Closing, found: Sequence[Close], taken: events.TakenOver, *, deleverages: bool
+) -> Iterator[events.TakenOver | events.Filled | events.Deleveraged]:
+    """Yield a takeover and its fills, legs that gain first; then what is deleveraged where the fund is empty."""
+    at = work._replace(price=lambda close: (taken.markets | taken.takeovers)[name_of(close)])
+    found = sorted(found, key=lambda close: name_of(close) in taken.takeovers)
+    opposite = {close: -work.direction(close) for close in found}
+    yield taken
+    for close in found:
+        entry = at.forced_fill(close)
+        if taken.amount == -taken.left and close == found[-1]:
+            # What rounding would leave: the pool ends at exactly nothing.
+            entry = msgspec.structs.replace(entry, realised=_all_there_is(work, close), fee=0.0)
+        yield entry
+    unpaid = 1 - taken.by_fund / taken.amount
+    for close in found if unpaid > 0 and deleverages else ():
+        if name_of(close) in taken.takeovers:
+            part = close._replace(lots=math.ceil(close.lots * unpaid))
+            yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
+
+
+def name_of(close: Close) -> str:
+    """Return the name of the leg a close is part of."""
+    return f"{close.symbol}:{close.side}"
+
+
+def _all_there_is(work: Closing, close: Close) -> float:
+    return -work.leg(close).margin if work.pool.isolated else -work.account.balances[work.pool.currency]
+
+
+def _deleveraged(
+    work: Closing, part: Close, price: float, direction: int
+) -> Iterator[events.Filled | events.Deleveraged]:
+    """Yield the closing of the contract's legs in `direction` that other pools hold with a profit at the price.
+
+    Assumption: the account's own legs are the first of the ranking, and deleveraging costs no fee.
+    """
+    book, lots = work.account.books[part.symbol], part.lots
+    for side, leg in list(book.legs.items()):
+        taken = min(lots, abs(leg.lots)) * direction
+        if not taken or leg.lots * direction <= 0 or book.instrument.profit(taken, leg.entry, price) <= 0:
+            continue
+        lots -= abs(taken)
+        market = work.price(Close(part.symbol, side, abs(taken)))
+        yield events.Deleveraged(
+            time_ms=work.time_ms,
+            pool=work.pool.name,
+            symbol=part.symbol,
+            side=side,
+            lots=-taken,
+            price=price,
+            market=market,
+            amount=book.instrument.profit(taken, price, market),
+        )
+        yield fills.entry_of(book, work.time_ms, side, number=0, lots=-taken, price=price, fee=0.0)

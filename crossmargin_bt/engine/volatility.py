@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requirements that follow the market: rates times a factor of realised volatility."""
+
+import math
+from collections import deque
+
+import msgspec
+
+from crossmargin_bt.errors import RuleError
+
+MS_PER_DAY = 86_400_000.0
+DAYS_PER_YEAR = 365.0
+
+
+class VolatilityScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rates are multiplied by volatility / `reference`, kept between `floor` and `cap`, in whole `step`s.
+
+    Volatility is the annualised root mean square of logarithmic returns from close to close over the last
+    `window_days`, a return counting half as much every `half_life_days`. Until a half-life has been seen the factor is 1.
+
+    Raises:
+        RuleError: a figure is not above 0, or not floor <= 1 <= cap.
+
+    >>> scaling = VolatilityScaling(reference=0.5, floor=0.8, cap=3.0, window_days=30.0, half_life_days=7.0)
+    >>> scaling.factor(1.01), scaling.factor(0.1), scaling.factor(9.0)
+    (2.0, 0.8, 3.0)
+    """
+
+    reference: float
+    cap: float
+    window_days: float
+    half_life_days: float
+    floor: float = 1.0
+    step: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("reference", "window_days", "half_life_days", "floor", "step"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RuleError(f"{name} of a volatility scaling is above 0, got {getattr(self, name)!r}")
+        if not self.floor <= 1 <= self.cap < math.inf:
+            raise RuleError(f"a volatility scaling has floor <= 1 <= cap, got {self.floor!r} and {self.cap!r}")
+
+    def factor(self, volatility: float) -> float:
+        """Return what rates are multiplied by at an annualised volatility."""
+        stepped = round(volatility / self.reference / self.step) * self.step
+        return min(self.cap, max(self.floor, stepped))
+
+
+class RealisedVolatility:
+    """The volatility of one instrument, a close at a time."""
+
+    def __init__(self, scaling: VolatilityScaling) -> None:
+        self._window_ms = scaling.window_days * MS_PER_DAY
+        self._half_life_ms = scaling.half_life_days * MS_PER_DAY
+        self._last: tuple[int, float] | None = None
+        self._seen_ms = 0
+        # Of each return: its time, its square, and how long it took.
+        self._returns: deque[tuple[int, float, int]] = deque()
+        self._squares = self._took_ms = 0.0
+
+    def add(self, time_ms: int, close: float) -> float | None:
+        """Take a close and return the annualised volatility, None until a half-life has been seen."""
+        before, self._last = self._last, (time_ms, close)
+        if before is None or time_ms <= before[0]:
+            return None
+        took = time_ms - before[0]
+        square = math.log(close / before[1]) ** 2
+        kept = self._weight(took)
+        self._squares = self._squares * kept + square
+        self._took_ms = self._took_ms * kept + took
+        self._returns.append((time_ms, square, took))
+        while self._returns[0][0] <= time_ms - self._window_ms:
+            at, old, long = self._returns.popleft()
+            self._squares -= old * self._weight(time_ms - at)
+            self._took_ms -= long * self._weight(time_ms - at)
+        self._seen_ms += took
+        if self._seen_ms < self._half_life_ms or self._took_ms <= 0:
+            return None
+        years = self._took_ms / (DAYS_PER_YEAR * MS_PER_DAY)
+        return math.sqrt(max(0.0, self._squares) / years)
+
+    def _weight(self, age_ms: float) -> float:
+        return float(0.5 ** (age_ms / self._half_life_ms))
