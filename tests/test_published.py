@@ -63,7 +63,6 @@ WAITING = {
     "derive-srm-base-01": "collateral haircuts",
     "orderly-withdraw-01": "its first row has other collateral beside the settle currency",
     "deribit-acct-01": "options in the margin balance",
-    "okx-partial-01": "phased liquidation",
     "bingx-rate-01": "a ratio that ends at 0: net over initial margin less an adjustment",
     "bybit-inv-cross-01": "closing fee at the account's own bankruptcy price, a rule of before the unified account",
     "bybit-hedge-01": "loss locked by a hedge: which profit offsets it is not printed",

@@ -8,6 +8,7 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Closing
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import PowerRate, SizeRate, flat, table
+from crossmargin_bt.engine.steps import Tiers
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
 
@@ -93,6 +94,20 @@ def insurance(case: dict) -> dict:
     work = Closing(made, 0, pool, lambda close: given["fill_price"])
     _, taken, fill = _applied(made, liquidation.steps(work))
     return {**found, "loss": taken.amount - fill.realised, "insurance_pays": made.bad_debt}
+
+
+def down_to_the_first_tier(case: dict) -> dict:
+    """The page's legacy swaps: from the third tier up a position is cut to the first; tiers are whole contracts."""
+    given = case["inputs"]
+    first = given["tier1_max"] + 1.0
+    rule = table([(0.0, 0.005, None), (first, 0.01, None), (2.5 * first, 0.02, None)], marginal=False)
+    steps = (Tiers(down=given["contracts"]),)
+    made = account(cash=1e6, rules={"liquidation": steps}, X={"leverage": 100.0, "rule": rule, "lot": 1.0})
+    trade(made, "X", given["contracts"], 1.0)
+    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=-1e6 + 250.0))  # against 300
+    (pool,) = reading.pools(made)
+    entries = _applied(made, liquidation.steps(Closing(made, 0, pool, lambda close: 1.0)))
+    return {"closed": -sum(entry.lots for entry in entries if isinstance(entry, events.Filled))}
 
 
 def _applied(made: Account, entries):
@@ -375,6 +390,7 @@ CHECKED = {
     "kucoin-hedge-01": hedge,
     "kucoin-insurance-01": insurance,
     "kucoin-lin-avg-01": kucoin_average,
+    "okx-partial-01": down_to_the_first_tier,
     "okx-free-margin-01": free_margin,
     "okx-free-margin-02": order_at_leverage,
     "okx-tier-01": added_legs,
