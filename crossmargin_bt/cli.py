@@ -15,7 +15,7 @@ from crossmargin_bt import __version__
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, suggestion
 
 if TYPE_CHECKING:
-    from crossmargin_bt.candles.folder import Candles
+    from crossmargin_bt.candles.market import Candles
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.results import Difference, RunResult
 

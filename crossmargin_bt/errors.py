@@ -6,6 +6,8 @@
      +-- RuleError (ValueError)            a venue's rule file or an instrument
      +-- FeedError (ValueError)            candles that cannot be traded on
      +-- StrategyFileError (ValueError)    a strategy that cannot be loaded
+     +-- StoreError (OSError)              stored market data that cannot be read or written
+     +-- DownloadError                     an exchange that did not answer, or not what was asked
 
 A refused order is not an error: it is an outcome, delivered to `notify_order` with the reason in
 `order.info.reject` (see `crossmargin_bt.engine.admission.Refusal`). A broken invariant of the
@@ -30,6 +32,14 @@ class RuleError(CrossMarginError, ValueError):
 
 class FeedError(CrossMarginError, ValueError):
     """Candles are missing, broken or not comparable."""
+
+
+class StoreError(CrossMarginError, OSError):
+    """Stored market data is broken, or the disk does not take it."""
+
+
+class DownloadError(CrossMarginError):
+    """An exchange did not answer, or not what was asked."""
 
 
 class StrategyFileError(CrossMarginError, ValueError):

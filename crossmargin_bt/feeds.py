@@ -3,12 +3,15 @@
 
 import math
 from array import array
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from crossmargin_bt.candles import folder
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError
@@ -115,6 +118,31 @@ def from_frame(
     timeframe, compression = _timeframe(times)
     feed: Any = FrameFeed
     return feed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+
+
+def load(
+    directory: Path | str,
+    symbols: Sequence[str] | None = None,
+    timeframe: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+) -> list[Any]:
+    """Return feeds of the markets in a folder, on one grid, named by their symbols, with mark price, funding and contract.
+
+    Args:
+        directory: a folder of downloads, one exchange's folder in it, or a folder of files as `crossmargin compare --data`
+            takes it.
+        symbols: which of them, in this order; without it all.
+        timeframe: which of the downloaded ones, where there are several.
+        start: first date, UTC.
+        end: date to stop before, UTC.
+
+    Raises:
+        FeedError: there is no such folder, symbol or timeframe, or the candles cannot be traded on.
+        StoreError: a downloaded file cannot be read.
+    """
+    markets = folder.read(Path(directory), symbols=symbols, timeframe=timeframe, start=start, end=end)
+    return [from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding) for one in markets]
 
 
 def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:

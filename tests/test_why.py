@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from crossmargin_bt import Instrument, compare, venues
-from crossmargin_bt.candles.folder import Candles
+from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare.strategies import StrategySpec
 
 BTC = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0)

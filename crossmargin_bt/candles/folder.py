@@ -6,15 +6,16 @@ columns, or `SYMBOL_last_1h.parquet` with `SYMBOL_mark_1h.parquet` and `SYMBOL_f
 it. `instruments.toml`, when present, holds the contract facts by symbol.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pandas as pd
 
+from crossmargin_bt.candles import stored
+from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, check_grid, cut
 from crossmargin_bt.columns import PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError, RuleError, suggestion
@@ -23,26 +24,19 @@ LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
 BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
 SUFFIXES = (".parquet", ".csv")
 
-# Without contract facts a lot is the largest power of ten worth at most this much at the first close.
-LOT_VALUE = 10.0
-
-
-class Candles(NamedTuple):
-    """One symbol's candles (a row a bar, UTC index), its funding by settlement time, its contract."""
-
-    symbol: str
-    frame: pd.DataFrame
-    funding: pd.Series | None
-    instrument: Instrument
-    assumptions: tuple[str, ...] = ()
-
 
 def read(
-    directory: Path, *, symbols: Sequence[str] | None = None, start: str | None = None, end: str | None = None
+    directory: Path,
+    *,
+    symbols: Sequence[str] | None = None,
+    timeframe: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> list[Candles]:
     """Return the symbols of a folder in the order given, else as its instruments.toml lists them, else by name.
 
-    `start` (inclusive) and `end` (exclusive) cut by date, UTC.
+    `start` (inclusive) and `end` (exclusive) cut by date, UTC. A folder of downloads is read too; there `timeframe`
+    chooses where there are several.
 
     Raises:
         FeedError: the folder holds no candles, a file cannot be read, or feeds do not share one
@@ -51,6 +45,12 @@ def read(
     """
     if not directory.is_dir():
         raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
+    if stored.catalog(directory):
+        candles = stored.read(directory, symbols=symbols, timeframe=timeframe, period=(start, end))
+        if not candles:
+            raise FeedError(f"{directory} holds no candles in that period")
+        check_grid(candles)
+        return candles
     instruments = _instruments(directory / "instruments.toml")
     files = _candle_files(directory)
     if symbols is not None:
@@ -67,7 +67,7 @@ def read(
     if symbols is None:
         order = {symbol: n for n, symbol in enumerate(instruments)}
         candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
-    _check_grid(candles)
+    check_grid(candles)
     return candles
 
 
@@ -103,7 +103,7 @@ def _instrument(path: Path, symbol: str, facts: dict[str, Any]) -> Instrument:
         raise RuleError(f"{path}: [{symbol}] {error}") from error
 
 
-def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | None, str | None]) -> Candles:
+def _symbol(path: Path, instruments: dict[str, Instrument], period: Period) -> Candles:
     split = LAST.match(path.stem)
     symbol = _symbol_of(path)
     frame, funding = _table(path), None
@@ -113,27 +113,12 @@ def _symbol(path: Path, instruments: dict[str, Instrument], period: tuple[str | 
             frame = frame.join(mark[list(PRICES)].add_prefix("mark_"))
         rates = _beside(path.parent, f"{symbol}_funding", ("funding_rate",))
         funding = None if rates is None else rates["funding_rate"]
-    frame = frame.loc[slice(*_cut(period))]
+    frame = frame.loc[slice(*cut(period))]
     known = instruments.get(symbol)
     if known is not None or not len(frame):
         return Candles(symbol, frame, funding, known or Instrument(symbol=symbol))
-    lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
-    text = f"{symbol}: no contract facts; a lot of {lot:g} and the venue's fees and tiers are assumed"
-    return Candles(symbol, frame, funding, Instrument(symbol=symbol, lot=lot), (text,))
-
-
-def _cut(period: tuple[str | None, str | None]) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-    """Return the bounds of a label slice, which includes both ends: the end moves one tick back."""
-    start, end = (None if bound is None else _timestamp(bound) for bound in period)
-    return start, None if end is None else end - pd.Timedelta(1, "ms")
-
-
-def _timestamp(text: str) -> pd.Timestamp:
-    try:
-        stamp = pd.Timestamp(text)
-    except ValueError as error:
-        raise FeedError(f"{text!r} is no date; write it as 2020-03-12") from error
-    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+    instrument, text = assumed_instrument(symbol, frame)
+    return Candles(symbol, frame, funding, instrument, (text,))
 
 
 def _beside(directory: Path, stem: str, columns: Sequence[str] = PRICES) -> pd.DataFrame | None:
@@ -166,19 +151,3 @@ def _table(path: Path) -> pd.DataFrame:
     except (ValueError, TypeError) as error:
         raise FeedError(f"{path}: column {times!r} holds no times ({error})") from error
     return frame.drop(columns=times).set_axis(index, axis=0)
-
-
-def _check_grid(candles: list[Candles]) -> None:
-    """Check that all feeds step alike and on the same instants; starts, ends and holes may differ."""
-    grids = {}
-    for one in candles:
-        if len(one.frame) > 1:
-            times = pd.DatetimeIndex(one.frame.index).as_unit("s").asi8
-            step = int(min(times[1:] - times[:-1]))
-            grids[one.symbol] = (step, int(times[0]) % step if step > 0 else 0)
-    if len(set(grids.values())) > 1:
-        (first, a), (other, b) = next((x, y) for x in grids.items() for y in grids.items() if x[1] != y[1])
-        raise FeedError(
-            f"feeds are misaligned: {first} has a bar every {a[0]} s from second {a[1]}, {other} every {b[0]} s "
-            f"from second {b[1]}; resample them to one grid"
-        )

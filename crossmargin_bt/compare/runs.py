@@ -13,7 +13,7 @@ from crossmargin_bt import feeds
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.commission import CashCommission
-from crossmargin_bt.candles.folder import Candles
+from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare.strategies import StrategySpec, where
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
 from crossmargin_bt.results import RunResult

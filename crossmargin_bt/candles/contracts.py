@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Contract facts and tier tables beside the series of an exchange, as they were on the day they were fetched."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock
+
+from crossmargin_bt.candles.months import Replacement
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import StoreError
+from crossmargin_bt.venues import tiers
+from crossmargin_bt.venues.tiers import File, Row, Snapshot
+
+CONTRACTS, TIERS = "contracts.json", "tiers.json"
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """A contract as it was on a day."""
+
+    as_of: str
+    facts: Instrument
+
+
+def store(out: Path, exchange: str, as_of: str, facts: Mapping[str, Instrument]) -> None:
+    """Keep the facts of contracts by name; those of others stay."""
+    folder = out / exchange
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        known = {**read(folder), **{name: Contract(as_of, one) for name, one in facts.items()}}
+        with Replacement(folder / CONTRACTS) as beside:
+            beside.write_bytes(msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1))
+
+
+def read(folder: Path) -> dict[str, Contract]:
+    """Return the contracts of an exchange's folder by name; empty where none were fetched.
+
+    Raises:
+        StoreError: the file is broken.
+    """
+    path = folder / CONTRACTS
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Contract])
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); download --what markets again") from error
+
+
+def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Keep the tier tables of a day by unified symbol, beside those of other days; the file is one that `--tiers` takes."""
+    folder = out / exchange
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / TIERS
+    with FileLock(folder / ".lock"):
+        try:
+            file = msgspec.json.decode(path.read_bytes(), type=File) if path.is_file() else File(snapshots=[])
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({error}); move it away and download --what tiers again"
+            ) from error
+        snapshots = {one.as_of: one for one in file.snapshots}
+        before = snapshots[as_of].tiers if as_of in snapshots else {}
+        rows = {**before, **{symbol: list(table) for symbol, table in tables.items()}}
+        snapshots[as_of] = Snapshot(
+            as_of=as_of, tiers=rows, source=f"{exchange} leverage tiers of {as_of} through ccxt"
+        )
+        kept = File(snapshots=[snapshots[day] for day in sorted(snapshots)], venue=exchange, units="settle currency")
+        with Replacement(path) as beside:
+            beside.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def instruments(folder: Path) -> dict[str, Instrument]:
+    """Return the contracts of an exchange's folder by name, with the last tier table of each where there is one."""
+    latest = {}
+    if (folder / TIERS).is_file():
+        for terms in sorted(tiers.read(folder / TIERS), key=lambda one: one.since_ms):
+            latest.update(dict.fromkeys(terms.symbols, terms.maintenance))
+    return {
+        name: msgspec.structs.replace(one.facts, maintenance=latest.get(name)) for name, one in read(folder).items()
+    }

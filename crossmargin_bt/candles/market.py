@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One market's data, ready to be traded on, wherever it was kept."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import FeedError
+
+# Without contract facts a lot is the largest power of ten worth at most this much at the first close.
+LOT_VALUE = 10.0
+
+Period = tuple[str | None, str | None]
+"""The first date and the date to stop before, UTC; None for no bound."""
+
+
+class Candles(NamedTuple):
+    """One symbol's candles (a row a bar, UTC index), its funding by settlement time, its contract."""
+
+    symbol: str
+    frame: pd.DataFrame
+    funding: pd.Series | None
+    instrument: Instrument
+    assumptions: tuple[str, ...] = ()
+
+
+def assumed_instrument(symbol: str, frame: pd.DataFrame) -> tuple[Instrument, str]:
+    """Return the contract of a symbol of which nothing is known, and what is assumed of it."""
+    lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
+    text = f"{symbol}: no contract facts; a lot of {lot:g} and the venue's fees and tiers are assumed"
+    return Instrument(symbol=symbol, lot=lot), text
+
+
+def cut(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Return the bounds of a label slice, which includes both ends: the end moves one tick back.
+
+    Raises:
+        FeedError: a bound is no date.
+    """
+    start, end = (None if bound is None else timestamp(bound) for bound in period)
+    return start, None if end is None else end - pd.Timedelta(1, "ms")
+
+
+def timestamp(text: str) -> pd.Timestamp:
+    """Return a date as written, UTC where it names no zone.
+
+    Raises:
+        FeedError: it is no date.
+    """
+    try:
+        stamp = pd.Timestamp(text)
+    except ValueError as error:
+        raise FeedError(f"{text!r} is no date; write it as 2020-03-12") from error
+    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+
+
+def check_grid(candles: Sequence[Candles]) -> None:
+    """Check that all feeds step alike and on the same instants; starts, ends and holes may differ.
+
+    Raises:
+        FeedError: they do not.
+    """
+    grids = {}
+    for one in candles:
+        if len(one.frame) > 1:
+            times = pd.DatetimeIndex(one.frame.index).as_unit("s").asi8
+            step = int(min(times[1:] - times[:-1]))
+            grids[one.symbol] = (step, int(times[0]) % step if step > 0 else 0)
+    if len(set(grids.values())) > 1:
+        (first, a), (other, b) = next((x, y) for x in grids.items() for y in grids.items() if x[1] != y[1])
+        raise FeedError(
+            f"feeds are misaligned: {first} has a bar every {a[0]} s from second {a[1]}, {other} every {b[0]} s "
+            f"from second {b[1]}; resample them to one grid"
+        )

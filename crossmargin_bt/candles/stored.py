@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading what was downloaded: which series there are, their rows as frames, a market's data put together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossmargin_bt.candles import contracts
+from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, cut
+from crossmargin_bt.candles.series import COLUMNS, Series, milliseconds, month_of
+from crossmargin_bt.columns import MARKS
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import ConfigurationError, FeedError, StoreError, suggestion
+
+
+def catalog(directory: Path) -> list[Series]:
+    """Return every series below a folder of downloads, or below one exchange's folder in it; empty where there are none."""
+    found = []
+    for pattern in ("*/*/*/*.parquet", "*/*/*.parquet"):
+        for folder in sorted({path.parent for path in directory.glob(pattern)}):
+            kind, _, timeframe = folder.name.partition("-")
+            if kind in COLUMNS and _is_timeframe(timeframe, kind):
+                found.append(Series(folder.parent.parent.resolve().name, folder.parent.name, kind, timeframe))
+        if found:
+            break
+    return found
+
+
+def _is_timeframe(text: str, kind: str) -> bool:
+    if kind == "funding":
+        return not text
+    try:
+        return milliseconds(text) > 0
+    except ConfigurationError:
+        return False
+
+
+def root(directory: Path, series: Series) -> Path:
+    """Return the folder of downloads that a series of `directory`'s catalog lies in."""
+    return directory if series.folder(directory).is_dir() else directory.resolve().parent
+
+
+def frame(out: Path, series: Series, period: Period = (None, None)) -> pd.DataFrame:
+    """Return the rows of a series, UTC times as index.
+
+    Raises:
+        FeedError: a bound of the period is no date.
+        StoreError: a file cannot be read.
+    """
+    start, end = cut(period)
+    first, last = (None if bound is None else month_of(int(bound.timestamp() * 1000)) for bound in (start, end))
+    tables = []
+    for path in sorted(series.folder(out).glob("*.parquet")):
+        if (first is None or path.stem >= first) and (last is None or path.stem <= last):
+            try:
+                tables.append(pq.read_table(path, columns=["date", *series.columns]).replace_schema_metadata())
+            except (OSError, pa.ArrowInvalid) as error:
+                raise StoreError(
+                    f"{path} cannot be read ({error}); `crossmargin data repair` fetches it again"
+                ) from error
+    if not tables:
+        empty = pd.DatetimeIndex([], tz="UTC", name="date")
+        return pd.DataFrame(columns=list(series.columns), index=empty, dtype=float)
+    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return rows.set_index("date").loc[slice(start, end)]
+
+
+def read(
+    directory: Path,
+    *,
+    symbols: Sequence[str] | None = None,
+    timeframe: str | None = None,
+    period: Period = (None, None),
+) -> list[Candles]:
+    """Return the markets of a folder of downloads: candles with mark price, funding, contract facts and the last tiers.
+
+    Raises:
+        FeedError: there is no such symbol or timeframe, or it has to be said which exchange or timeframe is meant.
+        StoreError: a file cannot be read.
+    """
+    series = [one for one in catalog(directory) if one.kind == "candles"]
+    exchanges = sorted({one.exchange for one in series})
+    if len(exchanges) > 1:
+        raise FeedError(f"{directory} holds candles of {', '.join(exchanges)}; name one: {directory / exchanges[0]}")
+    series = _of_timeframe(directory, series, timeframe)
+    names = [one.symbol for one in series]
+    for symbol in symbols or ():
+        if symbol not in names:
+            raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, names)}")
+    chosen = series if symbols is None else [next(one for one in series if one.symbol == name) for name in symbols]
+    out = root(directory, chosen[0])
+    instruments = contracts.instruments(out / exchanges[0])
+    found = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
+    return [one for one in found if len(one.frame)]
+
+
+def _of_timeframe(directory: Path, series: Sequence[Series], timeframe: str | None) -> list[Series]:
+    known = sorted({one.timeframe for one in series}, key=milliseconds)
+    if timeframe is None and len(known) > 1:
+        raise FeedError(f"{directory} holds candles of {', '.join(known)}; say which with --timeframe (timeframe=)")
+    if timeframe is not None and timeframe not in known:
+        raise FeedError(f"{directory} has no candles of {timeframe}; it has {', '.join(known)}")
+    return [one for one in series if one.timeframe == (timeframe or known[0])]
+
+
+def _market(out: Path, series: Series, period: Period, instrument: Instrument | None) -> Candles:
+    rows = frame(out, series, period)
+    symbol, assumptions = series.symbol, []
+    if not len(rows):
+        return Candles(symbol, rows, None, instrument or Instrument(symbol=symbol))
+    mark = frame(out, series._replace(kind="mark"), period)
+    if len(mark):
+        rows = rows.join(mark.add_prefix("mark_"))
+        holes = rows[MARKS[0]].isna()
+        if holes.any():
+            for column in MARKS:
+                rows.loc[holes, column] = rows.loc[holes, column.removeprefix("mark_")]
+            assumptions.append(f"{symbol}: {int(holes.sum())} bars have no mark price; the last price is taken for it")
+    rates = frame(out, series._replace(kind="funding", timeframe=""), period)
+    if instrument is None:
+        instrument, text = assumed_instrument(symbol, rows)
+        assumptions.append(text)
+    elif instrument.maintenance is not None:
+        assumptions.append(
+            f"{symbol}: the tiers last downloaded hold at all times; --tiers VENUE=FILE takes them by date"
+        )
+    return Candles(symbol, rows, rates["funding_rate"] if len(rates) else None, instrument, tuple(assumptions))
