@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from crossmargin_bt.candles.series import Row, Series, date_text
-from crossmargin_bt.candles.spans import Span, unfilled
+from crossmargin_bt.candles.spans import Span, unfilled, without
 from crossmargin_bt.errors import DownloadError
 
 Ask = Callable[[Span], Awaitable[Sequence[Row]]]
@@ -30,7 +30,7 @@ class Page(NamedTuple):
 
 
 async def pages(ask: Ask, series: Series, span: Span, width: int) -> AsyncGenerator[Page, None]:
-    """Yield a span page by page: each begins where the one before ends, and together they are all of it.
+    """Yield a span page by page; together they are all of it, each part once.
 
     Args:
         ask: the exchange.
@@ -41,82 +41,87 @@ async def pages(ask: Ask, series: Series, span: Span, width: int) -> AsyncGenera
     Raises:
         DownloadError: rows stand beside the grid, or answers keep contradicting each other.
     """
-    answer = _Candles(ask, series) if series.step else _Settlements(ask, series)
+    answered = _candles if series.step else _settlements
     position, wide = span[0], width
     while position < span[1]:
         window = (position, min(span[1], position + wide))
-        rows = await answer.rows(window)
+        rows = await _asked_twice(ask, series, window)
         if rows and wide > width:
             wide = max(width, wide // 2)  # where in the long window do they begin?
             continue
-        # An answer may have been cut: only up to its last row is it complete.
-        end = rows[-1].time + (series.step or 1) if rows else window[1]
-        yield Page((position, end), rows)
+        if not rows:
+            yield Page(window, [])
+        async for page in answered(ask, series, window, rows):
+            yield page
         wide = width if rows else min(wide * 2, width * LONGEST)
-        position = end
+        position = window[1]
 
 
-class _Candles:
-    """Rows on a grid."""
+async def _candles(ask: Ask, series: Series, window: Span, rows: list[Row]) -> AsyncGenerator[Page, None]:
+    """Yield what stands in an answer without a break; ask for what is between by itself, until there is nothing in it."""
+    left = [(window, rows)] if rows else []
+    while left:
+        around, found = left.pop()
+        holes = unfilled(around, [row.time for row in found], series.step)
+        for run in without(around, holes):
+            yield Page(run, [row for row in found if run[0] <= row.time < run[1]])
+        for hole in holes:
+            inside = await _asked_twice(ask, series, hole)
+            if inside:
+                left.append((hole, inside))
+            else:
+                yield Page(hole, [])
 
-    def __init__(self, ask: Ask, series: Series) -> None:
-        self._ask, self._series = ask, series
 
-    async def rows(self, window: Span) -> list[Row]:
-        """Return the rows from the window's start to the last one of an answer, all that there are; none for none at all."""
-        found = await self._asked_twice(window)
+async def _settlements(ask: Ask, series: Series, window: Span, rows: list[Row]) -> AsyncGenerator[Page, None]:
+    """Yield a window once two answers for it were the same; what is before and behind their rows is asked for by itself."""
+    left = [window] if rows else []
+    while left:
+        around = left.pop()
+        found = await _agreed(ask, series, around)
         if not found:
-            return []
-        step = self._series.step
-        by_time = {row.time: row for row in found}
-        holes = unfilled((window[0], max(by_time) + step), sorted(by_time), step)
-        while holes:
-            hole = holes.pop()
-            more = await self._asked_twice(hole)
-            by_time.update((row.time, row) for row in more)
-            if more:
-                holes += unfilled(hole, sorted(row.time for row in more), step)
-        return [by_time[time] for time in sorted(by_time)]
-
-    async def _asked_twice(self, window: Span) -> list[Row]:
-        """Return the rows within a window; an empty answer is asked for once more."""
-        for _ in range(2):
-            rows = [row for row in await self._ask(window) if window[0] <= row.time < window[1]]
-            for row in rows:
-                if not self._series.on_grid(row.time):
-                    raise DownloadError(
-                        f"{self._series.symbol} {self._series.name}: a row at {date_text(row.time)} ({row.time}) is not on the grid of {self._series.timeframe}"
-                    )
-            if rows:
-                return rows
-        return []
+            yield Page(around, [])
+            continue
+        inner = (found[0].time, found[-1].time + 1)
+        yield Page(inner, found)
+        left += without(around, [inner])
 
 
-class _Settlements:
-    """Rows that come when they come."""
+async def _asked_twice(ask: Ask, series: Series, window: Span) -> list[Row]:
+    """Return the rows within a window, in order; an empty answer is asked for once more.
 
-    def __init__(self, ask: Ask, series: Series) -> None:
-        self._ask, self._series = ask, series
+    Raises:
+        DownloadError: one stands beside the grid.
+    """
+    for _ in range(2):
+        rows = _within(window, await ask(window))
+        for row in rows:
+            if not series.on_grid(row.time):
+                raise DownloadError(
+                    f"{series.symbol} {series.name}: a row at {date_text(row.time)} ({row.time}) is not on the grid of {series.timeframe}"
+                )
+        if rows:
+            return rows
+    return []
 
-    async def rows(self, window: Span) -> list[Row]:
-        """Return the rows from the window's start to the last one of an answer: what comes before its first is asked for too."""
-        found = await self._agreed(window)
-        while found and found[0].time > window[0]:
-            before = await self._agreed((window[0], found[0].time))
-            if not before:
-                break
-            found = before + found
-        return found
 
-    async def _agreed(self, window: Span) -> list[Row]:
-        """Return an answer that was given twice."""
-        seen: list[list[Row]] = []
-        for _ in range(ASKED_MOST):
-            by_time = {row.time: row for row in await self._ask(window) if window[0] <= row.time < window[1]}
-            rows = [by_time[time] for time in sorted(by_time)]
-            if rows in seen:
-                return rows
-            seen.append(rows)
-        raise DownloadError(
-            f"{self._series.symbol} {self._series.name}: {ASKED_MOST} answers from {date_text(window[0])} to {date_text(window[1])} all differ"
-        )
+async def _agreed(ask: Ask, series: Series, window: Span) -> list[Row]:
+    """Return an answer that was given twice.
+
+    Raises:
+        DownloadError: they all differ.
+    """
+    seen: list[list[Row]] = []
+    for _ in range(ASKED_MOST):
+        rows = _within(window, await ask(window))
+        if rows in seen:
+            return rows
+        seen.append(rows)
+    raise DownloadError(
+        f"{series.symbol} {series.name}: {ASKED_MOST} answers from {date_text(window[0])} to {date_text(window[1])} all differ"
+    )
+
+
+def _within(window: Span, rows: Sequence[Row]) -> list[Row]:
+    by_time = {row.time: row for row in rows if window[0] <= row.time < window[1]}
+    return [by_time[time] for time in sorted(by_time)]
