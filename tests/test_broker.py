@@ -506,8 +506,10 @@ def test_a_paused_feed_is_closed_where_it_last_traded() -> None:
     cerebro.addstrategy(Both)
     broker = cerebro.run()[0].broker
     forced = {e.symbol: e.price for e in broker.journal if isinstance(e, events.Filled) and e.forced}
-    assert forced["BBB"] == 100.0
-    assert 60.0 < forced["AAA"] < 80.0
+    (taken,) = [event for event in broker.journal if isinstance(event, events.TakenOver)]
+    assert taken.markets["BBB:net"] == 100.0
+    assert forced == pytest.approx({"AAA": taken.takeovers["AAA:net"], "BBB": taken.takeovers["BBB:net"]})
+    assert 60.0 < taken.markets["AAA:net"] < 80.0
 
 
 TIERS = """{"snapshots": [

@@ -198,7 +198,8 @@ def hedged(strategy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fund", "asked", "left"), [(0.0, True, 0), (250.0, True, -25), (1e9, True, -100), (0.0, False, -100)]
+    ("fund", "asked", "left"),
+    [(0.0, True, 0), (250.0, True, -25), (700.0, True, -70), (1e9, True, -100), (0.0, False, -100)],
 )
 def test_an_empty_fund_deleverages_the_winning_leg(fund: float, asked: bool, left: int) -> None:
     """Isolated legs of 1,000 and a gap to 80: the long is taken over at 90, the short is closed there for what is unpaid.
@@ -228,8 +229,8 @@ def open_trades(strategy) -> list:
     return [trades[-1] for trades in strategy._trades[strategy.data].values()]
 
 
-def test_several_losers_are_relieved_alike() -> None:
-    """Balance 1,000; A loses 900, B 600, C gains 200: 300 are short, so each loser is spared a fifth of its loss."""
+def test_several_legs_are_taken_over_alike() -> None:
+    """Balance 1,000; A loses 900, B 600, C gains 200: 300 are short of 16,900 in value, so every price moves by that part."""
     account = Account(venues.load("generic").rules)
     sizes = {"A": (90, 90.0), "B": (-60, 110.0), "C": (20, 110.0)}
     account.apply(events.Deposited(time_ms=0, currency="USDT", amount=1000.0))
@@ -245,13 +246,60 @@ def test_several_losers_are_relieved_alike() -> None:
         account.apply(entry)
         entries.append(entry)
     _, taken, *closed = entries
-    assert taken.takeovers == {"A:net": pytest.approx(92.0), "B:net": pytest.approx(108.0)}
-    assert [(fill.symbol, fill.realised) for fill in closed] == [
-        ("C", 200.0),
-        ("A", pytest.approx(-720.0)),
-        ("B", pytest.approx(-480.0)),
-    ]
+    part = 300 / 16_900
+    prices = {"A:net": 90 * (1 + part), "B:net": 110 * (1 - part), "C:net": 110 * (1 + part)}
+    assert taken.takeovers == pytest.approx(prices)
+    assert [fill.price for fill in closed] == list(taken.takeovers.values())
     assert (account.balances["USDT"], account.bad_debt) == (0.0, pytest.approx(300.0))
+
+
+def test_nobody_is_deleveraged_to_his_gain() -> None:
+    """Forced closes that slip put the takeover price between the mark and what the short could get: it stays."""
+    broker = CrossMarginBroker(
+        cash=5000.0, leverage=10.0, mode="isolated", position_mode="hedge", insurance_fund=0.0, auto_deleveraging=True,
+        liquidation_slippage=0.03,
+    )  # fmt: skip
+    rows = [FLAT, FLAT, (100.0, 100.0, 90.4, 90.4), (90.4,) * 4]
+    run(broker, bars(*rows), scripts=({1: hedged},), instrument=PLAIN)
+    assert broker.account.books["BTC"].leg("short").lots == -100
+    assert any(isinstance(event, events.TakenOver) for event in broker.journal)
+
+
+@pytest.mark.parametrize(
+    ("mode", "cash", "gap"), [("isolated", 2000.0, 103.0), ("isolated", 2000.0, 99.0), ("cross", 1000.0, 101.0)]
+)
+def test_what_funding_used_up_is_taken_over_too(mode: str, cash: float, gap: float) -> None:
+    """1,000 of margin less 1,440 of funding: used up at 104.4, whatever the entry was."""
+    frame = bars(FLAT, FLAT, (120.0,) * 4, (120.0,) * 4, (gap,) * 4, FLAT)
+    frame["funding_rate"] = [0, 0, 0, 0.12, 0, 0]
+    broker = CrossMarginBroker(cash=cash, leverage=10.0, mode=mode)
+    run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=PLAIN)
+    (taken,) = [event for event in broker.journal if isinstance(event, events.TakenOver)]
+    assert taken.takeovers == {"BTC:net": pytest.approx(104.4)}
+    assert broker.account.bad_debt == pytest.approx(100 * (104.4 - gap))
+    assert not [event for event in broker.journal if isinstance(event, events.DebtCovered)]
+
+
+JUMP = msgspec.structs.replace(
+    PLAIN, lot=0.1, maintenance=table([(0.0, 0.01, 50.0), (3434.0, 0.02, 25.0)], marginal=False)
+)
+
+
+def test_a_jump_of_the_rate_is_met_behind_it() -> None:
+    """A short of 33.2 comes to 20 % more than it must hold where its rate doubles, at 103.43; it is warned there, with the new rate."""
+    rows = [FLAT, FLAT, (100.0, 105.2, 99.5, 105.2), (105.2,) * 4]
+    for reserve in (None, Reserve(amount=1000.0, at_level=1.2, to_level=1.5)):
+        broker = CrossMarginBroker(cash=158.64, leverage=25.0, reserve=reserve, warning_levels=(1.25,))
+        run(broker, bars(*rows), scripts=({1: lambda s: s.sell(size=33.2)},), instrument=JUMP)
+        for event in broker.journal:
+            if isinstance(event, events.Liquidated):
+                assert event.collateral <= event.requirement * (1 + 1e-9)
+            elif getattr(event, "state", "") == "warning":
+                assert event.collateral <= 1.25 * event.requirement * (1 + 1e-9)
+        came = [event for event in broker.journal if isinstance(event, events.Replenished)]
+        assert bool(came) == (reserve is not None)
+        assert len(came) < 5
+        assert bool(reserve) != any(isinstance(event, events.Liquidated) for event in broker.journal)
 
 
 def minutes(*closes: float) -> pd.DataFrame:
@@ -279,6 +327,16 @@ def test_finer_candles_tell_what_came_first() -> None:
         outcomes[name] = [event.pool for event in broker.journal if isinstance(event, events.Liquidated)]
     # The hour's nearer extreme is the high: there the stop fills first, and the low behind it takes the position.
     assert outcomes == {"hour": ["USDT"], "minutes": []}
+
+
+def test_finer_candles_may_have_a_hole_at_the_start_of_a_bar() -> None:
+    """What the journal holds can be written down all the same."""
+    fine = minutes(*[100.0] * 7, *[80.0] * 6)
+    fine.iloc[6] = 80.0
+    hours = fine.resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, finer={"BTC": fine.drop(fine.index[6])})
+    run(broker, hours, scripts=({1: lambda s: s.buy(size=90)},), instrument=PLAIN)
+    assert b"Liquidated" in msgspec.json.encode(broker.journal)
 
 
 def test_finer_candles_are_the_bars_own() -> None:

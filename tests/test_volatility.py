@@ -7,6 +7,8 @@ import math
 from importlib import resources
 from itertools import pairwise
 
+import backtrader as bt
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,9 +26,9 @@ from crossmargin_bt.errors import RuleError
 PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
 
 
-def scaled(tmp_path, **figures: float) -> str:
-    """Return the generic rule book with rates that follow volatility, as a user writes it."""
-    text = (resources.files("crossmargin_bt.venues") / "generic.toml").read_text()
+def scaled(tmp_path, venue: str = "generic", **figures: float) -> str:
+    """Return a rule book with rates that follow volatility, as a user writes it."""
+    text = (resources.files("crossmargin_bt.venues") / f"{venue}.toml").read_text()
     lines = "".join(f"{key} = {value}\n" for key, value in figures.items())
     path = tmp_path / "scaled.toml"
     path.write_text(f"{text}\n[rules.volatility_scaling]\n{lines}")
@@ -113,3 +115,17 @@ def test_a_window_is_what_is_in_it(steps: list[tuple[int, float]]) -> None:
     years = math.fsum(weight * took for weight, _, took in kept) / (365 * MS_PER_DAY)
     if volatility is not None:
         assert volatility == pytest.approx(math.sqrt(squares / years), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("venue", "states"), [("generic", ["margin_call"]), ("gate", ["margin_call", "orders_cancelled"])]
+)
+def test_orders_alone_may_be_too_much(tmp_path, venue: str, states: list[str]) -> None:
+    """Rates that rise make resting orders lock more than there is: a call, and where the venue does that they go."""
+    figures = {"reference": 0.1, "cap": 5.0, "window_days": 1, "half_life_days": 0.01}
+    broker = CrossMarginBroker(cash=1000.0, leverage=100.0, venue=scaled(tmp_path, venue, **figures))
+    rows = [FLAT, FLAT, *[(100.0, 103.0, 100.0, 103.0), (103.0, 103.0, 100.0, 100.0)] * 4, FLAT]
+    limit = {1: lambda s: s.buy(size=900, price=90.0, exectype=bt.Order.Limit)}
+    run(broker, bars(*rows), scripts=(limit,), instrument=msgspec.structs.replace(PLAIN, leverage_max=100.0))
+    assert [event.state for event in broker.journal if isinstance(event, events.RiskState)] == states
+    assert bool(broker.account.books["BTC"].orders) == (venue == "generic")

@@ -243,8 +243,10 @@ class CrossMarginBroker(Controls):
             self.cerebro.runstop()
             return False
         if self.p.on_liquidation == "refill":
-            self.add_cash(max(0.0, self.p.cash - self._totals.equity))
-            self._refresh(run)
+            missing = self.p.cash - self._totals.equity
+            if missing > 0:
+                self.add_cash(missing)
+                self._refresh(run)
         return True
 
     def _tell(self, run: Run) -> None:

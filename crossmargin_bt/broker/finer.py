@@ -70,7 +70,7 @@ class Finer:
 def _filled(rows: Any, places: Any, slots: int) -> list[Candle]:
     """Return a candle a slot; a slot without one stands at the close before (the first open at the start)."""
     found = dict(zip(places.tolist(), rows.tolist(), strict=True))
-    price = rows[0][0]
+    price = float(rows[0][0])
     candles = []
     for slot in range(slots):
         candle = Candle(*found[slot]) if slot in found else Candle(price, price, price, price)

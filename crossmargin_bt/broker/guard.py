@@ -119,7 +119,12 @@ class Guard:
         if threshold.act == "warning":
             self._note(pool, "warning", threshold.level)
             return
+        self._cancel_at(pool, threshold)
+
+    def _cancel_at(self, pool: Pool, threshold: Threshold) -> None:
+        """Cancel orders until the pool is above a threshold; the threshold rests where that was not enough."""
         if risk_control.adding_orders(self._run.account, pool):
+            self._acted.setdefault(pool.name, set()).add(threshold)
             self._note(pool, "orders_cancelled", threshold.level)
             if self._cancel_worst(pool, threshold, "risk control"):
                 self._acted[pool.name].discard(threshold)
@@ -139,14 +144,19 @@ class Guard:
             self._called.discard(pool.name)
 
     def end_bar(self, totals: reading.Totals) -> None:
-        """Look, when a bar has ended, whether the account's pool is to be called for margin."""
+        """Look, when a bar has ended, whether more is in use than there is.
+
+        Orders without a position are looked at here alone: what they lock does not follow the price.
+        """
         currency = self._run.currency
-        if (risk_control.shortage(totals) > 0) != (currency in self._called):
-            pools = {pool.name: pool for pool in reading.pools(self._run.account)}
-            if currency in pools:
-                self.call(pools[currency])
-            else:
-                self._called.discard(currency)
+        short = risk_control.shortage(totals) > 0
+        if not short and currency not in self._called:
+            return
+        pools = {pool.name: pool for pool in reading.pools(self._run.account)}
+        pool = pools.get(currency) or Pool(currency, currency, (), isolated=False)
+        self.call(pool)
+        if short and not pool.legs and self.watches_overdrawn(pool):
+            self._cancel_at(pool, OVERDRAWN)
 
     def _replenish(self, pool: Pool) -> None:
         """Bring a pool back to the level its reserve stands for, as far as the reserve reaches."""

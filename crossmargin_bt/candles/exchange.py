@@ -32,6 +32,7 @@ FUNDING_AT_ONCE = {"binanceusdm": 1000, "binancecoinm": 1000, "bybit": 200}
 FEWEST_AT_ONCE = 100
 # ccxt gives OKX no end of a span of funding; its own name for it is this.
 FUNDING_END = {"okx": "after"}
+TIERS_IN_CONTRACTS = frozenset({"okx", "myokx", "okxus"})
 # Options are nobody's candles here, and their markets are most of what is listed.
 OPTIONS: dict[str, Any] = {
     "okx": {"fetchMarkets": {"types": ["spot", "swap", "future"]}},
@@ -212,7 +213,7 @@ class Exchange:
         for symbol in symbols:
             if symbol not in answer:
                 raise DownloadError(f"{self.name} gives no leverage tiers of {symbol}")
-            in_contracts = await self._value_of_contract(symbol) if self.name in ("okx", "myokx", "okxus") else 1.0
+            in_contracts = await self._value_of_contract(symbol) if self.name in TIERS_IN_CONTRACTS else 1.0
             found[symbol] = [_tier(one, in_contracts) for one in answer[symbol]]
         return found
 

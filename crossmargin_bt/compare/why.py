@@ -91,7 +91,10 @@ class _Event(NamedTuple):
         The account is brought back to before the event, at the event's prices. Fills carry their amounts, so money
         and positions are those of the run whatever the rules; terms of contracts are those of the rules at that time.
         """
-        account = replay(self.past, rules, self.instruments, position_mode=self.result.position_mode)
+        # Rates follow volatility as they did only under the rule that they followed it by.
+        scaled = msgspec.to_builtins(rules.volatility_scaling) == self.result.rules["volatility_scaling"]
+        past = [one for one in self.past if scaled or not isinstance(one, events.RatesScaled)]
+        account = replay(past, rules, self.instruments, position_mode=self.result.position_mode)
         for symbol, book in account.books.items():
             terms = [one for one in rules.terms(symbol) if one.since_ms <= self.entry.time_ms]
             if terms and book.instrument.maintenance is None:

@@ -11,6 +11,9 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.position import Position
 from crossmargin_bt.engine.reading import Pool
 
+# A count of lots that misses a whole one by a hair is that one.
+LOT_HAIR = 1e-9
+
 
 class Close(NamedTuple):
     """Part of a leg to close: `lots` unsigned."""

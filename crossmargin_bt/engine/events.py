@@ -198,7 +198,7 @@ class TakenOver(Event, frozen=True, gc=False, kw_only=True):
     """A pool that closing in the market would leave below zero goes to the insurance fund where it is used up.
 
     By symbol:side, `markets` are the prices at which its legs would be closed and `takeovers` those at which the fund
-    takes the ones that lose. `left` is what closing in the market would leave, below zero; `amount` what is borne for
+    takes them. `left` is what closing in the market would leave, below zero; `amount` what is borne for
     the account, `by_fund` the part of it that the fund can bear. The rest is the venue's.
     """
 

@@ -183,8 +183,7 @@ def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
         at = entry.markets[name]
         profit = book.instrument.profit(leg.lots, leg.entry, at)
         text = f"  {name} {book.instrument.size(leg.lots):+g} from {leg.entry!r} at {at!r}: profit {profit!r}"
-        taken = entry.takeovers.get(name)
-        lines.append(text if taken is None else f"{text}; taken over at {taken!r}")
+        lines.append(f"{text}; taken over at {entry.takeovers[name]!r}")
     fund = f"{entry.by_fund!r} by the insurance fund, {entry.amount - entry.by_fund!r} by the venue"
     return [*lines, f"  = {entry.left!r} {entry.currency}", "", f"Borne for it: {entry.amount!r}; {fund}"]
 

@@ -152,7 +152,8 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, bends:
             continue
         inside = left + INSIDE * width
         if gap(inside) <= 0:
-            return left
+            # Rounding may put the bend itself a hair before the jump.
+            return left if gap(left) <= 0 else inside
         below = next((at for at in (left + width / 3, right - width / 3, right - INSIDE * width) if gap(at) <= 0), None)
         if below is not None:
             return _root(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)

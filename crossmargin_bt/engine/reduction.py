@@ -6,7 +6,7 @@ from typing import Any
 
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.closing import Close, Closing
+from crossmargin_bt.engine.closing import LOT_HAIR, Close, Closing
 from crossmargin_bt.engine.rates import ShareTable, TierTable
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
 
@@ -26,10 +26,6 @@ def _pairs(pool: Closing, step: Pairs) -> list[Close]:  # noqa: ARG001 - the ste
     pair = max(pairs, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol))
     most = min(close.lots for close in pair)
     return pool.fewest(most, lambda lots: [close._replace(lots=lots) for close in pair])
-
-
-# A count of lots that falls short of a whole one by a hair is that one.
-LOT_HAIR = 1e-9
 
 
 def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001

@@ -10,28 +10,35 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from crossmargin_bt.engine import events, fills
-from crossmargin_bt.engine.closing import Close, Closing
+from crossmargin_bt.engine.closing import LOT_HAIR, Close, Closing
+
+# The fund takes a leg at no more than this part of its price better than the market; what is short beyond that is a debt.
+RELIEF_MAX = 0.5
 
 
 def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None:
-    """Return the takeover of the legs that lose, where these closes are the end of a pool and leave it below zero.
+    """Return the takeover of a pool, where these closes are its end and leave it below zero.
 
-    Assumption: of several legs that lose, each is relieved of the same share of its loss.
+    Assumption: the legs of a pool are all taken at their market prices moved in their favour by the same part, as
+    KuCoin moves the prices of a shared pool for its liquidation prices (docs/sources.md#liquidation-price).
     """
     if sorted(found) != sorted(work.whole()):
         return None
     left = work.left()
-    losses = {close: loss for close in found if (loss := -work.profit(close)) > 0}
+    books = work.account.books
+    markets = {name_of(close): work.price(close) for close in found}
+    values = {close: books[close.symbol].instrument.value(close.lots, markets[name_of(close)]) for close in found}
     amount, by_fund = fills.paid_for(work.account, -left) if left < 0 else (0.0, 0.0)
-    amount = min(amount, sum(losses.values()))
+    amount = min(amount, RELIEF_MAX * sum(values.values()))
     if amount <= 0:
         return None
-    share = amount / sum(losses.values())
-    markets = {name_of(close): work.price(close) for close in found}
-    takeovers = {}
-    for close, loss in losses.items():
-        instrument, name = work.account.books[close.symbol].instrument, name_of(close)
-        takeovers[name] = instrument.bankruptcy_price(work.leg(close).lots, markets[name], -share * loss)
+    share = amount / sum(values.values())
+    takeovers = {
+        name_of(close): books[close.symbol].instrument.bankruptcy_price(
+            work.leg(close).lots, markets[name_of(close)], -share * value
+        )
+        for close, value in values.items()
+    }
     return events.TakenOver(
         time_ms=work.time_ms,
         pool=work.pool.name,
@@ -48,9 +55,8 @@ def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None
 def entries(
     work: Closing, found: Sequence[Close], taken: events.TakenOver, *, deleverages: bool
 ) -> Iterator[events.TakenOver | events.Filled | events.Deleveraged]:
-    """Yield a takeover and its fills, legs that gain first; then what is deleveraged where the fund is empty."""
-    at = work._replace(price=lambda close: (taken.markets | taken.takeovers)[name_of(close)])
-    found = sorted(found, key=lambda close: name_of(close) in taken.takeovers)
+    """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
+    at = work._replace(price=lambda close: taken.takeovers[name_of(close)])
     opposite = {close: -work.direction(close) for close in found}
     yield taken
     for close in found:
@@ -61,9 +67,8 @@ def entries(
         yield entry
     unpaid = 1 - taken.by_fund / taken.amount
     for close in found if unpaid > 0 and deleverages else ():
-        if name_of(close) in taken.takeovers:
-            part = close._replace(lots=math.ceil(close.lots * unpaid))
-            yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
+        part = close._replace(lots=math.ceil(close.lots * unpaid - LOT_HAIR))
+        yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
 
 
 def name_of(close: Close) -> str:
@@ -87,8 +92,10 @@ def _deleveraged(
         taken = min(lots, abs(leg.lots)) * direction
         if not taken or leg.lots * direction <= 0 or book.instrument.profit(taken, leg.entry, price) <= 0:
             continue
-        lots -= abs(taken)
         market = work.price(Close(part.symbol, side, abs(taken)))
+        if book.instrument.profit(taken, price, market) <= 0:
+            continue  # nobody is deleveraged to his gain
+        lots -= abs(taken)
         yield events.Deleveraged(
             time_ms=work.time_ms,
             pool=work.pool.name,
