@@ -222,7 +222,7 @@ def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
 
 def test_help_does_not_import_the_heavy_modules() -> None:
     """--help answers before pandas would have loaded."""
-    code = "import sys, crossmargin_bt.cli; print([m for m in ('pandas', 'backtrader', 'rich') if m in sys.modules])"
+    code = "import sys, crossmargin_bt.cli; print([m for m in ('pandas', 'backtrader', 'rich', 'ccxt') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

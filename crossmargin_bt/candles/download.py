@@ -21,6 +21,7 @@ from crossmargin_bt.errors import ConfigurationError, CrossMarginError, Download
 WHAT = (*METHODS, "tiers", "markets")
 # Series that are fetched at once; the client keeps the exchange's rate for all of them together.
 AT_ONCE = 4
+FUNDING_STEP = 8 * 3_600_000
 # What a stored row takes, for the plan: recorded minutes of Binance take 13 bytes a row and column.
 BYTES_PER_VALUE = 13
 
@@ -60,9 +61,13 @@ class Task(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows are expected; funding is counted every eight hours."""
-        step = self.series.step or 8 * 3_600_000
-        return sum((end - start) // step for start, end in self.missing)
+        """How many rows are expected."""
+        return self.rows_in(self.missing)
+
+    def rows_in(self, spans: Sequence[Span]) -> int:
+        """Return how many rows spans are expected to hold; funding is counted every eight hours."""
+        step = self.series.step or FUNDING_STEP
+        return sum((end - start) // step for start, end in spans)
 
 
 class Outcome(NamedTuple):
@@ -82,7 +87,7 @@ class Watcher(Protocol):
     def begins(self, tasks: Sequence[Task]) -> None:
         """Take what is to be fetched."""
 
-    def fetched(self, task: Task, span: Span, rows: int) -> None:
+    def fetched(self, task: Task, span: Span) -> None:
         """Take that a span was answered."""
 
 
@@ -92,7 +97,7 @@ class Quiet:
     def begins(self, tasks: Sequence[Task]) -> None:
         """Take what is to be fetched."""
 
-    def fetched(self, task: Task, span: Span, rows: int) -> None:
+    def fetched(self, task: Task, span: Span) -> None:
         """Take that a span was answered."""
 
 
@@ -211,7 +216,7 @@ async def _fetch(exchange: Exchange, task: Task, out: Path, told: Watcher, turn:
                         async for page in answered:
                             store.add(page.span, page.rows)
                             fetched += len(page.rows)
-                            told.fetched(task, page.span, len(page.rows))
+                            told.fetched(task, page.span)
             except CrossMarginError as failed:
                 error = str(failed)
             store.commit()

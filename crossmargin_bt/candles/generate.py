@@ -5,12 +5,16 @@ Nothing here is a market's data. The same seed gives the same candles.
 """
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from crossmargin_bt.errors import ConfigurationError, StoreError, suggestion
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +22,6 @@ STEPS_PER_BAR = 12
 BARS_PER_DAY = 24
 FUNDING_EVERY = 8
 FUNDING_LIMIT = 0.003
-START = "2025-01-01"
 
 
 class Coin(NamedTuple):
@@ -47,38 +50,85 @@ COINS = (
     Coin("SIMALT", 0.8, 1.5, 0.020, 5, 9_000_000.0),
 )
 QUIET, RISING, RANGING = Regime(60, 0.0003, 0.009), Regime(90, 0.0045, 0.018), Regime(75, 0.0, 0.016, 0.12)
-CRASH, FALLING, RECOVERY = Regime(3, -0.05, 0.075), Regime(62, -0.004, 0.028), Regime(75, 0.003, 0.020)
-YEAR = (QUIET, RISING, RANGING, CRASH, FALLING, RECOVERY)
+COLLAPSE, FALLING, RECOVERY = Regime(3, -0.05, 0.075), Regime(62, -0.004, 0.028), Regime(75, 0.003, 0.020)
+YEAR = (QUIET, RISING, RANGING, COLLAPSE, FALLING, RECOVERY)
 CRASH_DAY = QUIET.days + RISING.days + RANGING.days
-CRASH_GAP = -0.13
+CRASH_GAP = 0.13
+CRASH = date(2025, 1, 1) + timedelta(days=CRASH_DAY)
+
+
+FUNDING = {"mixed": 0.0001, "positive": 0.0006, "negative": -0.0006}
+"""The mean rate of a settlement by funding regime."""
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be chosen of the generated markets.
+
+    `correlation` is that of the coins' returns, in place of what their own volatilities make it; `jump` the part of
+    the price (times a coin's beta) by which a bar of the first crash day opens lower; `crash` that day; `funding` one of
+    `FUNDING`.
+
+    Raises:
+        ConfigurationError: a figure is out of range, or there is no such funding regime.
+    """
+
+    seed: int = 20250101
+    correlation: float | None = None
+    jump: float = CRASH_GAP
+    crash: date = CRASH
+    funding: str = "mixed"
+
+    def __post_init__(self) -> None:
+        if self.correlation is not None and not 0 < self.correlation <= 1:
+            raise ConfigurationError(f"correlation lies above 0 and not above 1, got {self.correlation!r}")
+        if not 0 <= self.jump < 1:
+            raise ConfigurationError(f"jump is a part of the price (0.13 is 13 %), got {self.jump!r}")
+        if self.funding not in FUNDING:
+            raise ConfigurationError(f"unknown funding regime {self.funding!r}{suggestion(self.funding, FUNDING)}")
+
+    @property
+    def start(self) -> date:
+        """The first day, so that the crash falls on its own."""
+        return self.crash - timedelta(days=CRASH_DAY)
 
 
 def generate(
-    seed: int = 20250101, coins: Sequence[Coin] = COINS, regimes: Sequence[Regime] = YEAR
+    scenario: Scenario | None = None, coins: Sequence[Coin] = COINS, regimes: Sequence[Regime] = YEAR
 ) -> dict[str, pd.DataFrame]:
     """Return 1h candles by symbol: `date open high low close volume mark_open ... mark_close funding_rate`.
 
     `date` is the UTC time a bar opens. `funding_rate` stands at the bars 00:00, 08:00 and 16:00 and
-    is NaN elsewhere. On the first crash day one bar opens with a gap of 13 % x beta.
+    is NaN elsewhere. On the first crash day one bar opens with a gap.
     """
-    random = np.random.default_rng(seed)
+    chosen = scenario or Scenario()
+    random = np.random.default_rng(chosen.seed)
     common = _factor(random, regimes)
+    per_step = float(common.std())
     gap_bar = CRASH_DAY * BARS_PER_DAY + 13
     frames = {}
     for coin in coins:
-        own = _shocks(random, len(common)) * coin.own_volatility / np.sqrt(BARS_PER_DAY * STEPS_PER_BAR)
-        moves = coin.beta * common + own
+        volatility = coin.own_volatility / np.sqrt(BARS_PER_DAY * STEPS_PER_BAR)
+        if chosen.correlation is not None:
+            volatility = coin.beta * per_step * np.sqrt(1 / chosen.correlation - 1)
+        moves = coin.beta * common + _shocks(random, len(common)) * volatility
         if gap_bar * STEPS_PER_BAR < len(moves):
-            moves[gap_bar * STEPS_PER_BAR] += coin.beta * CRASH_GAP
-        frames[coin.symbol] = _candles(random, coin, moves)
+            moves[gap_bar * STEPS_PER_BAR] -= coin.beta * chosen.jump
+        frames[coin.symbol] = _candles(random, coin, moves, chosen)
     return frames
 
 
-def write(directory: Path, seed: int = 20250101) -> None:
-    """Write the sample: one Parquet file a symbol."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for symbol, frame in generate(seed).items():
-        frame.to_parquet(directory / f"{symbol}.parquet", compression="zstd", index=False)
+def write(directory: Path, scenario: Scenario | None = None) -> None:
+    """Write the candles: one Parquet file a symbol.
+
+    Raises:
+        StoreError: the folder does not take them.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for symbol, frame in generate(scenario).items():
+            frame.to_parquet(directory / f"{symbol}.parquet", compression="zstd", index=False)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be written to: {error}") from error
 
 
 def _shocks(random: np.random.Generator, count: int) -> Floats:
@@ -102,7 +152,7 @@ def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:
     return np.concatenate(pieces)
 
 
-def _candles(random: np.random.Generator, coin: Coin, moves: Floats) -> pd.DataFrame:
+def _candles(random: np.random.Generator, coin: Coin, moves: Floats, chosen: Scenario) -> pd.DataFrame:
     prices = coin.price * np.exp(np.cumsum(moves))
     bars = prices.reshape(-1, STEPS_PER_BAR)
     # A bar opens where its first step has led, so a jump between two bars stands as a gap.
@@ -113,7 +163,7 @@ def _candles(random: np.random.Generator, coin: Coin, moves: Floats) -> pd.DataF
     basis = np.clip(pd.Series(np.log(closes / opens)).ewm(span=48).mean().to_numpy(), -0.002, 0.002)
     frame = pd.DataFrame(
         {
-            "date": pd.date_range(START, periods=len(bars), freq="h", tz="UTC").as_unit("ms"),
+            "date": pd.date_range(chosen.start, periods=len(bars), freq="h", tz="UTC").as_unit("ms"),
             "open": opens, "high": high, "low": low, "close": closes,
             "volume": coin.volume * (1 + 60 * spread) * (0.5 + random.random(len(bars))),
             "mark_open": opens * (1 - basis), "mark_high": bars.max(axis=1) * (1 - basis),
@@ -124,6 +174,8 @@ def _candles(random: np.random.Generator, coin: Coin, moves: Floats) -> pd.DataF
     frame[prices_at] = frame[prices_at].round(coin.digits)
     frame["volume"] = frame["volume"].round(3)
     hour = np.arange(len(bars))
-    rates = np.clip(0.0001 + 0.35 * basis + 0.00005 * _shocks(random, len(bars)), -FUNDING_LIMIT, FUNDING_LIMIT)
+    rates = np.clip(
+        FUNDING[chosen.funding] + 0.35 * basis + 0.00005 * _shocks(random, len(bars)), -FUNDING_LIMIT, FUNDING_LIMIT
+    )
     frame["funding_rate"] = np.where(hour % FUNDING_EVERY == 0, rates.round(8), np.nan)
     return frame

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: `crossmargin compare` and `crossmargin venues`.
+"""`crossmargin compare` and `crossmargin explain`."""
 
-Heavy modules are imported inside the commands, so that `--help` answers at once.
-"""
-
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from crossmargin_bt import __version__
-from crossmargin_bt.errors import ConfigurationError, CrossMarginError, suggestion
+from crossmargin_bt.cli.words import errors_as_lines, listed, words
+from crossmargin_bt.errors import ConfigurationError, suggestion
 
 if TYPE_CHECKING:
     from crossmargin_bt.candles.market import Candles
@@ -20,20 +16,15 @@ if TYPE_CHECKING:
     from crossmargin_bt.results import Difference, RunResult
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="crossmargin")
-def commands() -> None:
-    """Backtest leveraged crypto strategies under an exchange's margin rules."""
-
-
-@commands.command()
+@click.command()
 @click.argument("strategies", nargs=-1, metavar="[FILE.py:Class ...]")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of candles, one CSV or Parquet file a symbol; without it the generated sample.",
+    help="Folder of downloads, or of one CSV or Parquet file a symbol; without it the generated sample.",
 )
 @click.option("--symbols", help="Symbols of that folder, in this order, separated by commas; without it all.")
+@click.option("--timeframe", help="Which of the downloaded timeframes, where there are several.")
 @click.option("--modes", default="cash,isolated,cross", show_default=True, help="Margin modes, separated by commas.")
 @click.option(
     "--venue",
@@ -66,7 +57,7 @@ def commands() -> None:
 def compare(
     *, strategies: tuple[str, ...], data: Path | None, modes: str, venue: str, tiers: tuple[str, ...], cash: float, leverage: float,
     path_policy: str,
-    symbols: str | None, start: str | None, end: str | None, json_file: Path | None, debug: bool,
+    symbols: str | None, timeframe: str | None, start: str | None, end: str | None, json_file: Path | None, debug: bool,
 ) -> None:  # fmt: skip
     """Compare strategies under several margin modes.
 
@@ -79,13 +70,17 @@ def compare(
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.report import files, table
 
-    try:
-        chosen = _listed(modes, "mode", MODES)
+    with errors_as_lines(debug=debug):
+        chosen = listed(modes, "mode", MODES)
         files_of_strategies = strategies or _shipped_strategies()
         if json_file is not None:
             files.check_writable(json_file)
         candles = folder.read(
-            data or _shipped("data"), symbols=_words(symbols) if symbols else None, start=start, end=end
+            data or _shipped("data"),
+            symbols=words(symbols) if symbols else None,
+            timeframe=timeframe,
+            start=start,
+            end=end,
         )
         settles = sorted({one.instrument.settle for one in candles})
         if len(settles) > 1:
@@ -93,19 +88,14 @@ def compare(
                 f"the contracts settle in {', '.join(settles)}; choose those of one with --symbols"
             )
         settings = Settings(cash=cash, leverage=leverage, path=path_policy, currency=settles[0])
-        tiers_of = _tiers(tiers, _words(venue))
+        tiers_of = _tiers(tiers, words(venue))
         results = _compare(files_of_strategies, candles, modes=chosen, tiers_of=tiers_of, settings=settings)
         table.show(results, Console(), _why(results, candles, tiers_of))
         if json_file is not None:
             files.write_json(results, json_file)
-    except CrossMarginError as error:
-        if debug:
-            raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
 
 
-@commands.command()
+@click.command()
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--run", "number", type=int, default=1, show_default=True, help="Which run of the file, counted from 1.")
 @click.option(
@@ -115,62 +105,10 @@ def explain(result: Path, number: int, event: int | None) -> None:
     """Write down the arithmetic of a refusal, a warning or a liquidation in a result file of `compare --json`."""
     from crossmargin_bt.compare import explaining
 
-    try:
+    with errors_as_lines():
         run = explaining.read(result, number)
-        lines = explaining.listed(run) if event is None else explaining.explained(run, event)
-    except CrossMarginError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    for line in lines:
-        click.echo(line)
-
-
-@commands.group(invoke_without_command=True)
-@click.option("--only", help="Names or TOML files, separated by commas; without it all there are.")
-@click.pass_context
-def venues(context: click.Context, only: str | None) -> None:
-    """List the rule books, side by side."""
-    if context.invoked_subcommand is not None:
-        return
-    from rich.console import Console
-
-    from crossmargin_bt import venues as books
-    from crossmargin_bt.report import rulebook
-
-    console = Console()
-    chosen, failed = [], False
-    for name in books.names() if only is None else _words(only):
-        try:
-            chosen.append(books.load(name))
-        except CrossMarginError as error:
-            click.echo(f"error: {error}", err=True)
-            failed = True
-    if chosen:
-        console.print(rulebook.side_by_side(chosen, console.width))
-    elif not failed:
-        click.echo("error: --only names no venue", err=True)
-    if failed or not chosen:
-        sys.exit(2)
-
-
-@venues.command()
-@click.argument("venue")
-@click.option("--toml", is_flag=True, help="Print the file itself, to copy and change.")
-def show(venue: str, *, toml: bool) -> None:
-    """Print one rule book: a name, or the path of a TOML file."""
-    from rich.console import Console
-
-    from crossmargin_bt import venues as books
-    from crossmargin_bt.report import rulebook
-
-    try:
-        if toml:
-            click.echo(books.text(venue), nl=False)
-        else:
-            Console().print(rulebook.one(books.load(venue)))
-    except CrossMarginError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        for line in explaining.listed(run) if event is None else explaining.explained(run, event):
+            click.echo(line)
 
 
 def _compare(
@@ -245,23 +183,9 @@ def _tiers(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path 
     return files
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _listed(text: str, what: str, known: Sequence[str]) -> list[str]:
-    words = _words(text)
-    for word in words:
-        if word not in known:
-            raise ConfigurationError(f"unknown {what} {word!r}{suggestion(word, known)}")
-    if not words:
-        raise ConfigurationError(f"no {what} given; choose from {', '.join(known)}")
-    return words
-
-
 def _shipped(name: str) -> Path:
     """Return the project's folder of that name: beside the package, else in the working directory."""
-    for base in (Path(__file__).parents[1], Path.cwd()):
+    for base in (Path(__file__).parents[2], Path.cwd()):
         if (base / name).is_dir():
             return base / name
     raise ConfigurationError(f"there is no folder {name!r} here; run this in the project's folder, or name your own")
@@ -269,12 +193,3 @@ def _shipped(name: str) -> Path:
 
 def _shipped_strategies() -> tuple[str, ...]:
     return tuple(str(path) for path in sorted(_shipped("strategies").glob("*.py")))
-
-
-def main() -> None:
-    """Run the command line."""
-    commands()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Downloads as plain files: one a series, and their contracts."""
+
+from pathlib import Path
+
+import msgspec
+
+from crossmargin_bt.candles import contracts, stored
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.errors import StoreError
+
+FORMS = ("csv", "parquet")
+
+
+def export(directory: Path, to: Path, form: str) -> list[Path]:
+    """Write every series of a folder of downloads as one file, in the layout that `compare --data` reads too.
+
+    Args:
+        directory: the downloads of one exchange.
+        to: the folder to write to.
+        form: "csv" or "parquet".
+
+    Raises:
+        StoreError: there are no downloads, or those of several exchanges, or the folder does not take the files.
+    """
+    catalog = stored.catalog(directory)
+    exchanges = sorted({series.exchange for series in catalog})
+    if len(exchanges) != 1:
+        text = (
+            f"downloads of {', '.join(exchanges)}; name one: {directory / exchanges[0]}"
+            if exchanges
+            else "no downloads"
+        )
+        raise StoreError(f"{directory} holds {text}")
+    out = stored.root(directory, catalog[0])
+    written = []
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for series in catalog:
+            name = {"candles": f"last_{series.timeframe}", "funding": "funding"}.get(
+                series.kind, f"{series.kind}_{series.timeframe}"
+            )
+            path = to / f"{series.symbol}_{name}.{form}"
+            frame = stored.frame(out, series)
+            frame.to_csv(path) if form == "csv" else frame.reset_index().to_parquet(
+                path, compression="zstd", index=False
+            )
+            written.append(path)
+        facts = contracts.read(out / exchanges[0])
+        if facts:
+            written.append(to / "instruments.toml")
+            written[-1].write_text(
+                "\n".join(_section(name, one.facts) for name, one in facts.items()), encoding="utf-8"
+            )
+    except OSError as error:
+        raise StoreError(f"{to} cannot be written to: {error}") from error
+    return written
+
+
+def _section(name: str, instrument: Instrument) -> str:
+    """Return a section of instruments.toml; JSON's way of writing texts and numbers is TOML's too."""
+    facts = msgspec.to_builtins(instrument)
+    lines = [
+        f"{key} = {msgspec.json.encode(value).decode()}"
+        for key, value in facts.items()
+        if value is not None and key != "symbol"
+    ]
+    return "\n".join([f"[{msgspec.json.encode(name).decode()}]", *lines, ""])

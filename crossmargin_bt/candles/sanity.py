@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether market data can be believed: what is missing, in disorder, impossible or unlikely."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from crossmargin_bt.candles import months, stored
+from crossmargin_bt.candles.series import Series, date_text
+from crossmargin_bt.candles.spans import Span, unfilled, within
+from crossmargin_bt.candles.store import read_manifest
+from crossmargin_bt.columns import PRICES
+from crossmargin_bt.errors import StoreError
+
+# Candles one after another without volume that are remarkable.
+SILENT_BARS = 24
+# The part by which a candle's price may be away from the mark's range.
+OUTLIER = 0.05
+# Settlements further apart than this are remarkable; no venue has a longer interval.
+FUNDING_MAX_MS = 8 * 3_600_000
+HAIR_MS = 60_000
+
+
+class Finding(NamedTuple):
+    """Something about a series; a note says what is so, a fault what should not be."""
+
+    series: str
+    kind: str
+    where: str
+    is_fault: bool
+
+
+def check(directory: Path) -> list[Finding]:
+    """Return what there is to say about every series of a folder of downloads.
+
+    Raises:
+        StoreError: it holds none.
+    """
+    catalog = stored.catalog(directory)
+    if not catalog:
+        raise StoreError(f"{directory} holds no downloads; name the folder that `crossmargin download --out` wrote to")
+    return [finding for series in catalog for finding in check_series(stored.root(directory, series), series)]
+
+
+def check_series(out: Path, series: Series) -> list[Finding]:
+    """Return the findings of one series: its files, then its rows."""
+    name = f"{series.exchange}/{series.symbol}/{series.name}"
+    folder = series.folder(out)
+    broken = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            months.read(path, series)
+        except StoreError as error:
+            broken.append(Finding(name, "broken file", f"{error}; `crossmargin data repair` fetches it again", True))
+    if (folder / "pages.part").is_file():
+        broken.append(Finding(name, "unfinished", "a download was interrupted; run it again", True))
+    manifest = read_manifest(folder)
+    if broken:
+        return broken
+    if manifest is None:
+        return [Finding(name, "no manifest", "run the download again, it is made anew", True)]
+    asked = [
+        Finding(name, "not asked for", f"from {date_text(a[1])} to {date_text(b[0])}", True)
+        for a, b in zip(manifest.covered, manifest.covered[1:], strict=False)
+    ]
+    frame = stored.frame(out, series)
+    mark = stored.frame(out, series._replace(kind="mark")) if series.kind == "candles" else None
+    found = [Finding(name, kind, where, fault) for kind, where, fault in check_rows(frame, series, manifest.gaps, mark)]
+    return [*asked, *found]
+
+
+Said = tuple[str, str, bool]
+
+
+def check_rows(frame: pd.DataFrame, series: Series, confirmed: list[Span], mark: pd.DataFrame | None) -> list[Said]:
+    """Return (kind, where, whether a fault) of the rows of a series.
+
+    `confirmed` are the spans of which the exchange said that it has nothing: gaps there are notes.
+    """
+    if not len(frame):
+        return [("empty", "no rows", True)]
+    times = _milliseconds(frame)
+    found = list(_order(times, series))
+    if series.step:
+        found += _gaps(times, series, confirmed)
+        found += _prices(frame, times)
+        if "volume" in frame:
+            found += _silence(frame["volume"].to_numpy(), times)
+        if mark is not None and len(mark):
+            found += _against_mark(frame, mark)
+    else:
+        late = np.flatnonzero(np.diff(times) > FUNDING_MAX_MS + HAIR_MS)
+        found += [
+            ("late funding", f"nothing from {date_text(times[n])} to {date_text(times[n + 1])}", True) for n in late
+        ]
+        odd = frame.index[~np.isfinite(frame["funding_rate"]) | (frame["funding_rate"].abs() >= 1)]
+        found += [("impossible rate", f"at {time:%Y-%m-%d %H:%M}", True) for time in odd]
+    return found
+
+
+def _milliseconds(frame: pd.DataFrame) -> list[int]:
+    times: list[int] = pd.DatetimeIndex(frame.index).as_unit("ms").asi8.tolist()
+    return times
+
+
+def _order(times: list[int], series: Series) -> Iterator[Said]:
+    steps = np.diff(times)
+    for n in np.flatnonzero(steps == 0):
+        yield "duplicate", f"two rows at {date_text(times[n])}", True
+    for n in np.flatnonzero(steps < 0):
+        yield "disorder", f"{date_text(times[n + 1])} follows {date_text(times[n])}", True
+    for time in times:
+        if not series.on_grid(time):
+            yield "misaligned", f"{date_text(time)} ({time}) is not on the grid of {series.timeframe}", True
+
+
+def _gaps(times: list[int], series: Series, confirmed: list[Span]) -> Iterator[Said]:
+    step = series.step
+    for start, end in unfilled((times[0], times[-1] + step), sorted(times), step):
+        known = within((start, end), confirmed) == [(start, end)]
+        text = f"{(end - start) // step} rows from {date_text(start)} to {date_text(end)}"
+        yield "gap", f"{text}; the exchange has none" if known else text, not known
+
+
+def _prices(frame: pd.DataFrame, times: list[int]) -> Iterator[Said]:
+    opens, high, low, close = (frame[name].to_numpy(dtype=np.float64) for name in PRICES)
+    usable = np.isfinite(opens) & np.isfinite(high) & np.isfinite(close) & (low > 0) & (opens > 0) & (close > 0)
+    for n in np.flatnonzero(~usable):
+        yield "impossible price", f"at {date_text(times[n])}", True
+    crossed = (high < np.maximum(opens, close)) | (low > np.minimum(opens, close))
+    for n in np.flatnonzero(usable & crossed):
+        text = f"at {date_text(times[n])}: high {high[n]:g}, low {low[n]:g}, open {opens[n]:g}, close {close[n]:g}"
+        yield "impossible candle", text, True
+
+
+def _silence(volume: np.ndarray, times: list[int]) -> Iterator[Said]:
+    silent = np.concatenate([[False], ~(volume > 0), [False]]).astype(np.int8)
+    edges = np.flatnonzero(np.diff(silent))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start >= SILENT_BARS:
+            yield "no volume", f"{end - start} rows from {date_text(times[start])}", True
+
+
+def _against_mark(frame: pd.DataFrame, mark: pd.DataFrame) -> Iterator[Said]:
+    both = frame.join(mark.add_prefix("mark_"))
+    missing = int(both["mark_open"].isna().sum())
+    if missing:
+        yield "no mark price", f"{missing} of {len(both)} candles", False
+    above = both["high"] / both["mark_high"] - 1
+    below = 1 - both["low"] / both["mark_low"]
+    away = pd.Series(np.maximum(above, below), index=both.index)
+    for time, part in away[away > OUTLIER].items():
+        yield "outlier", f"at {time:%Y-%m-%d %H:%M} the last price is {part:.1%} beyond the mark's range", True
