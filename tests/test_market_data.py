@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -258,11 +257,25 @@ def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
         assert not store._journal.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+    """Here because it is a file."""
+    (tmp_path / "a").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written to"), SeriesStore(tmp_path, Series("a", "b", "funding")):
         pass
+
+
+def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
+    """Control-C ends it at once; what was fetched is in the months' files."""
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
+    while not (series.folder(tmp_path) / "pages.part").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    assert not (series.folder(tmp_path) / "pages.part").exists()
+    manifest = read_manifest(series.folder(tmp_path))
+    assert sum(entry.rows for entry in manifest.files.values()) > 0
 
 
 def small(days: int = 3, freq: str = "1h") -> pd.DataFrame:
