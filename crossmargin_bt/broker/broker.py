@@ -8,10 +8,10 @@ from typing import Any
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.controls import Controls
 from crossmargin_bt.broker.finer import Finer
-from crossmargin_bt.broker.guard import Guard
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
+from crossmargin_bt.broker.watch import RiskWatch
 from crossmargin_bt.engine import events, path, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import SIDES
@@ -142,7 +142,7 @@ class CrossMarginBroker(Controls):
             if feed is None:
                 raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
             run.finer[run.books[feed].instrument.symbol] = Finer(name, frame)
-        run.guard = Guard(self, run)
+        run.watch = RiskWatch(self, run)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         self._refresh(run)
 
@@ -279,7 +279,7 @@ class CrossMarginBroker(Controls):
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
         self._totals = reading.totals(account, currency)
-        run.guard.end_bar(self._totals)
+        run.watch.end_bar(self._totals)
         self._value = max(self._totals.equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares

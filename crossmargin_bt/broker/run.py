@@ -121,7 +121,7 @@ class Run:
         self.bar_ms = 0
         """The shortest step between two bars so far."""
         self._bar_days = math.inf
-        self.guard: Any = None
+        self.watch: Any = None
         self.finer: dict[str, Finer] = {}
         self._check = check
         self._numbers: dict[int, int] = {}

@@ -9,9 +9,9 @@ from typing import Any
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.finer import Inside
-from crossmargin_bt.broker.guard import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
+from crossmargin_bt.broker.watch import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.engine import fills, reading, risk_control
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.closing import Close
@@ -45,7 +45,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
-        run.guard.recover()
+        run.watch.recover()
         return
     walk = Walk(broker, run, bars)
     walk.advance(OPEN, OPEN)
@@ -62,7 +62,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     walk.advance(now, CLOSE)
     for bar in bars:
         bar.book.last = bar.last.close
-    run.guard.recover()
+    run.watch.recover()
 
 
 def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
@@ -141,7 +141,7 @@ def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
     all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
     most bars cost two comparisons. May leave the marks anywhere.
     """
-    if run.guard.has_acted:
+    if run.watch.has_acted:
         return True  # a pool may recover inside the bar and come down again
     if run.band.holds(run.account, bars):
         return False
@@ -174,12 +174,12 @@ def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Seq
         books[symbol].mark(low if books[symbol].instrument.inverse else high)
     required = [reading.risk(run.account, pool).requirement for pool in pools]
     for pool, worst, most in zip(pools, collateral, required, strict=True):
-        level = max(run.guard.armed(pool).level, run.lowest_level)
+        level = max(run.watch.armed(pool).level, run.lowest_level)
         if run.account.rules.order_loss_in_ratio and any(book.orders for book in books.values()):
             return True  # what orders would lose is not largest where all else is worst
         if (most or worst <= 0) and worst <= level * most:
             return True
-        if run.guard.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
+        if run.watch.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
             return True
     return False
 
@@ -249,10 +249,10 @@ class Walk:
             moment, pool, threshold = met
             self._note_levels(start, moment)
             self._mark(moment)
-            self._run.guard.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
+            self._run.watch.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
             start = moment
         self._note_levels(start, end)
-        self._run.guard.recover()
+        self._run.watch.recover()
 
     def _mark(self, moment: float) -> None:
         for symbol, bar in self._by_symbol.items():
@@ -274,8 +274,8 @@ class Walk:
             orders = bool(risk_control.adding_orders(run.account, pool))
             if not (pool.legs or orders):
                 continue  # nothing here could be cancelled or closed
-            asked = [run.guard.armed(pool)]
-            if orders and run.guard.watches_overdrawn(pool):
+            asked = [run.watch.armed(pool)]
+            if orders and run.watch.watches_overdrawn(pool):
                 asked.append(OVERDRAWN)
             for threshold in asked:
                 since = max(start, self._rested(pool)) if threshold.act == "liquidate" else start
@@ -298,7 +298,7 @@ class Walk:
 
     def _rested(self, pool: Pool) -> float:
         """Return the moment from which a pool is looked at again after it was reduced."""
-        until = self._run.guard.rests_until(pool)
+        until = self._run.watch.rests_until(pool)
         if until is None:
             return BEFORE
         if not self._run.bar_ms:

@@ -43,7 +43,7 @@ OVERDRAWN = Threshold(0.0, "overdrawn")
 """Not a level: more is in use than there is."""
 
 
-class Guard:
+class RiskWatch:
     """The thresholds of one run, which of them have acted, and the pools that rest after they were reduced."""
 
     def __init__(self, broker: Any, run: Run) -> None:
