@@ -14,8 +14,9 @@ from fake_exchange import HOUR, MINUTE, FakeExchange, Fault, Truth
 from crossmargin_bt.candles import contracts, stored
 from crossmargin_bt.candles.download import Outcome, Result, Wanted, download
 from crossmargin_bt.candles.exchange import Exchange
+from crossmargin_bt.candles.manifest import read_manifest
 from crossmargin_bt.candles.series import Series
-from crossmargin_bt.candles.store import SeriesStore, read_manifest
+from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.errors import ConfigurationError, DownloadError
 from crossmargin_bt.venues import tiers
 
@@ -259,7 +260,7 @@ def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
         spoiled[len(whole) // 3] ^= 1
         path.write_bytes(bytes(spoiled))
         (one,) = fetch("bybit", fake, tmp_path, what=("candles",))
-        assert "2024-01.parquet.broken" in one.task.notes[0]
+        assert "2024-01.parquet.broken" in one.notes[0]
         assert path.read_bytes() == whole
         (path.parent / "manifest.json").unlink()
         (one,) = fetch("bybit", fake, tmp_path, what=("candles",))

@@ -22,9 +22,10 @@ from test_download import START, fetch, times
 
 from crossmargin_bt import CrossMarginBroker, feeds
 from crossmargin_bt.candles import generate, sanity, stored
+from crossmargin_bt.candles.manifest import read_manifest
 from crossmargin_bt.candles.months import Month, Rows, write
 from crossmargin_bt.candles.series import Row, Series
-from crossmargin_bt.candles.store import SeriesStore, read_manifest
+from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.cli import commands
 from crossmargin_bt.errors import FeedError, StoreError
 
@@ -247,14 +248,14 @@ def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
         for n in range(3):
             rows = [Row(START + (10 * n + k) * HOUR, (1.0, 2.0, 0.5, 1.5, 9.0)) for k in range(10)]
             store.add((START + 10 * n * HOUR, START + 10 * (n + 1) * HOUR), rows)
-        torn = store._journal.read_bytes()[:-7]
+        torn = (store.folder / "pages.part").read_bytes()[:-7]
         shutil.copytree(store.folder, tmp_path / "copy" / "bybit" / "BTCUSDT" / "candles-1h")
     copy = tmp_path / "copy"
     (series.folder(copy) / "pages.part").write_bytes(torn)
     with SeriesStore(copy, series) as store:
         assert store.covered == [(START, START + 20 * HOUR)]
         assert store.rows == 20
-        assert not store._journal.exists()
+        assert not (store.folder / "pages.part").exists()
 
 
 def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Contract facts and tier tables beside the series of an exchange, as they were on the day they were fetched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,11 +27,29 @@ class Contract(msgspec.Struct, frozen=True):
 def store(out: Path, exchange: str, as_of: str, facts: Mapping[str, Instrument]) -> None:
     """Keep the facts of contracts by name; those of others stay."""
     folder = out / exchange
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        known = {**read(folder), **{name: Contract(as_of, one) for name, one in facts.items()}}
-        with Replacement(folder / CONTRACTS) as beside:
+    path = folder / CONTRACTS
+    with _taken(folder):
+        try:
+            before = read(folder)
+        except StoreError:
+            path.replace(path.with_name(path.name + ".broken"))
+            before = {}
+        known = {**before, **{name: Contract(as_of, one) for name, one in facts.items()}}
+        with Replacement(path) as beside:
             beside.write_bytes(msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1))
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[None]:
+    """Hold an exchange's folder while its files are changed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written to: {error}") from error
 
 
 def read(folder: Path) -> dict[str, Contract]:
@@ -40,7 +59,7 @@ def read(folder: Path) -> dict[str, Contract]:
         StoreError: the file is broken.
     """
     path = folder / CONTRACTS
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Contract])
@@ -51,9 +70,8 @@ def read(folder: Path) -> dict[str, Contract]:
 def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Sequence[Row]]) -> None:
     """Keep the tier tables of a day by unified symbol, beside those of other days; the file is one that `--tiers` takes."""
     folder = out / exchange
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / TIERS
-    with FileLock(folder / ".lock"):
+    with _taken(folder):
         try:
             file = msgspec.json.decode(path.read_bytes(), type=File) if path.is_file() else File(snapshots=[])
         except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ what a file's name does not say has to be given.
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +16,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from crossmargin_bt.candles.folder import LAST
 from crossmargin_bt.candles.months import Rows
-from crossmargin_bt.candles.series import COLUMNS, Row, Series, milliseconds
+from crossmargin_bt.candles.series import COLUMNS, Row, Series, in_file_names, milliseconds
 from crossmargin_bt.candles.spans import union
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+from crossmargin_bt.venues.tiers import plain
 
 FREQTRADE = re.compile(
     r"^(?P<base>[^_]+)_(?P<quote>[^_]+)(_(?P<settle>[^-]+))?-(?P<timeframe>[0-9]+[smhdw])(-(?P<kind>futures|mark|funding_rate|index))?$"
@@ -38,6 +41,13 @@ ALSO_TIMES = ("open_time", "calc_time", "funding_time", "fundingtime")
 ALSO_RATES = ("last_funding_rate", "fundingrate", "rate")
 # Stamps beyond this are microseconds: Binance's archives since 2025.
 MILLISECONDS_MAX = 1e14
+# And below this seconds: as milliseconds they would be of 1973.
+MILLISECONDS_MIN = 1e11
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, StopIteration, OverflowError, zipfile.BadZipFile, zlib.error,
+    pa.ArrowException,
+)  # fmt: skip
 
 
 class Said(NamedTuple):
@@ -72,6 +82,8 @@ def import_files(paths: Sequence[Path], out: Path, exchange: str, given: Said) -
         FeedError: a file cannot be read.
         StoreError: the disk does not take it.
     """
+    if not NAME.fullmatch(exchange):
+        raise ConfigurationError(f"{exchange!r} is no name of a folder; give ccxt's id of the exchange, binanceusdm")
     done = []
     for path in paths:
         for series, rows in _read(path, exchange, given):
@@ -92,7 +104,7 @@ def import_files(paths: Sequence[Path], out: Path, exchange: str, given: Said) -
 def _read(path: Path, exchange: str, given: Said) -> list[tuple[Series, Rows]]:
     """Return the series in a file."""
     said = named(path)
-    symbol = given.symbol or said.symbol
+    symbol = _stored_name(given.symbol or said.symbol)
     frame = _table(path, funding=(given.kind or said.kind) == "funding")
     if not symbol:
         raise ConfigurationError(f"{path.name} does not say whose it is; give --symbol")
@@ -104,12 +116,22 @@ def _read(path: Path, exchange: str, given: Said) -> list[tuple[Series, Rows]]:
         part = _part(frame, kind, path)
         timeframe = "" if kind == "funding" else given.timeframe or said.timeframe or _timeframe(part, path)
         series = Series(exchange, symbol, kind, timeframe)
+        if series.step and len(part) > 1 and (usual := _timeframe(part, path)) != timeframe:
+            raise ConfigurationError(f"{path}: its rows are {usual} apart, not {timeframe}; give --timeframe {usual}")
         rows = Rows(pd.DatetimeIndex(part.index).as_unit("ms").asi8, part.to_numpy(dtype=np.float64))
         off = next((time for time in rows.times.tolist() if not series.on_grid(time)), None)
         if off is not None:
             raise FeedError(f"{path}: a row at {pd.Timestamp(off, unit='ms')} is not on the grid of {timeframe}")
         found.append((series, rows))
     return found
+
+
+def _stored_name(symbol: str) -> str:
+    """Return a symbol as the store names it; a unified one of a perpetual (BTC/USDT:USDT) as downloads name it."""
+    name = in_file_names(plain(symbol) if ":" in symbol else symbol)
+    if name and not NAME.fullmatch(name):
+        raise ConfigurationError(f"{symbol!r} is no name of a market; write it as BTCUSDT or BTC/USDT:USDT")
+    return name
 
 
 def named(path: Path) -> Said:
@@ -146,8 +168,10 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
         raise FeedError(f"{path} does not exist")
     try:
         frame = READERS.get("".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix, _unknown)(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise FeedError(f"{path} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise FeedError(f"{path} cannot be read: {error or type(error).__name__}") from error
+    if not len(frame):
+        raise FeedError(f"{path} holds no rows")
     frame.columns = [str(column).lower() for column in frame.columns]
     column = next((name for name in (*TIMES, *ALSO_TIMES) if name in frame), None)
     if column is None:
@@ -155,7 +179,10 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
             raise FeedError(f"{path}: no column of times ({', '.join(TIMES)}); it has {', '.join(frame.columns)}")
         frame.index = frame.index if frame.index.tz is not None else frame.index.tz_localize("UTC")
     else:
-        frame = frame.set_index(_stamps(frame[column])).drop(columns=column)
+        try:
+            frame = frame.set_index(_stamps(frame[column])).drop(columns=column)
+        except UNREADABLE as error:
+            raise FeedError(f"{path}: column {column!r} holds no times ({error})") from error
     if funding and "funding_rate" not in frame:
         rate = next((name for name in (*ALSO_RATES, "open") if name in frame), None)  # freqtrade keeps the rate as open
         if rate is None:
@@ -167,9 +194,15 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
 
 def _stamps(times: pd.Series) -> pd.DatetimeIndex:
     if pd.api.types.is_numeric_dtype(times):
-        micro = float(times.max()) > MILLISECONDS_MAX
+        largest = float(times.max())
+        if largest < MILLISECONDS_MIN:
+            return pd.DatetimeIndex(pd.to_datetime(times, unit="s", utc=True))
+        micro = largest > MILLISECONDS_MAX
         return pd.DatetimeIndex(pd.to_datetime(times, unit="us" if micro else "ms", utc=True))
-    return pd.DatetimeIndex(pd.to_datetime(times, utc=True))
+    try:
+        return pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"))
+    except ValueError:
+        return pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="mixed"))
 
 
 def _zipped(path: Path) -> pd.DataFrame:
@@ -228,7 +261,15 @@ def _part(frame: pd.DataFrame, kind: str, path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS[kind] if column not in part]
     if missing:
         raise FeedError(f"{path}: no column {missing[0]!r}; it has {', '.join(frame.columns)}")
-    numbers: pd.DataFrame = part[list(COLUMNS[kind])].apply(pd.to_numeric).dropna()
+    try:
+        numbers: pd.DataFrame = part[list(COLUMNS[kind])].apply(pd.to_numeric).dropna()
+    except UNREADABLE as error:
+        raise FeedError(f"{path}: {error}") from error
+    if kind != "funding":
+        prices = numbers[list(PRICES)]
+        bad = numbers.index[~((prices > 0) & (prices < np.inf)).all(axis=1)]
+        if len(bad):
+            raise FeedError(f"{path}: a price at {bad[0]} is not above 0; mend or drop that row")
     return numbers
 
 

@@ -12,15 +12,17 @@ import msgspec
 
 from crossmargin_bt.candles import contracts
 from crossmargin_bt.candles.exchange import METHODS, Exchange, Market
+from crossmargin_bt.candles.manifest import inspect
 from crossmargin_bt.candles.paging import pages
 from crossmargin_bt.candles.series import Row, Series
 from crossmargin_bt.candles.spans import Span, within, without
 from crossmargin_bt.candles.store import SeriesStore
-from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, suggestion
+from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, RuleError, StoreError, suggestion
 
 WHAT = (*METHODS, "tiers", "markets")
 # Series that are fetched at once; the client keeps the exchange's rate for all of them together.
 AT_ONCE = 4
+PUBLISHED_AFTER_MS = 120_000
 FUNDING_STEP = 8 * 3_600_000
 # What a stored row takes, for the plan: recorded minutes of Binance take 13 bytes a row and column.
 BYTES_PER_VALUE = 13
@@ -56,8 +58,6 @@ class Task(NamedTuple):
     series: Series
     span: Span
     missing: list[Span]
-    notes: list[str]
-    """What of it was found broken and set aside."""
 
     @property
     def rows(self) -> int:
@@ -71,7 +71,10 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a series: rows fetched and stored, spans the exchange has no rows for, spans not had and why."""
+    """What became of a series: rows fetched and stored, spans the exchange has no rows for, spans not had and why.
+
+    `notes` say what was found broken and set aside.
+    """
 
     task: Task
     fetched: int
@@ -79,6 +82,7 @@ class Outcome(NamedTuple):
     gaps: list[Span]
     missing: list[Span]
     error: str | None
+    notes: list[str]
 
 
 class Watcher(Protocol):
@@ -124,7 +128,7 @@ async def plan(exchange: Exchange, wanted: Wanted, out: Path) -> list[Task]:
 
 
 def _plan(exchange: Exchange, wanted: Wanted, out: Path, now: int) -> list[Task]:
-    markets = [exchange.market(symbol) for symbol in dict.fromkeys(wanted.symbols)]
+    markets = _markets(exchange, wanted)
     for kind in wanted.what:
         lacking = exchange.lacks(kind)
         if lacking is not None:
@@ -135,24 +139,24 @@ def _plan(exchange: Exchange, wanted: Wanted, out: Path, now: int) -> list[Task]
         raise ConfigurationError(f"{exchange.name} has no candles of {wanted.timeframe}; it has {others}")
     tasks = []
     for market in markets:
-        for kind in wanted.what:
+        for kind in dict.fromkeys(wanted.what):
             if kind not in METHODS:
                 continue
             series = Series(exchange.name, market.name, kind, "" if kind == "funding" else wanted.timeframe)
             span = _finished(series, wanted, now)
-            tasks.append(Task(market, series, span, *_missing(out, series, span)))
+            tasks.append(Task(market, series, span, without(span, inspect(series.folder(out), series).covered)))
     return tasks
 
 
-def _missing(out: Path, series: Series, span: Span) -> tuple[list[Span], list[str]]:
-    if not series.folder(out).is_dir():
-        return without(span, ()), []
-    with SeriesStore(out, series) as store:
-        return store.missing(span), store.notes
+def _markets(exchange: Exchange, wanted: Wanted) -> list[Market]:
+    """Return the markets that are meant, each once."""
+    return list(dict.fromkeys(exchange.market(symbol) for symbol in wanted.symbols))
 
 
 def _finished(series: Series, wanted: Wanted, now: int) -> Span:
     """Return the span of rows that are asked for and whose time is over."""
+    # An exchange may take a moment to publish what is over.
+    now -= PUBLISHED_AFTER_MS
     until = now if wanted.until is None else min(now, wanted.until)
     start = series.aligned(wanted.since)
     if not series.step:
@@ -182,7 +186,7 @@ async def download(exchange: Exchange, wanted: Wanted, out: Path, watcher: Watch
 
 async def _facts(exchange: Exchange, wanted: Wanted, out: Path, day: str) -> list[str]:
     """Keep contract facts and tiers as they are today; return what could not be had."""
-    markets = [exchange.market(symbol) for symbol in dict.fromkeys(wanted.symbols)]
+    markets = _markets(exchange, wanted)
     failures = []
     if "markets" in wanted.what:
         facts = {}
@@ -191,11 +195,14 @@ async def _facts(exchange: Exchange, wanted: Wanted, out: Path, day: str) -> lis
                 facts[market.name] = exchange.contract(market)
             except DownloadError as error:
                 failures.append(str(error))
-        contracts.store(out, exchange.name, day, facts)
+        try:
+            contracts.store(out, exchange.name, day, facts)
+        except StoreError as error:
+            failures.append(str(error))
     if "tiers" in wanted.what:
         try:
             contracts.store_tiers(out, exchange.name, day, await exchange.tiers(markets))
-        except DownloadError as error:
+        except (DownloadError, StoreError, RuleError) as error:
             failures.append(str(error))
     return failures
 
@@ -220,4 +227,6 @@ async def _fetch(exchange: Exchange, task: Task, out: Path, told: Watcher, turn:
             except CrossMarginError as failed:
                 error = str(failed)
             store.commit()
-            return Outcome(task, fetched, store.rows, within(task.span, store.gaps), store.missing(task.span), error)
+            return Outcome(
+                task, fetched, store.rows, within(task.span, store.gaps), store.missing(task.span), error, store.notes
+            )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import ccxt.async_support as ccxt
 
-from crossmargin_bt.candles.series import Row, Series
+from crossmargin_bt.candles.series import Row, Series, in_file_names
 from crossmargin_bt.candles.spans import Span
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError, RuleError, suggestion
@@ -121,14 +121,21 @@ class Exchange:
         """
         markets = self._client.markets
         if text in markets:
-            return Market(text, stored_name(markets[text]))
-        found = [symbol for symbol, one in markets.items() if text in (stored_name(one), one["id"])]
+            return Market(text, self._name(markets[text]))
+        found = [symbol for symbol, one in markets.items() if text in (self._name(one), one["id"])]
         perpetual = [symbol for symbol in found if markets[symbol].get("swap")]
         chosen = perpetual or found
         if len(chosen) != 1:
             some = suggestion(text, markets) if not found else f"; write one of {', '.join(sorted(found))}"
             raise ConfigurationError(f"{self.name} has {'several markets' if found else 'no market'} {text!r}{some}")
-        return Market(chosen[0], stored_name(markets[chosen[0]]))
+        return Market(chosen[0], self._name(markets[chosen[0]]))
+
+    def _name(self, market: Mapping[str, Any]) -> str:
+        """Return the name of a market's files; of two perpetuals of one pair only the linear one has the short name."""
+        name = stored_name(market)
+        if market.get("inverse") and f"{market['base']}/{market['quote']}:{market['quote']}" in self._client.markets:
+            return in_file_names(str(market["symbol"]))
+        return name
 
     def contract(self, market: Market) -> Instrument:
         """Return the facts of a contract, without its tiers.
@@ -290,7 +297,7 @@ def point_at(client: Any, base: str) -> None:
 def stored_name(market: Mapping[str, Any]) -> str:
     """Return the name of a market's files: BTCUSDT for a perpetual, else the unified symbol without its signs."""
     symbol = str(market["symbol"])
-    return plain(symbol) if market.get("swap") else symbol.replace("/", "-").replace(":", "-")
+    return plain(symbol) if market.get("swap") else in_file_names(symbol)
 
 
 def _not_empty(markets: Any) -> Any:

@@ -33,6 +33,7 @@ def export(directory: Path, to: Path, form: str) -> list[Path]:
         )
         raise StoreError(f"{directory} holds {text}")
     out = stored.root(directory, catalog[0])
+    facts = contracts.read(out / exchanges[0])
     written = []
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,6 @@ def export(directory: Path, to: Path, form: str) -> list[Path]:
                 path, compression="zstd", index=False
             )
             written.append(path)
-        facts = contracts.read(out / exchanges[0])
         if facts:
             written.append(to / "instruments.toml")
             written[-1].write_text(

@@ -54,6 +54,8 @@ def timestamp(text: str) -> pd.Timestamp:
         stamp = pd.Timestamp(text)
     except ValueError as error:
         raise FeedError(f"{text!r} is no date; write it as 2020-03-12") from error
+    if pd.isna(stamp):
+        raise FeedError(f"{text!r} is no date; write it as 2020-03-12")
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 

@@ -130,6 +130,19 @@ def read(path: Path, series: Series) -> Month:
     return Month(rows, footer.covered)
 
 
+def covered(path: Path) -> list[Span]:
+    """Return which spans a file says it covers, without reading its rows.
+
+    Raises:
+        StoreError: it is no file of a store.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return msgspec.json.decode(metadata.get(FOOTER, b""), type=Footer).covered
+    except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+        raise StoreError(f"{path} is no file of this store, or broken: {error}") from error
+
+
 def footer_series(footer: Footer) -> Series:
     """Return the series a file belongs to."""
     return Series(footer.exchange, footer.symbol, footer.kind, footer.timeframe)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from crossmargin_bt.candles import months, stored
+from crossmargin_bt.candles import stored
+from crossmargin_bt.candles.manifest import PAGES, inspect, read_manifest
 from crossmargin_bt.candles.series import Series, date_text
 from crossmargin_bt.candles.spans import Span, unfilled, within
-from crossmargin_bt.candles.store import read_manifest
 from crossmargin_bt.columns import PRICES
 from crossmargin_bt.errors import StoreError
 
@@ -49,27 +49,34 @@ def check_series(out: Path, series: Series) -> list[Finding]:
     """Return the findings of one series: its files, then its rows."""
     name = f"{series.exchange}/{series.symbol}/{series.name}"
     folder = series.folder(out)
-    broken = []
-    for path in sorted(folder.glob("*.parquet")):
-        try:
-            months.read(path, series)
-        except StoreError as error:
-            broken.append(Finding(name, "broken file", f"{error}; `crossmargin data repair` fetches it again", True))
-    if (folder / "pages.part").is_file():
-        broken.append(Finding(name, "unfinished", "a download was interrupted; run it again", True))
+    found = inspect(folder, series)
+    files = [
+        Finding(name, "broken file", f"{error}; `crossmargin data repair` fetches it again", True)
+        for _, error in found.broken
+    ]
+    files += [
+        Finding(
+            name, "lost", f"from {date_text(a)} to {date_text(b)}; `crossmargin data repair` fetches it again", True
+        )
+        for a, b in found.lost
+    ]
+    if (folder / PAGES).is_file():
+        files.append(Finding(name, "unfinished", "a download was interrupted; run it again", True))
+    elif not found.is_as_written and not files:
+        files.append(
+            Finding(name, "manifest", "it is not what the files say; run the download again, it is made anew", True)
+        )
     manifest = read_manifest(folder)
-    if broken:
-        return broken
-    if manifest is None:
-        return [Finding(name, "no manifest", "run the download again, it is made anew", True)]
+    if files or manifest is None:
+        return files
     asked = [
         Finding(name, "not asked for", f"from {date_text(a[1])} to {date_text(b[0])}", True)
         for a, b in zip(manifest.covered, manifest.covered[1:], strict=False)
     ]
     frame = stored.frame(out, series)
     mark = stored.frame(out, series._replace(kind="mark")) if series.kind == "candles" else None
-    found = [Finding(name, kind, where, fault) for kind, where, fault in check_rows(frame, series, manifest.gaps, mark)]
-    return [*asked, *found]
+    said = check_rows(frame, series, manifest.gaps, mark)
+    return [*asked, *(Finding(name, kind, where, fault) for kind, where, fault in said)]
 
 
 Said = tuple[str, str, bool]

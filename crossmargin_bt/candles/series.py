@@ -70,6 +70,15 @@ class Series(NamedTuple):
         return -((first - time) // self.step) * self.step + first
 
 
+def in_file_names(symbol: str) -> str:
+    """Return a unified symbol without the signs that file names may not have.
+
+    >>> in_file_names("BTC/USDT:USDT-250328")
+    'BTC-USDT-USDT-250328'
+    """
+    return symbol.replace("/", "-").replace(":", "-")
+
+
 def milliseconds(timeframe: str) -> int:
     """Return how long a timeframe is.
 

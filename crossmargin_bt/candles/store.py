@@ -6,19 +6,18 @@ files from there; a file of pages that is found was left by a process that was k
 months' files say themselves what they cover, so the manifest can always be made anew.
 """
 
-import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
 from filelock import FileLock
 
 from crossmargin_bt.candles import months
-from crossmargin_bt.candles.months import Month, Replacement, Rows
+from crossmargin_bt.candles.manifest import PAGES, Entry, Manifest, entry_of, inspect, page_line, write_manifest
+from crossmargin_bt.candles.months import Month, Rows
 from crossmargin_bt.candles.series import Row, Series, month_span
 from crossmargin_bt.candles.series import months as months_of
 from crossmargin_bt.candles.spans import Span, union, within, without
@@ -26,32 +25,6 @@ from crossmargin_bt.errors import StoreError
 
 # Rows in memory and in the file of pages before they are worked into the months' files.
 ROWS_MAX = 100_000
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One month in the manifest. Times are milliseconds since 1970, `fetched` an ISO date."""
-
-    rows: int
-    first: int | None
-    last: int | None
-    covered: list[Span]
-    gaps: list[Span]
-    sha256: str
-    fetched: str
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What is stored of a series: `covered` was asked for and answered to its last millisecond, `gaps` is where it had no rows."""
-
-    schema: int
-    exchange: str
-    symbol: str
-    kind: str
-    timeframe: str
-    source: str
-    covered: list[Span]
-    gaps: list[Span]
-    files: dict[str, Entry]
 
 
 class SeriesStore:
@@ -71,24 +44,36 @@ class SeriesStore:
         self.notes: list[str] = []
         """What was found broken and set aside."""
         self._files: dict[str, Entry] = {}
+        self._lost: list[Span] = []
         self._pages: list[tuple[Span, list[Row]]] = []
         self._rows = 0
 
     def __enter__(self) -> Self:
-        try:
+        with _disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock")
             self._lock.acquire()
-        except OSError as error:
-            raise StoreError(f"{self.folder} cannot be written to: {error}") from error
-        self._files = self._inspected()
-        left = list(_read_pages(self._journal, len(self.series.columns)))
-        if left:
-            self._pages = left
+            try:
+                self._open()
+            except BaseException:
+                self._lock.release()
+                raise
+        return self
+
+    def _open(self) -> None:
+        found = inspect(self.folder, self.series)
+        self._files, self._lost, self._pages = found.files, found.lost, found.pages
+        self._source = self._source or found.source
+        for path, error in found.broken:
+            aside = path.with_name(path.name + ".broken")
+            path.replace(aside)
+            self.notes.append(f"{error}; it is now {aside.name}, `crossmargin data repair` fetches what it held again")
+        if self._pages:
             self.commit()
         else:
-            self._journal.unlink(missing_ok=True)
-        return self
+            (self.folder / PAGES).unlink(missing_ok=True)
+            if self._files and not found.is_as_written:
+                self._write_manifest()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,6 +96,11 @@ class SeriesStore:
         return union(span for entry in self._files.values() for span in entry.gaps)
 
     @property
+    def lost(self) -> list[Span]:
+        """What was covered once, by files that are broken or gone."""
+        return self._lost
+
+    @property
     def rows(self) -> int:
         """How many rows there are, as far as they are worked in."""
         return sum(entry.rows for entry in self._files.values())
@@ -123,15 +113,16 @@ class SeriesStore:
         """Take the answer for a span: its rows in order, all within it."""
         self._pages.append((span, list(rows)))
         self._rows += len(rows)
-        text = msgspec.json.encode([span, [[row.time, *row.values] for row in rows]])
-        with self._journal.open("ab") as journal:
-            journal.write(b"%08x %s\n" % (zlib.crc32(text), text))
+        with _disk(self.folder), (self.folder / PAGES).open("ab") as journal:
+            journal.write(page_line(span, list(rows)))
         if self._rows >= ROWS_MAX or self._pages[0][0][0] < month_span(_month(span[1] - 1))[0]:
             self.commit()
 
     def forget(self, spans: Sequence[Span]) -> None:
         """Take it that these spans were never asked for; their rows stay until they are answered again."""
         self.commit()
+        if not spans:
+            return
         for month in sorted({month for span in spans for month in months_of(span)} & set(self._files)):
             kept = self._read(month)
             left = [part for span in kept.covered for part in without(span, spans)]
@@ -149,12 +140,8 @@ class SeriesStore:
             before = self._read(month) if month in self._files else months.empty(self.series)
             self._write(month, before.joined(rows.inside(inside), within(inside, spans)))
         self._write_manifest()
-        self._journal.unlink(missing_ok=True)
+        (self.folder / PAGES).unlink(missing_ok=True)
         self._pages, self._rows = [], 0
-
-    @property
-    def _journal(self) -> Path:
-        return self.folder / "pages.part"
 
     def _path(self, month: str) -> Path:
         return self.folder / f"{month}.parquet"
@@ -163,72 +150,31 @@ class SeriesStore:
         return months.read(self._path(month), self.series)
 
     def _write(self, month: str, content: Month) -> None:
-        try:
+        with _disk(self.folder):
             months.write(self._path(month), self.series, content)
-        except OSError as error:
-            raise StoreError(f"{self._path(month)} cannot be written: {error}") from error
-        self._files[month] = self._entry(month, content, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
-
-    def _entry(self, month: str, content: Month, fetched: str) -> Entry:
-        times = content.rows.times
-        first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
-        return Entry(
-            len(times), first, last, content.covered, content.gaps(self.series), _sha256(self._path(month)), fetched
-        )
-
-    def _inspected(self) -> dict[str, Entry]:
-        """Return the months there are, those that are not what the manifest says looked through or set aside."""
-        known: dict[str, Entry] = {}
-        manifest = read_manifest(self.folder)
-        if manifest is not None:
-            known = manifest.files
-        found = {}
-        for path in sorted(self.folder.glob("*.parquet")):
-            month = path.stem
-            if month in known and known[month].sha256 == _sha256(path):
-                found[month] = known[month]
-                continue
-            try:
-                found[month] = self._entry(month, self._read(month), "")
-            except StoreError as error:
-                aside = path.with_name(path.name + ".broken")
-                path.replace(aside)
-                self.notes.append(f"{error}; it is now {aside.name}, and fetched again")
-        return found
+        fetched = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        self._files[month] = entry_of(self._path(month), self.series, content, fetched)
 
     def _write_manifest(self) -> None:
-        gaps = union(span for entry in self._files.values() for span in entry.gaps)
-        manifest = Manifest(months.SCHEMA, *self.series, self._source, self.covered, gaps, self._files)
-        with Replacement(self.folder / "manifest.json") as beside:
-            beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1))
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a series' folder, None where there is none that can be read."""
-    try:
-        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return manifest if manifest.schema == months.SCHEMA else None
+        covered = union(span for entry in self._files.values() for span in entry.covered)
+        self._lost = union(part for span in self._lost for part in without(span, covered))
+        manifest = Manifest(
+            months.SCHEMA, *self.series, self._source, covered, self.gaps, self._lost, dict(sorted(self._files.items()))
+        )
+        with _disk(self.folder):
+            write_manifest(self.folder, manifest)
 
 
 def _month(time: int) -> str:
     return next(months_of((time, time + 1)))
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _read_pages(path: Path, width: int) -> Iterator[tuple[Span, list[Row]]]:
-    """Yield the pages of a file of them, up to the first that is not whole."""
-    if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        checksum, _, text = line.partition(b" ")
-        if checksum != b"%08x" % zlib.crc32(text):
-            return
-        span, rows = msgspec.json.decode(text, type=tuple[Span, list[list[float]]])
-        if any(len(row) != width + 1 for row in rows):
-            return
-        yield span, [Row(int(row[0]), tuple(row[1:])) for row in rows]
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Say where it was that the disk did not take something."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written to: {error}") from error

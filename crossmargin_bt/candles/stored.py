@@ -4,12 +4,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from crossmargin_bt.candles import contracts
+from crossmargin_bt.candles import contracts, months
+from crossmargin_bt.candles.manifest import month_files
 from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, cut
+from crossmargin_bt.candles.months import Rows
 from crossmargin_bt.candles.series import COLUMNS, Series, milliseconds, month_of
 from crossmargin_bt.columns import MARKS
 from crossmargin_bt.engine.instrument import Instrument
@@ -52,20 +53,18 @@ def frame(out: Path, series: Series, period: Period = (None, None)) -> pd.DataFr
     """
     start, end = cut(period)
     first, last = (None if bound is None else month_of(int(bound.timestamp() * 1000)) for bound in (start, end))
-    tables = []
-    for path in sorted(series.folder(out).glob("*.parquet")):
+    parts = []
+    for path in month_files(series.folder(out)):
         if (first is None or path.stem >= first) and (last is None or path.stem <= last):
             try:
-                tables.append(pq.read_table(path, columns=["date", *series.columns]).replace_schema_metadata())
-            except (OSError, pa.ArrowInvalid) as error:
-                raise StoreError(
-                    f"{path} cannot be read ({error}); `crossmargin data repair` fetches it again"
-                ) from error
-    if not tables:
-        empty = pd.DatetimeIndex([], tz="UTC", name="date")
-        return pd.DataFrame(columns=list(series.columns), index=empty, dtype=float)
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
-    return rows.set_index("date").loc[slice(start, end)]
+                parts.append(months.read(path, series).rows)
+            except StoreError as error:
+                raise StoreError(f"{error}; `crossmargin data repair` fetches it again") from error
+    rows = Rows.of([], len(series.columns))
+    if parts:
+        rows = Rows(np.concatenate([part.times for part in parts]), np.concatenate([part[1] for part in parts]))
+    index = pd.DatetimeIndex(rows.times.astype("datetime64[ms]"), name="date").tz_localize("UTC")
+    return pd.DataFrame(rows[1], columns=list(series.columns), index=index).loc[slice(start, end)]
 
 
 def read(
@@ -85,6 +84,8 @@ def read(
     exchanges = sorted({one.exchange for one in series})
     if len(exchanges) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(exchanges)}; name one: {directory / exchanges[0]}")
+    if not series or (symbols is not None and not symbols):
+        raise FeedError(f"{directory} holds no candles" if not series else "no symbol is named")
     series = _of_timeframe(directory, series, timeframe)
     names = [one.symbol for one in series]
     for symbol in symbols or ():
@@ -94,6 +95,11 @@ def read(
     out = root(directory, chosen[0])
     instruments = contracts.instruments(out / exchanges[0])
     found = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
+    bare = [one.symbol for one in found if not len(one.frame)]
+    if symbols is not None and bare and len(bare) < len(found):
+        raise FeedError(
+            f"{directory} has no candles of {', '.join(bare)} in that period; leave them out or start later"
+        )
     return [one for one in found if len(one.frame)]
 
 

@@ -4,13 +4,15 @@
 import asyncio
 import sys
 from datetime import date
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import click
 
-from crossmargin_bt.cli.downloading import FOLDER, OUT, Connection, downloaded, reaching, show_result
+from crossmargin_bt.cli.downloading import FOLDER, OUT, Connection, reaching, show_result, with_exchange
 from crossmargin_bt.cli.words import errors_as_lines
-from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.errors import ConfigurationError, CrossMarginError
 
 
 @click.group()
@@ -26,8 +28,8 @@ def list_series(folder: Path) -> None:
     from rich.table import Table
 
     from crossmargin_bt.candles import stored
+    from crossmargin_bt.candles.manifest import read_manifest
     from crossmargin_bt.candles.series import date_text
-    from crossmargin_bt.candles.store import read_manifest
     from crossmargin_bt.errors import StoreError
 
     with errors_as_lines():
@@ -78,8 +80,14 @@ def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | N
     with errors_as_lines():
         connection = Connection(api_base, not no_rate_limit, retries)
         complete = True
-        for out, exchange, wishes in repairing.prepared(folder):
-            result = asyncio.run(downloaded(exchange, wishes, out, connection))
+        for exchange, group in groupby(repairing.damaged(folder), key=lambda one: one.series.exchange):
+            found = list(group)
+            try:
+                result = asyncio.run(with_exchange(exchange, connection, partial(repairing.repair, found)))
+            except CrossMarginError as error:
+                click.echo(f"missing: {exchange}: {error}")
+                complete = False
+                continue
             show_result(result)
             complete &= result.is_complete
         if not complete:

@@ -4,7 +4,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,8 @@ import click
 from crossmargin_bt.cli.words import errors_as_lines, words
 
 if TYPE_CHECKING:
-    from crossmargin_bt.candles.download import Outcome, Result, Task, Wanted
+    from crossmargin_bt.candles.download import Outcome, Result, Task, Wanted, Watcher
+    from crossmargin_bt.candles.exchange import Exchange
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 OUT = Path("data")
@@ -71,6 +72,7 @@ def download(
     Run again, it goes on where it ended. It ends with code 1 when something could not be had, and says what.
     """
     from crossmargin_bt.candles.download import Wanted
+    from crossmargin_bt.candles.download import download as fetch
 
     with errors_as_lines():
         wanted = Wanted(
@@ -84,7 +86,7 @@ def download(
         if dry_run:
             _show_plan(asyncio.run(_planned(exchange, wanted, out, connection)))
             return
-        result = asyncio.run(downloaded(exchange, [wanted], out, connection))
+        result = asyncio.run(with_exchange(exchange, connection, lambda opened, bars: fetch(opened, wanted, out, bars)))
         show_result(result)
         if not result.is_complete:
             sys.exit(1)
@@ -98,12 +100,13 @@ async def _planned(exchange: str, wanted: "Wanted", out: Path, connection: "Conn
         return await plan(opened, wanted, out)
 
 
-async def downloaded(exchange: str, wishes: "Sequence[Wanted]", out: Path, connection: "Connection") -> "Result":
-    """Download with a bar a series on the terminal."""
+async def with_exchange(
+    exchange: str, connection: Connection, work: "Callable[[Exchange, Watcher], Awaitable[Result]]"
+) -> "Result":
+    """Open an exchange and do some work there, with a bar a series on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from crossmargin_bt.candles.download import Result, download
     from crossmargin_bt.candles.exchange import Exchange
 
     credentials = {key: os.environ[name] for key, name in CREDENTIALS.items() if name in os.environ}
@@ -121,8 +124,7 @@ async def downloaded(exchange: str, wishes: "Sequence[Wanted]", out: Path, conne
                 progress.console.print(f"{exchange}: {why}, waiting {seconds:.0f} s")
 
         async with Exchange(exchange, on_wait=waits, credentials=credentials, **connection._asdict()) as opened:
-            results = [await download(opened, wanted, out, _Bars(progress)) for wanted in wishes]
-    return Result([one for r in results for one in r.outcomes], [text for r in results for text in r.failures])
+            return await work(opened, _Bars(progress))
 
 
 class _Bars:
@@ -175,7 +177,7 @@ def _outcome_lines(one: "Outcome") -> list[str]:
     from crossmargin_bt.candles.series import date_text
 
     name = f"{one.task.series.symbol} {one.task.series.name}"
-    lines = [f"{name}: {note}" for note in one.task.notes]
+    lines = [f"{name}: {note}" for note in one.notes]
     lines.append(f"{name}: {one.fetched:,} rows fetched, {one.stored:,} stored")
     lines += [f"{name}: the exchange has none from {date_text(a)} to {date_text(b)}" for a, b in one.gaps]
     lines += [f"missing: {name} from {date_text(a)} to {date_text(b)}: {one.error}" for a, b in one.missing]
