@@ -10,6 +10,7 @@ from typing import Any
 # Loaded on first use: backtrader and pandas take most of a second to import.
 _LAZY = {
     "CrossMarginBroker": "crossmargin_bt.broker",
+    "HedgeStrategy": "crossmargin_bt.strategy",
     "Instrument": "crossmargin_bt.engine.instrument",
     "LiquidationDistance": "crossmargin_bt.broker.analyzers",
     "MaximumSizer": "crossmargin_bt.broker.sizers",
@@ -17,7 +18,15 @@ _LAZY = {
     "feeds": "",
 }
 
-__all__ = ["CrossMarginBroker", "Instrument", "LiquidationDistance", "MaximumSizer", "Reserve", "feeds"]
+__all__ = [
+    "CrossMarginBroker",
+    "HedgeStrategy",
+    "Instrument",
+    "LiquidationDistance",
+    "MaximumSizer",
+    "Reserve",
+    "feeds",
+]
 __version__ = "0.1.0"
 
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from crossmargin_bt.broker import execution
-from crossmargin_bt.broker.readings import Readings
+from crossmargin_bt.broker.previews import Previews
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import Settings
 from crossmargin_bt.engine import admission, events
@@ -13,7 +13,7 @@ from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
-class Controls(Readings):
+class Controls(Previews):
     """Settings before a run and during it; a change that cannot be is a `Refusal` with its reason."""
 
     _settings: Settings

@@ -208,13 +208,13 @@ class Readings(OrderDesk):
 
         Raises:
             ConfigurationError: the account is in hedge mode and no leg is named, or the side does not exist.
-                backtrader's `close()` and `order_target_*` end here, because they know only one position.
+                The `close()` and `order_target_*` of a plain `bt.Strategy` end here, because they know only one position.
         """
         run = self._run
         if self.p.position_mode == "hedge" and side is None and run is not None:
             raise ConfigurationError(
-                "hedge mode has two positions: read broker.getposition(data, 'long') or 'short', and close a leg with "
-                "sell(position_side='long', size=..., reduce_only=True) instead of close() or order_target_*()"
+                "hedge mode has two positions: read broker.getposition(data, 'long') or 'short'; with a "
+                "crossmargin_bt.HedgeStrategy close(position_side='long') and order_target_size(position_side=...) name the leg"
             )
         if side is not None:
             one_of("position side", side, SIDES[self.p.position_mode])

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the account would be: after an order, or at other prices. Nothing is changed by asking."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.matching import leg_of
+from crossmargin_bt.broker.readings import Readings
+from crossmargin_bt.broker.run import Run
+from crossmargin_bt.engine import admission, fills, position, reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.estimates import Distance, aggregate_distance, liquidation_price
+from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.errors import ConfigurationError
+
+# The number of an order that was never entered; those of a run begin at 1.
+NOT_ENTERED = -1
+
+
+class Snapshot(NamedTuple):
+    """An account at a moment. Amounts are in its currency.
+
+    `requirement` is what all pools must keep; `margin_level` the lowest collateral over requirement;
+    `liquidation_prices` are by feed name (name:long and name:short in hedge mode), None where there is none; `distance`
+    is how far all marks may move together.
+    """
+
+    equity: float
+    free_margin: float
+    margin_used: float
+    requirement: float
+    margin_level: float
+    leverage: float
+    liquidation_prices: dict[str, float | None]
+    distance: Distance
+
+
+class Preview(NamedTuple):
+    """What an order would do: whether it would be refused, what it would lock while it rests, the account after its fill."""
+
+    refusal: Refusal | None
+    locked: float
+    after: Snapshot
+
+
+class Previews(Readings):
+    """Questions about accounts that are not."""
+
+    def what_if(self, prices: Mapping[str, float]) -> Snapshot:
+        """Return the account with some feeds' marks at other prices, by feed name; the others stand.
+
+        Raises:
+            ConfigurationError: a name is no feed with an instrument, a price is not above 0, or the account is in cash mode.
+        """
+        run = self._margin_run()
+        moved = run.account.copy(*run.account.books)
+        for name, price in prices.items():
+            book = run.books[self._feed(run, name)]
+            if not (isinstance(price, int | float) and 0 < price < math.inf):
+                raise ConfigurationError(f"the price of {name} must be above 0, got {price!r}")
+            moved.books[book.instrument.symbol].mark(float(price))
+        return self._snapshot(run, moved)
+
+    def preview(
+        self,
+        order: Any = None,
+        *,
+        data: Any = None,
+        size: float = 0.0,
+        price: float | None = None,
+        side: str | None = None,
+    ) -> Preview:
+        """Return what an order would do: one that was entered, or one of `size` (negative to sell) on a feed.
+
+        Without a `price` a market order at the last price. The other orders stay as they are. In hedge mode `side` names the leg.
+
+        Raises:
+            ConfigurationError: there is no such feed or side, the size is no lot, or the account is in cash mode.
+        """
+        run = self._margin_run()
+        if order is not None:
+            data, side, lots = order.data, leg_of(order), run.lots_left(order)
+            number, market = run.number(order), order.exectype in (order.Market, order.Close)
+            price, reduces = execution.reference_price(order), execution.reduces_only(order)
+        else:
+            data, side = self._feed(run, data), self._side(side)
+            lots, number, market, reduces = run.books[data].instrument.lots(size), NOT_ENTERED, price is None, False
+        book = run.books[data]
+        if not lots:
+            raise ConfigurationError(f"size {size!r} is less than one lot of {book.instrument.symbol}")
+        symbol = book.instrument.symbol
+        at = run.last_close[symbol] if price is None else float(price)
+        account = run.account.copy(symbol)
+        account.books[symbol].orders.pop(number, None)
+        resting = OpenOrder(number, str(side), lots, at, reduces, number, immediate=market)
+        admitted = admission.admit(account, symbol, resting)
+        before = reading.headroom(account, account.books[symbol])
+        rests = account.copy(symbol)
+        rests.books[symbol].orders[number] = resting
+        locked = before - reading.headroom(rests, rests.books[symbol])
+        if reduces:
+            lots = position.capped(account.books[symbol].leg(str(side)).lots, lots)
+        after = account.copy(symbol)
+        if lots:
+            after.apply(
+                fills.filled(account, run.time_ms, symbol, str(side), number=0, lots=lots, price=at, maker=False)
+            )
+        refusal = admitted if isinstance(admitted, Refusal) else None
+        return Preview(refusal, max(0.0, locked), self._snapshot(run, after))
+
+    def _margin_run(self) -> Run:
+        if self._run is None:
+            raise ConfigurationError("cash mode knows no margin; ask a broker in mode 'cross' or 'isolated'")
+        return self._run
+
+    def _snapshot(self, run: Run, account: Account) -> Snapshot:
+        total = reading.totals(account, run.currency)
+        risks = [reading.risk(account, pool) for pool in reading.pools(account)]
+        prices: dict[str, float | None] = {}
+        for data, book in run.books.items():
+            for side in book.sides:
+                name = data._name if side == "net" else f"{data._name}:{side}"
+                prices[name] = liquidation_price(account, book.instrument.symbol, side).price
+        return Snapshot(
+            equity=total.equity,
+            free_margin=total.free_margin,
+            margin_used=total.margin_used,
+            requirement=math.fsum(risk.requirement for risk in risks),
+            margin_level=min((risk.margin_level for risk in risks), default=math.inf),
+            leverage=reading.exposure_value(account, run.currency) / total.equity if total.equity > 0 else 0.0,
+            liquidation_prices=prices,
+            distance=aggregate_distance(account, {}),
+        )
