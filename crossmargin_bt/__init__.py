@@ -15,6 +15,7 @@ _LAZY = {
     "LiquidationDistance": "crossmargin_bt.broker.analyzers",
     "MaximumSizer": "crossmargin_bt.broker.sizers",
     "Reserve": "crossmargin_bt.broker.reserve",
+    "analyzers": "",
     "feeds": "",
 }
 
@@ -25,6 +26,7 @@ __all__ = [
     "LiquidationDistance",
     "MaximumSizer",
     "Reserve",
+    "analyzers",
     "feeds",
 ]
 __version__ = "0.1.0"

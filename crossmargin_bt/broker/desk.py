@@ -19,7 +19,7 @@ from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 
 # Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
-ORDER_KEYWORDS = ("position_side", "reduce_only", "histnotify", "coc", "_checksubmit")
+ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
 
 
 class OrderDesk(bt.brokers.BackBroker):

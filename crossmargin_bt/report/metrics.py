@@ -2,22 +2,9 @@
 """The figures of a run."""
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate
 
+from crossmargin_bt.figures import drawdown_max
 from crossmargin_bt.results import RunResult, Summary
-
-
-def drawdown_max(equity: Sequence[float]) -> float:
-    """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
-
-    `equity`: shape (bars,), float64, the account's currency.
-
-    >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
-    0.5
-    """
-    peaks = accumulate(equity, max)
-    return max((1 - value / peak for value, peak in zip(equity, peaks, strict=True) if peak > 0), default=0.0)
 
 
 def summarise(result: RunResult) -> Summary:

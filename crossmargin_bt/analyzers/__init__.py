@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Analyzers of a margin account. Every `get_analysis()` is plain data that survives a process boundary.
+
+`cerebro.addanalyzer(crossmargin_bt.analyzers.MarginUse)`; amounts are in the account's currency, times in milliseconds
+since 1970-01-01 UTC. In cash mode, which has no margin and no journal, what they cannot know is 0, None or empty.
+"""
+
+from crossmargin_bt.analyzers.curves import CapitalEfficiency, CryptoReturns, MarginUse
+from crossmargin_bt.analyzers.ledgers import FundingAndFees, Journal, Liquidations, Rejections
+from crossmargin_bt.analyzers.trades import TradeJournal
+from crossmargin_bt.broker.analyzers import LiquidationDistance
+
+__all__ = [
+    "CapitalEfficiency", "CryptoReturns", "FundingAndFees", "Journal", "LiquidationDistance", "Liquidations", "MarginUse",
+    "Rejections", "TradeJournal",
+]  # fmt: skip

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Analyzers that read the journal when the run has ended."""
+
+from typing import Any
+
+import backtrader as bt
+import msgspec
+
+from crossmargin_bt.broker.run import time_ms
+from crossmargin_bt.engine import events
+
+
+class Journal(bt.Analyzer):
+    """The engine's journal as plain dicts, oldest first; empty in cash mode."""
+
+    def create_analysis(self) -> None:
+        """Start empty."""
+        self._journal: list[dict[str, Any]] = []
+
+    def stop(self) -> None:
+        """Take the journal from the broker; in an optimisation only this comes back."""
+        self._journal = [msgspec.to_builtins(event) for event in self.strategy.broker.journal]
+
+    def get_analysis(self) -> list[dict[str, Any]]:
+        """Return the entries; complete once the run has ended."""
+        return self._journal
+
+
+class Liquidations(bt.Analyzer):
+    """Every liquidation: when, which pool, with what collateral against what requirement, in which steps, at what end.
+
+    `get_analysis()` is a list of dicts: `time_ms`, `pool`, `collateral`, `requirement`, `steps` (each `step` with its
+    `closes`), `fills` (symbol, lots, price, fee), `borne` (what others paid), `end` ("safe", "closed" or "rests").
+    """
+
+    def create_analysis(self) -> None:
+        """Start empty."""
+        self._found: list[dict[str, Any]] = []
+
+    def stop(self) -> None:
+        """Put together what belongs together in the journal."""
+        by_pool: dict[str, dict[str, Any]] = {}
+        current: dict[str, Any] | None = None
+        for event in self.strategy.broker.journal:
+            if isinstance(event, events.Liquidated):
+                current = {
+                    "time_ms": event.time_ms, "pool": event.pool, "collateral": event.collateral,
+                    "requirement": event.requirement, "steps": [], "fills": [], "borne": 0.0, "end": "rests",
+                }  # fmt: skip
+                by_pool[event.pool] = current
+                self._found.append(current)
+            elif isinstance(event, events.Reduced):
+                current = by_pool.get(event.pool, current)
+                if current is not None:
+                    current["steps"].append({"step": event.step, "closes": dict(event.closes)})
+            elif isinstance(event, events.Filled) and event.forced and current is not None:
+                current["fills"].append(
+                    {"symbol": event.symbol, "lots": event.lots, "price": event.price, "fee": event.fee}
+                )
+            elif isinstance(event, events.TakenOver | events.DebtCovered) and event.pool in by_pool:
+                by_pool[event.pool]["borne"] += event.amount
+            elif isinstance(event, events.RiskState) and event.state in ("safe", "closed") and event.pool in by_pool:
+                by_pool[event.pool]["end"] = event.state
+
+    def get_analysis(self) -> list[dict[str, Any]]:
+        """Return the liquidations, oldest first."""
+        return self._found
+
+
+class Rejections(bt.Analyzer):
+    """Every refused order with its reason.
+
+    `get_analysis()` is a list of dicts: `time_ms`, `symbol` (the feed's name), `size`, `price`, `kind` ("margin" or
+    "rejected"), `needed`, `available`, `reason`.
+    """
+
+    def create_analysis(self) -> None:
+        """Start empty."""
+        self._found: list[dict[str, Any]] = []
+
+    def notify_order(self, order: Any) -> None:
+        """Keep a refusal; the broker says why in `order.info.reject`, in cash mode too."""
+        if order.status not in (order.Margin, order.Rejected):
+            return
+        refusal = order.info.get("reject")
+        at = order.data.datetime[0] if len(order.data) else None
+        self._found.append(
+            {
+                "time_ms": None if at is None else time_ms(at), "symbol": order.data._name, "size": order.created.size,
+                "price": order.created.price, "kind": refusal.kind if refusal else "margin",
+                "needed": refusal.needed if refusal else 0.0, "available": refusal.available if refusal else 0.0,
+                "reason": refusal.reason if refusal else "",
+            }
+        )  # fmt: skip
+
+    def get_analysis(self) -> list[dict[str, Any]]:
+        """Return the refusals, oldest first."""
+        return self._found
+
+
+class FundingAndFees(bt.Analyzer):
+    """What holding and trading cost.
+
+    `get_analysis()` holds `fees` (paid, positive), `funding` (received, negative when paid), `settlements`, and `by_symbol`
+    with the same of every contract. In cash mode fees are what the commissions came to, and there is no funding.
+    """
+
+    def create_analysis(self) -> None:
+        """Start empty."""
+        self._total = {"fees": 0.0, "funding": 0.0, "settlements": 0}
+        self._by_symbol: dict[str, dict[str, float]] = {}
+        self._paid: dict[int, float] = {}
+
+    def notify_order(self, order: Any) -> None:
+        """Count commissions in cash mode, which has no journal."""
+        if self.strategy.broker.account is None and order.status in (order.Partial, order.Completed):
+            fee = order.executed.comm - self._paid.get(order.ref, 0.0)
+            self._paid[order.ref] = order.executed.comm
+            self._count(order.data._name, "fees", fee)
+
+    def stop(self) -> None:
+        """Add up the journal."""
+        for event in self.strategy.broker.journal:
+            if isinstance(event, events.Filled):
+                self._count(event.symbol, "fees", event.fee)
+            elif isinstance(event, events.FundingPaid):
+                self._count(event.symbol, "funding", event.amount)
+                self._count(event.symbol, "settlements", 1)
+
+    def _count(self, symbol: str, what: str, amount: float) -> None:
+        own = self._by_symbol.setdefault(symbol, {"fees": 0.0, "funding": 0.0, "settlements": 0})
+        own[what] += amount
+        self._total[what] += amount
+
+    def get_analysis(self) -> dict[str, Any]:
+        """Return the sums; complete once the run has ended."""
+        return {**self._total, "by_symbol": self._by_symbol}

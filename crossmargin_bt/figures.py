@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Figures of an equity curve. Crypto trades every day: a year has 365."""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+DAYS_PER_YEAR = 365
+MS_PER_DAY = 86_400_000
+
+
+class Performance(NamedTuple):
+    """Figures of a curve, annualised over 365 days; None where undefined."""
+
+    days: int
+    total_return: float
+    annual_return: float | None
+    volatility: float | None
+    sharpe: float | None
+    sortino: float | None
+    calmar: float | None
+    drawdown_max: float
+
+
+def drawdown_max(equity: Sequence[float]) -> float:
+    """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
+
+    `equity`: shape (bars,), float64, the account's currency.
+
+    >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
+    0.5
+    """
+    peaks = accumulate(equity, max)
+    return max((1 - value / peak for value, peak in zip(equity, peaks, strict=True) if peak > 0), default=0.0)
+
+
+def daily(times_ms: Sequence[int], equity: Sequence[float], start: float) -> list[float]:
+    """Return the equity at the start and at the last bar of every UTC day that has one.
+
+    >>> daily([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
+    [100.0, 102.0, 99.0]
+    """
+    ends = {time // MS_PER_DAY: value for time, value in zip(times_ms, equity, strict=True)}
+    return [start, *(ends[day] for day in sorted(ends))]
+
+
+def returns(values: Sequence[float]) -> list[float]:
+    """Return the return from each value to the next; 0 from one that is not above zero, where nothing is left to earn with.
+
+    >>> returns([100.0, 110.0, 0.0, 0.0])
+    [0.10000000000000009, -1.0, 0.0]
+    """
+    return [after / before - 1 if before > 0 else 0.0 for before, after in pairwise(values)]
+
+
+def performance(times_ms: Sequence[int], equity: Sequence[float], start: float) -> Performance:
+    """Return the figures of a curve from its daily returns.
+
+    Sharpe: mean over standard deviation (n - 1), the risk-free rate 0. Sortino: mean over the root mean square of the
+    negative returns. Calmar: annual return over the deepest drawdown of all bars.
+    """
+    values = daily(times_ms, equity, start)
+    daily_returns = returns(values)
+    n = len(daily_returns)
+    total = values[-1] / start - 1 if start else 0.0
+    deepest = drawdown_max([start, *equity])
+    annual = (1 + total) ** (DAYS_PER_YEAR / n) - 1 if n and total > -1 else (-1.0 if n else None)
+    mean = math.fsum(daily_returns) / n if n else 0.0
+    deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in daily_returns) / (n - 1)) if n > 1 else 0.0
+    downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in daily_returns) / n) if n else 0.0
+    yearly = math.sqrt(DAYS_PER_YEAR)
+    return Performance(
+        days=n,
+        total_return=total,
+        annual_return=annual,
+        volatility=deviation * yearly if n > 1 else None,
+        sharpe=mean / deviation * yearly if deviation > 0 else None,
+        sortino=mean / downside * yearly if downside > 0 else None,
+        calmar=annual / deepest if annual is not None and deepest > 0 else None,
+        drawdown_max=deepest,
+    )
