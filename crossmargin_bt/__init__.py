@@ -13,21 +13,31 @@ _LAZY = {
     "HedgeStrategy": "crossmargin_bt.strategy",
     "Instrument": "crossmargin_bt.engine.instrument",
     "LiquidationDistance": "crossmargin_bt.broker.analyzers",
+    "FreeMarginSizer": "crossmargin_bt.broker.sizers",
     "MaximumSizer": "crossmargin_bt.broker.sizers",
+    "RiskSizer": "crossmargin_bt.broker.sizers",
+    "SafeDistanceSizer": "crossmargin_bt.broker.sizers",
+    "VolatilitySizer": "crossmargin_bt.broker.sizers",
     "Reserve": "crossmargin_bt.broker.reserve",
     "analyzers": "",
     "feeds": "",
+    "guards": "",
 }
 
 __all__ = [
     "CrossMarginBroker",
+    "FreeMarginSizer",
     "HedgeStrategy",
     "Instrument",
     "LiquidationDistance",
     "MaximumSizer",
     "Reserve",
+    "RiskSizer",
+    "SafeDistanceSizer",
+    "VolatilitySizer",
     "analyzers",
     "feeds",
+    "guards",
 ]
 __version__ = "0.1.0"
 

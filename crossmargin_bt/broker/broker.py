@@ -5,8 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from crossmargin_bt import guards
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.controls import Controls
+from crossmargin_bt.broker.discipline import Discipline
 from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
@@ -51,6 +53,7 @@ class CrossMarginBroker(Controls):
             take over: the opposite legs of the same contract, in other pools.
         liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
         liquidation_impact: what they give away besides when they are as large as the bar's volume, in proportion.
+        guards: list of guards (`crossmargin_bt.guards`), your own discipline: what they refuse or do is journaled.
         check: assert the engine's invariants after every journal entry (slow).
 
     `getvalue()` is equity, `getcash()` the free margin, `getvalue([data])` the signed notional of
@@ -80,6 +83,7 @@ class CrossMarginBroker(Controls):
         ("auto_deleveraging", False),
         ("liquidation_slippage", 0.0),
         ("liquidation_impact", 0.0),
+        ("guards", ()),
         ("check", False),
     )
 
@@ -96,6 +100,8 @@ class CrossMarginBroker(Controls):
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
+        if guards.checked(self.p.guards) and self.p.mode == "cash":
+            raise ConfigurationError("guards look at a margin account; use them with mode='cross' or 'isolated'")
         self._settings = Settings(self.p.mode, self.p.leverage)
         super().__init__()
 
@@ -143,6 +149,7 @@ class CrossMarginBroker(Controls):
                 raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
             run.finer[run.books[feed].instrument.symbol] = Finer(name, frame)
         run.watch = RiskWatch(self, run)
+        run.discipline = Discipline(self, run, self.p.guards)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         self._refresh(run)
 
@@ -187,6 +194,11 @@ class CrossMarginBroker(Controls):
             )
         run.list_feed(data, run.account.list_instrument(instrument))
         self._apply_setting(run, data)
+
+    @property
+    def discipline(self) -> Any:
+        """What lets guards act; None in cash mode."""
+        return None if self._run is None else self._run.discipline
 
     # Cash
 
@@ -233,6 +245,7 @@ class CrossMarginBroker(Controls):
         walk.through(self, run, bars)
         run.scale_rates(bars)
         self._refresh(run)
+        run.discipline.end_bar(bars)
         if run.notices:
             self._tell(run)
 

@@ -96,7 +96,10 @@ class OrderDesk(bt.brokers.BackBroker):
     def _is_admitted(self, run: Run, order: Any) -> bool:
         """Judge an order as it would rest; one that may not is refused here."""
         resting = self._as_resting(run, order)
-        refusal = self._admission(run, order, resting)
+        refusal = run.discipline.judge(order, resting)
+        if refusal is None:
+            resting = self._as_resting(run, order)
+            refusal = self._admission(run, order, resting)
         if refusal is not None:
             self._refuse(order, refusal, resting)
         return refusal is None

@@ -122,6 +122,7 @@ class Run:
         """The shortest step between two bars so far."""
         self._bar_days = math.inf
         self.watch: Any = None
+        self.discipline: Any = None
         self.finer: dict[str, Finer] = {}
         self._check = check
         self._numbers: dict[int, int] = {}

@@ -70,6 +70,11 @@ class RiskWatch:
         acted = self._acted.get(pool.name)
         return self._levels[0] if not acted else next(t for t in self._levels if t not in acted)
 
+    def add_to_reserve(self, amount: float) -> None:
+        """Count what a guard took off the account, where there is a reserve."""
+        if self._reserve is not None:
+            self._reserve_left += amount
+
     def rests_until(self, pool: Pool) -> float | None:
         """Return until when a pool is left alone after it was reduced, in milliseconds."""
         return self._rests_until.get(pool.name)

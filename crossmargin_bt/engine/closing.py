@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Closing parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,15 @@ from crossmargin_bt.engine.reading import Pool
 
 # A count of lots that misses a whole one by a hair is that one.
 LOT_HAIR = 1e-9
+
+
+def share_of(lots: int, share: float) -> int:
+    """Return a share of unsigned lots in whole ones, rounded up.
+
+    >>> share_of(10, 0.25), share_of(100, 1 - 0.7)
+    (3, 30)
+    """
+    return min(lots, math.ceil(lots * share - LOT_HAIR))
 
 
 class Close(NamedTuple):

@@ -244,6 +244,21 @@ class Replenished(Event, frozen=True, gc=False, kw_only=True):
     prices: Prices
 
 
+class GuardActed(Event, frozen=True, gc=False, kw_only=True):
+    """One of the trader's own guards did something.
+
+    `action`: "refused" or "reduced" (an order, whose size is now `amount`), "closed" (`amount` contracts), "swept" (`amount`
+    left the account), "stopped" or "told" (`amount` is what it looked at). `number` is the order's, 0 without one.
+    """
+
+    guard: str
+    action: str
+    symbol: str
+    number: int
+    amount: float
+    reason: str
+
+
 class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
     """A bar without usable prices was treated as if it had not come."""
 
@@ -270,5 +285,6 @@ JournalEntry = (
     | TakenOver
     | Deleveraged
     | Replenished
+    | GuardActed
     | BarIgnored
 )

@@ -4,13 +4,12 @@
 Where the fund is empty, profitable legs may be closed against it (auto-deleveraging).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from crossmargin_bt.engine import events, fills
-from crossmargin_bt.engine.closing import LOT_HAIR, Close, Closing
+from crossmargin_bt.engine.closing import Close, Closing, share_of
 
 # The fund takes a leg at no more than this part of its price better than the market; what is short beyond that is a debt.
 RELIEF_MAX = 0.5
@@ -67,7 +66,7 @@ def entries(
         yield entry
     unpaid = 1 - taken.by_fund / taken.amount
     for close in found if unpaid > 0 and deleverages else ():
-        part = close._replace(lots=math.ceil(close.lots * unpaid - LOT_HAIR))
+        part = close._replace(lots=share_of(close.lots, unpaid))
         yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
 
 
