@@ -22,6 +22,7 @@ _LAZY = {
     "analyzers": "",
     "feeds": "",
     "guards": "",
+    "observers": "",
 }
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "analyzers",
     "feeds",
     "guards",
+    "observers",
 ]
 __version__ = "0.1.0"
 
