@@ -53,6 +53,7 @@ class CrossMarginBroker(Controls):
             take over: the opposite legs of the same contract, in other pools.
         liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
         liquidation_impact: what they give away besides when they are as large as the bar's volume, in proportion.
+        strict: in cash mode, mend what is wrong in the stock broker (docs/differences.md); the margin modes always do.
         guards: list of guards (`crossmargin_bt.guards`), your own discipline: what they refuse or do is journaled.
         check: assert the engine's invariants after every journal entry (slow).
 
@@ -84,6 +85,7 @@ class CrossMarginBroker(Controls):
         ("liquidation_slippage", 0.0),
         ("liquidation_impact", 0.0),
         ("guards", ()),
+        ("strict", False),
         ("check", False),
     )
 

@@ -13,6 +13,7 @@ import backtrader as bt
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
+from crossmargin_bt.broker.stock import StockDesk, unusable_figures, valid_until
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.admission import admit, below_minimum
 from crossmargin_bt.engine.orders import OpenOrder
@@ -22,7 +23,7 @@ from crossmargin_bt.engine.refusal import Refusal
 ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
 
 
-class OrderDesk(bt.brokers.BackBroker):
+class OrderDesk(StockDesk):
     """What happens to an order between a strategy and the bar in which it trades."""
 
     _run: Run | None
@@ -44,7 +45,12 @@ class OrderDesk(bt.brokers.BackBroker):
     def _enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
         stock = super().buy if buys else super().sell
         run = self._run
+        if len(data) and "valid" in keywords and (run is not None or self.p.strict):
+            keywords["valid"] = valid_until(data, keywords["valid"])
         if run is None:
+            refusal = unusable_figures(size, keywords) if self.p.strict else None
+            if refusal is not None:
+                return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
         reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
         if reason is not None:
@@ -61,6 +67,17 @@ class OrderDesk(bt.brokers.BackBroker):
         order = execution.stillborn(owner, data, size, keywords, buys=buys)
         self._ocoize(order, None)
         self._refuse(order, Refusal("rejected", reason))
+        return order
+
+    def _refuse_in_cash(
+        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], refusal: Refusal, *, buys: bool
+    ) -> Any:
+        order = execution.stillborn(owner, data, size if math.isfinite(size) else 0.0, keywords, buys=buys)
+        self._ocoize(order, None)
+        order.addinfo(reject=refusal)
+        order.reject()
+        order.p.simulated = False
+        self.notify(order)
         return order
 
     def _refuse(self, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None) -> None:
@@ -169,7 +186,7 @@ class OrderDesk(bt.brokers.BackBroker):
 
     def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: FBT001, FBT002 - backtrader's signature
         """Cancel an order that is alive, also one entered in this very bar, also by a copy of it."""
-        if self._run is None:
+        if self._run is None and not self.p.strict:
             return bool(super().cancel(order, bracket=bracket))
         own = order if bracket else self._original(order)
         if own is None or not own.alive():
