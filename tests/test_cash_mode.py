@@ -47,7 +47,20 @@ def test_fills_cash_and_value_equal_the_stock_brokers(seed: int, commission: str
     assert any(status == "Completed" for _, status, *_ in ours.record)
 
 
-@pytest.mark.parametrize("settings", [{"runonce": False}, {"exactbars": 1}, {"cheat_on_open": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"runonce": False},
+        {"preload": False},
+        {"preload": False, "runonce": False},
+        {"exactbars": 1},
+        {"exactbars": -1},
+        {"exactbars": -2},
+        {"cheat_on_open": True},
+        {"quicknotify": True},
+    ],
+    ids=str,
+)
 def test_equal_in_other_run_modes(settings: dict) -> None:
     """Also bar by bar, with minimal memory, and cheating on open."""
     stock = run(bt.brokers.BackBroker(cash=3000.0), 7, COMMISSIONS["stocks"], **settings)
