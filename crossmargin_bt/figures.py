@@ -65,7 +65,7 @@ def performance(times_ms: Sequence[int], equity: Sequence[float], start: float) 
     n = len(daily_returns)
     total = values[-1] / start - 1 if start else 0.0
     deepest = drawdown_max([start, *equity])
-    annual = (1 + total) ** (DAYS_PER_YEAR / n) - 1 if n and total > -1 else (-1.0 if n else None)
+    annual = _annual(total, n)
     mean = math.fsum(daily_returns) / n if n else 0.0
     deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in daily_returns) / (n - 1)) if n > 1 else 0.0
     downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in daily_returns) / n) if n else 0.0
@@ -80,3 +80,17 @@ def performance(times_ms: Sequence[int], equity: Sequence[float], start: float) 
         calmar=annual / deepest if annual is not None and deepest > 0 else None,
         drawdown_max=deepest,
     )
+
+
+# What a float can still hold of a power, as its logarithm.
+EXPONENT_MAX = 700.0
+
+
+def _annual(total: float, days: int) -> float | None:
+    """Return a return as one of 365 days; None without days, and where no number is large enough for it."""
+    if not days:
+        return None
+    if total <= -1:
+        return -1.0
+    exponent = math.log1p(total) * DAYS_PER_YEAR / days
+    return math.expm1(exponent) if exponent < EXPONENT_MAX else None

@@ -104,12 +104,11 @@ class StopRequired(Guard):
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse an entry without one."""
-        order = entry.order
-        for other in entry.broker.discipline.orders_waiting(order):
-            same_leg = other.data is order.data and other.info.get("position_side", "net") == entry.side
-            if same_leg and other.isbuy() != order.isbuy() and other.getordername() in STOPS:
-                return None
-        return "the entry carries no stop; use a bracket, or enter an opposite stop order in the same bar"
+        discipline = entry.broker.discipline
+        stops = [one for one in discipline.orders_waiting(entry.order, opposite=True) if one.getordername() in STOPS]
+        if sum(map(discipline.lots_of, stops)) >= abs(entry.lots):
+            return None
+        return "the entry carries no stop for all of it; use a bracket, or enter an opposite stop order before it or in the same bar"
 
 
 class CorrelatedExposure(Guard):
@@ -132,10 +131,10 @@ class CorrelatedExposure(Guard):
         """Forget prices."""
         self._closes = {}
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:  # noqa: ARG002
+    def end_bar(self, broker: Any, bars: list[Any]) -> None:
         """Keep closes; an instrument without a new bar keeps its last."""
-        for bar in bars:
-            self._closes.setdefault(bar.book.instrument.symbol, deque(maxlen=self.window + 1)).append(bar.last.close)
+        for symbol, price in broker.discipline.last_closes.items() if bars else ():
+            self._closes.setdefault(symbol, deque(maxlen=self.window + 1)).append(price)
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would make the bet larger than the limit."""
@@ -227,18 +226,17 @@ class ProfitSweep(Guard):
             raise ConfigurationError(f"{self.name} sweeps above a gain that is above 0, got {self.above!r}")
 
     def begin(self, broker: Any) -> None:
-        """Measure from the starting cash."""
-        self._mark = float(broker.p.cash)
+        """Measure from the start; what is paid in or out is no gain."""
+        self._mark = float(broker.fundvalue)
 
     def end_bar(self, broker: Any, bars: list[Any]) -> None:  # noqa: ARG002
         """Sweep where equity has grown enough."""
-        equity = broker.equity
-        if equity < self._mark * (1 + self.above):
+        now = float(broker.fundvalue)
+        if now < self._mark * (1 + self.above):
             return
-        amount = broker.discipline.sweep(
-            self, self.share * (equity - self._mark), f"equity grew from {self._mark:.2f} to {equity:.2f}"
-        )
-        self._mark = equity - amount
+        gain = broker.equity * (1 - self._mark / now)
+        if broker.discipline.sweep(self, self.share * gain, f"equity grew by {now / self._mark - 1:.1%}"):
+            self._mark = now
 
 
 class MarginLevelAlert(Guard):
@@ -287,13 +285,13 @@ class DailyLossLimit(Guard):
         _share(self, "share", self.share)
 
     def begin(self, broker: Any) -> None:
-        """Begin with the starting cash."""
+        """Begin with the start; what is paid in or out is no loss."""
         self._day, self._lost = -1.0, False
-        self._began = self._last = float(broker.p.cash)
+        self._began = self._last = float(broker.fundvalue)
 
     def judge(self, entry: Entry) -> str | None:  # noqa: ARG002
         """Refuse entries on a day that has lost too much."""
-        return f"the day has lost more than {self.share:.0%} of {self._began:.2f}" if self._lost else None
+        return f"the day has lost more than {self.share:.0%} of equity" if self._lost else None
 
     def end_bar(self, broker: Any, bars: list[Any]) -> None:
         """Look what the day has made so far."""
@@ -302,11 +300,14 @@ class DailyLossLimit(Guard):
         day = max(bar.time_ms for bar in bars) // MS_PER_DAY
         if day != self._day:
             self._day, self._began, self._lost = day, self._last, False
-        self._last = broker.equity
+        self._last = float(broker.fundvalue)
         if not self._lost and self._last < self._began * (1 - self.share):
             self._lost = True
-            reason = f"equity fell from {self._began:.2f} to {self._last:.2f} within the day"
-            broker.discipline.acted(self, "stopped", amount=self._began - self._last, reason=reason)
+            lost = 1 - self._last / self._began
+            reason = f"the day lost {lost:.1%} of equity"
+            broker.discipline.acted(self, "stopped", amount=lost, reason=reason)
+            for data in broker.discipline.feeds:
+                broker.discipline.cancel_openers(data)
             for data in broker.discipline.feeds if self.closes else ():
                 broker.discipline.close_share(self, data, 1.0, reason)
 

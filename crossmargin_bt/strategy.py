@@ -5,6 +5,7 @@ from typing import Any
 
 import backtrader as bt
 
+from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.errors import ConfigurationError
 
 
@@ -46,6 +47,8 @@ class HedgeStrategy(bt.Strategy):
         """
         if position_side is None:
             return super().order_target_size(data, target, **keywords)
+        if position_side not in SIDES["hedge"]:
+            raise ConfigurationError(f"position_side is 'long' or 'short', got {position_side!r}")
         if target * (1 if position_side == "long" else -1) < 0:
             raise ConfigurationError(f"a target of {target:g} is on the other side of the {position_side} leg")
         feed = self._feed(data)
@@ -69,8 +72,10 @@ class HedgeStrategy(bt.Strategy):
         if position_side is None:
             return super().order_target_value(data, target, price, **keywords)
         feed = self._feed(data)
-        instrument = self.broker.getcommissioninfo(feed).instrument
+        instrument = getattr(self.broker.getcommissioninfo(feed), "instrument", None)
         at = feed.close[0] if price is None else price
+        if instrument is None:
+            return self.order_target_size(feed, target / at, position_side=position_side, price=price, **keywords)
         lots = int(abs(target) / instrument.value(1, at) * (1 + 1e-12))
         size = instrument.size(lots if target >= 0 else -lots)
         return self.order_target_size(feed, size, position_side=position_side, price=price, **keywords)

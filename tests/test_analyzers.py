@@ -102,6 +102,7 @@ def test_figures_bear_the_loss_of_everything() -> None:
     assert (found.total_return, found.annual_return, found.drawdown_max) == (-1.0, -1.0, 1.0)
     assert math.isfinite(found.sharpe)
     assert figures.performance([], [], 1000.0).sharpe is None
+    assert figures.performance([0, 3_600_000], [1000.0, 9000.0], 1000.0).annual_return is None  # 9 to the power of 365
 
 
 def test_capital_efficiency_by_hand() -> None:

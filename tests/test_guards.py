@@ -176,6 +176,79 @@ def test_a_day_may_lose_so_much(closes: bool) -> None:
     assert held(broker) == (2 if closes else 12)
 
 
+def test_a_stop_behind_a_limit_entry_is_its_exit() -> None:
+    """Entry and stop of one bar: both are let in, and the stop closes what the entry opened. A stop too small is none."""
+
+    def entry(strategy) -> None:
+        strategy.buy(size=50, exectype=bt.Order.Limit, price=99.0)
+        strategy.sell(size=50, exectype=bt.Order.Stop, price=90.0)
+
+    dip = [FLAT, FLAT, (100.0, 100.0, 98.0, 98.0), (98.0,) * 4, (98.0, 98.0, 85.0, 85.0), (85.0,) * 4]
+    for guard in (StopRequired(), MaximumLeverage(5.0)):
+        broker, acted = guarded(guard, script={1: entry}, rows=dip)
+        assert (held(broker), acted) == (0, [])
+        assert broker.equity == pytest.approx(550.0)
+
+    def small(strategy) -> None:
+        strategy.buy(size=50)
+        strategy.sell(size=1, exectype=bt.Order.Stop, price=90.0)
+
+    broker, acted = guarded(StopRequired(), script={1: small})
+    assert acted[0].number == 1
+
+
+def test_orders_that_rest_count_for_the_next() -> None:
+    """Three limits of three times equity each: one is let in."""
+
+    def three(strategy) -> None:
+        for _ in range(3):
+            strategy.buy(size=30, exectype=bt.Order.Limit, price=99.0)
+
+    dip = [FLAT, FLAT, (100.0, 100.0, 98.0, 98.0), (98.0,) * 4]
+    for guard in (MaximumLeverage(3.0), CorrelatedExposure(3.0)):
+        broker, acted = guarded(guard, script={1: three}, rows=dip)
+        assert (held(broker), len(acted)) == (30, 2)
+
+
+def test_what_was_closed_leaves_nothing_behind() -> None:
+    """The day's loss closes a bracketed position and its exits go; an entry that rested goes too."""
+    rows = [FLAT, FLAT, (100.0, 100.0, 90.0, 90.0), (90.0, 90.0, 80.0, 80.0), *[(80.0,) * 4] * 2]
+
+    def enter(strategy) -> None:
+        strategy.buy_bracket(size=20, exectype=bt.Order.Market, stopprice=85.0, limitprice=130.0)
+        strategy.buy(size=20, exectype=bt.Order.Limit, price=86.0)
+
+    broker, acted = guarded(DailyLossLimit(0.05, closes=True), script={1: enter}, rows=rows)
+    assert [event.action for event in acted] == ["stopped", "closed"]
+    assert (held(broker), broker.account.books["BTC"].orders) == (0, {})
+
+
+def test_a_sweep_is_no_loss_and_no_promise() -> None:
+    """What is swept has left the account at once, and neither deposits nor sweeps are gains or losses."""
+    rows = [FLAT, FLAT, (100.0, 140.0, 100.0, 140.0), *[(140.0,) * 4] * 4]
+    reserve = Reserve(amount=50.0, at_level=1.5, to_level=3.0)
+    script = {1: lambda s: s.buy(size=10), 3: lambda s: s.buy(size=90)}
+    broker, _ = guarded(ProfitSweep(0.3, share=1.0), DailyLossLimit(0.05), script=script, rows=rows, reserve=reserve)
+    assert broker.equity == pytest.approx(1000.0)
+    assert broker._run.watch._reserve_left == pytest.approx(450.0)
+    _, acted = guarded(ProfitSweep(0.2), script={2: lambda s: s.broker.add_cash(1000)})
+    assert not acted
+    _, acted = guarded(DailyLossLimit(0.05), script={2: lambda s: s.broker.add_cash(-100), 4: lambda s: s.buy(size=1)})
+    assert not acted
+
+
+def test_an_order_without_a_price_ends_no_run() -> None:
+    """A trailing stop whose trigger would be 0 is refused as the venue refuses it, guards or not."""
+    coin = Instrument(symbol="BTC", lot=1.0, contract_size=100.0, inverse=True)
+    broker = CrossMarginBroker(cash=1000.0, guards=[StopRequired()])
+    trail = {1: lambda s: s.sell(size=5, exectype=bt.Order.StopTrail, trailamount=100.0)}
+    run(broker, bars(*[FLAT] * 3), scripts=(trail,), instrument=coin)
+    assert not broker.account.books["BTC"].orders
+    for valid in (math.nan, -1, math.inf, 1e9):
+        limit = {1: lambda s, v=valid: s.buy(size=1, exectype=bt.Order.Limit, price=50.0, valid=v)}
+        run(CrossMarginBroker(cash=1000.0), bars(*[FLAT] * 3), scripts=(limit,), instrument=PLAIN)
+
+
 @pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
 @pytest.mark.parametrize("seed", range(4))
 def test_guards_break_no_law(seed: int, position_mode: str) -> None:

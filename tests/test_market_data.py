@@ -21,7 +21,7 @@ from fake_exchange import HOUR, MINUTE, FakeExchange, Fault, Truth
 from test_download import START, fetch, times
 
 from crossmargin_bt import CrossMarginBroker, feeds
-from crossmargin_bt.candles import generate, sanity, stored
+from crossmargin_bt.candles import folder, generate, sanity, stored
 from crossmargin_bt.candles.manifest import read_manifest
 from crossmargin_bt.candles.months import Month, Rows, write
 from crossmargin_bt.candles.series import Row, Series
@@ -394,11 +394,24 @@ def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
+def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
+    """Downloads land in the sample's folder: symbols say which is meant, without them the downloads are."""
+    shutil.copytree(PROJECT / "data", tmp_path / "data")
+    with FakeExchange({"BTC": months(5)}) as fake:
+        fetch("bybit", fake, tmp_path / "data", since=START, what=("candles",))
+    assert [feed._name for feed in feeds.load(tmp_path / "data")] == ["BTCUSDT"]
+    assert [feed._name for feed in feeds.load(tmp_path / "data", ["SIMETH"])] == ["SIMETH"]
+    from_files = folder.read(tmp_path / "data", downloads=False)
+    assert [one.symbol for one in from_files] == ["SIMBTC", "SIMETH", "SIMALT"]
+    with pytest.raises(FeedError, match="no candles of SIMBTCC"):
+        feeds.load(tmp_path / "data", ["SIMBTCC"])
+
+
 def test_the_generator_has_knobs(tmp_path: Path) -> None:
     """Correlation, jump, day of the crash and funding come out as asked; the same options give the same files."""
     words = ["--seed", 7, "--correlation", 0.9, "--jump", 0.3, "--crash-date", "2024-09-01", "--funding", "negative"]
-    for folder in ("a", "b"):
-        assert command("data", "generate", tmp_path / folder, *words).exit_code == 0
+    for name in ("a", "b"):
+        assert command("data", "generate", tmp_path / name, *words).exit_code == 0
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     closes = {

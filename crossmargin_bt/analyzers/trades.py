@@ -23,12 +23,12 @@ class TradeJournal(bt.Analyzer):
         """Start empty."""
         self._rows: list[dict[str, Any]] = []
         self._open: dict[int, dict[str, Any]] = {}
-        self._entries: dict[tuple[str, Any], dict[str, Any]] = {}
+        self._entries: dict[tuple[str, Any, bool], dict[str, Any]] = {}
         self._exits: dict[int, dict[str, float]] = {}
         self._last: dict[tuple[str, Any], tuple[float, bool]] = {}
 
     def notify_order(self, order: Any) -> None:
-        """Note plans, exits and the last price of every data and tradeid."""
+        """Note plans by direction, exits, and the last price of every data and tradeid."""
         if order.parent is not None and order.status in (order.Submitted, order.Accepted):
             kind = "stop" if order.exectype in STOPS else "target"
             self._exits.setdefault(order.parent.ref, {})[kind] = order.created.price
@@ -36,13 +36,13 @@ class TradeJournal(bt.Analyzer):
             key = (order.data._name, order.tradeid)
             self._last[key] = (order.executed.price, order.info.get("forced") is not None)
             if order.parent is None:
-                self._entries[key] = {"ref": order.ref, "plan": order.info.get("plan", "")}
+                self._entries[(*key, order.isbuy())] = {"ref": order.ref, "plan": order.info.get("plan", "")}
 
     def notify_trade(self, trade: Any) -> None:
         """Open a row with a trade and end it with the trade."""
         key = (trade.data._name, trade.tradeid)
         if trade.justopened:
-            entry = self._entries.get(key, {"ref": 0, "plan": ""})
+            entry = self._entries.get((*key, trade.size > 0), {"ref": 0, "plan": ""})
             exits = self._exits.get(entry["ref"], {})
             self._open[trade.ref] = {
                 "symbol": trade.data._name, "side": "long" if trade.size > 0 else "short", "tradeid": trade.tradeid,

@@ -197,6 +197,11 @@ class CrossMarginBroker(Controls):
         run.list_feed(data, run.account.list_instrument(instrument))
         self._apply_setting(run, data)
 
+    def refresh(self) -> None:
+        """Take in what was changed since the bar ended."""
+        if self._run is not None:
+            self._refresh(self._run)
+
     @property
     def discipline(self) -> Any:
         """What lets guards act; None in cash mode."""

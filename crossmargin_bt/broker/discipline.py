@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What lets guards act: they judge orders that open, and look at the account when a bar has ended."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.run import Bar, Run
 from crossmargin_bt.engine import admission, events, fills, position, reading
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import share_of
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
-from crossmargin_bt.guards import Entry, Guard, largest
+from crossmargin_bt.guards import STOPS, Entry, Guard, largest
 
 
 class Discipline:
@@ -27,6 +30,8 @@ class Discipline:
         """Return why a guard refuses an order that opens, None where all let it pass, perhaps made smaller."""
         if not self._guards or resting.reduce_only or order.exectype == order.Historical:
             return None
+        if not 0 < resting.price < math.inf or self._is_exit_of_an_entry(order, resting):
+            return None
         for guard in self._guards:
             reason = self._reason(guard, order, resting, abs(resting.lots))
             if reason is None:
@@ -39,6 +44,14 @@ class Discipline:
             self._shrink(order, fits)
             resting = msgspec.structs.replace(resting, lots=fits if resting.lots > 0 else -fits)
         return None
+
+    def _is_exit_of_an_entry(self, order: Any, resting: OpenOrder) -> bool:
+        """Return whether an order is a stop behind entries that wait, and no larger than they are."""
+        if order.getordername() not in STOPS:
+            return False
+        waiting = sum(self._run.lots_left(other) for other in self.orders_waiting(order, opposite=True))
+        held = self._run.books[order.data].leg(resting.side).lots
+        return (held + waiting) * resting.lots < 0 and abs(held + waiting) >= abs(resting.lots)
 
     def _fits(self, guard: Guard, order: Any, resting: OpenOrder) -> int:
         """Return how many lots of an order a guard lets pass; 0 where what it does not forbid would only close."""
@@ -57,6 +70,11 @@ class Discipline:
         """The feeds that trade."""
         return list(self._run.books)
 
+    @property
+    def last_closes(self) -> dict[str, float]:
+        """The last close of every instrument that has had a bar."""
+        return self._run.last_close
+
     def acted(
         self, guard: Guard, action: str, *, amount: float, reason: str, order: Any = None, symbol: str = ""
     ) -> None:
@@ -74,13 +92,16 @@ class Discipline:
         self._run.notices.append(entry)
 
     def close_share(self, guard: Guard, data: Any, share: float, reason: str) -> None:
-        """Enter orders that close a share of a feed's positions, each in the name of the strategy and tradeid that hold it."""
+        """Enter orders that close a share of a feed's positions, each in the name of the strategy and tradeid that hold it.
+
+        Orders that would open go, with the whole position its exits too; other exits may only close from now on.
+        """
         run = self._run
         book = run.books[data]
+        self.cancel_openers(data, everything=share == 1.0)
         for side, leg in list(book.legs.items()):
             lots = share_of(abs(leg.lots), share)
-            size = book.instrument.size(lots)
-            self.acted(guard, "closed", symbol=book.instrument.symbol, amount=size, reason=reason)
+            self.acted(guard, "closed", symbol=book.instrument.symbol, amount=book.instrument.size(lots), reason=reason)
             for part in run.attribution.first(data, side, lots if leg.lots > 0 else -lots):
                 enter = self._broker.sell if part.lots > 0 else self._broker.buy
                 named = (
@@ -88,23 +109,46 @@ class Discipline:
                 )
                 enter(part.owner, data, book.instrument.size(abs(part.lots)), reduce_only=True, **named)
 
+    def cancel_openers(self, data: Any, *, everything: bool = False) -> None:
+        """Cancel the orders of a feed that would open something, or all of them; let the others close and no more."""
+        book = self._run.books[data]
+        for order in [order for order in self._broker.pending if order.data is data and order.alive()]:
+            held, lots = book.leg(leg_of(order)).lots, self._run.lots_left(order)
+            opens = not execution.reduces_only(order) and (held * lots >= 0 or abs(lots) > abs(held))
+            if order.active() and (everything or opens):
+                execution.cancel(self._broker, order, "guard")
+            elif order.active():
+                order.addinfo(reduce_only=True)
+
     def sweep(self, guard: Guard, wanted: float, reason: str) -> float:
         """Take an amount off the account, into the reserve where there is one; return how much could be taken."""
-        amount = min(wanted, reading.totals(self._run.account, self._run.currency).withdrawable)
+        run = self._run
+        amount = min(wanted, reading.totals(run.account, run.currency).withdrawable)
         if amount <= 0:
             return 0.0
-        self._broker.add_cash(-amount)
-        self._run.watch.add_to_reserve(amount)
+        run.record(events.Deposited(time_ms=run.time_ms, currency=run.currency, amount=-amount))
+        self._broker.count_paid_in(-amount)
+        self._broker.refresh()
+        run.watch.add_to_reserve(amount)
         self.acted(guard, "swept", amount=amount, reason=reason)
         return amount
 
-    def orders_waiting(self, order: Any) -> Iterator[Any]:
-        """Yield the other orders that rest, were entered in this bar, or wait for this one to fill."""
-        waiting = self._broker._pchildren.get(order.ref, ())
-        for queue in (self._broker.pending, self._broker.submitted, waiting):
+    def orders_waiting(self, order: Any, *, opposite: bool) -> Iterator[Any]:
+        """Yield the orders of the same leg and the other direction that rest, were entered in this bar, or wait for this one.
+
+        Those that end with the order (of its one-cancels-other group) are none of them.
+        """
+        broker = self._broker
+        for queue in (broker.pending, broker.submitted, broker._pchildren.get(order.ref, ())):
             for other in queue:
-                if other.ref != order.ref and other.alive():
+                same = other.data is order.data and leg_of(other) == leg_of(order) and other.ref != order.ref
+                grouped = broker._ocos.get(other.ref) == broker._ocos.get(order.ref, order)
+                if same and other.alive() and not grouped and (other.isbuy() != order.isbuy()) == opposite:
                     yield other
+
+    def lots_of(self, order: Any) -> int:
+        """Return the unsigned lots an order has still to trade."""
+        return abs(self._run.lots_left(order))
 
     def _symbol(self, order: Any) -> str:
         return self._run.books[order.data].instrument.symbol
@@ -116,14 +160,25 @@ class Discipline:
         return guard.judge(entry) if position.split(held, entry.lots)[1] else None
 
     def _entry(self, order: Any, resting: OpenOrder, lots: int) -> Entry:
-        """Return an order as a guard sees it, filled with so many lots after the immediate orders before it."""
+        """Return an order as a guard sees it, filled with so many lots after what is immediate and what rests and adds."""
         symbol = self._symbol(order)
-        after = admission.after_immediate_orders(self._run.account).copy(symbol)
+        account = admission.after_immediate_orders(self._run.account)
+        after = account.copy(*account.books)
         signed = lots if resting.lots > 0 else -lots
+        for name, book in after.books.items():
+            for other in list(book.orders.values()):
+                held = book.leg(other.side).lots
+                towards = resting.lots if name == symbol and other.side == resting.side else held or other.lots
+                adds = other.lots * towards > 0 and held * other.lots >= 0
+                if adds and not other.reduce_only and other.number != resting.number:
+                    self._fill(after, name, other.side, other.lots, other.price, other.number)
         if signed:
-            at = resting.price
-            after.apply(fills.filled(after, 0, symbol, resting.side, number=0, lots=signed, price=at, maker=False))
+            self._fill(after, symbol, resting.side, signed, resting.price, 0)
         return Entry(self._broker, order, symbol, leg_of(order), signed, after)
+
+    def _fill(self, after: Account, symbol: str, side: str, lots: int, price: float, number: int) -> None:  # noqa: PLR0917
+        entry = fills.filled(after, 0, symbol, side, number=number, lots=lots, price=price, maker=False)
+        after.apply(entry)
 
     def _shrink(self, order: Any, lots: int) -> None:
         """Make an order smaller, and with it the exits that wait for it."""

@@ -59,8 +59,7 @@ class Previews(Readings):
         moved = run.account.copy(*run.account.books)
         for name, price in prices.items():
             book = run.books[self._feed(run, name)]
-            if not (isinstance(price, int | float) and 0 < price < math.inf):
-                raise ConfigurationError(f"the price of {name} must be above 0, got {price!r}")
+            _check_price(f"the price of {name}", price)
             moved.books[book.instrument.symbol].mark(float(price))
         return self._snapshot(run, moved)
 
@@ -75,12 +74,16 @@ class Previews(Readings):
     ) -> Preview:
         """Return what an order would do: one that was entered, or one of `size` (negative to sell) on a feed.
 
-        Without a `price` a market order at the last price. The other orders stay as they are. In hedge mode `side` names the leg.
+        Without a `price` a market order at the last price. The other orders stay as they are; guards are not asked. In hedge mode `side` names the leg.
 
         Raises:
             ConfigurationError: there is no such feed or side, the size is no lot, or the account is in cash mode.
         """
         run = self._margin_run()
+        if order is not None and not order.alive():
+            raise ConfigurationError(f"order {order.ref} has ended; there is nothing left of it to do")
+        if not math.isfinite(size):
+            raise ConfigurationError(f"size must be a number, got {size!r}")
         if order is not None:
             data, side, lots = order.data, leg_of(order), run.lots_left(order)
             number, market = run.number(order), order.exectype in (order.Market, order.Close)
@@ -92,7 +95,10 @@ class Previews(Readings):
         if not lots:
             raise ConfigurationError(f"size {size!r} is less than one lot of {book.instrument.symbol}")
         symbol = book.instrument.symbol
+        if symbol not in run.last_close:
+            raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
         at = run.last_close[symbol] if price is None else float(price)
+        _check_price("the order's price", at)
         account = run.account.copy(symbol)
         account.books[symbol].orders.pop(number, None)
         resting = OpenOrder(number, str(side), lots, at, reduces, number, immediate=market)
@@ -134,3 +140,12 @@ class Previews(Readings):
             liquidation_prices=prices,
             distance=aggregate_distance(account, {}),
         )
+
+
+def _check_price(what: str, price: Any) -> None:
+    try:
+        usable = 0 < float(price) < math.inf
+    except (TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"{what} must be above 0, got {price!r}")

@@ -16,7 +16,9 @@ class _Sizer(bt.Sizer):
     """Asks the broker; in hedge mode `buy()` sizes the long leg and `sell()` the short one. Sizes are whole lots."""
 
     def _largest(self, data: Any, *, isbuy: bool) -> float:
-        """Return the largest order that would be admitted now."""
+        """Return the largest order that would be admitted now; 1 on a feed that cannot be traded, for the broker to refuse."""
+        if self.broker.account is not None and getattr(self.broker.getcommissioninfo(data), "instrument", None) is None:
+            return 1.0
         return float(self.broker.maximum_order_size(data, isbuy=isbuy, side=self._side(isbuy=isbuy)))
 
     def _side(self, *, isbuy: bool) -> str | None:
@@ -151,7 +153,10 @@ class VolatilitySizer(_Sizer):
         super().__init__()
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:  # noqa: ARG002, FBT001
-        closes = np.array(data.close.get(size=self.p.window + 1))
+        try:
+            closes = np.array(data.close.get(size=self.p.window + 1))
+        except ValueError as error:
+            raise ConfigurationError("VolatilitySizer looks back: run without exactbars=1") from error
         if len(closes) <= self.p.window:
             return 0.0
         days = (data.datetime[0] - data.datetime[-self.p.window]) / self.p.window

@@ -108,4 +108,6 @@ def valid_until(data: Any, valid: Any) -> Any:
         return valid
     if valid == 0:
         return dt.timedelta()
+    if not 0 < valid < dt.date.max.toordinal():
+        return valid  # as backtrader takes it: at once, or never
     return data.num2date(data.datetime[0] + valid) if 0 < valid < RELATIVE_DAYS else data.num2date(valid)

@@ -32,11 +32,13 @@ def read(
     timeframe: str | None = None,
     start: str | None = None,
     end: str | None = None,
+    downloads: bool = True,
 ) -> list[Candles]:
     """Return the symbols of a folder in the order given, else as its instruments.toml lists them, else by name.
 
     `start` (inclusive) and `end` (exclusive) cut by date, UTC. A folder of downloads is read too; there `timeframe`
-    chooses where there are several.
+    chooses where there are several. Where files and downloads lie in one folder the downloads are meant, unless only
+    the files have the symbols, or `downloads` is False.
 
     Raises:
         FeedError: the folder holds no candles, a file cannot be read, or feeds do not share one
@@ -45,7 +47,7 @@ def read(
     """
     if not directory.is_dir():
         raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
-    if stored.catalog(directory):
+    if downloads and _is_stored(directory, symbols):
         candles = stored.read(directory, symbols=symbols, timeframe=timeframe, period=(start, end))
         if not candles:
             raise FeedError(f"{directory} holds no candles in that period")
@@ -69,6 +71,11 @@ def read(
         candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
     check_grid(candles)
     return candles
+
+
+def _is_stored(directory: Path, symbols: Sequence[str] | None) -> bool:
+    names = {one.symbol for one in stored.catalog(directory)}
+    return bool(names) and (symbols is None or not names.isdisjoint(symbols) or not _candle_files(directory))
 
 
 def _candle_files(directory: Path) -> dict[str, Path]:

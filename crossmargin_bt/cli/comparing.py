@@ -81,6 +81,7 @@ def compare(
             timeframe=timeframe,
             start=start,
             end=end,
+            downloads=data is not None,  # the sample's folder may hold downloads too
         )
         settles = sorted({one.instrument.settle for one in candles})
         if len(settles) > 1:
