@@ -177,7 +177,7 @@ class DeRisk(Guard):
     _wild: set[str] = msgspec.field(default_factory=set)
 
     def __post_init__(self) -> None:
-        _share(self, "share", self.share, most=1.0)
+        _share(self, "share", self.share, may_be_whole=True)
         self._scaling()
 
     def _scaling(self) -> VolatilityScaling:
@@ -221,7 +221,7 @@ class ProfitSweep(Guard):
     _mark: float = 0.0
 
     def __post_init__(self) -> None:
-        _share(self, "share", self.share, most=1.0)
+        _share(self, "share", self.share, may_be_whole=True)
         if not self.above > 0:
             raise ConfigurationError(f"{self.name} sweeps above a gain that is above 0, got {self.above!r}")
 
@@ -341,6 +341,7 @@ def checked(guards: Any) -> list[Guard]:
     return list(guards)
 
 
-def _share(guard: Guard, what: str, value: float, most: float = 1.0) -> None:
-    if not (0 < value < 1 or value == most == 1.0):
-        raise ConfigurationError(f"{what} of {guard.name} lies above 0 and not above 1 (0.25 is 25 %), got {value!r}")
+def _share(guard: Guard, what: str, value: float, *, may_be_whole: bool = False) -> None:
+    if not (0 < value < 1 or (may_be_whole and value == 1)):
+        end = "not above 1" if may_be_whole else "below 1"
+        raise ConfigurationError(f"{what} of {guard.name} lies above 0 and {end} (0.25 is 25 %), got {value!r}")

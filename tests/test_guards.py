@@ -277,6 +277,9 @@ def test_guards_break_no_law(seed: int, position_mode: str) -> None:
     ("make", "text"),
     [
         (lambda: EquityBuffer(1.5), "share of EquityBuffer lies above 0"),
+        (lambda: EquityBuffer(1.0), "above 0 and below 1"),
+        (lambda: DailyLossLimit(1.0), "above 0 and below 1"),
+        (lambda: DeRisk(share=2.0), "above 0 and not above 1"),
         (lambda: MaximumLeverage(0), "limit of MaximumLeverage is above 0"),
         (lambda: MarginLevelAlert(0.5), "is a margin level above 1"),
         (lambda: CrossMarginBroker(guards=[EquityBuffer]), r"such as EquityBuffer\(\)"),

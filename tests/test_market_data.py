@@ -87,6 +87,16 @@ def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
     assert len(ran) == 27 * 24
 
 
+def test_the_environment_may_name_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CROSSMARGIN_API_BASE stands for --api-base."""
+    with FakeExchange({"BTC": months(3)}) as fake:
+        monkeypatch.setenv("CROSSMARGIN_API_BASE", fake.base)
+        asked = ["download", "--exchange", "okx", "--symbols", "BTCUSDT", "--since", "2024-01-01", "--no-rate-limit"]
+        done = command(*asked, "--what", "candles", "--out", tmp_path)
+        assert (done.exit_code, "72 rows fetched" in done.output) == (0, True)
+        assert fake.calls
+
+
 def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
     """And with the spans that are missing; bad words end with code 2 and one line."""
     with FakeExchange({"BTC": months(40)}, faults=lambda _, path: Fault("", 500) if "kline" in path else None) as fake:

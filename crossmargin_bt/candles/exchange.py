@@ -81,7 +81,6 @@ class Exchange:
         self._client: Any = getattr(ccxt, name)(settings)
         if api_base is not None:
             point_at(self._client, api_base)
-        self.host = api_base or "its own hosts"
         self._tries, self._pause_s, self._on_wait = tries, pause_s, on_wait
         self._closed_until = self._asked_s = 0.0
         self._client.on_rest_response = self._noted

@@ -9,8 +9,6 @@ from crossmargin_bt.candles import contracts, stored
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 
-FORMS = ("csv", "parquet")
-
 
 def export(directory: Path, to: Path, form: str) -> list[Path]:
     """Write every series of a folder of downloads as one file, in the layout that `compare --data` reads too.
