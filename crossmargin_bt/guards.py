@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     @property
     def totals(self) -> reading.Totals:
         """What the account would add up to."""
-        return reading.totals(self.after, self.broker.p.currency)
+        return reading.totals(self.after, self.after.pool_of(self.broker.p.currency))
 
 
 class Guard(msgspec.Struct, kw_only=True):
@@ -90,7 +90,7 @@ class MaximumLeverage(Guard):
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would be more."""
         equity = entry.totals.equity
-        exposure = reading.exposure_value(entry.after, entry.broker.p.currency)
+        exposure = reading.account_exposure(entry.after)
         if equity > 0 and exposure <= self.limit * equity:
             return None
         return f"positions would be worth {exposure:.2f}, {self.limit:g} times equity is {self.limit * max(equity, 0.0):.2f}"

@@ -25,7 +25,7 @@ CASES = [
     (formulas.inverse_profit, (SIGNED, AMOUNTS, AMOUNTS)),
     (formulas.inverse_value, (SIGNED, AMOUNTS)),
     (formulas.initial_rate, (st.floats(1, 125), RATES)),
-    (formulas.maintenance_margin, (AMOUNTS, RATES, st.floats(0, 100))),
+    (formulas.in_slices, (AMOUNTS, RATES, st.floats(0, 100))),
     (formulas.next_deduction, (AMOUNTS, AMOUNTS, RATES, RATES)),
     (formulas.size_dependent_rate, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.power_rate, (AMOUNTS, RATES, RATES, st.floats(0.1, 1.0))),

@@ -6,24 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from crossmargin_bt import guards
-from crossmargin_bt.broker import walk
+from crossmargin_bt.broker import listing, walk
 from crossmargin_bt.broker.controls import Controls
 from crossmargin_bt.broker.discipline import Discipline
-from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
 from crossmargin_bt.broker.watch import RiskWatch
 from crossmargin_bt.engine import events, path, reading
-from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.account import POOLINGS, Account
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.venues import tiers
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
 VALUE_FLOOR = 1e-9
+# Coins that are taken for a dollar where nothing prices them.
+DOLLARS = ("USD", "USDT", "USDC")
 
 
 class CrossMarginBroker(Controls):
@@ -37,7 +38,12 @@ class CrossMarginBroker(Controls):
         position_mode: "one_way", or "hedge" (a long and a short leg per instrument; orders then
             name theirs with `position_side`).
         path: what is read into a candle: "path", "adverse" or "close" (docs/concepts.md).
-        currency: the settle currency of the account.
+        currency: what the account is counted in; the starting `cash` is in it.
+        pooling: "single_currency" (every settle currency is a pool of its own) or "multi_currency" (one pool of all of them,
+            valued in `currency`, at what the venue counts each for).
+        deposits: dict by currency of what is paid in beside `cash`.
+        prices: dict by currency of prices in `currency`, for what no feed prices; a dollar coin is taken for a dollar.
+        interest_rates: dict by currency of yearly interest rates (0.1 is 10 %) in place of the venue's.
         instruments: dict of `Instrument` by feed name, for feeds that carry none.
         finer: dict by feed name of frames with candles of a smaller timeframe (and their mark_ columns), which tell what
             happened inside the bars; labelled by their opens, as the bars are.
@@ -73,6 +79,10 @@ class CrossMarginBroker(Controls):
         ("position_mode", "one_way"),
         ("path", "path"),
         ("currency", "USDT"),
+        ("pooling", "single_currency"),
+        ("deposits", None),
+        ("prices", None),
+        ("interest_rates", None),
         ("instruments", None),
         ("finer", None),
         ("tiers", None),
@@ -95,6 +105,9 @@ class CrossMarginBroker(Controls):
         one_of("mode", self.p.mode, MODES)
         one_of("position_mode", self.p.position_mode, tuple(SIDES))
         one_of("path", self.p.path, path.POLICIES)
+        one_of("pooling", self.p.pooling, POOLINGS)
+        for name in ("deposits", "prices", "interest_rates"):
+            _check_amounts(name, getattr(self.p, name))
         one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
@@ -102,6 +115,10 @@ class CrossMarginBroker(Controls):
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
+        if self.p.pooling == "multi_currency" and not self.venue.rules.collateral:
+            raise ConfigurationError(
+                f"venue {self.venue.name!r} has no pool of many currencies (no rules.collateral); use pooling='single_currency'"
+            )
         if guards.checked(self.p.guards) and self.p.mode == "cash":
             raise ConfigurationError("guards look at a margin account; use them with mode='cross' or 'isolated'")
         self._settings = Settings(self.p.mode, self.p.leverage)
@@ -118,7 +135,11 @@ class CrossMarginBroker(Controls):
                 position_mode=self.p.position_mode,
                 insurance_fund=self.p.insurance_fund,
                 protected=self.p.negative_balance_protection,
+                pooling=self.p.pooling,
+                unit=self.p.currency,
+                prices=self.fixed_prices,
             )
+            account.interest_rates.update(self.p.interest_rates or {})
             self._run = Run(account, currency=self.p.currency, check=self.p.check)
 
     def start(self) -> None:
@@ -130,29 +151,19 @@ class CrossMarginBroker(Controls):
         self._settings.begin_run()
         run = self._run
         if run is None:
-            self._refuse_inverse()
+            listing.refuse_unpayable(self.cerebro.datas)
             return
-        for data in self.cerebro.datas:
-            self._list(run, data)
-        names = [data._name for data in self.cerebro.datas if data._name]
-        if not run.books:
-            given = f" (it has {', '.join(self.p.instruments)})" if self.p.instruments else ""
-            raise FeedError(
-                f"no feed has an instrument; the feeds are named {', '.join(names) or 'nothing'}: build them with "
-                f"crossmargin_bt.feeds.from_frame(frame, name=, instrument=) or give the broker instruments="
-                f"{{feed name: Instrument(...)}}{given}"
-            )
-        for name in (*self._settings.declared, *(self.p.instruments or ())):
-            if name not in names:
-                raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
-        for name, frame in (self.p.finer or {}).items():
-            feed = next((data for data in run.books if data._name == name), None)
-            if feed is None:
-                raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
-            run.finer[run.books[feed].instrument.symbol] = Finer(name, frame)
+        for data, instrument in listing.instruments(self, run):
+            run.list_feed(data, run.account.list_instrument(instrument))
+            self._apply_setting(run, data)
+        listing.check_names(self, run, self._settings.declared)
         run.watch = RiskWatch(self, run)
         run.discipline = Discipline(self, run, self.p.guards)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
+        for currency, amount in (self.p.deposits or {}).items():
+            run.record(events.Deposited(time_ms=0, currency=currency, amount=float(amount)))
+        for currency in run.account.balances:
+            run.account.price(currency)  # an error says now what cannot be priced, not in the middle of a run
         self._refresh(run)
 
     def stop(self) -> None:
@@ -160,42 +171,6 @@ class CrossMarginBroker(Controls):
         super().stop()
         self._running = False
         self._settings.end_run()
-
-    def _refuse_inverse(self) -> None:
-        for data in self.cerebro.datas:
-            if getattr(getattr(data, "instrument", None), "inverse", False):
-                raise FeedError(
-                    f"{data._name} is an inverse contract: it cannot be paid for in full; leave mode 'cash' out for it"
-                )
-
-    def _list(self, run: Run, data: Any) -> None:
-        instrument = getattr(data, "instrument", None) or (self.p.instruments or {}).get(data._name)
-        if instrument is None:
-            return
-        if not data._name:
-            raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
-        if (data.resampling or data.replaying) and (
-            getattr(data, "has_mark", False) or getattr(data, "has_funding", False)
-        ):
-            raise FeedError(
-                f"feed {data._name}: backtrader's resampling drops mark and funding columns; resample the frame first, or trade "
-                f"on the base feed and give the resampled one no instrument"
-            )
-        if instrument.symbol in run.account.books:
-            raise FeedError(f"two feeds carry the instrument {instrument.symbol}; give it to the one that trades")
-        if instrument.settle != run.currency:
-            raise FeedError(
-                f"{instrument.symbol} settles in {instrument.settle}, the account is in {run.currency}; "
-                f"set currency={instrument.settle!r} or leave the feed out"
-            )
-        kind = "inverse" if instrument.inverse else "linear"
-        if instrument.maintenance is None and self.venue.contracts not in ("both", kind):
-            raise FeedError(
-                f"{instrument.symbol} is {kind}, the rates of venue {self.venue.name!r} are for {self.venue.contracts} contracts; "
-                f"choose another venue or give the instrument a maintenance rule"
-            )
-        run.list_feed(data, run.account.list_instrument(instrument))
-        self._apply_setting(run, data)
 
     def refresh(self) -> None:
         """Take in what was changed since the bar ended."""
@@ -223,6 +198,15 @@ class CrossMarginBroker(Controls):
         """Switch the check of orders off, in cash mode; a margin account always checks."""
         self._refuse_unchecked(checksubmit)
         super().set_checksubmit(checksubmit)
+
+    @property
+    def fixed_prices(self) -> dict[str, float]:
+        """Prices of currencies that no feed need price: what was given, and dollar coins in a dollar account.
+
+        Assumption: a dollar coin is worth a dollar where no feed prices it.
+        """
+        dollars = {coin: 1.0 for coin in DOLLARS if self.p.currency in DOLLARS and coin != self.p.currency}
+        return {**dollars, **(self.p.prices or {})}
 
     def _refuse_unchecked(self, checksubmit: Any) -> None:
         if not checksubmit and self.p.mode != "cash":
@@ -263,7 +247,7 @@ class CrossMarginBroker(Controls):
             self.cerebro.runstop()
             return False
         if self.p.on_liquidation == "refill":
-            missing = self.p.cash - self._totals.equity
+            missing = self.p.cash - self._equity
             if missing > 0:
                 self.add_cash(missing)
                 self._refresh(run)
@@ -288,7 +272,7 @@ class CrossMarginBroker(Controls):
         account, currency = run.account, run.currency
         while self._cash_addition:
             amount = float(self._cash_addition.popleft())
-            available = reading.totals(account, currency).withdrawable
+            available = reading.totals(account, account.pool_of(currency)).withdrawable
             if -amount > available:
                 run.record(
                     events.WithdrawalRefused(
@@ -298,11 +282,23 @@ class CrossMarginBroker(Controls):
                 continue
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
-        self._totals = reading.totals(account, currency)
+        self._totals = reading.totals(account, account.pool_of(currency))
         run.watch.end_bar(self._totals)
-        self._value = max(self._totals.equity, VALUE_FLOOR)
+        alone = account.pooled or len(account.balances) == 1
+        self._equity = self._totals.equity if alone else reading.total_equity(account)
+        self._value = max(self._equity, VALUE_FLOOR)
         self.cash = self._totals.free_margin
         self._fundval: float = self._value / self._fundshares
+
+
+def _check_amounts(name: str, given: Any) -> None:
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{name} is a dict by currency, got {type(given).__name__}")
+    for currency, amount in given.items():
+        if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
+            raise ConfigurationError(f"{name} of {currency} must not be negative, got {amount!r}")
 
 
 def _check_risk(given: Any) -> None:

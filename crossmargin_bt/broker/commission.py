@@ -11,14 +11,14 @@ from crossmargin_bt.engine.instrument import Instrument
 
 
 class ContractCommission(bt.CommInfoBase):
-    """Values, profits and fees of a perpetual.
+    """Values, profits and fees of a contract, in the account's currency: `rate` is what the contract's is worth in it.
 
     A position's value is its signed notional, so `order_target_percent(target=2.0)` aims at a long
     of twice the equity. `getcommission` charges the taker rate; the broker books the maker rate
     itself where it applies.
     """
 
-    params = (("instrument", None), ("leverage", 1.0), ("stocklike", True), ("percabs", True))
+    params: Any = (("instrument", None), ("leverage", 1.0), ("price", None), ("stocklike", True), ("percabs", True))
 
     def __init__(self) -> None:
         self.p.mult = self.p.instrument.contract_size
@@ -31,18 +31,29 @@ class ContractCommission(bt.CommInfoBase):
         contract: Instrument = self.p.instrument
         return contract
 
+    @property
+    def rate(self) -> float:
+        """What a unit of the contract's currency is worth in the account's now."""
+        return 1.0 if self.p.price is None else float(self.p.price())
+
     def get_margin(self, price: float) -> float:
-        """Return the initial margin of one contract at `price`, in the settle currency."""
+        """Return the initial margin of one contract at `price`."""
         return self._value(1.0, price) / float(self.p.leverage)
 
     def _value(self, size: float, price: float) -> float:
-        of = formulas.inverse_value if self.instrument.inverse else formulas.value
-        return float(of(size * self.p.mult, price))
+        if not self.instrument.is_curved:
+            return float(formulas.value(size * self.p.mult, price)) * self.rate
+        return float(formulas.inverse_value(size * self.p.mult, price if self.instrument.inverse else 1.0)) * self.rate
 
     def profitandloss(self, size: float, price: float, newprice: float) -> float:
-        """Return the profit of `size` from `price` to `newprice`, in the settle currency."""
-        of = formulas.inverse_profit if self.instrument.inverse else formulas.unrealised_profit
-        return float(of(size * self.p.mult, price, newprice)) if size else 0.0
+        """Return the profit of `size` from `price` to `newprice`."""
+        if not size:
+            return 0.0
+        units = size * self.p.mult
+        if not self.instrument.is_curved:
+            return float(formulas.unrealised_profit(units, price, newprice)) * self.rate
+        units = units if self.instrument.inverse else units * price
+        return float(formulas.inverse_profit(units, price, newprice)) * self.rate
 
     def getsize(self, price: float, cash: float) -> float:
         """Return the size, in whole lots, whose value at `price` is `cash`."""
@@ -64,6 +75,24 @@ class ContractCommission(bt.CommInfoBase):
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:  # noqa: ARG002, FBT001 - backtrader's signature
         return float(formulas.fee(self._value(abs(size), price), self.p.commission))
+
+
+class FillCommission(ContractCommission):
+    """The same for one fill, which a trade of backtrader's is told of: it closes at the account's own average entry.
+
+    backtrader's trades average prices arithmetically, an inverse contract's entry is their harmonic mean.
+    """
+
+    params: Any = (("entry", 0.0), ("at_rate", 1.0))
+
+    @property
+    def rate(self) -> float:
+        """What a unit of the contract's currency was worth in the account's at the fill."""
+        return float(self.p.at_rate)
+
+    def profitandloss(self, size: float, price: float, newprice: float) -> float:
+        """Return the profit of `size` from the entry of its trade to `newprice`."""
+        return super().profitandloss(size, self.p.entry or price, newprice)
 
 
 class CashCommission(ContractCommission):

@@ -90,8 +90,9 @@ class Controls(Previews):
             raise ConfigurationError("cash mode has no margin to move")
         if not isinstance(amount, int | float) or not math.isfinite(amount):
             raise ConfigurationError(f"the amount must be a number, got {amount!r}")
-        feed, side = self._feed(run, data), self._side(side)
+        feed = self._feed(run, data)
         book = run.books[feed]
+        side = self._side(book, side)
         if book.margin_mode != "isolated" or side not in book.legs:
             return Refusal("rejected", f"feed {feed._name!r} has no isolated {side} position")
         refusal = admission.margin_move_refused(run.account, book, side, amount)

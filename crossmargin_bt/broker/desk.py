@@ -57,7 +57,7 @@ class OrderDesk(StockDesk):
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
         book = run.books[data]
         execution.put_on_ticks(book.instrument, keywords, buys=buys)
-        if run.account.hedged:
+        if book.hedged:
             keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
         return stock(owner, data, book.instrument.size(book.instrument.lots(size)), **keywords)
 

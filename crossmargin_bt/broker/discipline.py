@@ -123,7 +123,7 @@ class Discipline:
     def sweep(self, guard: Guard, wanted: float, reason: str) -> float:
         """Take an amount off the account, into the reserve where there is one; return how much could be taken."""
         run = self._run
-        amount = min(wanted, reading.totals(run.account, run.currency).withdrawable)
+        amount = min(wanted, reading.totals(run.account, run.account.pool_of(run.currency)).withdrawable)
         if amount <= 0:
             return 0.0
         run.record(events.Deposited(time_ms=run.time_ms, currency=run.currency, amount=-amount))

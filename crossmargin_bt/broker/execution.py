@@ -2,7 +2,7 @@
 """From backtrader's orders to the engine's entries and back: fills, refusals and forced closes."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from backtrader import BuyOrder, Order, SellOrder
@@ -12,7 +12,7 @@ from crossmargin_bt.broker.run import Owned, Run
 from crossmargin_bt.engine import events, fills, limits, position, reading
 from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
@@ -32,7 +32,8 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
     if not len(data):
         return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
-    return _bad_figure(run.books[data].instrument, size, keywords) or _bad_side(run, keywords.get("position_side"))
+    book = run.books[data]
+    return _bad_figure(book.instrument, size, keywords) or _bad_side(book, keywords.get("position_side"))
 
 
 def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
@@ -45,10 +46,13 @@ def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -
     return None
 
 
-def _bad_side(run: Run, side: Any) -> str | None:
-    if run.account.hedged and side not in ("long", "short"):
+def _bad_side(book: Book, side: Any) -> str | None:
+    if book.hedged and side not in ("long", "short"):
         return f"hedge mode needs position_side='long' or 'short', got {side!r}"
-    if not run.account.hedged and side is not None:
+    if not book.hedged and side is not None:
+        kind = book.instrument.kind
+        if kind not in TWO_SIDED:
+            return f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
         return "position_side needs a broker with position_mode='hedge'"
     return None
 
@@ -198,13 +202,15 @@ def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Match
     closed, opened = position.split(held.lots, entry.lots)
     _book(run, book, entry)
     left = run.take_lots(order, entry.lots)
-    run.attribution.add(order.data, entry.side, Owned(order.owner, order.tradeid, entry.lots))
+    owned = Owned(order.owner, order.tradeid, entry.lots, entry.price)
+    own_entry = run.attribution.add(order.data, entry.side, owned, instrument)
     mirror(broker, run, order.data)
     after = book.leg(entry.side)
     size = instrument.size(entry.lots)
     if not left:
         order.executed.remsize = size
-    _report(broker, order, entry, instrument, closed=closed, opened=opened, after=after, match=match)
+    done = Done(closed, opened, after, own_entry)
+    _report(broker, order, entry, done, match=match)
     broker._ococheck(order)
     if entry.side not in book.legs:
         _cancel_reducing(broker, order, entry.side)
@@ -217,19 +223,29 @@ def _book(run: Run, book: Book, entry: events.Filled) -> None:
     run.record(entry)
     for paid in fills.debts_covered(run.account, entry.time_ms, f"{entry.symbol}:{entry.side}", currency, short):
         run.record(paid)
+    if run.account.pooled:
+        return
     short = fills.shared_shortfall(run.account, currency)
     for paid in fills.debts_covered(run.account, entry.time_ms, currency, currency, short):
         run.record(paid)
 
 
-def _report(
-    broker: Any, order: Any, entry: events.Filled, instrument: Instrument, *,
-    closed: int, opened: int, after: position.Position, match: Match | None,
-) -> None:  # fmt: skip
-    """Put a fill on the order as backtrader's trades and analyzers expect it, and notify."""
-    info = broker.getcommissioninfo(order.data)
-    share = abs(closed) / abs(entry.lots)
-    closed_size, opened_size = instrument.size(closed), instrument.size(opened)
+class Done(NamedTuple):
+    """What a fill did: lots closed and opened, the leg after it, and at which entry its trade held before."""
+
+    closed: int
+    opened: int
+    after: position.Position
+    own_entry: float
+
+
+def _report(broker: Any, order: Any, entry: events.Filled, done: Done, *, match: Match | None) -> None:
+    """Put a fill on the order as backtrader's trades and analyzers expect it, in the account's currency, and notify."""
+    info = broker.fill_commission(order.data, done.own_entry)
+    instrument, rate = info.instrument, info.rate
+    share = abs(done.closed) / abs(entry.lots)
+    closed_size, opened_size = instrument.size(done.closed), instrument.size(done.opened)
+    fee = entry.fee * rate
     when = order.data.datetime[0]
     if match is not None and match.created_at_close is not None:
         when = match.created_at_close
@@ -237,10 +253,10 @@ def _report(
         when = order.data.datetime[match.ago]
     order.execute(
         when, instrument.size(entry.lots), entry.price,
-        closed_size, info.getvaluesize(-closed_size, entry.price), entry.fee * share,
-        opened_size, info.getvaluesize(opened_size, entry.price), entry.fee * (1 - share),
-        info.get_margin(entry.price), entry.realised,
-        instrument.size(after.lots), after.entry,
+        closed_size, info.getvaluesize(-closed_size, entry.price), fee * share,
+        opened_size, info.getvaluesize(opened_size, entry.price), fee * (1 - share),
+        info.get_margin(entry.price), entry.realised * rate,
+        instrument.size(done.after.lots), done.after.entry,
     )  # fmt: skip
     order.addcomminfo(info)
     broker.notify(order)
@@ -292,10 +308,9 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
         piece = msgspec.structs.replace(
             entry, lots=-part.lots, fee=entry.fee * share, realised=entry.realised * part.lots / -entry.lots
         )
-        run.attribution.add(data, entry.side, part._replace(lots=-part.lots))
-        _report(
-            broker, order, piece, book.instrument, closed=-part.lots, opened=0, after=book.leg(entry.side), match=None
-        )
+        closing = part._replace(lots=-part.lots, entry=entry.price)
+        own_entry = run.attribution.add(data, entry.side, closing, book.instrument)
+        _report(broker, order, piece, Done(-part.lots, 0, book.leg(entry.side), own_entry), match=None)
 
 
 def fit_exits(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:

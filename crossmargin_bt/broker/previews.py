@@ -89,7 +89,8 @@ class Previews(Readings):
             number, market = run.number(order), order.exectype in (order.Market, order.Close)
             price, reduces = execution.reference_price(order), execution.reduces_only(order)
         else:
-            data, side = self._feed(run, data), self._side(side)
+            data = self._feed(run, data)
+            side = self._side(run.books[data], side)
             lots, number, market, reduces = run.books[data].instrument.lots(size), NOT_ENTERED, price is None, False
         book = run.books[data]
         if not lots:
@@ -123,7 +124,8 @@ class Previews(Readings):
         return self._run
 
     def _snapshot(self, run: Run, account: Account) -> Snapshot:
-        total = reading.totals(account, run.currency)
+        total = reading.totals(account, account.pool_of(run.currency))
+        equity = reading.total_equity(account)
         risks = [reading.risk(account, pool) for pool in reading.pools(account)]
         prices: dict[str, float | None] = {}
         for data, book in run.books.items():
@@ -131,12 +133,12 @@ class Previews(Readings):
                 name = data._name if side == "net" else f"{data._name}:{side}"
                 prices[name] = liquidation_price(account, book.instrument.symbol, side).price
         return Snapshot(
-            equity=total.equity,
+            equity=equity,
             free_margin=total.free_margin,
             margin_used=total.margin_used,
             requirement=math.fsum(risk.requirement for risk in risks),
             margin_level=min((risk.margin_level for risk in risks), default=math.inf),
-            leverage=reading.exposure_value(account, run.currency) / total.equity if total.equity > 0 else 0.0,
+            leverage=reading.account_exposure(account) / equity if equity > 0 else 0.0,
             liquidation_prices=prices,
             distance=aggregate_distance(account, {}),
         )

@@ -10,14 +10,15 @@ from typing import Any
 
 import backtrader as bt
 
-from crossmargin_bt.broker.commission import ContractCommission
+from crossmargin_bt.broker.commission import ContractCommission, FillCommission
 from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
-from crossmargin_bt.engine.book import SIDES
+from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
+from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.sizes import maximum_order_lots
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -26,6 +27,7 @@ class Readings(OrderDesk):
     """The broker's figures; `_totals` and the values backtrader caches are those of the last bar's end."""
 
     _totals: reading.Totals
+    _equity: float
 
     def init(self) -> None:
         """Forget the figures of the run before."""
@@ -46,14 +48,17 @@ class Readings(OrderDesk):
     def equity(self) -> float:
         """What the account is worth at the end of the last bar, to the last digit; `getvalue()` never says 0."""
         run = self._run
-        return float(self._value) if run is None else self._totals.equity
+        return float(self._value) if run is None else self._equity
 
     @property
     def margin_used(self) -> float:
         """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
         run = self._run
-        if run is not None:
+        if run is not None and (run.account.pooled or len(run.account.balances) == 1):
             return self._totals.margin_used
+        if run is not None:
+            account = run.account
+            return sum(account.price(c) * reading.totals(account, c).margin_used for c in account.balances)
         held = ((data, position) for data, position in self.positions.items() if position.size)
         return math.fsum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
 
@@ -83,7 +88,8 @@ class Readings(OrderDesk):
         if run is None:
             return Estimate(None, "cash mode never liquidates")
         feed = self._feed(run, data)
-        return liquidation_price(run.account, run.books[feed].instrument.symbol, self._side(side))
+        book = run.books[feed]
+        return liquidation_price(run.account, book.instrument.symbol, self._side(book, side))
 
     def _feed(self, run: Run, data: Any) -> Any:
         """Return the feed with an instrument that is meant, by itself or by its name."""
@@ -94,8 +100,8 @@ class Readings(OrderDesk):
             raise ConfigurationError(f"{name!r} is no feed with an instrument{suggestion(str(name), known)}")
         return feed
 
-    def _side(self, side: str | None) -> str:
-        sides = SIDES[self.p.position_mode]
+    def _side(self, book: Book, side: str | None) -> str:
+        sides = book.sides
         if side is None and len(sides) == 1:
             return sides[0]
         if side not in sides:
@@ -151,7 +157,7 @@ class Readings(OrderDesk):
         if run is None:
             at = data.close[0] if price is None else price
             return float(self.getcommissioninfo(data).getsize(at, self.getcash()))
-        leg = self._side(side)
+        leg = self._side(run.books[data], side)
         instrument = run.books[data].instrument
         at = run.last_close[instrument.symbol] if price is None else price
         direction = 1 if isbuy else -1
@@ -180,15 +186,14 @@ class Readings(OrderDesk):
         run = self._run
         if run is None:
             return float(super().get_leverage())
-        equity = self._totals.equity
-        return reading.exposure_value(run.account, run.currency) / equity if equity > 0 else 0.0
+        return reading.account_exposure(run.account) / self._equity if self._equity > 0 else 0.0
 
     def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
         """Return equity, or the signed value of the positions in `datas`; with `mkt` the value of all positions."""
         run = self._run
         if run is None or not mkt:
             return float(super().get_value(datas, mkt, lever))
-        return reading.exposure_value(run.account, run.currency)
+        return reading.account_exposure(run.account)
 
     getvalue = get_value
 
@@ -200,8 +205,27 @@ class Readings(OrderDesk):
         if data not in self._infos:
             book = run.books[data]
             info: Any = ContractCommission
-            self._infos[data] = info(instrument=book.instrument, leverage=book.leverage, commission=book.taker)
+            settle = book.instrument.settle
+            several = len(run.account.balances) > 1 and settle != run.currency
+            price = (lambda: run.account.price(settle)) if several else None
+            leverage = 1.0 if MODES[book.margin_mode].PAID else book.leverage
+            self._infos[data] = info(instrument=book.instrument, leverage=leverage, commission=book.taker, price=price)
         return self._infos[data]
+
+    def fill_commission(self, data: Any, entry: float) -> ContractCommission:
+        """Return the commission info that tells a trade of a fill, its part of the leg having been held at `entry`."""
+        info: ContractCommission = self.getcommissioninfo(data)
+        if info.p.price is None and not info.instrument.is_curved:
+            return info
+        own: Any = FillCommission
+        made: ContractCommission = own(
+            instrument=info.instrument,
+            leverage=info.p.leverage,
+            commission=info.p.commission,
+            entry=entry,
+            at_rate=info.rate,
+        )
+        return made
 
     def getposition(self, data: Any, side: str | None = None) -> Any:
         """Return a copy of the position; in hedge mode of the leg that `side` names.
@@ -211,13 +235,18 @@ class Readings(OrderDesk):
                 The `close()` and `order_target_*` of a plain `bt.Strategy` end here, because they know only one position.
         """
         run = self._run
-        if self.p.position_mode == "hedge" and side is None and run is not None:
+        one_position = (
+            run is None or self.p.position_mode != "hedge" or (data in run.books and not run.books[data].hedged)
+        )
+        if not one_position and side is None:
             raise ConfigurationError(
                 "hedge mode has two positions: read broker.getposition(data, 'long') or 'short'; with a "
                 "crossmargin_bt.HedgeStrategy close(position_side='long') and order_target_size(position_side=...) name the leg"
             )
         if side is not None:
-            one_of("position side", side, SIDES[self.p.position_mode])
+            one_of(
+                "position side", side, SIDES["one_way" if one_position and run is not None else self.p.position_mode]
+            )
         if run is None:
             net = super().getposition(data)
             return net if side is None else bt.Position(self.cash_leg(data, side), net.price)

@@ -10,7 +10,10 @@ from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.engine import events, invariants
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.path import Candle
+from crossmargin_bt.engine.position import Position
+from crossmargin_bt.engine.position import fill as fill_position
 from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.engine.volatility import RealisedVolatility
 
@@ -65,6 +68,8 @@ class Owned(NamedTuple):
     owner: Any
     tradeid: Any
     lots: int
+    entry: float = 0.0
+    """Its own average entry price, whatever that of the whole leg."""
 
 
 class Attribution:
@@ -73,15 +78,19 @@ class Attribution:
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], dict[tuple[int, Any], Owned]] = {}
 
-    def add(self, data: Any, side: str, owned: Owned) -> None:
-        """Count a fill."""
+    def add(self, data: Any, side: str, fill: Owned, instrument: Instrument) -> float:
+        """Count a fill at the price its `entry` names; return the average entry of the part before it, 0 without one."""
         parts = self._held.setdefault((id(data), side), {})
-        key = (id(owned.owner), owned.tradeid)
-        lots = owned.lots + (parts[key].lots if key in parts else 0)
-        if lots:
-            parts[key] = owned._replace(lots=lots)
+        key = (id(fill.owner), fill.tradeid)
+        before = parts.get(key, fill._replace(lots=0, entry=0.0))
+        after = fill_position(
+            Position(before.lots, before.entry), fill.lots, fill.entry, instrument=instrument
+        ).position
+        if after.lots:
+            parts[key] = fill._replace(lots=after.lots, entry=after.entry)
         else:
             parts.pop(key, None)
+        return before.entry
 
     def first(self, data: Any, side: str, lots: int) -> list[Owned]:
         """Return the parts of a leg that make up `lots` (signed like the leg), oldest first.

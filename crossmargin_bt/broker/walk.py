@@ -7,19 +7,18 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from crossmargin_bt.broker import execution
+from crossmargin_bt.broker import danger, execution
 from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
-from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
+from crossmargin_bt.broker.run import Bar, Run
 from crossmargin_bt.broker.watch import OVERDRAWN, Moment, Threshold
-from crossmargin_bt.engine import fills, reading, risk_control
+from crossmargin_bt.engine import fills, interest, reading, risk_control
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.closing import Close
 from crossmargin_bt.engine.path import (
     BEFORE,
     CLOSE,
     OPEN,
-    Candle,
     Path,
     first_breach,
     low_comes_first,
@@ -30,8 +29,6 @@ from crossmargin_bt.engine.reading import Pool
 
 # A forced close gives away no more than this part of the price.
 SLIPPAGE_MAX = 0.5
-# How many candle ranges a band of safe prices reaches beyond the candle it was found at.
-BAND_ROOM = 6.0
 
 
 def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
@@ -41,10 +38,12 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     matched = _matches(broker, run, bars)
     _fill_at(BEFORE, broker, run, matched)
     _settle_funding(run, bars)
-    if not matched and not in_danger(run, bars):
+    _charge_interest(run)
+    if not matched and not danger.in_danger(run, bars):
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
+        _charge_interest(run)
         run.watch.recover()
         return
     walk = Walk(broker, run, bars)
@@ -62,6 +61,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     walk.advance(now, CLOSE)
     for bar in bars:
         bar.book.last = bar.last.close
+    _charge_interest(run)
     run.watch.recover()
 
 
@@ -71,6 +71,11 @@ def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
             symbol = bar.book.instrument.symbol
             for entry in fills.funding_due(run.account, run.time_ms, symbol, bar.mark.open, bar.funding_rate):
                 run.record(entry)
+
+
+def _charge_interest(run: Run) -> None:
+    for entry in interest.due(run.account, run.time_ms):
+        run.record(entry)
 
 
 def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -> None:
@@ -134,56 +139,6 @@ def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
         broker._bracketize(order)
 
 
-def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
-    """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
-
-    Every leg is put at its worse extreme and every requirement at the price where its value is highest,
-    all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
-    most bars cost two comparisons. May leave the marks anywhere.
-    """
-    if run.watch.has_acted:
-        return True  # a pool may recover inside the bar and come down again
-    if run.band.holds(run.account, bars):
-        return False
-    pools = reading.pools(run.account)
-    if not pools:
-        run.band = Band(run.account.version, dict.fromkeys(run.account.books, (0.0, math.inf)))
-        return False
-    wide = {bar.book.instrument.symbol: _widened(bar.mark) for bar in bars}
-    if not _could_give_out(run, wide, pools):
-        run.band = Band(run.account.version, wide)
-        return False
-    # These bars have left the band, so it says nothing about where their instruments stand any more.
-    run.band = NO_BAND
-    return _could_give_out(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
-
-
-def _widened(candle: Candle) -> tuple[float, float]:
-    """Return the range of a candle with room for those that follow."""
-    room = BAND_ROOM * (candle.high - candle.low)
-    return max(candle.low - room, candle.low / 2), candle.high + room
-
-
-def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> bool:
-    """Return whether any pool could come to a threshold that may act, all legs at their worse extreme at once."""
-    books = run.account.books
-    for symbol, (low, high) in ranges.items():
-        books[symbol].long_mark, books[symbol].short_mark = low, high
-    collateral = [reading.risk(run.account, pool).collateral for pool in pools]
-    for symbol, (low, high) in ranges.items():
-        books[symbol].mark(low if books[symbol].instrument.inverse else high)
-    required = [reading.risk(run.account, pool).requirement for pool in pools]
-    for pool, worst, most in zip(pools, collateral, required, strict=True):
-        level = max(run.watch.armed(pool).level, run.lowest_level)
-        if run.account.rules.order_loss_in_ratio and any(book.orders for book in books.values()):
-            return True  # what orders would lose is not largest where all else is worst
-        if (most or worst <= 0) and worst <= level * most:
-            return True
-        if run.watch.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
-            return True
-    return False
-
-
 class Walk:
     """The marks of one bar's instruments, moved along their paths, and what the account suffers on the way."""
 
@@ -238,7 +193,7 @@ class Walk:
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
-        if looks and in_danger(self._run, self._bars):
+        if looks and danger.in_danger(self._run, self._bars):
             for left, right in pairwise([start, *(c for c in self._corners if start < c < end), end]):
                 self._watch(left, right)
         self._mark(end)
@@ -272,7 +227,7 @@ class Walk:
         found: tuple[float, Pool, Threshold] | None = None
         for pool in reading.pools(run.account):
             orders = bool(risk_control.adding_orders(run.account, pool))
-            if not (pool.legs or orders):
+            if not (pool.legs or orders or risk_control.has_debt(run.account, pool)):
                 continue  # nothing here could be cancelled or closed
             asked = [run.watch.armed(pool)]
             if orders and run.watch.watches_overdrawn(pool):

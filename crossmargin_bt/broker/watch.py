@@ -12,7 +12,7 @@ from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import NO_BAND, Run
-from crossmargin_bt.engine import events, liquidation, reading, risk_control
+from crossmargin_bt.engine import events, liquidation, reading, repayment, risk_control
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Close, Closing
 from crossmargin_bt.engine.modes import MODES
@@ -59,6 +59,10 @@ class RiskWatch:
         if self._reserve is not None:
             self._reserve_left = self._reserve.amount
             self._levels.append(Threshold(self._reserve.at_level, "replenish"))
+            self._levels.sort(reverse=True)
+        terms = rules.borrowing
+        if run.account.pooled and terms is not None and terms.repay_level > LIQUIDATION.level:
+            self._levels.append(Threshold(terms.repay_level, "repay"))
             self._levels.sort(reverse=True)
         self._levels.append(LIQUIDATION)
         self._acted: dict[str, set[Threshold]] = {}
@@ -121,6 +125,9 @@ class RiskWatch:
         if threshold.act == "replenish":
             self._replenish(pool)
             return
+        if threshold.act == "repay":
+            self._repay(moment)
+            return
         if threshold.act == "warning":
             self._note(pool, "warning", threshold.level)
             return
@@ -153,7 +160,7 @@ class RiskWatch:
 
         Orders without a position are looked at here alone: what they lock does not follow the price.
         """
-        currency = self._run.currency
+        currency = self._run.account.pool_of(self._run.currency)
         short = risk_control.shortage(totals) > 0
         if not short and currency not in self._called:
             return
@@ -190,6 +197,24 @@ class RiskWatch:
         self._broker.count_paid_in(amount)
         self.recover()
 
+    def _repay(self, moment: "Moment") -> None:
+        """Pay debts back out of the other currencies."""
+        run = self._run
+        for entry in repayment.repayments(run.account, run.time_ms, moment.price, "repayment"):
+            self._record(entry)
+        self.recover()
+
+    def _record(self, entry: events.JournalEntry) -> None:
+        """Record an entry of the venue's; a forced close reaches its owners, anything else the strategies."""
+        run = self._run
+        if isinstance(entry, events.Filled):
+            data = next(data for data, book in run.books.items() if book.instrument.symbol == entry.symbol)
+            execution.forced_close(self._broker, run, data, entry)
+            execution.fit_exits(self._broker, run, data, entry)
+            return
+        run.record(entry)
+        run.notices.append(entry)
+
     def _cancel_worst(self, pool: Pool, threshold: Threshold, reason: str) -> bool:
         """Cancel adding orders, the worst first, until the pool is above the threshold; return whether it is."""
         account = self._run.account
@@ -220,7 +245,7 @@ class RiskWatch:
                 self._note(pool, "safe", LIQUIDATION.level)
                 return
             self._cancel([number for _, number in risk_control.adding_orders(account, pool)], "liquidation")
-        if not pool.legs:
+        if not pool.legs and not risk_control.has_debt(account, pool):
             return
         if pool.name not in self._rests_until:
             entry = liquidation.started(account, run.time_ms, pool)
@@ -231,26 +256,23 @@ class RiskWatch:
 
     def _reduce(self, pool: Pool, moment: "Moment") -> None:
         run = self._run
-        datas = {book.instrument.symbol: data for data, book in run.books.items()}
         work = Closing(run.account, run.time_ms, pool, moment.price)
         last = ""
         cooled, deleverages = pool.name in self._rests_until, self._broker.p.auto_deleveraging
         for entry in liquidation.steps(work, cooled=cooled, deleverages=deleverages):
-            if isinstance(entry, events.Filled):
-                execution.forced_close(self._broker, run, datas[entry.symbol], entry)
-                execution.fit_exits(self._broker, run, datas[entry.symbol], entry)
-                continue
             if isinstance(entry, events.Reduced):
                 last = entry.step
                 if last == "all":
                     self._cancel_all(pool)
-            run.record(entry)
-            run.notices.append(entry)
+            self._record(entry)
         if work.whole():
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
             self._rests_until[pool.name] = moment.at_ms + rest
         else:
             self._rests_until.pop(pool.name, None)
+            if not pool.legs and not risk_control.has_debt(run.account, pool):
+                self._note(pool, "safe", LIQUIDATION.level)
+                return
             self._cancel_all(pool)
             self._note(pool, "closed", run.account.rules.safe_level)
 
@@ -264,7 +286,9 @@ class RiskWatch:
         book = self._run.books[order.data]
         if pool.isolated:
             return (book.instrument.symbol, leg_of(order)) in pool.legs
-        return MODES[book.margin_mode].POOLED and book.instrument.settle == pool.currency
+        mode, account = MODES[book.margin_mode], self._run.account
+        stands = mode.POOLED or (account.pooled and mode.PAID)
+        return stands and account.pool_of(book.instrument.settle) == pool.currency
 
 
 class Moment(NamedTuple):

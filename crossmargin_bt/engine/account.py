@@ -7,37 +7,63 @@ which no journal needs. Everything else in the engine reads.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
 
-import msgspec
-
-from crossmargin_bt.engine import events, position
-from crossmargin_bt.engine.book import SIDES, Book
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine import events
+from crossmargin_bt.engine.book import SIDES, Book, mode_of
+from crossmargin_bt.engine.borrowing import Loan
+from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.postings import POSTINGS
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.rules import ContractTerms, Rules
+from crossmargin_bt.engine.valuation import Valuation
+
+Pooling = Literal["single_currency", "multi_currency"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 class Account:
-    """Balances by settle currency and a book per instrument, under one venue's rules."""
+    """Balances by currency and a book per instrument, under one venue's rules.
+
+    With `pooling` "single_currency" every settle currency is a pool of its own; with "multi_currency" all of them are
+    one, valued in `unit` and named by it. `prices` are prices in `unit` of currencies that no instrument prices.
+    """
 
     def __init__(
-        self, rules: Rules, *, position_mode: str = "one_way", insurance_fund: float = math.inf, protected: bool = True
+        self,
+        rules: Rules,
+        *,
+        position_mode: str = "one_way",
+        insurance_fund: float = math.inf,
+        protected: bool = True,
+        pooling: Pooling = "single_currency",
+        unit: str = "USDT",
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         self.rules = rules
         self.hedged = SIDES[position_mode] != ("net",)
         self.balances: dict[str, float] = {}
         self.books: dict[str, Book] = {}
+        self.pooled = pooling == "multi_currency"
+        self.valuation = Valuation(unit, prices or {})
         self.version = 0
         """Counts what was applied: the same version is the same balances, positions and orders."""
+        self.set_aside: dict[str, float] = {}
+        """By currency, what the trader set aside: it counts as in use."""
+        self.has_coins = False
+        """Whether coins can be traded."""
+        self.has_loans = False
+        """Whether margin pairs can be traded."""
+        self.loans: dict[str, Loan] = {}
+        """By currency, or symbol:side of a margin pair, the debts on which interest has been charged."""
+        self.interest_rates: dict[str, float] = {}
+        """Yearly interest rates by currency in place of the venue's."""
         self._symbols: dict[str, list[str]] = {}
-        self.fees = 0.0
-        self.funding = 0.0
-        self.bad_debt = 0.0
+        self.sums: dict[str, dict[str, float]] = {name: {} for name in ("fees", "funding", "interest", "bad_debt")}
+        """By kind and currency, what was paid (received, for funding) and borne so far."""
         self.insurance_fund = insurance_fund
-        """What is left in the insurance fund."""
+        """What is left in the insurance fund, in the account's unit."""
         self.protected = protected
         """Whether a balance below zero is made up for even when the fund is empty."""
 
@@ -50,18 +76,77 @@ class Account:
         terms = rules.terms(instrument.symbol)
         book = Book(
             instrument=instrument,
-            margin_mode="cross",
+            margin_mode=mode_of(instrument, "cross"),
             leverage=1.0,
             rules=rules,
             rates=self._rates(instrument, terms),
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
-            hedged=self.hedged,
+            hedged=self.hedged and instrument.kind in TWO_SIDED,
         )
         self.books[instrument.symbol] = book
-        self._symbols.setdefault(instrument.settle, []).append(instrument.symbol)
+        self._symbols.setdefault(self.pool_of(instrument.settle), []).append(instrument.symbol)
         self.balances.setdefault(instrument.settle, 0.0)
+        if instrument.kind == "spot":
+            self.balances.setdefault(instrument.base_currency, 0.0)
+            self.has_coins = True
+        self.has_loans |= instrument.kind == "margin"
+        self.valuation.list(book)
         return book
+
+    def pool_of(self, currency: str) -> str:
+        """Return the name of the shared pool that a currency belongs to."""
+        return self.valuation.unit if self.pooled else currency
+
+    def rate(self, currency: str, *, owed: bool = False) -> float:
+        """Return what a unit of a currency, held or `owed`, is in its pool's."""
+        return self.valuation.price(self.books, currency, owed=owed) if self.pooled else 1.0
+
+    def price(self, currency: str) -> float:
+        """Return what a currency is worth in the account's unit; an account of one currency is counted in that.
+
+        Raises:
+            FeedError: nothing prices it.
+        """
+        return 1.0 if len(self.balances) == 1 else self.valuation.price(self.books, currency)
+
+    def add(self, kind: str, currency: str, amount: float) -> None:
+        """Count an amount among the sums of a kind."""
+        self.sums[kind][currency] = self.sums[kind].get(currency, 0.0) + amount
+
+    def total(self, kind: str) -> float:
+        """Return the sum of a kind in the account's unit, at the present prices."""
+        return sum(amount * self.price(currency) for currency, amount in self.sums[kind].items())
+
+    @property
+    def fees(self) -> float:
+        """Fees paid so far, in the account's unit."""
+        return self.total("fees")
+
+    @property
+    def funding(self) -> float:
+        """Funding received so far (paid, when negative), in the account's unit."""
+        return self.total("funding")
+
+    @property
+    def interest(self) -> float:
+        """Interest charged so far, in the account's unit."""
+        return self.total("interest")
+
+    @property
+    def bad_debt(self) -> float:
+        """What was borne for the account so far, in its unit."""
+        return self.total("bad_debt")
+
+    def currencies(self, pool: str) -> list[str]:
+        """Return the currencies of a shared pool, in the order in which they came."""
+        return list(self.balances) if self.pooled else [pool]
+
+    def balance(self, pool: str) -> float:
+        """Return the balances of a shared pool at their full worth, in its currency."""
+        if not self.pooled:
+            return self.balances.get(pool, 0.0)
+        return sum(self.rate(currency) * amount for currency, amount in self.balances.items() if amount)
 
     def _rates(self, instrument: Instrument, terms: Sequence[ContractTerms]) -> dict[str, MaintenanceRule]:
         if instrument.maintenance is None and terms:
@@ -69,7 +154,7 @@ class Account:
         return dict.fromkeys(("cross", "isolated"), instrument.maintenance or self.rules.maintenance)
 
     def books_of(self, currency: str) -> list[Book]:
-        """Return the books that settle in a currency, in the order they were listed."""
+        """Return the books of a shared pool, in the order they were listed."""
         return [self.books[symbol] for symbol in self._symbols.get(currency, ())]
 
     def mark(self, symbol: str, price: float) -> None:
@@ -90,15 +175,17 @@ class Account:
         other = Account(self.rules)
         other.__dict__.update(self.__dict__)
         other.balances = dict(self.balances)
+        other.set_aside, other.loans = dict(self.set_aside), dict(self.loans)
+        other.sums = {kind: dict(sums) for kind, sums in self.sums.items()}
         other.books = {**self.books, **{symbol: self.books[symbol].copy() for symbol in symbols}}
         return other
 
     def apply(self, event: events.JournalEntry) -> None:
         """Take one journal entry into the account."""
         self.version += 1
-        handler = _HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event)
+        post = POSTINGS.get(type(event))
+        if post is not None:
+            post(self, event)
 
 
 def replay(
@@ -109,130 +196,22 @@ def replay(
     position_mode: str = "one_way",
     insurance_fund: float = math.inf,
     protected: bool = True,
+    pooling: Pooling = "single_currency",
+    unit: str = "USDT",
+    prices: Mapping[str, float] | None = None,
 ) -> Account:
     """Return the account that a journal leads to, from nothing but the journal and the instruments."""
-    account = Account(rules, position_mode=position_mode, insurance_fund=insurance_fund, protected=protected)
+    account = Account(
+        rules,
+        position_mode=position_mode,
+        insurance_fund=insurance_fund,
+        protected=protected,
+        pooling=pooling,
+        unit=unit,
+        prices=prices,
+    )
     for instrument in instruments.values():
         account.list_instrument(instrument)
     for event in journal:
         account.apply(event)
     return account
-
-
-def _deposited(account: Account, event: events.Deposited) -> None:
-    account.balances[event.currency] = account.balances.get(event.currency, 0.0) + event.amount
-
-
-def _setting_changed(account: Account, event: events.SettingChanged) -> None:
-    book = account.books[event.symbol]
-    book.margin_mode = "isolated" if event.margin_mode == "isolated" else "cross"
-    book.leverage = event.leverage
-
-
-def _order_placed(account: Account, event: events.OrderPlaced) -> None:
-    account.books[event.symbol].orders[event.number] = OpenOrder(
-        event.number,
-        event.side,
-        event.lots,
-        event.price,
-        event.reduce_only,
-        event.group,
-        event.immediate,
-        event.covered,
-    )
-
-
-def _order_removed(account: Account, event: events.OrderRemoved) -> None:
-    account.books[event.symbol].orders.pop(event.number, None)
-
-
-def _filled(account: Account, event: events.Filled) -> None:
-    book = account.books[event.symbol]
-    effect = position.fill(
-        book.leg(event.side),
-        event.lots,
-        event.price,
-        instrument=book.instrument,
-        margin=event.margin,
-    )
-    if effect.position.lots:
-        book.legs[event.side] = effect.position
-    else:
-        book.legs.pop(event.side, None)
-    book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
-    book.last = event.price
-    account.balances[book.instrument.settle] += event.realised - event.fee - event.margin
-    account.fees += event.fee
-    _shrink_order(book, event)
-
-
-def _shrink_order(book: Book, event: events.Filled) -> None:
-    order = book.orders.get(event.number)
-    if order is None:
-        return
-    left = order.lots - event.lots
-    if left:
-        book.orders[order.number] = msgspec.structs.replace(order, lots=left, covered=min(order.covered, abs(left)))
-    else:
-        del book.orders[order.number]
-
-
-def _funding_paid(account: Account, event: events.FundingPaid) -> None:
-    book = account.books[event.symbol]
-    account.funding += event.amount
-    if event.isolated:
-        leg = book.legs[event.side]
-        book.legs[event.side] = position.Position(leg.lots, leg.entry, leg.margin + event.amount)
-    else:
-        account.balances[book.instrument.settle] += event.amount
-
-
-def _margin_moved(account: Account, event: events.MarginMoved) -> None:
-    book = account.books[event.symbol]
-    leg = book.legs[event.side]
-    book.legs[event.side] = position.Position(leg.lots, leg.entry, leg.margin + event.amount)
-    account.balances[book.instrument.settle] -= event.amount
-
-
-def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> None:
-    account.books[event.symbol].rates = {"cross": event.maintenance, "isolated": event.isolated}
-
-
-def _rates_scaled(account: Account, event: events.RatesScaled) -> None:
-    account.books[event.symbol].scale = event.factor
-
-
-def _debt_covered(account: Account, event: events.DebtCovered) -> None:
-    account.balances[event.currency] += event.amount
-    account.bad_debt += event.amount
-    account.insurance_fund -= event.by_fund
-
-
-def _taken_over(account: Account, event: events.TakenOver) -> None:
-    account.bad_debt += event.amount
-    account.insurance_fund -= event.by_fund
-
-
-def _replenished(account: Account, event: events.Replenished) -> None:
-    symbol, _, side = event.pool.rpartition(":")
-    if symbol not in account.books:
-        account.balances[event.currency] += event.amount
-        return
-    legs = account.books[symbol].legs
-    legs[side] = position.Position(legs[side].lots, legs[side].entry, legs[side].margin + event.amount)
-
-
-_HANDLERS: dict[type, Callable[[Account, Any], None]] = {
-    events.Deposited: _deposited,
-    events.SettingChanged: _setting_changed,
-    events.OrderPlaced: _order_placed,
-    events.OrderRemoved: _order_removed,
-    events.Filled: _filled,
-    events.FundingPaid: _funding_paid,
-    events.MarginMoved: _margin_moved,
-    events.MaintenanceChanged: _maintenance_changed,
-    events.RatesScaled: _rates_scaled,
-    events.DebtCovered: _debt_covered,
-    events.TakenOver: _taken_over,
-    events.Replenished: _replenished,
-}

@@ -6,7 +6,7 @@ A refusal is a value, never an exception.
 
 import msgspec
 
-from crossmargin_bt.engine import events, fills, limits, position, reading
+from crossmargin_bt.engine import coin_orders, events, fills, limits, position, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
@@ -28,12 +28,16 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusa
     admitted. An order that by itself can do nothing but close is never refused: where other orders
     already close the position and margin for more is not there, it is admitted as reduce-only.
     """
-    if order.reduce_only:
+    book = account.books[symbol]
+    coins = MODES[book.margin_mode].PAID
+    if order.reduce_only and not coins:
         return order
     after = after_immediate_orders(account)
     refusal = _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
+    if coins:
+        return refusal
     if only_reduces(account.books[symbol], order):
         return msgspec.structs.replace(order, reduce_only=True)
     return refusal
@@ -43,6 +47,8 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     if order.immediate:
         return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
     book = account.books[symbol]
+    if book.margin_mode == "spot":
+        return coin_orders.resting_refused(account, symbol, order)
     with_order = account.copy(symbol)
     with_order.books[symbol].orders[order.number] = order
     needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
@@ -97,6 +103,8 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     that, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
     """
     symbol = entry.symbol
+    if account.books[symbol].margin_mode == "spot":
+        return coin_orders.fill_refused(account, entry, subject=subject)
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
     if not opened:
         return None
@@ -113,7 +121,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     after.apply(opening)
     needed = reading.headroom(before, book) - reading.headroom(after, after.books[symbol])
     if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
-        needed -= opening.fee
+        needed -= opening.fee * account.rate(book.instrument.settle)
     rested = order is not None and not order.immediate and abs(opened) <= order.covered
     if _fits(needed, before, book):
         return None if rested else limits.beyond(before, after, symbol, entry.price)
@@ -133,8 +141,9 @@ def _one_group(order: OpenOrder, other: OpenOrder) -> bool:
 
 def _survives(account: Account, currency: str) -> bool:
     """Return whether no pool of the currency would be liquidated, and the shared balance owes nothing it cannot carry."""
-    gaps = [reading.risk(account, pool).gap for pool in reading.pools(account) if pool.currency == currency]
-    return min(gaps) > 0 and account.balances[currency] + reading.cross_profit(account, currency) >= 0
+    shared = account.pool_of(currency)
+    gaps = [reading.risk(account, pool).gap for pool in reading.pools(account) if pool.currency in (currency, shared)]
+    return min(gaps) > 0 and account.balance(shared) + reading.cross_profit(account, shared) >= 0
 
 
 def _fits(needed: float, account: Account, book: Book) -> bool:
@@ -145,12 +154,14 @@ def _fits(needed: float, account: Account, book: Book) -> bool:
 
 def _tie(needed: float, account: Account, book: Book) -> float:
     return reading.TIE * max(
-        abs(needed), account.balances[book.instrument.settle], book.instrument.value(1, book.long_mark)
+        abs(needed),
+        account.balance(account.pool_of(book.instrument.settle)),
+        account.rate(book.instrument.settle) * book.instrument.value(1, book.long_mark),
     )
 
 
 def _short_of(subject: str, needed: float, account: Account, book: Book) -> Refusal:
-    currency = book.instrument.settle
+    currency = account.pool_of(book.instrument.settle)
     available = max(reading.headroom(account, book), 0.0)
     name = "free margin" if MODES[book.margin_mode].POOLED else "available balance"
     reason = (

@@ -15,7 +15,13 @@ from crossmargin_bt.engine.rules import FeePrice, Rules
 # The sides on which a position may stand, by position mode.
 SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
 
-MarginMode = Literal["cross", "isolated"]
+MarginMode = Literal["cross", "isolated", "spot", "option"]
+
+
+def mode_of(instrument: Instrument, margin_mode: MarginMode) -> MarginMode:
+    """Return the mode of an instrument: coins and options have one of their own."""
+    own: dict[str, MarginMode] = {"spot": "spot", "option": "option"}
+    return own.get(instrument.kind, margin_mode)
 
 
 class Book(msgspec.Struct):
@@ -47,7 +53,7 @@ class Book(msgspec.Struct):
     @property
     def maintenance(self) -> MaintenanceRule:
         """The maintenance rule in force."""
-        return self.rates[self.margin_mode]
+        return self.rates["isolated" if self.margin_mode == "isolated" else "cross"]
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -71,8 +77,12 @@ class Book(msgspec.Struct):
         return self.instrument.value(position.lots, self.mark_of(position.lots))
 
     def profit(self, position: Position) -> float:
-        """Return the floating profit of a leg, in the settle currency."""
-        return self.instrument.profit(position.lots, position.entry, self.mark_of(position.lots))
+        """Return the floating profit of a leg, in the settle currency, interest accrued on it taken off."""
+        mark = self.mark_of(position.lots)
+        profit = self.instrument.profit(position.lots, position.entry, mark)
+        if position.interest:
+            profit -= self.instrument.interest_cost(position.lots, position.interest, mark)
+        return profit
 
     def unrealised(self) -> float:
         """Return the floating profit of all legs."""

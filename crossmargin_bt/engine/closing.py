@@ -9,6 +9,7 @@ import msgspec
 
 from crossmargin_bt.engine import events, fills, formulas, reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.modes import loan
 from crossmargin_bt.engine.position import Position
 from crossmargin_bt.engine.reading import Pool
 
@@ -71,7 +72,7 @@ class Closing(NamedTuple):
         book, at = self.account.books[close.symbol], self.price(close)
         value = book.instrument.value(close.lots, at)
         owed = formulas.fee(value, book.taker) + formulas.fee(value, self.account.rules.liquidation_fee)
-        fee = min(owed, max(0.0, self.left()))
+        fee = min(owed, max(0.0, self.left() / self.rate(close)))
         lots = -self.direction(close) * close.lots
         entry = fills.entry_of(book, self.time_ms, close.side, number=0, lots=lots, price=at, fee=fee)
         if self.pool.isolated and close.lots < abs(book.legs[close.side].lots):
@@ -83,13 +84,15 @@ class Closing(NamedTuple):
         return 1 if self.account.books[close.symbol].legs[close.side].lots > 0 else -1
 
     def margin(self, close: Close) -> float:
-        """Return the maintenance margin the whole leg keeps by itself at its mark."""
+        """Return the maintenance margin the whole leg keeps by itself at its mark, in the pool's currency."""
         book = self.account.books[close.symbol]
         leg = book.legs[close.side]
-        return book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
+        if book.instrument.kind == "margin":
+            return self.rate(close) * loan.maintenance(book, leg, book.mark_of(leg.lots))
+        return self.rate(close) * book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
 
     def value(self, close: Close) -> float:
-        """Return what the part is worth at the mark."""
+        """Return what the part is worth at the mark, in the currency it settles in."""
         book = self.account.books[close.symbol]
         return book.instrument.value(close.lots, book.mark_of(book.legs[close.side].lots))
 
@@ -123,16 +126,23 @@ class Closing(NamedTuple):
 
     def left(self) -> float:
         """Return what closing all the pool still holds would leave of it, before fees."""
-        amount = 0.0 if self.pool.isolated else self.account.balances[self.pool.currency]
+        amount = 0.0 if self.pool.isolated else self.account.balance(self.pool.currency)
         for close in self.whole():
-            amount += self.leg(close).margin + self.profit(close)
+            amount += self.rate(close) * (self.leg(close).margin + self.profit(close))
         return amount
+
+    def rate(self, close: Close) -> float:
+        """Return what the currency a close settles in is worth in the pool's."""
+        if self.pool.isolated:
+            return 1.0
+        return self.account.rate(self.account.books[close.symbol].instrument.settle)
 
     def leg(self, close: Close) -> Position:
         """Return the leg a close is part of."""
         return self.account.books[close.symbol].legs[close.side]
 
     def profit(self, close: Close) -> float:
-        """Return the profit of the whole leg at the price it would be closed at."""
-        held = self.leg(close)
-        return self.account.books[close.symbol].instrument.profit(held.lots, held.entry, self.price(close))
+        """Return the profit of the whole leg at the price it would be closed at, interest it accrued taken off."""
+        held, instrument, at = self.leg(close), self.account.books[close.symbol].instrument, self.price(close)
+        profit = instrument.profit(held.lots, held.entry, at)
+        return profit - instrument.interest_cost(held.lots, held.interest, at) if held.interest else profit

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from crossmargin_bt.engine import formulas, reading
+from crossmargin_bt.engine import formulas, reading, requirement
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import first_breach
@@ -51,7 +51,7 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
 
     bends = [mark for name, _, mark in reading.knots(trial, pool, with_orders=False) if name == symbol]
     if leg.lots > 0:
-        lowest = start * LOWEST if book.instrument.inverse else 0.0
+        lowest = start * LOWEST if book.instrument.is_curved else 0.0
         below = first_breach(lambda down: gap(-down), -start, -lowest, [-bend for bend in bends])
         return Estimate(None, "covered down to a price of 0") if below is None else Estimate(-below)
     above = first_breach(gap, start, HIGHEST * start, bends)
@@ -65,7 +65,7 @@ def _stands_alone(account: Account, book: Book, side: str, pool: Pool) -> Callab
     leg = book.legs[side]
     share = formulas.in_proportion(collateral, book.value(leg), sum(values)) - book.profit(leg)
     book.legs = {side: leg}
-    return lambda: share + book.profit(leg) - reading.book_requirement(book, with_orders=False)
+    return lambda: share + book.profit(leg) - requirement.book_requirement(book, with_orders=False)
 
 
 class Distance(NamedTuple):
@@ -108,7 +108,7 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
 
     # Between inverse contracts that move apart the gap is a curve that may dip: it is looked at step by step.
-    curved = sum(book.instrument.inverse and bool(book.legs) for book in account.books.values()) > 1
+    curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
     grid = [STEP * GROWTH**n for n in range(math.ceil(math.log(furthest / STEP, GROWTH)))] if curved else []
     found = []
     for pool in reading.pools(account):

@@ -113,9 +113,10 @@ class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
 
 
 class Filled(Event, frozen=True, gc=False, kw_only=True):
-    """A fill. The shared balance changes by realised - fee - margin, the leg's own margin by `margin`.
+    """A fill. The shared balance changes by realised - fee - margin - paid, the leg's own margin by `margin`.
 
-    `number` is the order's, or 0 for a forced close of the venue.
+    `number` is the order's, or 0 for a forced close of the venue. Of what is paid for in full, a coin or an option,
+    `paid` is the change of what was paid for what is held; `received` are the coins that came in (went out, when negative).
     """
 
     number: int
@@ -127,6 +128,8 @@ class Filled(Event, frozen=True, gc=False, kw_only=True):
     realised: float
     margin: float
     forced: bool
+    paid: float = 0.0
+    received: float = 0.0
 
 
 class FundingPaid(Event, frozen=True, gc=False, kw_only=True):
@@ -244,6 +247,57 @@ class Replenished(Event, frozen=True, gc=False, kw_only=True):
     prices: Prices
 
 
+class Converted(Event, frozen=True, gc=False, kw_only=True):
+    """`amount` of a currency became `received` of another: a debt was paid back out of what the account holds."""
+
+    currency: str
+    amount: float
+    into: str
+    received: float
+    reason: str
+
+
+class SetAside(Event, frozen=True, gc=False, kw_only=True):
+    """`amount` more of a currency counts as in use from now on (less, when negative): a bot's allocation."""
+
+    currency: str
+    amount: float
+    reason: str
+
+
+class InterestCharged(Event, frozen=True, gc=False, kw_only=True):
+    """Interest on a debt of `owed`, at `rate` a period; all in `currency`.
+
+    `periods` are those charged by now on the debt that was made at `since_ms`. With a `symbol` it accrues on the loan of a margin pair, otherwise it is taken from the balance.
+    """
+
+    currency: str
+    owed: float
+    rate: float
+    periods: int
+    since_ms: int
+    amount: float
+    symbol: str = ""
+    side: str = ""
+
+
+class DebtRepaid(Event, frozen=True, gc=False, kw_only=True):
+    """A debt that interest was charged on is no more: `name` is its currency, or symbol:side of a margin pair."""
+
+    name: str
+
+
+class Expired(Event, frozen=True, gc=False, kw_only=True):
+    """A contract came to its end; what follows are the settlements of its legs at `price`.
+
+    `price` is the settlement price of a future, or what an option is worth at it: `underlying` is the price that decided that.
+    """
+
+    symbol: str
+    price: float
+    underlying: float
+
+
 class GuardActed(Event, frozen=True, gc=False, kw_only=True):
     """One of the trader's own guards did something.
 
@@ -285,6 +339,11 @@ JournalEntry = (
     | TakenOver
     | Deleveraged
     | Replenished
+    | Converted
+    | SetAside
+    | InterestCharged
+    | DebtRepaid
+    | Expired
     | GuardActed
     | BarIgnored
 )

@@ -7,7 +7,7 @@ terms the engine adds up, so their sums are the entry's own figures.
 
 from collections.abc import Mapping, Sequence
 
-from crossmargin_bt.engine import admission, events, fills, reading
+from crossmargin_bt.engine import admission, events, fills, reading, requirement
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
@@ -113,7 +113,7 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
         if not book.orders:
             continue
         if MODES[book.margin_mode].POOLED:
-            taken = reading.orders_in_ratio(book)
+            taken = requirement.orders_in_ratio(book)
             if taken:
                 lines.append(f"  {book.instrument.symbol} fees and losses of resting orders -{taken!r}")
         elif account.rules.isolated_orders_in_ratio:
@@ -124,14 +124,14 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
 def _required(book: Book) -> list[str]:
     lines = []
     scaled = "" if book.scale == 1.0 else f" (with rates x {book.scale!r} for volatility)"
-    for direction, lots, tier, price in reading.counted(book, with_orders=True):
+    for direction, lots, tier, price in requirement.counted(book, with_orders=True):
         value = book.instrument.value(lots, price)
         margin = book.maintenance_of(lots, price, tier)
         lines.append(
             f"  {book.instrument.symbol} {'long' if direction > 0 else 'short'} {book.instrument.size(lots):g} at {price!r}, "
             f"orders that count included: {value!r} x {margin / value!r} = {margin!r}{scaled}"
         )
-    fees = reading.closing_fees(book, with_orders=True)
+    fees = requirement.closing_fees(book, with_orders=True)
     if fees:
         lines.append(f"  {book.instrument.symbol} fee of closing it {fees!r}")
     if len(lines) > 1 and book.rules.hedge_maintenance == "larger":
@@ -143,7 +143,7 @@ def _isolated_requirement(account: Account, pool: Pool) -> list[str]:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     leg = book.legs[side]
-    price, margin, fee = reading.isolated_requirement(book, leg)
+    price, margin, fee = requirement.isolated_requirement(book, leg)
     value = book.instrument.value(leg.lots, price)
     lines = [f"  {abs(book.instrument.size(leg.lots)):g} at {price!r}: {value!r} x {margin / value!r} = {margin!r}"]
     return [*lines, f"  fee of closing it {fee!r}"] if fee else lines

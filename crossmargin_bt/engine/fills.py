@@ -24,7 +24,9 @@ def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, pri
     """Return the entry of a fill with its fee given; number 0 marks the venue's forced close."""
     held = book.leg(side)
     effect = position.fill(held, lots, price, instrument=book.instrument)
-    moved = MODES[book.margin_mode].opening_margin(book, effect, price) if effect.opened else 0.0
+    mode = MODES[book.margin_mode]
+    moved = mode.opening_margin(book, effect, price) if effect.opened else 0.0
+    units = book.instrument.units_per_lot
     return events.Filled(
         time_ms=time_ms,
         number=number,
@@ -36,6 +38,8 @@ def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, pri
         realised=effect.realised,
         margin=moved - released_margin(held, effect.closed),
         forced=number == 0,
+        paid=units * (effect.opened * price + effect.closed * held.entry) if mode.PAID else 0.0,
+        received=units * lots if book.margin_mode == "spot" else 0.0,
     )
 
 
@@ -48,7 +52,7 @@ def released_margin(held: position.Position, closed: int) -> float:
 
 def isolated_shortfall(book: Book, entry: events.Filled) -> float:
     """Return by how much an isolated leg's loss in a fill exceeds the margin set free; the shared balance owes none."""
-    if MODES[book.margin_mode].POOLED:
+    if not MODES[book.margin_mode].ISOLATED:
         return 0.0
     held = book.leg(entry.side)
     closed, _ = position.split(held.lots, entry.lots)
@@ -58,12 +62,13 @@ def isolated_shortfall(book: Book, entry: events.Filled) -> float:
 def shared_shortfall(account: Account, currency: str) -> float:
     """Return by how much the shared balance is below zero once no cross position is left to earn it back."""
     pooled = any(book.legs and MODES[book.margin_mode].POOLED for book in account.books_of(currency))
-    return 0.0 if pooled else max(0.0, -account.balances[currency])
+    return 0.0 if pooled else max(0.0, -account.balance(currency))
 
 
-def paid_for(account: Account, short: float) -> tuple[float, float]:
-    """Return how much of what is `short` is paid for the account, and the insurance fund's part of that."""
-    by_fund = min(short, max(0.0, account.insurance_fund))
+def paid_for(account: Account, currency: str, short: float) -> tuple[float, float]:
+    """Return how much of what is `short` in a currency is paid for the account, and the insurance fund's part of that."""
+    fund = max(0.0, account.insurance_fund)
+    by_fund = short if math.isinf(fund) else min(short, fund / (account.price(currency) or 1.0))
     return (short if account.protected else by_fund), by_fund
 
 
@@ -74,7 +79,7 @@ def debts_covered(
 
     Nothing where nothing is short, or where the fund is empty and the account is not protected: then the debt stays.
     """
-    amount, by_fund = paid_for(account, short)
+    amount, by_fund = paid_for(account, currency, short)
     if amount > 0:
         yield events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount, by_fund=by_fund)
 
@@ -91,7 +96,7 @@ def funding_due(account: Account, time_ms: int, symbol: str, mark: float, rate: 
             mark=mark,
             rate=rate,
             amount=formulas.funding(math.copysign(book.instrument.value(leg.lots, mark), leg.lots), rate),
-            isolated=not MODES[book.margin_mode].POOLED,
+            isolated=MODES[book.margin_mode].ISOLATED,
         )
         for side, leg in book.legs.items()
     ]

@@ -85,13 +85,13 @@ def initial_rate(leverage: Number, floor: Number) -> Number:
     return max(1 / leverage, floor)
 
 
-def maintenance_margin(value: Number, rate: Number, deduction: Number) -> Number:
-    """Return the maintenance margin of a position worth `value` at its tier's rate.
+def in_slices(value: Number, rate: Number, deduction: Number) -> Number:
+    """Return what `value` comes to at its tier's rate: the maintenance margin of a position, what a holding counts for.
 
     `deduction` turns the tier's rate into marginal slices; it is zero where the rate applies to
-    the whole position. Source: docs/sources.md#tiers.
+    the whole. Source: docs/sources.md#tiers.
 
-    >>> maintenance_margin(100_000.0, 0.005, 50.0)
+    >>> in_slices(100_000.0, 0.005, 50.0)
     450.0
     """
     return value * rate - deduction

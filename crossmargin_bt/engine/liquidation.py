@@ -7,13 +7,15 @@ What remains after fees stays with the account.
 import math
 from collections.abc import Iterator, Sequence
 
-from crossmargin_bt.engine import events, fills, reading, reduction, takeover
+from crossmargin_bt.engine import currencies, events, fills, reading, reduction, repayment, takeover
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Close, Closing
 from crossmargin_bt.engine.reading import Pool
 from crossmargin_bt.engine.steps import Fraction
 
-Entries = Iterator[events.Reduced | events.TakenOver | events.Deleveraged | events.Filled | events.DebtCovered]
+Entries = Iterator[
+    events.Reduced | events.TakenOver | events.Deleveraged | events.Filled | events.DebtCovered | events.Converted
+]
 
 
 def started(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
@@ -45,6 +47,10 @@ def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> 
     legs of the account's other pools are closed against what the fund cannot take over.
     """
     due = True
+    if work.account.pooled and not work.pool.isolated and currencies.is_in_debt(work.account):
+        for entry in repayment.repayments(work.account, work.time_ms, work.price, "liquidation"):
+            due = False
+            yield entry
     for step in () if work.is_used_up else work.account.rules.liquidation:
         is_fraction = isinstance(step, Fraction)
         if is_fraction and cooled:
@@ -56,8 +62,21 @@ def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> 
                 return
     if due or not work.is_safe:
         yield from _closing(work, "all", work.whole(), deleverages=deleverages)
-    short = 0.0 if work.pool.isolated else fills.shared_shortfall(work.account, work.pool.currency)
-    yield from _covered(work, short)
+    if not work.pool.isolated:
+        yield from _ended(work)
+
+
+def _ended(work: Closing) -> Entries:
+    """Yield what settles a shared pool without positions: debts paid back, and what is left below zero paid for."""
+    account = work.account
+    if not account.pooled:
+        yield from _covered(work, fills.shared_shortfall(account, work.pool.currency))
+        return
+    if work.whole():
+        return
+    yield from repayment.repayments(account, work.time_ms, work.price, "liquidation")
+    for currency, balance in list(account.balances.items()):
+        yield from fills.debts_covered(account, work.time_ms, work.pool.name, currency, max(0.0, -balance))
 
 
 def _closing(work: Closing, step: str, found: Sequence[Close], *, deleverages: bool) -> Entries:

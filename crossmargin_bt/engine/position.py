@@ -12,12 +12,14 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     """One leg. `lots` is signed and counts whole lots, so flat is exactly 0.
 
     `entry` is the average entry price; `margin` is the isolated margin that belongs to this leg
-    alone (settle currency), 0 in cross mode.
+    alone (settle currency), 0 in cross mode. `interest` is what a margin pair has accrued on what it borrowed, in the
+    currency of that: the quote currency of a long, the coin of a short.
     """
 
     lots: int
     entry: float
     margin: float = 0.0
+    interest: float = 0.0
 
 
 FLAT = Position(0, 0.0)
@@ -66,5 +68,14 @@ def fill(position: Position, lots: int, price: float, *, instrument: Instrument,
         entry = instrument.average_entry(kept, position.entry, opened, price)
     else:
         entry = price
-    after = Position(kept + opened, entry, position.margin + margin if kept + opened else 0.0)
+    interest = 0.0
+    if position.interest:
+        interest = position.interest * kept / position.lots
+        realised -= instrument.interest_cost(position.lots, position.interest - interest, price)
+    after = Position(kept + opened, entry, position.margin + margin if kept + opened else 0.0, interest)
     return Effect(after, closed, opened, realised)
+
+
+def with_margin(position: Position, amount: float) -> Position:
+    """Return the position with `amount` added to its isolated margin."""
+    return Position(position.lots, position.entry, position.margin + amount, position.interest)

@@ -89,7 +89,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the maintenance margin of `value` (settle currency)."""
         n = bisect_right(self.knots, value)
-        return formulas.maintenance_margin(value, self.tiers[n].maintenance_rate, self.deductions[n])
+        return formulas.in_slices(value, self.tiers[n].maintenance_rate, self.deductions[n])
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate the tier of `value` allows: 1 / its highest leverage, or 0."""
@@ -176,7 +176,7 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.maintenance_margin(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
+        return formulas.in_slices(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the lowest initial rate for `quantity` base coins."""
@@ -214,7 +214,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.maintenance_margin(value, self.rate(quantity), 0.0)
+        return formulas.in_slices(value, self.rate(quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate for `quantity` base coins."""
@@ -253,7 +253,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.maintenance_margin(value, self.rate(value, quantity), 0.0)
+        return formulas.in_slices(value, self.rate(value, quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:
         """Return the lowest initial rate for `value`, held as `quantity` base coins."""

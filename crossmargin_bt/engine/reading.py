@@ -6,11 +6,10 @@ All amounts are in the currency named; nothing here changes the account.
 
 from typing import NamedTuple
 
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine import currencies, formulas, requirement
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.book import Book, exposure
-from crossmargin_bt.engine.modes import MODES
-from crossmargin_bt.engine.position import Position
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import MODES, loan
 
 # Sums of rounded terms that are equal but for this part of them are equal.
 TIE = 1e-12
@@ -52,10 +51,10 @@ class Risk(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """One settle currency of an account: its balance and what its books add up to."""
+    """One shared pool of an account: its balance and what its books add up to, in the pool's currency."""
 
     balance: float
-    """The shared balance, without the margin that isolated positions hold."""
+    """The shared balance, without the margin that isolated positions hold; of all currencies where they are pooled."""
     cross_profit: float
     """Floating profit of the shared pool's positions."""
     isolated_profit: float
@@ -65,10 +64,12 @@ class Totals(NamedTuple):
     isolated_locked: float
     """The same, counting what is above zero."""
     in_use: float
-    """What positions and orders lock of the shared balance. Source: docs/sources.md#okx-free-margin
-    (an isolated position's margin has already left it)."""
+    """What positions, orders, debts and what was set aside lock of the shared balance. Source:
+    docs/sources.md#okx-free-margin (an isolated position's margin has already left it)."""
     profit_pays_for: tuple[str, ...]
     """What floating profit may be used for, see `Rules`."""
+    haircut: float = 0.0
+    """By how much currencies count for less than they are worth, where they are pooled."""
 
     @property
     def equity(self) -> float:
@@ -87,62 +88,94 @@ class Totals(NamedTuple):
     @property
     def free_margin(self) -> float:
         """What a cross order may take."""
-        return formulas.free_margin(self.balance, self.profit_for("cross_orders"), self.in_use)
+        return formulas.free_margin(self.balance - self.haircut, self.profit_for("cross_orders"), self.in_use)
 
     @property
     def available_balance(self) -> float:
         """What an isolated order may take."""
-        return formulas.free_margin(self.balance, self.profit_for("isolated_orders"), self.in_use)
+        return formulas.free_margin(self.balance - self.haircut, self.profit_for("isolated_orders"), self.in_use)
 
     @property
     def withdrawable(self) -> float:
         """What may be withdrawn."""
-        return formulas.free_margin(self.balance, self.profit_for("withdrawals"), self.in_use)
+        return formulas.free_margin(self.balance - self.haircut, self.profit_for("withdrawals"), self.in_use)
 
 
 def totals(account: Account, currency: str) -> Totals:
-    """Return what the books of a currency add up to at the present marks."""
+    """Return what the books of a shared pool add up to at the present marks."""
     cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = 0.0
     for book in account.books_of(currency):
         if not (book.legs or book.orders):
             continue
         mode = MODES[book.margin_mode]
-        in_use += mode.in_use(book)
+        rate = account.rate(book.instrument.settle)
         if mode.POOLED:
-            cross_profit += book.unrealised()
-        elif book.legs:
-            isolated_profit += book.unrealised()
-            isolated_margin += sum(leg.margin for leg in book.legs.values())
-            isolated_locked += sum(max(leg.margin, 0.0) for leg in book.legs.values())
+            in_use += rate * mode.in_use(book)
+            cross_profit += rate * book.unrealised()
+        elif mode.ISOLATED:
+            in_use += rate * mode.in_use(book)
+            isolated_profit += rate * book.unrealised()
+            isolated_margin += rate * sum(leg.margin for leg in book.legs.values())
+            isolated_locked += rate * sum(max(leg.margin, 0.0) for leg in book.legs.values())
+    haircut = 0.0
+    if account.pooled:
+        holdings = currencies.holdings(account)
+        haircut = sum(one.worth - one.counted for one in holdings)
+        in_use += sum(one.initial_margin for one in holdings)
+    elif account.has_coins or account.set_aside:
+        in_use += currencies.reserved(account, currency) + account.set_aside.get(currency, 0.0)
     return Totals(
-        account.balances[currency],
+        account.balance(currency),
         cross_profit,
         isolated_profit,
         isolated_margin,
         isolated_locked,
         in_use,
         account.rules.profit_pays_for,
+        haircut,
     )
+
+
+def total_equity(account: Account) -> float:
+    """Return what the whole account is worth, in its unit: every pool and every coin."""
+    if account.pooled or len(account.balances) == 1:
+        return sum(totals(account, pool).equity for pool in dict.fromkeys(map(account.pool_of, account.balances)))
+    return sum(totals(account, currency).equity * account.price(currency) for currency in account.balances)
 
 
 def cross_profit(account: Account, currency: str) -> float:
     """Return the floating profit of the shared pool's positions."""
-    return sum(b.unrealised() for b in account.books_of(currency) if b.legs and MODES[b.margin_mode].POOLED)
+    return sum(
+        account.rate(b.instrument.settle) * b.unrealised()
+        for b in account.books_of(currency)
+        if b.legs and MODES[b.margin_mode].POOLED
+    )
 
 
 def headroom(account: Account, book: Book) -> float:
-    """Return what orders of this book may still take, below zero when the account is overdrawn.
+    """Return what orders of this book may still take, in its pool's currency; below zero when the account is overdrawn.
 
-    Cross orders take free margin, isolated ones available balance; this is either before it is cut at zero.
+    Cross orders take free margin, isolated ones and coins available balance; this is either before it is cut at zero.
     """
-    total = totals(account, book.instrument.settle)
+    total = totals(account, account.pool_of(book.instrument.settle))
     use = "cross_orders" if MODES[book.margin_mode].POOLED else "isolated_orders"
-    return formulas.headroom(total.balance, total.profit_for(use), total.in_use)
+    return formulas.headroom(total.balance - total.haircut, total.profit_for(use), total.in_use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
-    """Return the summed mark value of all legs, long and short added."""
-    return sum(book.value(leg) for book in account.books_of(currency) for leg in book.legs.values())
+    """Return the summed mark value of all legs of a shared pool, long and short added; coins are no positions."""
+    return sum(
+        account.rate(book.instrument.settle) * book.value(leg)
+        for book in account.books_of(currency)
+        if not MODES[book.margin_mode].PAID
+        for leg in book.legs.values()
+    )
+
+
+def account_exposure(account: Account) -> float:
+    """Return the summed mark value of all positions of an account, in its unit."""
+    shared = dict.fromkeys(map(account.pool_of, account.balances))
+    return sum(exposure_value(account, pool) * (1.0 if account.pooled else account.price(pool)) for pool in shared)
 
 
 def pools(account: Account) -> list[Pool]:
@@ -150,13 +183,17 @@ def pools(account: Account) -> list[Pool]:
     shared: dict[str, list[tuple[str, str]]] = {}
     alone: list[Pool] = []
     for symbol, book in account.books.items():
-        if MODES[book.margin_mode].POOLED:
+        mode = MODES[book.margin_mode]
+        if mode.POOLED:
             if book.legs or (book.orders and account.rules.orders_in_maintenance != "none"):
-                shared.setdefault(book.instrument.settle, []).extend((symbol, side) for side in book.legs)
-        else:
+                pool = account.pool_of(book.instrument.settle)
+                shared.setdefault(pool, []).extend((symbol, side) for side in book.legs)
+        elif mode.ISOLATED:
             alone.extend(
                 Pool(f"{symbol}:{side}", book.instrument.settle, ((symbol, side),), isolated=True) for side in book.legs
             )
+    if account.pooled and account.valuation.unit not in shared and currencies.is_in_debt(account):
+        shared[account.valuation.unit] = []
     return [Pool(currency, currency, tuple(legs), isolated=False) for currency, legs in shared.items()] + alone
 
 
@@ -174,97 +211,34 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     if side not in book.legs:
         return Risk(0.0, 0.0)
     position = book.legs[side]
-    _, margin, fee = isolated_requirement(book, position)
+    _, margin, fee = requirement.isolated_requirement(book, position)
     return Risk(position.margin + book.profit(position), margin + fee)
 
 
-def isolated_requirement(book: Book, position: Position) -> tuple[float, float, float]:
-    """Return the price an isolated leg is valued at, its maintenance margin there, and the fee of closing that counts."""
-    at_entry = book.rules.isolated_maintenance_price == "entry"
-    price = position.entry if at_entry else book.mark_of(position.lots)
-    return (
-        price,
-        book.maintenance_of(abs(position.lots), price),
-        book.closing_fee_of(book.rules.isolated_closing_fee, position),
-    )
-
-
 def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
-    collateral = account.balances[pool.currency] + cross_profit(account, pool.currency)
-    requirement = 0.0
+    required = 0.0
+    if account.pooled:
+        holdings = currencies.holdings(account)
+        collateral = sum(one.counted for one in holdings)
+        required = sum(one.maintenance for one in holdings)
+    else:
+        collateral = account.balances[pool.currency] + cross_profit(account, pool.currency)
     for book in account.books_of(pool.currency):
         counts = with_orders and bool(book.orders)
-        if not MODES[book.margin_mode].POOLED:
-            if counts and account.rules.isolated_orders_in_ratio:
-                collateral -= MODES[book.margin_mode].in_use(book)
+        mode = MODES[book.margin_mode]
+        if not (book.legs or book.orders):
             continue
-        if book.legs or book.orders:
-            requirement += book_requirement(book, with_orders=with_orders)
+        rate = account.rate(book.instrument.settle)
+        if not mode.POOLED:
+            if counts and account.rules.isolated_orders_in_ratio and not (account.pooled and mode.PAID):
+                collateral -= rate * mode.in_use(book)
+            continue
+        required += rate * requirement.book_requirement(book, with_orders=with_orders)
         if counts and (account.rules.order_fees_in_ratio or account.rules.order_loss_in_ratio):
-            collateral -= orders_in_ratio(book)
-    return Risk(collateral, requirement)
-
-
-class Counted(NamedTuple):
-    """One side of a book as maintenance counts it: its lots, the lots that pick its tier, and the price they are valued at."""
-
-    direction: int
-    lots: int
-    tier_lots: int
-    price: float
-
-
-def counted(book: Book, *, with_orders: bool) -> list[Counted]:
-    """Return the sides of a cross book that maintenance is asked for."""
-    rules = book.rules
-    long, short = exposure(book, rules.orders_in_maintenance if with_orders else "none")
-    picking = exposure(book, "gross") if with_orders and rules.orders_in_tier else (long, short)
-    tiers = book.tier_lots(*picking)
-    sides = []
-    for direction, lots, tier in ((1, long, tiers[0]), (-1, short, tiers[1])):
-        if lots:
-            mark = book.long_mark if direction > 0 else book.short_mark
-            price = mark if rules.maintenance_price == "mark" else _entry(book, direction) or mark
-            sides.append(Counted(direction, lots, tier, price))
-    return sides
-
-
-def _entry(book: Book, direction: int) -> float:
-    return next((leg.entry for leg in book.legs.values() if leg.lots * direction > 0), 0.0)
-
-
-def book_requirement(book: Book, *, with_orders: bool) -> float:
-    """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
-    if len(book.legs) == 1 and not (with_orders and book.orders) and book.rules.maintenance_price == "mark":
-        # A lone leg is its own tier, whatever the venue's answer.
-        (leg,) = book.legs.values()
-        margin = book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
-        return margin + book.closing_fee_of(book.rules.closing_fee_in_maintenance, leg)
-    margins = [0.0]
-    for _, lots, tier, price in counted(book, with_orders=with_orders):
-        margins.append(book.maintenance_of(lots, price, tier))
-    margin = sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)
-    if book.rules.closing_fee_in_maintenance == "none":
-        return margin
-    return margin + closing_fees(book, with_orders=with_orders)
-
-
-def closing_fees(book: Book, *, with_orders: bool) -> float:
-    """Return the fees of closing a cross book that the venue counts in its requirement."""
-    fees, how = 0.0, book.rules.closing_fee_in_maintenance
-    for direction, lots, _, _ in counted(book, with_orders=with_orders) if how != "none" else ():
-        mark = book.long_mark if direction > 0 else book.short_mark
-        at = mark if how == "mark" else _entry(book, direction) or mark
-        fees += book.closing_fee(how, book.instrument.value(lots, at), direction)
-    return fees
-
-
-def orders_in_ratio(book: Book) -> float:
-    """Return the opening fees and losses of resting orders, as far as the venue counts them in its ratio."""
-    waiting = [book.pending(side, immediate=False) for side in book.sides]
-    fees = formulas.fee(sum(w.same_value + w.opening_value for w in waiting), book.taker)
-    lowered = fees if book.rules.order_fees_in_ratio else 0.0
-    return lowered + sum(w.loss for w in waiting) if book.rules.order_loss_in_ratio else lowered
+            collateral -= rate * requirement.orders_in_ratio(book)
+    if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
+        collateral -= currencies.reserved_coins(account, pool.currency)
+    return Risk(collateral, required)
 
 
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
@@ -274,7 +248,10 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
     for symbol, side in pool.legs:
         book = account.books[symbol]
         lots = book.legs[side].lots
-        prices[f"{symbol}:{side}"] = book.instrument.bankruptcy_price(lots, book.mark_of(lots), collateral)
+        there = collateral / account.rate(book.instrument.settle) if not pool.isolated else collateral
+        prices[f"{symbol}:{side}"] = book.instrument.bankruptcy_price(
+            lots, book.mark_of(lots), there, entry=book.legs[side].entry
+        )
     return prices
 
 
@@ -283,7 +260,13 @@ def knots(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tup
     found: list[tuple[str, int, float]] = []
     books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
     for book in books:
-        if book.maintenance.knots:
+        if book.instrument.kind == "margin" and book.maintenance.knots:
+            found.extend(
+                (book.instrument.symbol, 1 if leg.lots > 0 else -1, mark)
+                for leg in book.legs.values()
+                for mark in loan.knots(book, leg)
+            )
+        elif book.maintenance.knots:
             found.extend(
                 (book.instrument.symbol, direction, book.instrument.price_of(lots, bound))
                 for direction, lots in _tiered(account, pool, book, with_orders=with_orders)
@@ -300,4 +283,4 @@ def _tiered(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> l
         return [] if account.rules.isolated_maintenance_price == "entry" else [(1 if lots > 0 else -1, abs(lots))]
     if not MODES[book.margin_mode].POOLED or account.rules.maintenance_price == "entry":
         return []
-    return [(c.direction, c.tier_lots) for c in counted(book, with_orders=with_orders) if c.tier_lots]
+    return [(c.direction, c.tier_lots) for c in requirement.counted(book, with_orders=with_orders) if c.tier_lots]

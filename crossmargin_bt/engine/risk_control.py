@@ -6,7 +6,7 @@ Levels are margin levels, collateral over requirement; 1 is liquidation.
 
 from collections.abc import Callable, Iterator
 
-from crossmargin_bt.engine import events, reading
+from crossmargin_bt.engine import currencies, events, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
@@ -38,6 +38,11 @@ def drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
     return [(book, side) for book in books for side in book.sides]
 
 
+def has_debt(account: Account, pool: Pool) -> bool:
+    """Return whether a shared pool owes something that its holdings could pay back."""
+    return account.pooled and not pool.isolated and currencies.is_in_debt(account)
+
+
 def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
     """Return (symbol, order number) of the orders that draw on the pool and can do more than close, all taken together."""
     return [
@@ -53,7 +58,7 @@ HAIR = 1e-9
 
 def shortage(totals: reading.Totals) -> float:
     """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
-    return totals.in_use * (1 - HAIR) - totals.balance - totals.cross_profit
+    return totals.in_use * (1 - HAIR) - totals.balance - totals.cross_profit + totals.haircut
 
 
 def overdrawn(account: Account, currency: str) -> float:

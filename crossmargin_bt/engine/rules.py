@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from crossmargin_bt.engine.borrowing import Borrowing
+from crossmargin_bt.engine.collateral import CollateralTerms
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.steps import LiquidationStep
 from crossmargin_bt.engine.volatility import VolatilityScaling
@@ -125,6 +127,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The margin level above which a reduction ends."""
     volatility_scaling: VolatilityScaling | None = None
     """How initial and maintenance rates follow realised volatility; None where they do not."""
+    collateral: tuple[CollateralTerms, ...] = ()
+    """What currencies count for in a pool of many; without any the venue has no such pool."""
+    borrowing: Borrowing | None = None
+    """What debts cost and must be covered by; None where nothing can be borrowed."""
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 

@@ -52,6 +52,8 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
     rules, book = account.rules, account.books[symbol]
     if (rules.order_size_share == 1 and not rules.order_size_fees) or order.reduce_only:
         return True
+    if MODES[book.margin_mode].PAID:
+        return True
     capital = reading.headroom(account, book) + MODES[book.margin_mode].in_use(book)
     after = book.copy()
     after.orders[order.number] = order

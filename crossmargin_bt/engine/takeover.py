@@ -26,15 +26,21 @@ def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None
     left = work.left()
     books = work.account.books
     markets = {name_of(close): work.price(close) for close in found}
-    values = {close: books[close.symbol].instrument.value(close.lots, markets[name_of(close)]) for close in found}
-    amount, by_fund = fills.paid_for(work.account, -left) if left < 0 else (0.0, 0.0)
+    values = {
+        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[name_of(close)])
+        for close in found
+    }
+    amount, by_fund = fills.paid_for(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
     amount = min(amount, RELIEF_MAX * sum(values.values()))
     if amount <= 0:
         return None
     share = amount / sum(values.values())
     takeovers = {
         name_of(close): books[close.symbol].instrument.bankruptcy_price(
-            work.leg(close).lots, markets[name_of(close)], -share * value
+            work.leg(close).lots,
+            markets[name_of(close)],
+            -share * value / work.rate(close),
+            entry=work.leg(close).entry,
         )
         for close, value in values.items()
     }
@@ -60,7 +66,8 @@ def entries(
     yield taken
     for close in found:
         entry = at.forced_fill(close)
-        if taken.amount == -taken.left and close == found[-1]:
+        alone = work.pool.isolated or not work.account.pooled
+        if taken.amount == -taken.left and close == found[-1] and alone:
             # What rounding would leave: the pool ends at exactly nothing.
             entry = msgspec.structs.replace(entry, realised=_all_there_is(work, close), fee=0.0)
         yield entry

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What each answer of a rule book means, in a sentence or a formula; V is a value, q a size, f the taker fee, L the leverage."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from crossmargin_bt.engine.borrowing import Borrowing
+from crossmargin_bt.engine.collateral import CollateralTerms
 from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
@@ -23,7 +26,10 @@ _WITHOUT = {
     "sell_order_markup": "at its price",
     "order_cancel_level": "only at a liquidation",
     "volatility_scaling": "none",
+    "borrowing": "not possible",
 }
+# What a rule comes to that lists nothing.
+_NONE = {"liquidation": "all at once", "collateral": "no pool of many currencies"}
 
 TITLES = {
     "maker": "maker fee",
@@ -61,6 +67,8 @@ TITLES = {
     "safe_level": "margin level at which a reduction ends",
     "liquidation": "steps of a liquidation",
     "volatility_scaling": "rates that follow volatility",
+    "collateral": "what currencies count for in a pool of many",
+    "borrowing": "debts of a pool of many currencies, and of margin pairs",
 }
 
 MEANINGS = {
@@ -118,11 +126,30 @@ def answer(rules: Rules, key: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ", ".join(_item(key, item) for item in value) or ("all at once" if key == "liquidation" else "none")
-    if isinstance(value, VolatilityScaling):
-        return _scaling(value)
+        return ", ".join(_item(key, item) for item in value) or _NONE.get(key, "none")
+    if type(value) in _WORDS:
+        return _WORDS[type(value)](value)
     text = f"{value:.3%}" if isinstance(value, float) else str(value).replace("_", " ")
     return f"max(price, mark, last + {text})" if key == "sell_order_markup" else text
+
+
+def _borrowing(value: Borrowing) -> str:
+    rates = ", ".join(f"{currency} {rate:.3%}" for currency, rate in value.yearly.items())
+    clock = value.clock
+    how = "at each full period of the clock" if clock.count == "clock" else "for each period begun"
+    return (
+        f"initially {value.initial:.0%} of the debt, kept: {formula(value.maintenance)}; interest a year "
+        f"{rates + ', others ' if rates else ''}{value.otherwise:.3%}, every {clock.hours} h {how}"
+    )
+
+
+def _collateral(terms: CollateralTerms) -> str:
+    names = ", ".join(terms.currencies) or "others"
+    rates = ", ".join(
+        f"{tier.rate:.4g}" if not tier.amount_min else f"{tier.rate:.4g} from {tier.amount_min:,.0f}"
+        for tier in terms.tiers
+    )
+    return f"{names}: {rates}"
 
 
 def _scaling(value: VolatilityScaling) -> str:
@@ -132,9 +159,14 @@ def _scaling(value: VolatilityScaling) -> str:
     )
 
 
+_WORDS: dict[type, Callable[[Any], str]] = {VolatilityScaling: _scaling, Borrowing: _borrowing}
+
+
 def _item(key: str, item: Any) -> str:
     if key == "warning_levels":
         return f"{item:.0%}"
+    if isinstance(item, CollateralTerms):
+        return _collateral(item)
     return step(item) if key == "liquidation" else str(item).replace("_", " ")
 
 

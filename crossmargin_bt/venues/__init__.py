@@ -51,7 +51,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def unsourced(self) -> list[str]:
         """The rules that no source is named for."""
-        return [key for key in RULES if key not in self.sources]
+        return [key for key in RULES if key not in self.sources and getattr(self.rules, key) not in (None, ())]
 
 
 # The rules that are one value a venue; the terms of single contracts name their source themselves.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import admission, estimates, events, fills, reading
+from crossmargin_bt.engine import admission, estimates, events, fills, reading, requirement
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import PowerRate, flat, table
 from published.stage import account, rest, shared, trade
@@ -31,7 +31,7 @@ def htx_net(case: dict) -> dict:
         trade(made, "X", long, 1.0, "long")
         if short:
             trade(made, "X", -short, 1.0, "short")
-        found[f"net_{name}"] = reading.counted(made.books["X"], with_orders=True)[0].tier_lots
+        found[f"net_{name}"] = requirement.counted(made.books["X"], with_orders=True)[0].tier_lots
     return found
 
 
@@ -52,7 +52,7 @@ def coinex(case: dict) -> dict:
                 immediate=False, covered=0,
             )
         )  # fmt: skip
-    tier = reading.counted(made.books["X"], with_orders=True)[0].tier_lots
+    tier = requirement.counted(made.books["X"], with_orders=True)[0].tier_lots
     exposed = given["long_pos"] + given["long_orders"] + given["short_orders"]
     return {
         "tier_qty": made.books["X"].instrument.size(tier),

@@ -8,7 +8,7 @@ not among them: it is backtrader's own broker, unchanged (docs/decisions/0002-ca
 from typing import Protocol, cast
 
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.modes import cross, isolated
+from crossmargin_bt.engine.modes import cross, isolated, spot
 from crossmargin_bt.engine.position import Effect
 
 
@@ -16,6 +16,11 @@ class Mode(Protocol):
     """What a margin mode contributes."""
 
     POOLED: bool
+    """Whether its positions stand on the shared pool."""
+    ISOLATED: bool
+    """Whether each of them stands on a margin of its own."""
+    PAID: bool
+    """Whether what is traded is paid for in full."""
 
     def in_use(self, book: Book) -> float:
         """Return what the book's positions and orders lock of the shared balance."""
@@ -26,4 +31,8 @@ class Mode(Protocol):
         ...
 
 
-MODES: dict[str, Mode] = {"cross": cast("Mode", cross), "isolated": cast("Mode", isolated)}
+MODES: dict[str, Mode] = {
+    "cross": cast("Mode", cross),
+    "isolated": cast("Mode", isolated),
+    "spot": cast("Mode", spot),
+}

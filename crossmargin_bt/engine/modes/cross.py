@@ -3,10 +3,13 @@
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import loan
 from crossmargin_bt.engine.orders import Pending
 from crossmargin_bt.engine.position import Effect, Position
 
 POOLED = True
+ISOLATED = False
+PAID = False
 
 
 def in_use(book: Book) -> float:
@@ -75,6 +78,8 @@ def _held(book: Book, position: Position, rate: float) -> float:
 
 def _held_value(book: Book, position: Position) -> float:
     """Return what a position is worth at the price its initial margin is counted at."""
+    if book.instrument.kind == "margin":
+        return loan.debt_value(book, position, book.mark_of(position.lots))
     how = book.rules.initial_price
     if how == "mark" or not position.lots:
         return book.value(position)

@@ -9,6 +9,8 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.position import Effect
 
 POOLED = False
+ISOLATED = True
+PAID = False
 
 
 def in_use(book: Book) -> float:

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Borrowed money: when interest falls due, at which rate, and what a debt must be covered by.
+
+Source: docs/sources.md#interest.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from crossmargin_bt.engine.rates import MaintenanceRule, flat
+from crossmargin_bt.errors import RuleError
+
+MS_PER_HOUR = 3_600_000
+HOURS_PER_YEAR = 8760
+
+
+class InterestClock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When interest falls due.
+
+    `count` says how periods of `hours` are counted: "clock" counts one when money is borrowed and one at every full
+    period of the clock; "elapsed" counts the periods begun since the money was borrowed. `opening` are the periods
+    charged besides for borrowing at all.
+
+    >>> InterestClock("clock").periods(13 * 3_600_000 + 1_200_000, 14 * 3_600_000 + 900_000)
+    2
+    >>> InterestClock("elapsed").periods(0, 600_000), InterestClock("elapsed", hours=4, opening=1).periods(0, 5 * 3_600_000)
+    (1, 3)
+    """
+
+    count: Literal["clock", "elapsed"] = "clock"
+    hours: int = 1
+    opening: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hours < 1 or self.opening < 0:
+            raise RuleError("an interest clock counts whole hours, and opening periods are not negative")
+
+    def periods(self, since_ms: float, until_ms: float) -> int:
+        """Return how many periods are charged on money borrowed at `since_ms` and still owed at `until_ms`."""
+        step = self.hours * MS_PER_HOUR
+        if self.count == "clock":
+            return self.opening + 1 + math.floor(until_ms / step) - math.floor(since_ms / step)
+        return self.opening + max(1, math.ceil((until_ms - since_ms) / step))
+
+    def interest(self, owed: float, rate: float, periods: int) -> float:
+        """Return the interest on `owed` for so many periods, `rate` being that of one period."""
+        return owed * rate * periods
+
+
+class Loan(NamedTuple):
+    """A debt on which interest has been charged: since when, for how many periods, and its peak in the present one."""
+
+    since_ms: int
+    periods: int
+    peak: float
+
+
+class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a venue asks of debts in a pool of many currencies, and of margin pairs.
+
+    `initial` is the initial rate of a debt (1 / the leverage at which coins are borrowed); `maintenance` its maintenance rule,
+    both on the value of the debt. `yearly` are interest rates a year by currency, as fractions; `otherwise` that of currencies not
+    among them. `repay_level` is the margin level at which debts are paid back out of the other currencies.
+
+    Raises:
+        RuleError: a rate is negative, or `initial` is not above 0 and at most 1.
+    """
+
+    initial: float
+    maintenance: MaintenanceRule
+    otherwise: float
+    yearly: dict[str, float] = {}
+    clock: InterestClock = InterestClock()
+    repay_level: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.initial <= 1:
+            raise RuleError(f"the initial rate of a debt lies above 0 and not above 1, got {self.initial!r}")
+        if self.otherwise < 0 or any(rate < 0 for rate in self.yearly.values()):
+            raise RuleError("interest rates are not negative (0.1 is 10 % a year)")
+
+    def rate(self, currency: str, given: Mapping[str, float]) -> float:
+        """Return the interest rate of one period: of what a trader gave by currency, else the venue's."""
+        yearly = given.get(currency, self.yearly.get(currency, self.otherwise))
+        return yearly * self.clock.hours / HOURS_PER_YEAR
+
+
+AT_NO_COST = Borrowing(initial=1.0, maintenance=flat(0.05), otherwise=0.0)
+"""What holds for margin pairs of a venue without terms of its own."""
