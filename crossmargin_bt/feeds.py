@@ -66,6 +66,12 @@ class FrameFeed(bt.feed.DataBase):
         return True
 
 
+class OptionFeed(FrameFeed):
+    """The feed of an option: it carries its `volatility` a year and the `index_price` of its underlying too."""
+
+    lines = ("volatility", "index_price")
+
+
 def from_frame(
     frame: pd.DataFrame,
     *,
@@ -77,7 +83,8 @@ def from_frame(
 
     Args:
         frame: one row a bar, with `open high low close` and optionally `volume`, `mark_open
-            mark_high mark_low mark_close` and `funding_rate`, under any capitalisation. The index
+            mark_high mark_low mark_close` and `funding_rate`, of an option also `volatility` (a year, 0.6 is 60 %)
+            and `index_price`, under any capitalisation. The index
             (or a column `date`, `datetime`, `timestamp` or `time`) is the time the bar opens;
             with a time zone it is converted to UTC, without one it is taken as UTC.
         name: the feed's name; strategies and settings refer to it.
@@ -104,6 +111,17 @@ def from_frame(
     crossed = candles.index[candles["high"] < candles["low"]]
     if len(crossed):
         raise FeedError(f"feed {name}: the high is below the low at {crossed[0]}; mend or drop that row")
+    columns = _columns(candles, marks, name, is_option=instrument is not None and instrument.kind == "option")
+    times = pd.DatetimeIndex(candles.index)
+    if funding is not None:
+        columns["funding_rate"] = array("d", _due(funding, times, name))
+    timeframe, compression = _timeframe(times)
+    feed: Any = OptionFeed if instrument is not None and instrument.kind == "option" else FrameFeed
+    return feed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+
+
+def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_option: bool) -> dict[str, Any]:
+    """Return the columns a feed loads, checked."""
     times = pd.DatetimeIndex(candles.index)
     columns = {"datetime": array("d", (bt.date2num(time) for time in times.to_pydatetime()))}
     for price in (*PRICES, *marks):
@@ -111,13 +129,12 @@ def from_frame(
     for number in ("volume", "openinterest"):
         values = candles[number] if number in candles else pd.Series(0.0, index=candles.index)
         columns[number] = array("d", pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
-    if funding is not None:
-        columns["funding_rate"] = array("d", _due(funding, times, name))
-    elif "funding_rate" in candles:
+    if "funding_rate" in candles:
         columns["funding_rate"] = array("d", candles["funding_rate"].to_numpy(dtype=np.float64))
-    timeframe, compression = _timeframe(times)
-    feed: Any = FrameFeed
-    return feed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+    for number in ("volatility", "index_price"):
+        if is_option and number in candles:
+            columns[number] = array("d", pd.to_numeric(candles[number], errors="coerce").to_numpy(dtype=np.float64))
+    return columns
 
 
 def load(

@@ -22,7 +22,9 @@ def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
     """
     if run.watch.has_acted:
         return True  # a pool may recover inside the bar and come down again
-    if run.account.pooled:
+    if run.account.pooled or any(
+        book.margin_mode == "option" for book in run.account.books.values() if book.legs or book.orders
+    ):
         return bool(reading.pools(run.account))  # no price at which all currencies are worst at once
     if run.band.holds(run.account, bars):
         return False

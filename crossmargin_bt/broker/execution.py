@@ -30,6 +30,9 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
             return f"unknown order keyword {name!r}{suggestion(name, extra[:2])}"
     if data not in run.books:
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+    if data in run.ended:
+        book = run.books[data]
+        return f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
     if not len(data):
         return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
     book = run.books[data]
@@ -284,8 +287,11 @@ def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
             cancel(broker, order, "nothing left to reduce")
 
 
-def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
-    """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid."""
+def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled, reason: str = "liquidation") -> None:
+    """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid.
+
+    `reason` is what `order.info.forced` says: "liquidation", "repayment" or "expiry".
+    """
     book = run.books[data]
     parts = run.attribution.first(data, entry.side, -entry.lots)
     run.record(entry)
@@ -299,7 +305,7 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
             owner=part.owner, data=data, size=book.instrument.size(abs(part.lots)), tradeid=part.tradeid,
             exectype=Order.Market,
         )  # fmt: skip
-        order.addinfo(forced="liquidation", position_side=entry.side)
+        order.addinfo(forced=reason, position_side=entry.side)
         broker._ocoize(order, None)
         broker.orders.append(order)
         for step in (order.submit, order.accept):

@@ -19,6 +19,8 @@ from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.option_values import option_greeks
+from crossmargin_bt.engine.pricing import Greeks
 from crossmargin_bt.engine.sizes import maximum_order_lots
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -180,6 +182,24 @@ class Readings(OrderDesk):
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
         before = account_before(run.journal, at, run.account.rules, instruments, position_mode=self.p.position_mode)
         return "\n".join(explain(before, event))
+
+    def greeks(self, data: Any) -> Greeks:
+        """Return the Greeks of one unit of an option's underlying, by its volatility or the one its mark implies.
+
+        Raises:
+            ConfigurationError: the feed is no option, or there is no volatility at which it is worth its mark.
+        """
+        run = self._run
+        book = None if run is None else run.books[self._feed(run, data)]
+        if run is None or book is None or book.margin_mode != "option":
+            raise ConfigurationError("greeks are those of an option in a margin account")
+        found = option_greeks(book, run.time_ms)
+        if found is None:
+            raise ConfigurationError(
+                f"no volatility makes {book.instrument.symbol} worth its mark of {book.long_mark:g}; give its feed a "
+                f"volatility column"
+            )
+        return found
 
     def get_leverage(self) -> float:
         """Return the value of all positions, long and short added, over equity."""

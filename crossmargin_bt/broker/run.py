@@ -133,6 +133,8 @@ class Run:
         self.watch: Any = None
         self.discipline: Any = None
         self.finer: dict[str, Finer] = {}
+        self.ended: set[Any] = set()
+        """Feeds whose contract has expired."""
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
@@ -181,6 +183,10 @@ class Run:
             if len(dated) > 1:
                 self._coming[book.instrument.symbol] = dated[1:]
 
+    def expires(self, data: Any) -> float:
+        """Return when a feed's contract ends, in milliseconds; infinity where it does not, or has ended."""
+        return math.inf if data in self.ended else self.books[data].instrument.expiry_ms
+
     def scale_rates(self, bars: Sequence[Bar]) -> None:
         """Let the rates of the bars' instruments follow volatility up to their closes, where the venue's do."""
         scaling = self.account.rules.volatility_scaling
@@ -218,6 +224,8 @@ class Run:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
         bars = []
         for data, book in self.books.items():
+            if data in self.ended:
+                continue
             length = len(data)
             # With exactbars=1 a feed that waits for the others has given its only bar back.
             if not length or not data.buflen():
@@ -237,6 +245,8 @@ class Run:
                 self._bar_days = seen[1] - before[1]
                 self.bar_ms = bar.time_ms - time_ms(before[1])
             self.time_ms = max(self.time_ms, bar.time_ms)
+            if lines.volatility is not None:
+                lines.read_option(book)
             if self._coming:
                 self._take_terms(book, bar.time_ms)
             self.last_close[book.instrument.symbol] = bar.last.close
@@ -253,6 +263,8 @@ class Lines(NamedTuple):
     last: tuple[Any, ...]
     mark: tuple[Any, ...]
     funding: Any
+    volatility: Any = None
+    index: Any = None
 
     @classmethod
     def of(cls, data: Any) -> "Lines":
@@ -260,7 +272,16 @@ class Lines(NamedTuple):
         lines = data.lines
         mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if getattr(data, "has_mark", False) else []
         funding = lines.funding_rate if getattr(data, "has_funding", False) else None
-        return cls(lines.datetime, tuple(getattr(lines, name) for name in Candle._fields), tuple(mark), funding)
+        last = tuple(getattr(lines, name) for name in Candle._fields)
+        option = (getattr(lines, "volatility", None), getattr(lines, "index_price", None))
+        return cls(lines.datetime, last, tuple(mark), funding, *option)
+
+    def read_option(self, book: Book) -> None:
+        """Take an option's volatility and index price over, where the bar has them."""
+        volatility, index = self.volatility[0], self.index[0]
+        book.volatility = volatility if volatility > 0 else 0.0
+        if index > 0:
+            book.index = index
 
     def bar(self, data: Any, book: Book, at_ms: int, *, funding_is_new: bool) -> Bar | None:
         """Return the feed's current bar, or None when it has no usable prices."""

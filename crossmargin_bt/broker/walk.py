@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from crossmargin_bt.broker import danger, execution
+from crossmargin_bt.broker import danger, execution, expiring
 from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import Bar, Run
@@ -37,12 +37,15 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         return
     matched = _matches(broker, run, bars)
     _fill_at(BEFORE, broker, run, matched)
+    expiring.settle(broker, run, bars)
     _settle_funding(run, bars)
     _charge_interest(run)
     if not matched and not danger.in_danger(run, bars):
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
+        if run.account.has_options:
+            run.account.follow()
         _charge_interest(run)
         run.watch.recover()
         return
@@ -159,12 +162,22 @@ class Walk:
                 last = [path_through(inside.last, low_first=first) for first in firsts]
                 mark = [path_through(inside.mark, low_first=first) for first in firsts]
             else:
-                low_first = low_comes_first(bar.last)
+                low_first = self._low_first(bar)
                 orders = (True, False) if adverse else (low_first, low_first)
                 last = [path_of(bar.last, low_first=order) for order in orders]
                 mark = [path_of(bar.mark, low_first=order) for order in orders]
             self._paths[symbol] = (last[0], last[1], mark[0], mark[1])
         self._corners = max((paths[0].corners for paths in self._paths.values()), key=len)
+
+    def _low_first(self, bar: Bar) -> bool:
+        """Return whether a bar visits its low first; an option goes with its underlying, a put against it."""
+        instrument = bar.book.instrument
+        if instrument.kind == "option":
+            symbol = self._run.account.valuation.symbol_for(instrument.underlying)
+            underlying = self._by_symbol.get(symbol or "")
+            if underlying is not None:
+                return low_comes_first(underlying.last) == instrument.is_call
+        return low_comes_first(bar.last)
 
     def _inside(self, bar: Bar) -> Inside | None:
         """Return what finer candles tell of a bar; with a mark of its own the bar keeps to its own candle without theirs."""
@@ -214,6 +227,8 @@ class Walk:
             _, _, long_path, short_path = self._paths[symbol]
             bar.book.long_mark = long_path.at(moment)
             bar.book.short_mark = short_path.at(moment)
+        if self._run.account.has_options:
+            self._run.account.follow()
 
     def _note_levels(self, start: float, end: float) -> None:
         for at in (start, end):

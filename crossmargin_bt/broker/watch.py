@@ -201,15 +201,15 @@ class RiskWatch:
         """Pay debts back out of the other currencies."""
         run = self._run
         for entry in repayment.repayments(run.account, run.time_ms, moment.price, "repayment"):
-            self._record(entry)
+            self._record(entry, "repayment")
         self.recover()
 
-    def _record(self, entry: events.JournalEntry) -> None:
+    def _record(self, entry: events.JournalEntry, reason: str = "liquidation") -> None:
         """Record an entry of the venue's; a forced close reaches its owners, anything else the strategies."""
         run = self._run
         if isinstance(entry, events.Filled):
             data = next(data for data, book in run.books.items() if book.instrument.symbol == entry.symbol)
-            execution.forced_close(self._broker, run, data, entry)
+            execution.forced_close(self._broker, run, data, entry, reason)
             execution.fit_exits(self._broker, run, data, entry)
             return
         run.record(entry)
@@ -265,7 +265,7 @@ class RiskWatch:
                 if last == "all":
                     self._cancel_all(pool)
             self._record(entry)
-        if work.whole():
+        if work.reducible():
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
             self._rests_until[pool.name] = moment.at_ms + rest
         else:

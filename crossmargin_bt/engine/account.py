@@ -51,6 +51,8 @@ class Account:
         """Counts what was applied: the same version is the same balances, positions and orders."""
         self.set_aside: dict[str, float] = {}
         """By currency, what the trader set aside: it counts as in use."""
+        self.has_options = False
+        """Whether options can be traded."""
         self.has_coins = False
         """Whether coins can be traded."""
         self.has_loans = False
@@ -90,6 +92,7 @@ class Account:
         if instrument.kind == "spot":
             self.balances.setdefault(instrument.base_currency, 0.0)
             self.has_coins = True
+        self.has_options |= instrument.kind == "option"
         self.has_loans |= instrument.kind == "margin"
         self.valuation.list(book)
         return book
@@ -161,6 +164,20 @@ class Account:
         """Value the instrument's legs at `price`."""
         self.books[symbol].mark(price)
 
+    def follow(self) -> None:
+        """Take the marks of underlyings over as the index prices of their options; those that none prices keep theirs.
+
+        On the adverse path a call meets the higher mark and a put the lower.
+        """
+        for book in self.books.values():
+            if book.margin_mode != "option":
+                continue
+            symbol = self.valuation.symbol_of(book.instrument.underlying, book.instrument.quote_currency)
+            symbol = symbol or self.valuation.symbol_for(book.instrument.underlying)
+            if symbol is not None:
+                underlying = self.books[symbol]
+                book.index = underlying.short_mark if book.instrument.is_call else underlying.long_mark
+
     def prices(self) -> events.Prices:
         """Return the prices the account is valued at, of every instrument that has one."""
         return {s: (b.long_mark, b.short_mark, b.last) for s, b in self.books.items() if b.long_mark}
@@ -169,6 +186,8 @@ class Account:
         """Value the account at prices that an entry of the journal names."""
         for symbol, book in self.books.items():
             book.long_mark, book.short_mark, book.last = prices.get(symbol, (0.0, 0.0, 0.0))
+        if self.has_options:
+            self.follow()
 
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""

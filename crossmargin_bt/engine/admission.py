@@ -52,8 +52,9 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     with_order = account.copy(symbol)
     with_order.books[symbol].orders[order.number] = order
     needed = reading.headroom(account, book) - reading.headroom(with_order, with_order.books[symbol])
-    if not _fits(needed, account, book):
-        return _short_of("order", needed, account, book)
+    pays = _pays_a_premium(book, order.lots)
+    if not _fits(needed, account, book, pays=pays):
+        return _short_of("order", needed, account, book, pays=pays)
     return limits.beyond(account, with_order, symbol, order.price)
 
 
@@ -123,11 +124,17 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
         needed -= opening.fee * account.rate(book.instrument.settle)
     rested = order is not None and not order.immediate and abs(opened) <= order.covered
-    if _fits(needed, before, book):
+    pays = _pays_a_premium(book, opened)
+    if _fits(needed, before, book, pays=pays):
         return None if rested else limits.beyond(before, after, symbol, entry.price)
     if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
-    return _short_of(subject, needed, before, book)
+    return _short_of(subject, needed, before, book, pays=pays)
+
+
+def _pays_a_premium(book: Book, lots: int) -> bool:
+    """Return whether buying so many lots is paid for in full, out of the available balance: a long option."""
+    return book.margin_mode == "option" and lots > 0
 
 
 def _part(book: Book, entry: events.Filled, lots: int) -> events.Filled:
@@ -146,10 +153,10 @@ def _survives(account: Account, currency: str) -> bool:
     return min(gaps) > 0 and account.balance(shared) + reading.cross_profit(account, shared) >= 0
 
 
-def _fits(needed: float, account: Account, book: Book) -> bool:
+def _fits(needed: float, account: Account, book: Book, *, pays: bool) -> bool:
     if needed <= 0:
         return True
-    return needed <= max(reading.headroom(account, book), 0.0) + _tie(needed, account, book)
+    return needed <= max(reading.headroom(account, book, pays=pays), 0.0) + _tie(needed, account, book)
 
 
 def _tie(needed: float, account: Account, book: Book) -> float:
@@ -160,10 +167,10 @@ def _tie(needed: float, account: Account, book: Book) -> float:
     )
 
 
-def _short_of(subject: str, needed: float, account: Account, book: Book) -> Refusal:
+def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays: bool) -> Refusal:
     currency = account.pool_of(book.instrument.settle)
-    available = max(reading.headroom(account, book), 0.0)
-    name = "free margin" if MODES[book.margin_mode].POOLED else "available balance"
+    available = max(reading.headroom(account, book, pays=pays), 0.0)
+    name = "free margin" if MODES[book.margin_mode].POOLED and not pays else "available balance"
     reason = (
         f"{subject} needs {needed:.2f} {currency} of margin and fees, {name} is {available:.2f} {currency} "
         f"(short by {needed - available:.2f}); lower the size or raise the leverage of {book.instrument.symbol} "

@@ -5,8 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine import formulas, option_terms
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.option_terms import OptionTerms
 from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending, Prices, pending
 from crossmargin_bt.engine.position import FLAT, Position
 from crossmargin_bt.engine.rates import MaintenanceRule
@@ -49,11 +50,37 @@ class Book(msgspec.Struct):
     short_mark: float = 0.0
     last: float = 0.0
     """The last price traded: of a fill, or of the bar's end."""
+    index: float = 0.0
+    """Of an option, the price of its underlying in the currency of its strike."""
+    volatility: float = 0.0
+    """Of an option, its volatility a year, 0 where none is known."""
 
     @property
     def maintenance(self) -> MaintenanceRule:
         """The maintenance rule in force."""
         return self.rates["isolated" if self.margin_mode == "isolated" else "cross"]
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether what is traded is paid for in full: a coin, an option."""
+        return self.margin_mode in ("spot", "option")
+
+    @property
+    def underlying_value(self) -> float:
+        """Of an option, what a unit of its underlying is worth in its settle currency."""
+        return 1.0 if self.instrument.in_coin else self.index
+
+    @property
+    def option_terms(self) -> OptionTerms:
+        """The venue's terms for an option."""
+        return option_terms.terms_of(self.instrument.underlying, self.rules.options)
+
+    def fee(self, lots: int, price: float, *, maker: bool = False) -> float:
+        """Return the fee of trading `lots` at `price`; an option's is charged on its underlying."""
+        if self.margin_mode != "option":
+            return formulas.fee(self.instrument.value(lots, price), self.maker if maker else self.taker)
+        units = abs(lots) * self.instrument.units_per_lot
+        return units * self.option_terms.fee_of(self.underlying_value, price)
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -85,8 +112,10 @@ class Book(msgspec.Struct):
         return profit
 
     def unrealised(self) -> float:
-        """Return the floating profit of all legs."""
+        """Return the floating profit of all legs; what is paid for in full has none."""
         total = 0.0
+        if self.is_paid:
+            return total
         for position in self.legs.values():
             total += self.profit(position)
         return total

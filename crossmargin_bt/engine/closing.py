@@ -9,7 +9,7 @@ import msgspec
 
 from crossmargin_bt.engine import events, fills, formulas, reading
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.modes import loan
+from crossmargin_bt.engine.modes import loan, option
 from crossmargin_bt.engine.position import Position
 from crossmargin_bt.engine.reading import Pool
 
@@ -63,6 +63,11 @@ class Closing(NamedTuple):
             if side in self.account.books[symbol].legs
         ]
 
+    def reducible(self) -> list[Close]:
+        """Return the same without what keeps no margin: a long option."""
+        books = self.account.books
+        return [c for c in self.whole() if not books[c.symbol].is_paid or books[c.symbol].legs[c.side].lots < 0]
+
     def forced_fill(self, close: Close) -> events.Filled:
         """Return the forced close of part of a leg.
 
@@ -71,7 +76,7 @@ class Closing(NamedTuple):
         """
         book, at = self.account.books[close.symbol], self.price(close)
         value = book.instrument.value(close.lots, at)
-        owed = formulas.fee(value, book.taker) + formulas.fee(value, self.account.rules.liquidation_fee)
+        owed = book.fee(close.lots, at) + formulas.fee(value, self.account.rules.liquidation_fee)
         fee = min(owed, max(0.0, self.left() / self.rate(close)))
         lots = -self.direction(close) * close.lots
         entry = fills.entry_of(book, self.time_ms, close.side, number=0, lots=lots, price=at, fee=fee)
@@ -87,6 +92,8 @@ class Closing(NamedTuple):
         """Return the maintenance margin the whole leg keeps by itself at its mark, in the pool's currency."""
         book = self.account.books[close.symbol]
         leg = book.legs[close.side]
+        if book.margin_mode == "option":
+            return self.rate(close) * option.requirement(book, with_orders=False)
         if book.instrument.kind == "margin":
             return self.rate(close) * loan.maintenance(book, leg, book.mark_of(leg.lots))
         return self.rate(close) * book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
@@ -142,7 +149,10 @@ class Closing(NamedTuple):
         return self.account.books[close.symbol].legs[close.side]
 
     def profit(self, close: Close) -> float:
-        """Return the profit of the whole leg at the price it would be closed at, interest it accrued taken off."""
-        held, instrument, at = self.leg(close), self.account.books[close.symbol].instrument, self.price(close)
+        """Return what closing the whole leg would bring: its profit less the interest it accrued, an option's price."""
+        book = self.account.books[close.symbol]
+        held, instrument, at = self.leg(close), book.instrument, self.price(close)
+        if book.is_paid:
+            return held.lots * instrument.units_per_lot * at
         profit = instrument.profit(held.lots, held.entry, at)
         return profit - instrument.interest_cost(held.lots, held.interest, at) if held.interest else profit

@@ -15,8 +15,7 @@ def filled(
 ) -> events.Filled:
     """Return the entry of a fill of signed `lots` at `price`; `maker` chooses the fee."""
     book = account.books[symbol]
-    fee_rate = book.maker if maker else book.taker
-    fee = formulas.fee(book.instrument.value(lots, price), fee_rate)
+    fee = book.fee(lots, price, maker=maker)
     return entry_of(book, time_ms, side, number=number, lots=lots, price=price, fee=fee)
 
 

@@ -88,7 +88,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise RuleError(f"{self.symbol}: futures and options have an expiry, others have none")
         if self.expiry is not None and self.expiry.tzinfo is None:
             raise RuleError(f"{self.symbol}: expiry needs a time zone (2025-06-27T08:00:00Z)")
-        if (kind == "option") != (self.option is not None and self.strike is not None):
+        if {self.option is not None, self.strike is not None} != {kind == "option"}:
             raise RuleError(f"{self.symbol}: an option has a strike and an option of 'call' or 'put', others have none")
         if self.strike is not None and not 0 < self.strike < math.inf:
             raise RuleError(f"{self.symbol}: the strike must be above 0, got {self.strike!r}")

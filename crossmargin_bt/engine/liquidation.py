@@ -61,7 +61,9 @@ def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> 
             if is_fraction:
                 return
     if due or not work.is_safe:
-        yield from _closing(work, "all", work.whole(), deleverages=deleverages)
+        yield from _closing(work, "all", work.reducible() or work.whole(), deleverages=deleverages)
+        if work.whole() and not work.reducible() and work.account.balance(work.pool.currency) < 0:
+            yield from _closing(work, "all", work.whole(), deleverages=deleverages)
     if not work.pool.isolated:
         yield from _ended(work)
 

@@ -6,10 +6,10 @@ All amounts are in the currency named; nothing here changes the account.
 
 from typing import NamedTuple
 
-from crossmargin_bt.engine import currencies, formulas, requirement
+from crossmargin_bt.engine import currencies, formulas, requirement, spreads
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.modes import MODES, loan
+from crossmargin_bt.engine.modes import MODES, loan, option
 
 # Sums of rounded terms that are equal but for this part of them are equal.
 TIE = 1e-12
@@ -68,13 +68,15 @@ class Totals(NamedTuple):
     docs/sources.md#okx-free-margin (an isolated position's margin has already left it)."""
     profit_pays_for: tuple[str, ...]
     """What floating profit may be used for, see `Rules`."""
+    option_value: float = 0.0
+    """What options held are worth, those sold short below zero: part of equity, not of the collateral."""
     haircut: float = 0.0
     """By how much currencies count for less than they are worth, where they are pooled."""
 
     @property
     def equity(self) -> float:
-        """Balance, floating profit and isolated margins."""
-        return self.balance + self.cross_profit + self.isolated_profit + self.isolated_margin
+        """Balance, floating profit, isolated margins and option value."""
+        return self.balance + self.cross_profit + self.isolated_profit + self.isolated_margin + self.option_value
 
     @property
     def margin_used(self) -> float:
@@ -103,7 +105,7 @@ class Totals(NamedTuple):
 
 def totals(account: Account, currency: str) -> Totals:
     """Return what the books of a shared pool add up to at the present marks."""
-    cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = 0.0
+    cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = option_value = 0.0
     for book in account.books_of(currency):
         if not (book.legs or book.orders):
             continue
@@ -111,12 +113,17 @@ def totals(account: Account, currency: str) -> Totals:
         rate = account.rate(book.instrument.settle)
         if mode.POOLED:
             in_use += rate * mode.in_use(book)
-            cross_profit += rate * book.unrealised()
+            if mode.PAID:
+                option_value += rate * option.value(book)
+            else:
+                cross_profit += rate * book.unrealised()
         elif mode.ISOLATED:
             in_use += rate * mode.in_use(book)
             isolated_profit += rate * book.unrealised()
             isolated_margin += rate * sum(leg.margin for leg in book.legs.values())
             isolated_locked += rate * sum(max(leg.margin, 0.0) for leg in book.legs.values())
+    if account.has_options:
+        in_use -= spreads.relief(account, currency, initial=True)
     haircut = 0.0
     if account.pooled:
         holdings = currencies.holdings(account)
@@ -132,6 +139,7 @@ def totals(account: Account, currency: str) -> Totals:
         isolated_locked,
         in_use,
         account.rules.profit_pays_for,
+        option_value,
         haircut,
     )
 
@@ -152,13 +160,14 @@ def cross_profit(account: Account, currency: str) -> float:
     )
 
 
-def headroom(account: Account, book: Book) -> float:
+def headroom(account: Account, book: Book, *, pays: bool = False) -> float:
     """Return what orders of this book may still take, in its pool's currency; below zero when the account is overdrawn.
 
-    Cross orders take free margin, isolated ones and coins available balance; this is either before it is cut at zero.
+    Cross orders take free margin; isolated ones, coins and what `pays` a premium take available balance. This is either
+    before it is cut at zero.
     """
     total = totals(account, account.pool_of(book.instrument.settle))
-    use = "cross_orders" if MODES[book.margin_mode].POOLED else "isolated_orders"
+    use = "cross_orders" if MODES[book.margin_mode].POOLED and not pays else "isolated_orders"
     return formulas.headroom(total.balance - total.haircut, total.profit_for(use), total.in_use)
 
 
@@ -238,6 +247,8 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
             collateral -= rate * requirement.orders_in_ratio(book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
         collateral -= currencies.reserved_coins(account, pool.currency)
+    if account.has_options:
+        required -= spreads.relief(account, pool.currency, initial=False)
     return Risk(collateral, required)
 
 

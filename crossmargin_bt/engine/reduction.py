@@ -18,7 +18,7 @@ def next_closes(pool: Closing, step: LiquidationStep) -> list[Close]:
 
 def _pairs(pool: Closing, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
     legs: dict[str, list[Close]] = {}
-    for close in pool.whole():
+    for close in pool.reducible():
         legs.setdefault(close.symbol, []).append(close)
     pairs = [sides for sides in legs.values() if len(sides) > 1]
     if not pairs:
@@ -30,7 +30,7 @@ def _pairs(pool: Closing, step: Pairs) -> list[Close]:  # noqa: ARG001 - the ste
 
 def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001
     books = pool.account.books
-    held = [close for close in pool.whole() if books[close.symbol].instrument.underlying]
+    held = [close for close in pool.reducible() if books[close.symbol].instrument.underlying]
     sets = [
         (one, other)
         for one in held
@@ -56,7 +56,7 @@ def _coins_per_lot(book: Book) -> float:
 
 
 def _reduce(pool: Closing, step: Reduce) -> list[Close]:  # noqa: ARG001
-    held = pool.whole()
+    held = pool.reducible()
     if not held:
         return []
     best = max(held, key=lambda close: (_gap_without(pool, close), close.symbol, close.side))
@@ -69,7 +69,7 @@ def _gap_without(pool: Closing, close: Close) -> float:
 
 
 def _tiers(pool: Closing, step: Tiers) -> list[Close]:
-    held = pool.whole()
+    held = pool.reducible()
     if not held:
         return []
     best = max(held, key=lambda close: (pool.margin(close), close.symbol, close.side))
@@ -86,7 +86,7 @@ def _tiers(pool: Closing, step: Tiers) -> list[Close]:
 
 
 def _above(pool: Closing, step: Above) -> list[Close]:
-    large = [close for close in pool.whole() if pool.value(close) > step.value]
+    large = [close for close in pool.reducible() if pool.value(close) > step.value]
     if not large:
         return []
     best = max(large, key=lambda close: (pool.margin(close), close.symbol, close.side))
@@ -95,7 +95,7 @@ def _above(pool: Closing, step: Above) -> list[Close]:
 
 
 def _fraction(pool: Closing, step: Fraction) -> list[Close]:
-    large = [close for close in pool.whole() if pool.value(close) > step.above]
+    large = [close for close in pool.reducible() if pool.value(close) > step.above]
     return [close._replace(lots=max(1, round(close.lots * step.share))) for close in large]
 
 

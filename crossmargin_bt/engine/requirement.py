@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine import formulas
 from crossmargin_bt.engine.book import Book, exposure
-from crossmargin_bt.engine.modes import loan
+from crossmargin_bt.engine.modes import loan, option
 from crossmargin_bt.engine.position import Position
 
 
@@ -57,6 +57,8 @@ def _entry(book: Book, direction: int) -> float:
 
 def book_requirement(book: Book, *, with_orders: bool) -> float:
     """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
+    if book.margin_mode == "option":
+        return option.requirement(book, with_orders=with_orders)
     lone = len(book.legs) == 1 and not (with_orders and book.orders) and book.rules.maintenance_price == "mark"
     if lone and book.instrument.kind != "margin":
         # A lone leg is its own tier, whatever the venue's answer.

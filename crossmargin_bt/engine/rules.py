@@ -8,6 +8,7 @@ import msgspec
 
 from crossmargin_bt.engine.borrowing import Borrowing
 from crossmargin_bt.engine.collateral import CollateralTerms
+from crossmargin_bt.engine.option_terms import OptionTerms
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.steps import LiquidationStep
 from crossmargin_bt.engine.volatility import VolatilityScaling
@@ -131,6 +132,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What currencies count for in a pool of many; without any the venue has no such pool."""
     borrowing: Borrowing | None = None
     """What debts cost and must be covered by; None where nothing can be borrowed."""
+    options: tuple[OptionTerms, ...] = ()
+    """What options are charged and keep outside portfolio margin; without any, what is usual."""
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from crossmargin_bt.engine.borrowing import Borrowing
 from crossmargin_bt.engine.collateral import CollateralTerms
+from crossmargin_bt.engine.option_terms import OptionTerms
 from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
@@ -29,7 +30,7 @@ _WITHOUT = {
     "borrowing": "not possible",
 }
 # What a rule comes to that lists nothing.
-_NONE = {"liquidation": "all at once", "collateral": "no pool of many currencies"}
+_NONE = {"liquidation": "all at once", "collateral": "no pool of many currencies", "options": "as is usual"}
 
 TITLES = {
     "maker": "maker fee",
@@ -68,6 +69,7 @@ TITLES = {
     "liquidation": "steps of a liquidation",
     "volatility_scaling": "rates that follow volatility",
     "collateral": "what currencies count for in a pool of many",
+    "options": "margin and fees of options outside portfolio margin",
     "borrowing": "debts of a pool of many currencies, and of margin pairs",
 }
 
@@ -152,6 +154,16 @@ def _collateral(terms: CollateralTerms) -> str:
     return f"{names}: {rates}"
 
 
+def _option(terms: OptionTerms) -> str:
+    names = ", ".join(terms.underlyings) or "all"
+    factor = "" if terms.factor == 1 else f" x {terms.factor:g}"
+    mark = " + mark" if terms.mark_counts else ""
+    return (
+        f"{names}: short initially max({terms.initial:.3g} S - OTM, {terms.initial_min:.3g} S){factor}{mark}, "
+        f"kept {terms.maintenance:.3g} S{factor}{mark}; fee {terms.fee:.3%} of S, at most {terms.fee_cap:.3g} of the premium"
+    )
+
+
 def _scaling(value: VolatilityScaling) -> str:
     return (
         f"x volatility / {value.reference:.0%}, from {value.floor:g} to {value.cap:g} in steps of {value.step:g} "
@@ -159,14 +171,15 @@ def _scaling(value: VolatilityScaling) -> str:
     )
 
 
+_ITEMS: dict[type, Callable[[Any], str]] = {CollateralTerms: _collateral, OptionTerms: _option}
 _WORDS: dict[type, Callable[[Any], str]] = {VolatilityScaling: _scaling, Borrowing: _borrowing}
 
 
 def _item(key: str, item: Any) -> str:
     if key == "warning_levels":
         return f"{item:.0%}"
-    if isinstance(item, CollateralTerms):
-        return _collateral(item)
+    if type(item) in _ITEMS:
+        return _ITEMS[type(item)](item)
     return step(item) if key == "liquidation" else str(item).replace("_", " ")
 
 

@@ -8,7 +8,7 @@ not among them: it is backtrader's own broker, unchanged (docs/decisions/0002-ca
 from typing import Protocol, cast
 
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.modes import cross, isolated, spot
+from crossmargin_bt.engine.modes import cross, isolated, option, spot
 from crossmargin_bt.engine.position import Effect
 
 
@@ -35,4 +35,5 @@ MODES: dict[str, Mode] = {
     "cross": cast("Mode", cross),
     "isolated": cast("Mode", isolated),
     "spot": cast("Mode", spot),
+    "option": cast("Mode", option),
 }

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Contracts that come to their end during a run: their orders go, their positions settle."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.engine import expiry
+
+
+def settle(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+    """Settle what expired at or before the bars' time, at the marks of their opens."""
+    due = [data for data, book in run.books.items() if run.expires(data) <= run.time_ms]
+    if not due:
+        return
+    for bar in bars:
+        bar.book.mark(bar.mark.open)
+    run.account.follow()
+    for data in due:
+        _settle(broker, run, data)
+
+
+def _settle(broker: Any, run: Run, data: Any) -> None:
+    run.ended.add(data)
+    book = run.books[data]
+    for order in list(broker.pending):
+        if order.data is data and order.alive():
+            execution.cancel(broker, order, "expired")
+    entry = expiry.expired(run.account, run.time_ms, book.instrument.symbol)
+    run.record(entry)
+    run.notices.append(entry)
+    for fill in expiry.settlements(run.account, entry):
+        execution.forced_close(broker, run, data, fill, reason="expiry")
+    if entry.price:
+        book.mark(entry.price)

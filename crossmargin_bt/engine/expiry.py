@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of futures and options: at which price they settle, and what that brings.
+
+Assumption: the settlement price is the mark of what prices the coin (its spot market first, then a perpetual) at the expiry;
+exchanges average an index over the last half hour or hour. Settlement costs no fee.
+Source: docs/sources.md#expiry.
+"""
+
+from collections.abc import Iterator
+
+from crossmargin_bt.engine import events, fills, pricing
+from crossmargin_bt.engine.account import Account
+
+
+def expired(account: Account, time_ms: int, symbol: str) -> events.Expired:
+    """Return the entry of a contract's end, at the present marks."""
+    book = account.books[symbol]
+    instrument = book.instrument
+    at = _underlying_price(account, symbol)
+    price = at
+    if instrument.kind == "option":
+        assert instrument.strike is not None
+        price = pricing.payoff(at, instrument.strike, 1 if instrument.is_call else -1)
+        price = price / at if instrument.in_coin and at else price
+    return events.Expired(time_ms=time_ms, symbol=symbol, price=price, underlying=at)
+
+
+def settlements(account: Account, entry: events.Expired) -> Iterator[events.Filled]:
+    """Yield the fill that settles each leg; apply each before asking for the next."""
+    book = account.books[entry.symbol]
+    for side, leg in list(book.legs.items()):
+        yield fills.entry_of(book, entry.time_ms, side, number=0, lots=-leg.lots, price=entry.price, fee=0.0)
+
+
+def _underlying_price(account: Account, symbol: str) -> float:
+    book = account.books[symbol]
+    instrument = book.instrument
+    valuation = account.valuation
+    found = valuation.symbol_of(instrument.underlying, instrument.quote_currency)
+    found = found or valuation.symbol_for(instrument.underlying)
+    if found is not None and found != symbol:
+        return account.books[found].long_mark
+    return book.index if instrument.kind == "option" else book.long_mark

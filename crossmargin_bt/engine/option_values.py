@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An option of a book priced: its volatility, its Greeks."""
+
+import math
+
+from crossmargin_bt.engine import pricing
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.pricing import Greeks
+
+
+def volatility_of(book: Book, now_ms: float) -> float:
+    """Return the volatility of an option: what it was given, else what its mark implies; NaN where none does."""
+    if book.volatility > 0:
+        return book.volatility
+    instrument = book.instrument
+    assert instrument.strike is not None
+    value = book.long_mark * book.index if instrument.in_coin else book.long_mark
+    years = pricing.years_to(instrument.expiry_ms, now_ms)
+    return pricing.implied_volatility(value, book.index, instrument.strike, years, 1 if instrument.is_call else -1)
+
+
+def option_greeks(book: Book, now_ms: float) -> Greeks | None:
+    """Return the Greeks of an option for one unit of its underlying, None where no volatility is known."""
+    instrument = book.instrument
+    assert instrument.strike is not None
+    volatility = volatility_of(book, now_ms)
+    if math.isnan(volatility) or not book.index:
+        return None
+    years = pricing.years_to(instrument.expiry_ms, now_ms)
+    return pricing.greeks(book.index, instrument.strike, years, volatility, 1 if instrument.is_call else -1)
