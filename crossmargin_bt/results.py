@@ -37,6 +37,15 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     rules: dict[str, Any]
     instruments: list[dict[str, Any]]
     """The rules and contracts of the run, from which the journal can be worked through again."""
+    account: dict[str, Any] = {}
+    """How the account was made: position mode, pools, unit, fixed prices, portfolio; empty in cash mode."""
+    interest: float = 0.0
+    """Interest charged."""
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What an account is made with to work the journal through again."""
+        return self.account or {"position_mode": self.position_mode}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

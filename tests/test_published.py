@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SHARED
-from published import costs, inverse, linear, readings, rules, sizes
+from published import costs, inverse, linear, portfolio, readings, rules, sizes
 
 FILE = SHARED / "oracles" / "published.json"
 CASES = {case["id"]: case for case in json.loads(FILE.read_text(encoding="utf-8"))} if FILE.is_file() else {}
@@ -22,16 +22,12 @@ WAITING = {
     "okx-opt-01": "options",
     "okx-opt-02": "options",
     "okx-opt-03": "options",
-    "okx-pm-mr7-01": "portfolio margin",
     "okx-iso-margin-01": "borrowing",
-    "binance-pm-upnl-01": "portfolio margin",
     "binance-interest-01": "borrowing",
     "bybit-opt-mm-01": "options",
     "bybit-opt-cost-01": "options",
     "bybit-borrow-01": "borrowing",
     "gate-option-01": "options",
-    "deribit-pm-01": "portfolio margin",
-    "dederi-pm-01": "portfolio margin",
     "freqtrade-interest-01": "borrowing",
     "freqtrade-interest-02": "borrowing",
     "freqtrade-interest-03": "borrowing",
@@ -44,15 +40,6 @@ WAITING = {
     "derive-srm-maxloss-01": "options",
     "derive-srm-maxloss-02": "options",
     "derive-srm-iso-01": "options",
-    "derive-pmrm-3-collateral_multiple_stables": "portfolio margin",
-    "derive-pmrm-10-collateral_negative_margin_from_collat": "portfolio margin",
-    "derive-pmrm-11-collateral_usdc_depeg_only_cash": "portfolio margin",
-    "derive-pmrm-12-risk_cancelling_naked_short_call": "portfolio margin",
-    "derive-pmrm-13-risk_cancelling_btc_covered_call": "portfolio margin",
-    "derive-pmrm-18-structures_OTM_call_spread": "portfolio margin",
-    "derive-pmrm-22-structures_long_box": "portfolio margin",
-    "derive-pmrm-23-structures_short_box": "portfolio margin",
-    "derive-pmrm-29-perps_basic_perp": "portfolio margin",
     "kucoin-debt-01": "spot margin",
     "htx-margin-level-01": "spot margin",
     "binance-crosspro-01": "spot margin",
@@ -75,7 +62,9 @@ WAITING = {
 }
 
 CHECKED = {
-    name: check for part in (linear, inverse, costs, rules, readings, sizes) for name, check in part.CHECKED.items()
+    name: check
+    for part in (linear, inverse, costs, rules, readings, sizes, portfolio)
+    for name, check in part.CHECKED.items()
 }
 
 

@@ -118,6 +118,8 @@ class Recorder(bt.Analyzer):
             "bad_debt": 0.0 if account is None else account.bad_debt,
             "fees": self._fees if account is None else account.fees,
             "funding": 0.0 if account is None else account.funding,
+            "interest": 0.0 if account is None else account.interest,
+            "account": {} if account is None else account.setup,
             "journal": self._cash_journal if account is None else [msgspec.to_builtins(event) for event in journal],
         }
 

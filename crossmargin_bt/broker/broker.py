@@ -33,7 +33,8 @@ class CrossMarginBroker(Controls):
     Params (beyond those of `bt.brokers.BackBroker`):
         cash: starting balance, in `currency`, above 0.
         venue: name of a shipped rule book, or the path of a TOML file.
-        mode: "cross", "isolated", or "cash" (backtrader's own money, unchanged).
+        mode: "cross", "isolated", "portfolio" (one pool of many currencies whose positions keep what the venue's scenarios ask),
+            or "cash" (backtrader's own money, unchanged).
         leverage: for every instrument, or a dict by feed name; see also `set_leverage`.
         position_mode: "one_way", or "hedge" (a long and a short leg per instrument; orders then
             name theirs with `position_side`).
@@ -115,7 +116,11 @@ class CrossMarginBroker(Controls):
         self._refuse_unchecked(self.p.checksubmit)
         _check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
-        if self.p.pooling == "multi_currency" and not self.venue.rules.collateral:
+        if self.p.mode == "portfolio" and self.venue.rules.portfolio is None:
+            raise ConfigurationError(
+                f"venue {self.venue.name!r} has no portfolio margin (no rules.portfolio); choose another venue or mode"
+            )
+        if (self.p.pooling == "multi_currency" or self.p.mode == "portfolio") and not self.venue.rules.collateral:
             raise ConfigurationError(
                 f"venue {self.venue.name!r} has no pool of many currencies (no rules.collateral); use pooling='single_currency'"
             )
@@ -138,6 +143,7 @@ class CrossMarginBroker(Controls):
                 pooling=self.p.pooling,
                 unit=self.p.currency,
                 prices=self.fixed_prices,
+                portfolio=self.p.mode == "portfolio",
             )
             account.interest_rates.update(self.p.interest_rates or {})
             self._run = Run(account, currency=self.p.currency, check=self.p.check)

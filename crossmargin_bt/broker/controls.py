@@ -4,11 +4,11 @@
 import math
 from typing import Any
 
-from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.previews import Previews
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import Settings
-from crossmargin_bt.engine import admission, events
+from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.engine import admission, events, switching
+from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -67,13 +67,70 @@ class Controls(Previews):
             return None
         highest = run.books[feed].instrument.leverage_max
         Settings.check(name, leverage=leverage, margin_mode=margin_mode, leverage_max=highest)
-        refusal = execution.setting_refused(run, run.books[feed], leverage=leverage, margin_mode=margin_mode)
+        book = run.books[feed]
+        refusal = None if margin_mode is None else switching.margin_mode_refused(run.account, book, margin_mode)
+        if leverage is not None:
+            refusal = switching.leverage_refused(run.account, book, leverage)
         if refusal is None:
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             self._infos.pop(feed, None)
             self._apply_setting(run, feed)
             self._refresh(run)
         return refusal
+
+    def set_position_mode(self, position_mode: str) -> Refusal | None:
+        """Change between "one_way" and "hedge" for the rest of the run; only while nothing is open. Returns why not.
+
+        Raises:
+            ConfigurationError: the mode is neither of the two, or the account is in cash mode.
+        """
+        one_of("position_mode", position_mode, tuple(SIDES))
+        run = self._margin_run()
+        refusal = switching.position_mode_refused(run.account)
+        if refusal is None and (position_mode == "hedge") != run.account.hedged:
+            run.record(events.PositionModeChanged(time_ms=run.time_ms, position_mode=position_mode))
+        return refusal
+
+    def transfer(self, currency: str, amount: float) -> Refusal | None:
+        """Pay `amount` of a currency in, or out when it is negative, at once. Returns why not: more than is withdrawable.
+
+        Raises:
+            ConfigurationError: the amount is no number, nothing prices the currency, or the account is in cash mode.
+        """
+        run = self._money(currency, amount)
+        refusal = None if amount >= 0 else switching.money_refused(run.account, currency, -amount, aside=False)
+        if refusal is None:
+            self.count_paid_in(amount * run.account.price(currency))
+            run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=float(amount)))
+            self._refresh(run)
+        return refusal
+
+    def set_aside(self, currency: str, amount: float, reason: str = "allocation") -> Refusal | None:
+        """Count `amount` more of a currency as in use (less, when negative): a bot's allocation. Returns why not.
+
+        Raises:
+            ConfigurationError: the amount is no number or releases more than was set aside, nothing prices the
+                currency, or the account is in cash mode.
+        """
+        run = self._money(currency, amount)
+        held = run.account.set_aside.get(currency, 0.0)
+        if held + amount < 0:
+            raise ConfigurationError(f"{-amount:g} {currency} are to be released, {held:g} are set aside")
+        refusal = None if amount <= 0 else switching.money_refused(run.account, currency, amount, aside=True)
+        if refusal is None:
+            entry = events.SetAside(time_ms=run.time_ms, currency=currency, amount=float(amount), reason=reason)
+            run.record(entry)
+            self._refresh(run)
+        return refusal
+
+    def _money(self, currency: str, amount: Any) -> Run:
+        run = self._margin_run()
+        if not isinstance(amount, int | float) or not math.isfinite(amount):
+            raise ConfigurationError(f"the amount must be a number, got {amount!r}")
+        if currency not in run.account.balances:
+            known = suggestion(currency, run.account.balances)
+            raise ConfigurationError(f"the account has no {currency!r}{known}")
+        return run
 
     def add_margin(self, data: Any, amount: float, side: str | None = None) -> Refusal | None:
         """Move `amount` from the balance to an isolated position's margin, or back when it is negative.

@@ -9,11 +9,10 @@ from backtrader import BuyOrder, Order, SellOrder
 
 from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
-from crossmargin_bt.engine import events, fills, limits, position, reading
+from crossmargin_bt.engine import events, fills, position
 from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
-from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import suggestion
@@ -127,28 +126,6 @@ def retire(run: Run, order: Any) -> None:
             events.OrderRemoved(time_ms=run.time_ms, number=number, symbol=book.instrument.symbol, reason=reason)
         )
     run.forget(order)
-
-
-def setting_refused(run: Run, book: Book, *, leverage: float | None, margin_mode: str | None) -> Refusal | None:
-    """Return why an instrument's leverage or margin mode cannot change now, or None."""
-    symbol, currency = book.instrument.symbol, book.instrument.settle
-    if margin_mode is not None and margin_mode != book.margin_mode and (book.legs or book.orders):
-        return Refusal("rejected", f"{symbol} has a position or orders; close them before changing its margin mode")
-    if leverage is None or not (book.legs or book.orders):
-        return None
-    mode = MODES[book.margin_mode]
-    if book.legs and not mode.POOLED:
-        return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
-    changed = msgspec.structs.replace(book, leverage=leverage)
-    beyond = limits.beyond_tier(changed, limits.exposures(changed))
-    if beyond is not None:
-        return beyond
-    needed = mode.in_use(changed) - mode.in_use(book)
-    free = max(0.0, reading.headroom(run.account, book))
-    if needed <= free:
-        return None
-    reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
-    return Refusal("margin", reason, needed, free, currency)
 
 
 def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:

@@ -180,7 +180,7 @@ class Readings(OrderDesk):
                 "prices were looked at"
             )
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
-        before = account_before(run.journal, at, run.account.rules, instruments, position_mode=self.p.position_mode)
+        before = account_before(run.journal, at, run.account.rules, instruments, **run.account.setup)
         return "\n".join(explain(before, event))
 
     def greeks(self, data: Any) -> Greeks:
@@ -255,24 +255,19 @@ class Readings(OrderDesk):
                 The `close()` and `order_target_*` of a plain `bt.Strategy` end here, because they know only one position.
         """
         run = self._run
-        one_position = (
-            run is None or self.p.position_mode != "hedge" or (data in run.books and not run.books[data].hedged)
-        )
-        if not one_position and side is None:
+        book = None if run is None else run.books.get(data)
+        if book is not None and book.hedged and side is None:
             raise ConfigurationError(
                 "hedge mode has two positions: read broker.getposition(data, 'long') or 'short'; with a "
                 "crossmargin_bt.HedgeStrategy close(position_side='long') and order_target_size(position_side=...) name the leg"
             )
         if side is not None:
-            one_of(
-                "position side", side, SIDES["one_way" if one_position and run is not None else self.p.position_mode]
-            )
+            one_of("position side", side, SIDES[self.p.position_mode] if book is None else book.sides)
         if run is None:
             net = super().getposition(data)
             return net if side is None else bt.Position(self.cash_leg(data, side), net.price)
-        if side is None or data not in run.books:
+        if side is None or book is None:
             return self.positions[data].clone()
-        book = run.books[data]
         leg = book.leg(side)
         return bt.Position(book.instrument.size(leg.lots), leg.entry)
 

@@ -244,7 +244,7 @@ class Run:
             if before[1] and 0 < seen[1] - before[1] < self._bar_days:
                 self._bar_days = seen[1] - before[1]
                 self.bar_ms = bar.time_ms - time_ms(before[1])
-            self.time_ms = max(self.time_ms, bar.time_ms)
+            self.account.now_ms = self.time_ms = max(self.time_ms, bar.time_ms)
             if lines.volatility is not None:
                 lines.read_option(book)
             if self._coming:

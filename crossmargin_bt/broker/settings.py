@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 MARGIN_MODES = ("isolated", "cross")
-MODES = ("cash", *MARGIN_MODES)
+MODES = ("cash", *MARGIN_MODES, "portfolio")
 
 
 class Settings:
     """Leverage and margin mode by feed name, with the broker's params as what holds otherwise."""
 
     def __init__(self, mode: str, leverage: float | Mapping[str, float]) -> None:
-        self._mode = mode
+        self._mode = "cross" if mode == "portfolio" else mode
         self._leverage = 1.0
         self._declared: dict[str, dict[str, float | str]] = {}
         self._in_run: dict[str, dict[str, float | str]] | None = None

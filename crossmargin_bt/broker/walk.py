@@ -227,6 +227,7 @@ class Walk:
             _, _, long_path, short_path = self._paths[symbol]
             bar.book.long_mark = long_path.at(moment)
             bar.book.short_mark = short_path.at(moment)
+        self._run.account.now_ms = self._at_ms(moment)
         if self._run.account.has_options:
             self._run.account.follow()
 

@@ -3,6 +3,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,12 @@ class Run(msgspec.Struct, frozen=True):
     journal: list[msgspec.Raw]
     rules: Rules
     instruments: list[Instrument]
+    account: dict[str, Any] = {}
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What the account is made with."""
+        return self.account or {"position_mode": self.position_mode}
 
     def entries(self) -> list[events.JournalEntry]:
         """Return the journal; empty for cash mode, whose entries are backtrader's."""
@@ -86,5 +93,5 @@ def explained(run: Run, number: int) -> list[str]:
     if not 0 <= number < len(journal) or not is_explainable(journal[number]):
         raise ConfigurationError(f"entry {number} cannot be explained; without --event those that can are listed")
     instruments = {one.symbol: one for one in run.instruments}
-    before = account_before(journal, number, run.rules, instruments, position_mode=run.position_mode)
+    before = account_before(journal, number, run.rules, instruments, **run.setup)
     return explain(before, journal[number])

@@ -94,7 +94,8 @@ class _Event(NamedTuple):
         # Rates follow volatility as they did only under the rule that they followed it by.
         scaled = msgspec.to_builtins(rules.volatility_scaling) == self.result.rules["volatility_scaling"]
         past = [one for one in self.past if scaled or not isinstance(one, events.RatesScaled)]
-        account = replay(past, rules, self.instruments, position_mode=self.result.position_mode)
+        account = replay(past, rules, self.instruments, **self.result.setup)
+        account.now_ms = self.entry.time_ms
         for symbol, book in account.books.items():
             terms = [one for one in rules.terms(symbol) if one.since_ms <= self.entry.time_ms]
             if terms and book.instrument.maintenance is None:

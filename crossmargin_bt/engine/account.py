@@ -8,7 +8,7 @@ which no journal needs. Everything else in the engine reads.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.book import SIDES, Book, mode_of
@@ -27,7 +27,7 @@ class Account:
     """Balances by currency and a book per instrument, under one venue's rules.
 
     With `pooling` "single_currency" every settle currency is a pool of its own; with "multi_currency" all of them are
-    one, valued in `unit` and named by it. `prices` are prices in `unit` of currencies that no instrument prices.
+    one, valued in `unit` and named by it; with `portfolio` they are too, and risk units keep what scenarios ask. `prices` are prices in `unit` of currencies that no instrument prices.
     """
 
     def __init__(
@@ -40,12 +40,19 @@ class Account:
         pooling: Pooling = "single_currency",
         unit: str = "USDT",
         prices: Mapping[str, float] | None = None,
+        portfolio: bool = False,
     ) -> None:
         self.rules = rules
+        self._position_mode = position_mode
         self.hedged = SIDES[position_mode] != ("net",)
         self.balances: dict[str, float] = {}
         self.books: dict[str, Book] = {}
-        self.pooled = pooling == "multi_currency"
+        assert not portfolio or rules.portfolio is not None, "the venue has no portfolio margin"
+        self.pooled = pooling == "multi_currency" or portfolio
+        self.portfolio = portfolio
+        """Whether positions keep what the scenarios of their risk unit ask, see `Rules.portfolio`."""
+        self.now_ms = 0.0
+        """The time the account is looked at, which options run out by."""
         self.valuation = Valuation(unit, prices or {})
         self.version = 0
         """Counts what was applied: the same version is the same balances, positions and orders."""
@@ -68,6 +75,17 @@ class Account:
         """What is left in the insurance fund, in the account's unit."""
         self.protected = protected
         """Whether a balance below zero is made up for even when the fund is empty."""
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What an account has to be made with to replay this one's journal, beside rules and instruments."""
+        return {
+            "position_mode": self._position_mode,
+            "pooling": "multi_currency" if self.pooled else "single_currency",
+            "unit": self.valuation.unit,
+            "prices": self.valuation.fixed,
+            "portfolio": self.portfolio,
+        }
 
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
@@ -111,7 +129,8 @@ class Account:
         Raises:
             FeedError: nothing prices it.
         """
-        return 1.0 if len(self.balances) == 1 else self.valuation.price(self.books, currency)
+        alone = len(self.balances) == 1 and currency in self.balances
+        return 1.0 if alone else self.valuation.price(self.books, currency)
 
     def add(self, kind: str, currency: str, amount: float) -> None:
         """Count an amount among the sums of a kind."""
@@ -208,27 +227,13 @@ class Account:
 
 
 def replay(
-    journal: Iterable[events.JournalEntry],
-    rules: Rules,
-    instruments: Mapping[str, Instrument],
-    *,
-    position_mode: str = "one_way",
-    insurance_fund: float = math.inf,
-    protected: bool = True,
-    pooling: Pooling = "single_currency",
-    unit: str = "USDT",
-    prices: Mapping[str, float] | None = None,
+    journal: Iterable[events.JournalEntry], rules: Rules, instruments: Mapping[str, Instrument], **setup: Any
 ) -> Account:
-    """Return the account that a journal leads to, from nothing but the journal and the instruments."""
-    account = Account(
-        rules,
-        position_mode=position_mode,
-        insurance_fund=insurance_fund,
-        protected=protected,
-        pooling=pooling,
-        unit=unit,
-        prices=prices,
-    )
+    """Return the account that a journal leads to, from nothing but the journal and the instruments.
+
+    `setup` are the keywords the account was made with (`Account.setup`).
+    """
+    account = Account(rules, **setup)
     for instrument in instruments.values():
         account.list_instrument(instrument)
     for event in journal:

@@ -54,6 +54,8 @@ class Book(msgspec.Struct):
     """Of an option, the price of its underlying in the currency of its strike."""
     volatility: float = 0.0
     """Of an option, its volatility a year, 0 where none is known."""
+    interest_rate: float = 0.0
+    """Of an option, the yearly rate at which what it pays is discounted."""
 
     @property
     def maintenance(self) -> MaintenanceRule:

@@ -38,6 +38,10 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
     tiers: tuple[CollateralTier, ...]
     currencies: tuple[str, ...] = ()
     measure: Literal["value", "amount"] = "value"
+    in_scenarios: bool = True
+    """Whether it is a coin that takes part in the scenarios of its risk unit, in portfolio margin; a dollar coin does not."""
+    initial_haircut: float = 0.0
+    """What of its value counts as locked besides: free margin counts it for less than the risk ratio does."""
 
     def __post_init__(self) -> None:
         if not self.tiers or self.tiers[0].amount_min != 0:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.collateral import terms_of
-from crossmargin_bt.engine.modes import MODES, spot
+from crossmargin_bt.engine.modes import MODES, option, spot
 
 
 class Holding(NamedTuple):
@@ -17,7 +17,7 @@ class Holding(NamedTuple):
 
     currency: str
     amount: float
-    """Balance and floating profit of the cross positions that settle in it."""
+    """Balance and floating profit of the cross positions that settle in it; in a portfolio account option value too."""
     price: float
     worth: float
     counted: float
@@ -39,6 +39,8 @@ def holdings(account: Account) -> list[Holding]:
         settle = book.instrument.settle
         if book.legs and mode.POOLED:
             profits[settle] += book.unrealised()
+            if account.portfolio and mode.PAID:
+                profits[settle] += option.value(book)
         elif book.orders and not mode.POOLED and not mode.ISOLATED:
             sells, buys = spot.reserved(book)
             reserved[book.instrument.base_currency] += sells
@@ -67,7 +69,7 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
         amount * price,
         terms.counted(amount, price),
         owed,
-        initial + aside * price,
+        initial + aside * price + terms.initial_haircut * max(0.0, amount * price),
         maintenance,
     )
 

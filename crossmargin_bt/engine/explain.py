@@ -6,6 +6,7 @@ terms the engine adds up, so their sums are the entry's own figures.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from crossmargin_bt.engine import admission, events, fills, reading, requirement
 from crossmargin_bt.engine.account import Account, replay
@@ -29,13 +30,16 @@ def account_before(
     at: int,
     rules: Rules,
     instruments: Mapping[str, Instrument],
-    *,
-    position_mode: str,
+    **setup: Any,
 ) -> Account:
-    """Return the account as it stood before entry number `at`, at the prices that entry names."""
-    account = replay(journal[:at], rules, instruments, position_mode=position_mode)
+    """Return the account as it stood before entry number `at`, at the prices that entry names.
+
+    `setup` is that of the account (`Account.setup`). An option is given the volatility that its mark implies.
+    """
+    account = replay(journal[:at], rules, instruments, **setup)
     entry = journal[at]
     assert isinstance(entry, Explainable)
+    account.now_ms = entry.time_ms
     account.set_prices(entry.prices)
     return account
 

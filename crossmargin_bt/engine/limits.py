@@ -19,7 +19,7 @@ def beyond(before: Account, after: Account, symbol: str, price: float) -> Refusa
     order's price, whichever is worth more.
     """
     book, then = before.books[symbol], after.books[symbol]
-    if book.is_paid:
+    if book.is_paid or before.portfolio:
         return None
     value = book.instrument.value
     at = price if value(1, price) > value(1, book.long_mark) else book.long_mark

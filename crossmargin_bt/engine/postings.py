@@ -9,6 +9,7 @@ import msgspec
 from crossmargin_bt.engine import events, position
 from crossmargin_bt.engine.book import Book, mode_of
 from crossmargin_bt.engine.borrowing import Loan
+from crossmargin_bt.engine.instrument import TWO_SIDED
 from crossmargin_bt.engine.orders import OpenOrder
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ def _setting_changed(account: "Account", event: events.SettingChanged) -> None:
     book = account.books[event.symbol]
     book.margin_mode = mode_of(book.instrument, "isolated" if event.margin_mode == "isolated" else "cross")
     book.leverage = event.leverage
+
+
+def _position_mode_changed(account: "Account", event: events.PositionModeChanged) -> None:
+    account.hedged = event.position_mode == "hedge"
+    for book in account.books.values():
+        book.hedged = account.hedged and book.instrument.kind in TWO_SIDED
 
 
 def _order_placed(account: "Account", event: events.OrderPlaced) -> None:
@@ -155,6 +162,7 @@ def _interest_charged(account: "Account", event: events.InterestCharged) -> None
 POSTINGS: dict[type, Callable[["Account", Any], None]] = {
     events.Deposited: _deposited,
     events.SettingChanged: _setting_changed,
+    events.PositionModeChanged: _position_mode_changed,
     events.OrderPlaced: _order_placed,
     events.OrderRemoved: _order_removed,
     events.Filled: _filled,

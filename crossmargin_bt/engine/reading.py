@@ -6,7 +6,7 @@ All amounts are in the currency named; nothing here changes the account.
 
 from typing import NamedTuple
 
-from crossmargin_bt.engine import currencies, formulas, requirement, spreads
+from crossmargin_bt.engine import currencies, formulas, portfolio, requirement, spreads
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES, loan, option
@@ -70,6 +70,8 @@ class Totals(NamedTuple):
     """What floating profit may be used for, see `Rules`."""
     option_value: float = 0.0
     """What options held are worth, those sold short below zero: part of equity, not of the collateral."""
+    options_count: bool = False
+    """Whether that is part of the collateral after all, as in a portfolio account."""
     haircut: float = 0.0
     """By how much currencies count for less than they are worth, where they are pooled."""
 
@@ -88,19 +90,24 @@ class Totals(NamedTuple):
         return self.cross_profit if use in self.profit_pays_for else min(self.cross_profit, 0.0)
 
     @property
+    def counted(self) -> float:
+        """What the shared balance counts for: less haircuts, with options where they count."""
+        return self.balance - self.haircut + (self.option_value if self.options_count else 0.0)
+
+    @property
     def free_margin(self) -> float:
         """What a cross order may take."""
-        return formulas.free_margin(self.balance - self.haircut, self.profit_for("cross_orders"), self.in_use)
+        return formulas.free_margin(self.counted, self.profit_for("cross_orders"), self.in_use)
 
     @property
     def available_balance(self) -> float:
         """What an isolated order may take."""
-        return formulas.free_margin(self.balance - self.haircut, self.profit_for("isolated_orders"), self.in_use)
+        return formulas.free_margin(self.counted, self.profit_for("isolated_orders"), self.in_use)
 
     @property
     def withdrawable(self) -> float:
         """What may be withdrawn."""
-        return formulas.free_margin(self.balance - self.haircut, self.profit_for("withdrawals"), self.in_use)
+        return formulas.free_margin(self.counted, self.profit_for("withdrawals"), self.in_use)
 
 
 def totals(account: Account, currency: str) -> Totals:
@@ -112,7 +119,7 @@ def totals(account: Account, currency: str) -> Totals:
         mode = MODES[book.margin_mode]
         rate = account.rate(book.instrument.settle)
         if mode.POOLED:
-            in_use += rate * mode.in_use(book)
+            in_use += rate * mode.in_use(book) if not account.portfolio else 0.0
             if mode.PAID:
                 option_value += rate * option.value(book)
             else:
@@ -122,7 +129,9 @@ def totals(account: Account, currency: str) -> Totals:
             isolated_profit += rate * book.unrealised()
             isolated_margin += rate * sum(leg.margin for leg in book.legs.values())
             isolated_locked += rate * sum(max(leg.margin, 0.0) for leg in book.legs.values())
-    if account.has_options:
+    if account.portfolio:
+        in_use += sum(unit.initial for unit in portfolio.units(account, with_orders=True))
+    elif account.has_options:
         in_use -= spreads.relief(account, currency, initial=True)
     haircut = 0.0
     if account.pooled:
@@ -140,6 +149,7 @@ def totals(account: Account, currency: str) -> Totals:
         in_use,
         account.rules.profit_pays_for,
         option_value,
+        account.portfolio,
         haircut,
     )
 
@@ -168,7 +178,7 @@ def headroom(account: Account, book: Book, *, pays: bool = False) -> float:
     """
     total = totals(account, account.pool_of(book.instrument.settle))
     use = "cross_orders" if MODES[book.margin_mode].POOLED and not pays else "isolated_orders"
-    return formulas.headroom(total.balance - total.haircut, total.profit_for(use), total.in_use)
+    return formulas.headroom(total.counted, total.profit_for(use), total.in_use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
@@ -225,31 +235,36 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
 
 
 def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
-    required = 0.0
     if account.pooled:
         holdings = currencies.holdings(account)
         collateral = sum(one.counted for one in holdings)
         required = sum(one.maintenance for one in holdings)
     else:
-        collateral = account.balances[pool.currency] + cross_profit(account, pool.currency)
+        collateral, required = account.balances[pool.currency] + cross_profit(account, pool.currency), 0.0
     for book in account.books_of(pool.currency):
-        counts = with_orders and bool(book.orders)
-        mode = MODES[book.margin_mode]
-        if not (book.legs or book.orders):
-            continue
-        rate = account.rate(book.instrument.settle)
-        if not mode.POOLED:
-            if counts and account.rules.isolated_orders_in_ratio and not (account.pooled and mode.PAID):
-                collateral -= rate * mode.in_use(book)
-            continue
-        required += rate * requirement.book_requirement(book, with_orders=with_orders)
-        if counts and (account.rules.order_fees_in_ratio or account.rules.order_loss_in_ratio):
-            collateral -= rate * requirement.orders_in_ratio(book)
+        if book.legs or book.orders:
+            rate = account.rate(book.instrument.settle)
+            if MODES[book.margin_mode].POOLED and not account.portfolio:
+                required += rate * requirement.book_requirement(book, with_orders=with_orders)
+            if with_orders and book.orders:
+                collateral -= rate * _orders_against(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
         collateral -= currencies.reserved_coins(account, pool.currency)
-    if account.has_options:
+    if account.portfolio:
+        required += sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
+    elif account.has_options:
         required -= spreads.relief(account, pool.currency, initial=False)
     return Risk(collateral, required)
+
+
+def _orders_against(account: Account, book: Book) -> float:
+    """Return what resting orders of a book take from the collateral, where the venue counts that."""
+    rules, mode = account.rules, MODES[book.margin_mode]
+    if mode.POOLED:
+        counted = rules.order_fees_in_ratio or rules.order_loss_in_ratio
+        return requirement.orders_in_ratio(book) if counted else 0.0
+    counted = rules.isolated_orders_in_ratio and not (account.pooled and mode.PAID)
+    return mode.in_use(book) if counted else 0.0
 
 
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:

@@ -58,7 +58,7 @@ HAIR = 1e-9
 
 def shortage(totals: reading.Totals) -> float:
     """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
-    return totals.in_use * (1 - HAIR) - totals.balance - totals.cross_profit + totals.haircut
+    return totals.in_use * (1 - HAIR) - totals.counted - totals.cross_profit
 
 
 def overdrawn(account: Account, currency: str) -> float:

@@ -9,6 +9,7 @@ import msgspec
 from crossmargin_bt.engine.borrowing import Borrowing
 from crossmargin_bt.engine.collateral import CollateralTerms
 from crossmargin_bt.engine.option_terms import OptionTerms
+from crossmargin_bt.engine.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.steps import LiquidationStep
 from crossmargin_bt.engine.volatility import VolatilityScaling
@@ -134,6 +135,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What debts cost and must be covered by; None where nothing can be borrowed."""
     options: tuple[OptionTerms, ...] = ()
     """What options are charged and keep outside portfolio margin; without any, what is usual."""
+    portfolio: PortfolioTerms | None = None
+    """What a portfolio account keeps; None where the venue has none."""
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 

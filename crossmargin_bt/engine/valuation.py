@@ -75,6 +75,10 @@ class Valuation:
             currency = book.instrument.base_currency if hop.inverted else book.instrument.quote_currency
         return price if currency == self.unit else price * self.fixed[currency]
 
+    def knows(self, currency: str) -> bool:
+        """Return whether a currency has a price of its own here."""
+        return bool(currency) and (currency in self.fixed or self.symbol_for(currency) is not None)
+
     def route(self, currency: str) -> tuple[Hop, ...]:
         """Return the hops from a currency to the unit, or to a currency whose price is fixed.
 

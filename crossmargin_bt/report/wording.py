@@ -9,6 +9,7 @@ import msgspec
 from crossmargin_bt.engine.borrowing import Borrowing
 from crossmargin_bt.engine.collateral import CollateralTerms
 from crossmargin_bt.engine.option_terms import OptionTerms
+from crossmargin_bt.engine.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.rules import Rules
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
@@ -28,6 +29,7 @@ _WITHOUT = {
     "order_cancel_level": "only at a liquidation",
     "volatility_scaling": "none",
     "borrowing": "not possible",
+    "portfolio": "none",
 }
 # What a rule comes to that lists nothing.
 _NONE = {"liquidation": "all at once", "collateral": "no pool of many currencies", "options": "as is usual"}
@@ -70,6 +72,7 @@ TITLES = {
     "volatility_scaling": "rates that follow volatility",
     "collateral": "what currencies count for in a pool of many",
     "options": "margin and fees of options outside portfolio margin",
+    "portfolio": "portfolio margin",
     "borrowing": "debts of a pool of many currencies, and of margin pairs",
 }
 
@@ -171,8 +174,23 @@ def _scaling(value: VolatilityScaling) -> str:
     )
 
 
+def _portfolio(terms: PortfolioTerms) -> str:
+    parts = []
+    for unit in terms.units:
+        moves = sorted({abs(one.move) for one in unit.all_scenarios})
+        names = ", ".join(unit.underlyings) or "others"
+        parts.append(
+            f"{names}: {len(unit.all_scenarios)} scenarios up to {moves[-1]:.0%}, initially x {unit.initial_multiple:g}"
+        )
+    return "; ".join(parts)
+
+
 _ITEMS: dict[type, Callable[[Any], str]] = {CollateralTerms: _collateral, OptionTerms: _option}
-_WORDS: dict[type, Callable[[Any], str]] = {VolatilityScaling: _scaling, Borrowing: _borrowing}
+_WORDS: dict[type, Callable[[Any], str]] = {
+    VolatilityScaling: _scaling,
+    Borrowing: _borrowing,
+    PortfolioTerms: _portfolio,
+}
 
 
 def _item(key: str, item: Any) -> str:

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every entry of the journal has."""
+
+import msgspec
+
+Prices = dict[str, tuple[float, float, float]]
+"""By symbol, the mark of a long, the mark of a short (different only on the adverse path) and the last price."""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag=True, kw_only=True):
+    """Something that happened to the account."""
+
+    time_ms: int
