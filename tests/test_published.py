@@ -12,44 +12,13 @@ from pathlib import Path
 
 import pytest
 from conftest import SHARED
-from published import costs, inverse, linear, portfolio, readings, rules, sizes
+from published import costs, inverse, linear, options, portfolio, readings, rules, sizes, spot
 
 FILE = SHARED / "oracles" / "published.json"
 CASES = {case["id"]: case for case in json.loads(FILE.read_text(encoding="utf-8"))} if FILE.is_file() else {}
 
 # Why a case is not checked yet.
 WAITING = {
-    "okx-opt-01": "options",
-    "okx-opt-02": "options",
-    "okx-opt-03": "options",
-    "okx-iso-margin-01": "borrowing",
-    "binance-interest-01": "borrowing",
-    "bybit-opt-mm-01": "options",
-    "bybit-opt-cost-01": "options",
-    "bybit-borrow-01": "borrowing",
-    "gate-option-01": "options",
-    "freqtrade-interest-01": "borrowing",
-    "freqtrade-interest-02": "borrowing",
-    "freqtrade-interest-03": "borrowing",
-    "freqtrade-interest-04": "borrowing",
-    "freqtrade-interest-05": "borrowing",
-    "freqtrade-interest-06": "borrowing",
-    "freqtrade-interest-07": "borrowing",
-    "freqtrade-interest-08": "borrowing",
-    "paradex-opt-01": "options",
-    "derive-srm-maxloss-01": "options",
-    "derive-srm-maxloss-02": "options",
-    "derive-srm-iso-01": "options",
-    "kucoin-debt-01": "spot margin",
-    "htx-margin-level-01": "spot margin",
-    "binance-crosspro-01": "spot margin",
-    "okx-discount-01": "collateral haircuts",
-    "binance-haircut-01": "collateral haircuts",
-    "mexc-collateral-01": "collateral haircuts",
-    "orderly-collateral-01": "collateral haircuts",
-    "derive-srm-base-01": "collateral haircuts",
-    "orderly-withdraw-01": "its first row has other collateral beside the settle currency",
-    "deribit-acct-01": "options in the margin balance",
     "bingx-rate-01": "a ratio that ends at 0: net over initial margin less an adjustment",
     "bybit-inv-cross-01": "closing fee at the account's own bankruptcy price, a rule of before the unified account",
     "bybit-hedge-01": "loss locked by a hedge: which profit offsets it is not printed",
@@ -63,7 +32,7 @@ WAITING = {
 
 CHECKED = {
     name: check
-    for part in (linear, inverse, costs, rules, readings, sizes, portfolio)
+    for part in (linear, inverse, costs, rules, readings, sizes, portfolio, options, spot)
     for name, check in part.CHECKED.items()
 }
 

@@ -6,11 +6,13 @@ Source: docs/sources.md#interest.
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from crossmargin_bt.engine.rates import MaintenanceRule, flat
+from crossmargin_bt.engine.slices import Slices
 from crossmargin_bt.errors import RuleError
 
 MS_PER_HOUR = 3_600_000
@@ -58,6 +60,46 @@ class Loan(NamedTuple):
     peak: float
 
 
+class DebtTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From a debt worth `value_min` (inclusive) on, each further unit of it counts at these rates."""
+
+    value_min: float
+    initial: float
+    maintenance: float
+
+
+class DebtTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """What debts in some currencies must be covered by, in marginal tiers of their value.
+
+    >>> terms = DebtTerms(("ETH",), (DebtTier(0.0, 0.1112, 0.05), DebtTier(30_000.0, 0.1429, 0.07)))
+    >>> round(terms.initial(39_000.0), 2), round(terms.maintenance(39_000.0), 2)
+    (4622.1, 2130.0)
+    """
+
+    currencies: tuple[str, ...]
+    tiers: tuple[DebtTier, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tiers or self.tiers[0].value_min != 0:
+            raise RuleError("the tiers of debts start at value_min = 0")
+
+    @cached_property
+    def _slices(self) -> tuple[Slices, Slices]:
+        bounds = [tier.value_min for tier in self.tiers]
+        return (
+            Slices.of(bounds, [tier.initial for tier in self.tiers]),
+            Slices.of(bounds, [tier.maintenance for tier in self.tiers]),
+        )
+
+    def initial(self, value: float) -> float:
+        """Return the initial margin of a debt worth `value`."""
+        return self._slices[0].total(value)
+
+    def maintenance(self, value: float) -> float:
+        """Return the maintenance margin of a debt worth `value`."""
+        return self._slices[1].total(value)
+
+
 class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a venue asks of debts in a pool of many currencies, and of margin pairs.
 
@@ -75,12 +117,21 @@ class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     yearly: dict[str, float] = {}
     clock: InterestClock = InterestClock()
     repay_level: float = 1.0
+    debts: tuple[DebtTerms, ...] = ()
+    """Currencies whose debts have tiers of their own."""
 
     def __post_init__(self) -> None:
         if not 0 < self.initial <= 1:
             raise RuleError(f"the initial rate of a debt lies above 0 and not above 1, got {self.initial!r}")
         if self.otherwise < 0 or any(rate < 0 for rate in self.yearly.values()):
             raise RuleError("interest rates are not negative (0.1 is 10 % a year)")
+
+    def margins(self, currency: str, owed: float, potential: float, price: float) -> tuple[float, float]:
+        """Return the initial margin of the debt that may come about and the maintenance margin of the one there is."""
+        own = next((terms for terms in self.debts if currency in terms.currencies), None)
+        if own is not None:
+            return own.initial(potential * price), own.maintenance(owed * price)
+        return potential * price * self.initial, self.maintenance.margin(owed * price, owed)
 
     def rate(self, currency: str, given: Mapping[str, float]) -> float:
         """Return the interest rate of one period: of what a trader gave by currency, else the venue's."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.slices import Slices
 from crossmargin_bt.errors import RuleError
 
 
@@ -52,19 +52,13 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
             raise RuleError("the rate of a collateral tier lies between 0 and 1 (0.95 counts 95 %)")
 
     @cached_property
-    def deductions(self) -> tuple[float, ...]:
-        """The amount that makes each tier continuous with the one below."""
-        amounts = [0.0] * len(self.tiers)
-        for n, (lower, upper) in enumerate(pairwise(self.tiers), start=1):
-            amounts[n] = formulas.next_deduction(amounts[n - 1], upper.amount_min, lower.rate, upper.rate)
-        return tuple(amounts)
+    def slices(self) -> Slices:
+        """The tiers as marginal slices."""
+        return Slices.of([tier.amount_min for tier in self.tiers], [tier.rate for tier in self.tiers])
 
     def worth(self, amount: float) -> float:
         """Return what an amount that is not negative counts for, in what the tiers are measured in."""
-        if len(self.tiers) == 1:
-            return formulas.in_slices(amount, self.tiers[0].rate, 0.0)
-        n = sum(1 for tier in self.tiers[1:] if amount >= tier.amount_min)
-        return formulas.in_slices(amount, self.tiers[n].rate, self.deductions[n])
+        return self.slices.total(amount)
 
     def counted(self, amount: float, price: float) -> float:
         """Return what a holding of `amount` at `price` counts for in the pool's currency; a debt in full.

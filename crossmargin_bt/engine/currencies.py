@@ -60,8 +60,7 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
     initial = maintenance = 0.0
     borrowing = account.rules.borrowing
     if borrowing is not None and potential:
-        initial = potential * price * borrowing.initial
-        maintenance = borrowing.maintenance.margin(owed * price, owed)
+        initial, maintenance = borrowing.margins(currency, owed, potential, price)
     return Holding(
         currency,
         amount,

@@ -6,12 +6,11 @@ docs/sources.md#portfolio-margin.
 """
 
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.slices import Slices
 from crossmargin_bt.errors import RuleError
 
 
@@ -125,17 +124,13 @@ class MinimumCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise RuleError("the tiers of a minimum charge start at amount_min = 0")
 
     @cached_property
-    def deductions(self) -> tuple[float, ...]:
-        """The amount that makes each tier continuous with the one below."""
-        amounts = [0.0] * len(self.tiers)
-        for n, (lower, upper) in enumerate(pairwise(self.tiers), start=1):
-            amounts[n] = formulas.next_deduction(amounts[n - 1], upper.amount_min, lower.multiplier, upper.multiplier)
-        return tuple(amounts)
+    def slices(self) -> Slices:
+        """The tiers as marginal slices."""
+        return Slices.of([tier.amount_min for tier in self.tiers], [tier.multiplier for tier in self.tiers])
 
     def scaled(self, amount: float) -> float:
         """Return a charge in marginal slices."""
-        n = sum(1 for tier in self.tiers[1:] if amount >= tier.amount_min)
-        return formulas.in_slices(amount, self.tiers[n].multiplier, self.deductions[n])
+        return self.slices.total(amount)
 
 
 class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.slices import Slices
 from crossmargin_bt.errors import RuleError
 
 
@@ -76,15 +77,14 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         return tuple(tier.notional_min for tier in self.tiers[1:])
 
     @cached_property
+    def slices(self) -> Slices:
+        """The tiers as marginal slices."""
+        return Slices.of([tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers])
+
+    @cached_property
     def deductions(self) -> tuple[float, ...]:
         """The amount that makes each tier's rate continuous with the one below; zeros for whole-position tables."""
-        amounts = [0.0] * len(self.tiers)
-        if self.marginal:
-            for n, (lower, upper) in enumerate(pairwise(self.tiers), start=1):
-                amounts[n] = formulas.next_deduction(
-                    amounts[n - 1], upper.notional_min, lower.maintenance_rate, upper.maintenance_rate
-                )
-        return tuple(amounts)
+        return self.slices.deductions if self.marginal else (0.0,) * len(self.tiers)
 
     def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the maintenance margin of `value` (settle currency)."""
