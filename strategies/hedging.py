@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hold a perpetual, and hedge it while the trend is down.
+"""Hold a coin, and hedge it while the trend is down: as a perpetual, or as the coin itself.
 
-The long of the first feed stays on. When its fast average falls below its slow one, two hedges
-open: a short leg of the same contract, and a short of the second feed, a correlated coin. When the
-trend turns up again both are lifted. On one pool the hedges' gains carry the long; with isolated
-margin each leg stands alone.
+The long stays on. When the fast average falls below the slow one, hedges open; when the trend turns up
+again they are lifted. On one pool the hedges' gains carry the long; with isolated margin each leg
+stands alone. Held as a coin, the long locks no margin: only the short does.
 """
 
 import backtrader as bt
 
 
 class Hedging(bt.Strategy):
-    """Sizes are multiples of equity."""
+    """A long leg and a short leg of the first perpetual, and a short of the second. Sizes are multiples of equity."""
 
     position_mode = "hedge"
     params = (("core", 2.0), ("hedge", 1.0), ("proxy", 0.75), ("fast", 48), ("slow", 192), ("retry", 24))
@@ -39,3 +38,27 @@ class Hedging(bt.Strategy):
                 self.open(self.sell, data, "short", multiple)
             elif size and not falling:
                 self.buy(data=data, size=size, position_side="short", reduce_only=True)
+
+
+class SpotHedging(bt.Strategy):
+    """The coin itself, bought for `core` of equity, and a short of its perpetual as large while the trend is down."""
+
+    params = (("core", 0.6), ("fast", 48), ("slow", 192), ("retry", 24))
+
+    def __init__(self):
+        kinds = {data.instrument.kind: data for data in reversed(self.datas)}
+        self.spot, self.perpetual = kinds["spot"], kinds["perpetual"]
+        self.fast = bt.ind.EMA(self.spot.close, period=self.p.fast)
+        self.slow = bt.ind.EMA(self.spot.close, period=self.p.slow)
+
+    def next(self):
+        if len(self) % self.p.retry:
+            return
+        coins, short = self.getposition(self.spot).size, self.getposition(self.perpetual).size
+        if not coins:
+            self.buy(data=self.spot, size=self.p.core * self.broker.getvalue() / self.spot.close[0])
+        falling = self.fast[0] < self.slow[0]
+        if falling and coins and not short:
+            self.sell(data=self.perpetual, size=coins)
+        elif short and not falling:
+            self.close(data=self.perpetual)

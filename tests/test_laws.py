@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
-from crossmargin_bt.broker import danger
+from crossmargin_bt.broker import walk
+from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.engine import admission, estimates, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
@@ -394,7 +395,7 @@ def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     results = []
     for walk_every_bar in (False, True):
         if walk_every_bar:
-            monkeypatch.setattr(danger, "in_danger", lambda run, bars: True)
+            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(seed * 2 + n, 250, volatility=0.006).drop(columns="funding_rate")

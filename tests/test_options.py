@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_whole_account import candles, refusals, replayed, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, venues
+from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine import events, fills, pricing, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.modes import option
@@ -21,7 +22,6 @@ from crossmargin_bt.engine.option_terms import OptionTerms
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.rates import flat
 from crossmargin_bt.errors import FeedError, RuleError
-from crossmargin_bt.options import theoretical_candles
 
 FRIDAY = datetime(2025, 1, 1, 8, tzinfo=UTC)
 CALL = Instrument(

@@ -3,42 +3,111 @@
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 
 from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
 from crossmargin_bt.engine import reading
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.path import Candle
 from crossmargin_bt.engine.reading import Pool
 
 # How many candle ranges a band of safe prices reaches beyond the candle it was found at.
 BAND_ROOM = 6.0
+# What is held may change by so many times its range, as margins do whose rates rise with it.
+ROOM = 2.0
 
 
-def in_danger(run: Run, bars: Sequence[Bar]) -> bool:
-    """Return whether any pool could be liquidated, or sink below its lowest level so far, within these bars.
+class Danger(IntEnum):
+    """What can happen to a pool within bars."""
+
+    NONE = 0
+    SINKS = 1
+    """Nothing acts, but its lowest level so far may be undercut."""
+    ACTS = 2
+    """A threshold may act."""
+
+
+def danger(run: Run, bars: Sequence[Bar]) -> Danger:
+    """Return what could happen to a pool within these bars.
+
+    Accounts of many currencies and options are looked at by how much they may change at most. For others a level below the lowest
+    so far is walked to as a threshold is.
 
     Every leg is put at its worse extreme and every requirement at the price where its value is highest,
     all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
     most bars cost two comparisons. May leave the marks anywhere.
     """
     if run.watch.has_acted:
-        return True  # a pool may recover inside the bar and come down again
-    if run.account.pooled or any(
-        book.margin_mode == "option" for book in run.account.books.values() if book.legs or book.orders
+        return Danger.ACTS  # a pool may recover inside the bar and come down again
+    account = run.account
+    if account.pooled or (
+        account.has_options and any(b.margin_mode == "option" and b.legs for b in account.books.values())
     ):
-        return bool(reading.pools(run.account))  # no price at which all currencies are worst at once
+        return _stirred(run, bars)
     if run.band.holds(run.account, bars):
-        return False
+        return Danger.NONE
     pools = reading.pools(run.account)
     if not pools:
         run.band = Band(run.account.version, dict.fromkeys(run.account.books, (0.0, math.inf)))
-        return False
+        return Danger.NONE
     wide = {bar.book.instrument.symbol: _widened(bar.mark) for bar in bars}
     if not _could_give_out(run, wide, pools):
         run.band = Band(run.account.version, wide)
-        return False
+        return Danger.NONE
     # These bars have left the band, so it says nothing about where their instruments stand any more.
     run.band = NO_BAND
-    return _could_give_out(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
+    ranges = {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}
+    return Danger.ACTS if _could_give_out(run, ranges, pools) else Danger.NONE
+
+
+def _stirred(run: Run, bars: Sequence[Bar]) -> Danger:
+    """Return what could happen to pools that no single price is worst for.
+
+    At the opens, all that is held may change against the account by its value x the range of its bar, and what is
+    required by as much again: where that leaves a pool above its thresholds, nothing within the bars can bring it there.
+    """
+    account = run.account
+    for bar in bars:
+        bar.book.mark(bar.mark.open)
+    account.follow()
+    pools = reading.pools(account)
+    change = ROOM * _largest_change(account, bars) if pools else 0.0
+    found = Danger.NONE
+    for pool in pools:
+        risk = reading.risk(account, pool)
+        level = run.watch.armed(pool).level
+        if risk.collateral - level * risk.requirement <= (1 + level) * change:
+            return Danger.ACTS
+        if run.watch.watches_overdrawn(pool):
+            total = reading.totals(account, pool.currency)
+            if total.counted + total.cross_profit - total.in_use <= 2 * change:
+                return Danger.ACTS
+        if risk.requirement and (risk.collateral - change) / (risk.requirement + change) <= run.lowest_level:
+            found = Danger.SINKS
+    return found
+
+
+def _largest_change(account: Account, bars: Sequence[Bar]) -> float:
+    """Return by how much everything an account holds may change within bars, all of it against the account."""
+    ranges = {bar.book.instrument.symbol: bar.mark for bar in bars}
+    moves = {symbol: max(mark.high / mark.open - 1, 1 - mark.low / mark.open) for symbol, mark in ranges.items()}
+    most = max(moves.values())
+    total = 0.0
+    for symbol, book in account.books.items():
+        for leg in book.legs.values():
+            rate = account.price(book.instrument.settle)
+            if book.margin_mode == "option":
+                candle = ranges.get(symbol)
+                own = candle.high - candle.low if candle is not None else 0.0
+                underlying = book.underlying_value * most
+                total += rate * abs(leg.lots) * book.instrument.units_per_lot * (own + underlying)
+            elif not book.is_paid:
+                total += rate * book.value(leg) * moves.get(symbol, 0.0)
+    return total + sum(
+        abs(amount * account.price(currency)) * most
+        for currency, amount in account.balances.items()
+        if currency != account.valuation.unit
+    )
 
 
 def _widened(candle: Candle) -> tuple[float, float]:

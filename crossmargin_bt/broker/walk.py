@@ -7,7 +7,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from crossmargin_bt.broker import danger, execution, expiring
+from crossmargin_bt.broker import execution, expiring
+from crossmargin_bt.broker.danger import Danger, danger
 from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
 from crossmargin_bt.broker.run import Bar, Run
@@ -40,7 +41,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     expiring.settle(broker, run, bars)
     _settle_funding(run, bars)
     _charge_interest(run)
-    if not matched and not danger.in_danger(run, bars):
+    if not matched and danger(run, bars) is Danger.NONE:
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
@@ -206,9 +207,13 @@ class Walk:
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
-        if looks and danger.in_danger(self._run, self._bars):
+        found = danger(self._run, self._bars) if looks else Danger.NONE
+        if found is not Danger.NONE:
             for left, right in pairwise([start, *(c for c in self._corners if start < c < end), end]):
-                self._watch(left, right)
+                if found is Danger.ACTS:
+                    self._watch(left, right)
+                else:
+                    self._note_levels(left, right)
         self._mark(end)
 
     def _watch(self, start: float, end: float) -> None:

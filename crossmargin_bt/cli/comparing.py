@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from crossmargin_bt.compare import Settings
     from crossmargin_bt.results import Difference, RunResult
 
+# The strategies of `crossmargin compare` without arguments: those that trade perpetuals alone.
+EXAMPLES = ("hedging.py:Hedging", "long_short.py:LongShort", "scalping.py:Scalping")
+
 
 @click.command()
 @click.argument("strategies", nargs=-1, metavar="[FILE.py:Class ...]")
@@ -25,7 +28,12 @@ if TYPE_CHECKING:
 )
 @click.option("--symbols", help="Symbols of that folder, in this order, separated by commas; without it all.")
 @click.option("--timeframe", help="Which of the downloaded timeframes, where there are several.")
-@click.option("--modes", default="cash,isolated,cross", show_default=True, help="Margin modes, separated by commas.")
+@click.option(
+    "--modes",
+    default="cash,isolated,cross",
+    show_default=True,
+    help="Margin modes, separated by commas: cash, isolated, cross, multi_currency, portfolio.",
+)
 @click.option(
     "--venue",
     default="generic",
@@ -67,11 +75,11 @@ def compare(
 
     from crossmargin_bt.broker.settings import MODES
     from crossmargin_bt.candles import folder
-    from crossmargin_bt.compare import Settings
+    from crossmargin_bt.compare import ACCOUNTS, Settings
     from crossmargin_bt.report import files, table
 
     with errors_as_lines(debug=debug):
-        chosen = listed(modes, "mode", MODES)
+        chosen = listed(modes, "mode", (*MODES, *ACCOUNTS))
         files_of_strategies = strategies or _shipped_strategies()
         if json_file is not None:
             files.check_writable(json_file)
@@ -193,4 +201,4 @@ def _shipped(name: str) -> Path:
 
 
 def _shipped_strategies() -> tuple[str, ...]:
-    return tuple(str(path) for path in sorted(_shipped("strategies").glob("*.py")))
+    return tuple(f"{_shipped('strategies')}/{name}" for name in EXAMPLES)

@@ -132,16 +132,23 @@ def export(folder: Path, to: Path, form: str) -> None:
 @click.option("--jump", type=float, default=0.13, show_default=True, help="The gap of the crash, a part of the price.")
 @click.option("--crash-date", help="The day of the crash, for example 2025-08-14; the year begins 225 days before.")
 @click.option("--funding", default="mixed", show_default=True, help="mixed, positive or negative.")
+@click.option(
+    "--whole-account",
+    is_flag=True,
+    help="One coin in every product (spot, perpetual, options), in place of three perpetuals.",
+)
 def generate(
-    *, to: Path, seed: int, correlation: float | None, jump: float, crash_date: str | None, funding: str
-) -> None:
+    *, to: Path, seed: int, correlation: float | None, jump: float, crash_date: str | None, funding: str,
+    whole_account: bool,
+) -> None:  # fmt: skip
     """Write a generated year of three correlated perpetuals; the same options give the same candles."""
     from crossmargin_bt.candles import generate as generating
+    from crossmargin_bt.candles import whole_account as products
 
     with errors_as_lines():
         crash = generating.CRASH if crash_date is None else _date(crash_date)
         scenario = generating.Scenario(seed=seed, correlation=correlation, jump=jump, crash=crash, funding=funding)
-        generating.write(to, scenario)
+        (products.write if whole_account else generating.write)(to, scenario)
         click.echo(f"generated candles in {to}")
 
 

@@ -19,15 +19,19 @@ from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
 from crossmargin_bt.results import RunResult
 from crossmargin_bt.venues import Venue
 
+ACCOUNTS = {"multi_currency": ("cross", "multi_currency")}
+"""What a comparison calls a mode besides the broker's own: a mode of the broker with its pooling."""
+
 
 class Settings(NamedTuple):
-    """What a comparison holds fixed. `cash` is in `currency`."""
+    """What a comparison holds fixed. `cash` is in `currency`, `interest_rates` are yearly by currency."""
 
     cash: float = 10_000.0
     leverage: float = 5.0
     path: str = "path"
     currency: str = "USDT"
     check: bool = False
+    interest_rates: dict[str, float] | None = None
 
 
 def run(
@@ -51,10 +55,13 @@ def run(
         StrategyFileError: the strategy raised an exception.
     """
     position_mode = getattr(spec.strategy, "position_mode", "one_way")
+    margin_mode, pooling = ACCOUNTS.get(mode, (mode, "single_currency"))
     broker = CrossMarginBroker(
         cash=settings.cash,
         venue=venue,
-        mode=mode,
+        mode=margin_mode,
+        pooling=pooling,
+        interest_rates=settings.interest_rates,
         leverage=settings.leverage,
         position_mode=position_mode,
         path=settings.path,

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Long the coin, short its perpetual, while funding pays more than the money costs.
+
+The two legs cancel the price; what is left is the funding the short receives, less the interest on what the coin was
+bought with beyond the account's own money, less fees.
+"""
+
+from collections import deque
+
+import backtrader as bt
+
+
+class FundingCarry(bt.Strategy):
+    """`size` is the value of each leg as a multiple of equity, above 1 on borrowed money where the account lends.
+
+    In while the mean of the last `settlements` rates, by the year, is above `enter` and the borrowed part's interest, out below
+    `leave`. `interest` is the yearly rate that borrowing is reckoned at.
+    """
+
+    params = (("size", 0.8), ("settlements", 21), ("enter", 0.05), ("leave", 0.0), ("interest", 0.1), ("a_day", 3))
+
+    def __init__(self):
+        kinds = {data.instrument.kind: data for data in reversed(self.datas)}
+        self.spot, self.perpetual = kinds["spot"], kinds["perpetual"]
+        self.rates = deque(maxlen=self.p.settlements)
+
+    def next(self):
+        rate = self.perpetual.funding_rate[0]
+        if rate != rate:  # noqa: PLR0124 - NaN: nothing is due at this bar
+            return
+        self.rates.append(rate)
+        if len(self.rates) < self.p.settlements:
+            return
+        yearly = sum(self.rates) / len(self.rates) * self.p.a_day * 365
+        borrowed = max(0.0, self.p.size - 1) / self.p.size
+        held = self.getposition(self.perpetual).size
+        if not held and yearly > self.p.enter + borrowed * self.p.interest:
+            size = self.p.size * self.broker.getvalue() / self.spot.close[0]
+            self.buy(data=self.spot, size=size)
+            self.sell(data=self.perpetual, size=size)
+        elif held and yearly < self.p.leave + borrowed * self.p.interest:
+            self.sell(data=self.spot, size=self.getposition(self.spot).size)
+            self.close(data=self.perpetual)
