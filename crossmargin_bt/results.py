@@ -37,6 +37,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     rules: dict[str, Any]
     instruments: list[dict[str, Any]]
     """The rules and contracts of the run, from which the journal can be worked through again."""
+    free_margin: list[float] = []
+    """Free margin by bar, in cash mode the cash."""
     account: dict[str, Any] = {}
     """How the account was made: position mode, pools, unit, fixed prices, portfolio; empty in cash mode."""
     interest: float = 0.0

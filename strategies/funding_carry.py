@@ -14,7 +14,8 @@ class FundingCarry(bt.Strategy):
     """`size` is the value of each leg as a multiple of equity, above 1 on borrowed money where the account lends.
 
     In while the mean of the last `settlements` rates, by the year, is above `enter` and the borrowed part's interest, out below
-    `leave`. `interest` is the yearly rate that borrowing is reckoned at.
+    `leave`. `interest` is the yearly rate that borrowing is reckoned at. The short follows the coins: none is sold before
+    they are bought.
     """
 
     params = (("size", 0.8), ("settlements", 21), ("enter", 0.05), ("leave", 0.0), ("interest", 0.1), ("a_day", 3))
@@ -26,18 +27,18 @@ class FundingCarry(bt.Strategy):
 
     def next(self):
         rate = self.perpetual.funding_rate[0]
-        if rate != rate:  # noqa: PLR0124 - NaN: nothing is due at this bar
-            return
-        self.rates.append(rate)
+        due = rate == rate  # noqa: PLR0124 - NaN where nothing is due at this bar
+        if due:
+            self.rates.append(rate)
         if len(self.rates) < self.p.settlements:
             return
         yearly = sum(self.rates) / len(self.rates) * self.p.a_day * 365
-        borrowed = max(0.0, self.p.size - 1) / self.p.size
-        held = self.getposition(self.perpetual).size
-        if not held and yearly > self.p.enter + borrowed * self.p.interest:
-            size = self.p.size * self.broker.getvalue() / self.spot.close[0]
-            self.buy(data=self.spot, size=size)
-            self.sell(data=self.perpetual, size=size)
-        elif held and yearly < self.p.leave + borrowed * self.p.interest:
-            self.sell(data=self.spot, size=self.getposition(self.spot).size)
+        cost = max(0.0, self.p.size - 1) / self.p.size * self.p.interest
+        coins, short = self.getposition(self.spot).size, -self.getposition(self.perpetual).size
+        if due and not coins and yearly > self.p.enter + cost:
+            self.buy(data=self.spot, size=self.p.size * self.broker.getvalue() / self.spot.close[0])
+        elif due and coins and yearly < self.p.leave + cost:
+            self.sell(data=self.spot, size=coins)
             self.close(data=self.perpetual)
+        elif coins > short:
+            self.sell(data=self.perpetual, size=coins - short)

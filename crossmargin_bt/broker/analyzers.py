@@ -59,6 +59,7 @@ class Recorder(bt.Analyzer):
         self._times: list[int] = []
         self._equity: list[float] = []
         self._margin_used: list[float] = []
+        self._free_margin: list[float] = []
         self._fills = 0
         self._refused = 0
         self._fees = 0.0
@@ -99,6 +100,7 @@ class Recorder(bt.Analyzer):
         self._times.append(time_ms(self.strategy.datetime[0]))
         self._equity.append(broker.equity)
         self._margin_used.append(broker.margin_used)
+        self._free_margin.append(float(broker.getcash()))
         if self.p.on_bar is not None:
             self.p.on_bar()
 
@@ -111,6 +113,7 @@ class Recorder(bt.Analyzer):
             "times_ms": self._times,
             "equity": self._equity,
             "margin_used": self._margin_used,
+            "free_margin": self._free_margin,
             "fills": self._fills,
             "refused": self._refused,
             "liquidations": sum(type(event).__name__ == "Liquidated" for event in journal),

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pool of one currency, a pool of many and a portfolio make of a coin and its perpetual, on recorded candles.
+
+    python benchmarks/whole_account.py FOLDER
+
+FOLDER holds `binance_spot_1h_2020_2022` and `binance_um_perp_1h_2020_2022`, candles of BTCUSDT as exchanges publish
+them. Prints the tables of docs/whole-account.md.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.compare import Settings, load, run
+from crossmargin_bt.compare.strategies import StrategySpec
+from crossmargin_bt.engine.instrument import Instrument
+
+MODES = ("cross", "multi_currency", "portfolio")
+STRATEGIES = Path(__file__).parents[1] / "strategies"
+FACTS = {"underlying": "BTC", "lot": 0.001, "tick": 0.01}
+
+
+def candles(folder: Path, start: str, end: str) -> list[Candles]:
+    """Return BTC's spot market and perpetual on the hours that both have."""
+    perpetual = folder / "binance_um_perp_1h_2020_2022"
+    last = pd.read_parquet(perpetual / "BTCUSDT_last_1h.parquet").set_index("date")
+    mark = pd.read_parquet(perpetual / "BTCUSDT_mark_1h.parquet").set_index("date")
+    spot = pd.read_parquet(folder / "binance_spot_1h_2020_2022" / "BTCUSDT_spot_1h.parquet").set_index("date")
+    funding = pd.read_csv(perpetual / "BTCUSDT_funding.csv", parse_dates=["date"]).set_index("date")["funding_rate"]
+    last = last.join(mark.add_prefix("mark_")).loc[start:end]
+    return [
+        Candles("BTC/USDT", spot.loc[start:end], None, Instrument(symbol="BTC/USDT", kind="spot", **FACTS)),
+        Candles("BTCUSDT", last, funding, Instrument(symbol="BTCUSDT", leverage_max=125.0, **FACTS)),
+    ]
+
+
+def sized(spec: StrategySpec, **params: float) -> StrategySpec:
+    """Return a strategy with other parameters."""
+    made = type(
+        spec.strategy.__name__,
+        (spec.strategy,),
+        {"params": tuple(params.items()), "__module__": spec.strategy.__module__},
+    )
+    return StrategySpec(spec.name, made)
+
+
+def row(spec: StrategySpec, data: list[Candles], mode: str, venue: str) -> list[str]:
+    """Return what one run left behind."""
+    result = run(spec, data, venue=venue, mode=mode, settings=Settings(leverage=5.0))
+    equity, used = pd.Series(result.equity), pd.Series(result.margin_used)
+    mean = used[used > 0].mean() if (used > 0).any() else 0.0
+    profit = result.equity[-1] - result.starting_cash
+    level = result.lowest_margin_level
+    liquidated = [entry for entry in result.journal if entry["event"] == "Liquidated"]
+    first = pd.Timestamp(liquidated[0]["time_ms"], unit="ms").strftime("%Y-%m-%d %H:%M") if liquidated else "-"
+    years = len(equity) / 8760
+    return [
+        mode, f"{result.equity[-1]:,.0f}", f"{(equity / equity.cummax() - 1).min():.1%}", f"{mean:,.0f}", f"{used.max():,.0f}",
+        f"{min(result.free_margin):,.0f}", "-" if level > 1e6 else f"{level:.0%}", str(len(liquidated)), first, f"{result.fees:,.0f}", f"{result.funding:,.0f}",
+        f"{result.interest:,.0f}", f"{profit / mean / years:.0%}" if mean else "-",
+    ]  # fmt: skip
+
+
+HEAD = (
+    "mode", "final equity", "drawdown", "locked, mean", "locked, peak", "free, lowest", "lowest level", "liquidations", "first", "fees",
+    "funding", "interest", "profit a year on what is locked",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Print the tables."""
+    folder, venue = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "okx"
+    hedging = load(f"{STRATEGIES}/hedging.py:SpotHedging")
+    carry = load(f"{STRATEGIES}/funding_carry.py")
+    plans = [
+        ("SpotHedging, 2020-02 to 2020-04", sized(hedging, core=0.8), "2020-02-01", "2020-04-30"),
+        ("SpotHedging, 2021-04 to 2021-06", sized(hedging, core=0.8), "2021-04-01", "2021-06-30"),
+        ("FundingCarry, 2020 to 2022", carry, "2020-01-01", "2022-12-31"),
+        ("FundingCarry on twice the money, 2020 to 2022", sized(carry, size=2.0), "2020-01-01", "2022-12-31"),
+    ]
+    for title, spec, start, end in plans:
+        print(f"\n{title} ({venue})\n")
+        print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+        data = candles(folder, start, end)
+        for mode in MODES:
+            print("| " + " | ".join(row(spec, data, mode, venue)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
