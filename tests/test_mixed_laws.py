@@ -129,19 +129,19 @@ class Books:
                     self.fill(symbol, side, -leg.lots)
 
 
-def flows(journal, currency: str) -> float:
+def flows(journal, currency: str, products=PRODUCTS) -> float:
     """Return what a journal brings into a currency, from the amounts in it alone."""
     total = 0.0
     for entry in journal:
         if isinstance(entry, events.Deposited) and entry.currency == currency:
             total += entry.amount
         elif isinstance(entry, events.Filled):
-            instrument = PRODUCTS[entry.symbol]
+            instrument = products[entry.symbol]
             if instrument.settle == currency:
                 total += entry.realised - entry.fee - entry.margin - entry.paid
             if instrument.base_currency == currency:
                 total += entry.received
-        elif isinstance(entry, events.FundingPaid) and PRODUCTS[entry.symbol].settle == currency:
+        elif isinstance(entry, events.FundingPaid) and products[entry.symbol].settle == currency and not entry.isolated:
             total += entry.amount
         elif isinstance(entry, events.InterestCharged) and entry.currency == currency and not entry.symbol:
             total -= entry.amount

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random traders on every product at once: whatever they do, the account stays whole and its journal tells all."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import backtrader as bt
+import msgspec
+import pytest
+from random_trader import RandomTrader, candles
+from test_mixed_laws import flows as flows_of
+
+from crossmargin_bt import CrossMarginBroker, Instrument, feeds
+from crossmargin_bt.candles.theoretical import theoretical_candles
+from crossmargin_bt.engine import events
+from crossmargin_bt.engine.account import replay
+from crossmargin_bt.engine.rates import flat
+
+END = datetime(2025, 1, 6, 8, tzinfo=UTC)
+PLAIN = {"underlying": "BTC", "maintenance": flat(0.01)}
+COIN = Instrument(symbol="SPOT", kind="spot", underlying="BTC", lot=0.1)
+PERP = Instrument(symbol="PERP", lot=0.1, **PLAIN)
+INVERSE = Instrument(symbol="INVERSE", settle="BTC", inverse=True, contract_size=10.0, lot=1.0, **PLAIN)
+FUTURE = Instrument(symbol="FUTURE", kind="future", expiry=END, lot=0.1, **PLAIN)
+PAIR = Instrument(symbol="PAIR", kind="margin", lot=0.1, **PLAIN)
+COINPAIR = Instrument(symbol="COINPAIR", kind="margin", settle="BTC", quote="USDT", lot=0.1, **PLAIN)
+CALL = Instrument(symbol="CALL", kind="option", underlying="BTC", lot=0.1, strike=110.0, option="call", expiry=END)
+PUT = Instrument(
+    symbol="PUT",
+    kind="option",
+    underlying="BTC",
+    settle="BTC",
+    quote="USDT",
+    lot=0.1,
+    strike=95.0,
+    option="put",
+    expiry=END,
+)
+PRODUCTS = {one.symbol: one for one in (COIN, PERP, INVERSE, FUTURE, PAIR, COINPAIR, CALL, PUT)}
+
+
+def run(seed: int, *, bars: int = 240, volatility: float = 0.03, hedged: bool = False, **settings):
+    """Run a random trader on eight feeds of one coin."""
+    base = candles(seed, bars, volatility=volatility)
+    plain = base[["open", "high", "low", "close", "volume"]]
+    cerebro = bt.Cerebro(stdstats=False, **settings.pop("cerebro", {}))
+    for symbol, instrument in PRODUCTS.items():
+        frame = base if symbol in ("PERP", "INVERSE") else plain
+        if instrument.kind == "option":
+            frame = theoretical_candles(plain, instrument, 1.5, least_price=1e-4)
+        cerebro.adddata(feeds.from_frame(frame, name=symbol, instrument=instrument))
+    broker = CrossMarginBroker(
+        cash=3_000.0, deposits={"BTC": 10.0}, leverage=10.0, check=True,
+        position_mode="hedge" if hedged else "one_way", **settings,
+    )  # fmt: skip
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Trader, seed=seed, rate=0.9, size=15.0, hedged=hedged)
+    return cerebro.run()[0]
+
+
+class Trader(RandomTrader):
+    """Names a leg only where there are two."""
+
+    def buy(self, data=None, **keywords):
+        return super().buy(data=data, **self.fitting(data, keywords))
+
+    def sell(self, data=None, **keywords):
+        return super().sell(data=data, **self.fitting(data, keywords))
+
+    def fitting(self, data, keywords):
+        if data is not None and data.instrument.kind not in ("perpetual", "future"):
+            keywords.pop("position_side", None)
+        return keywords
+
+
+MODES = [
+    {"mode": "cross"},
+    {"mode": "isolated"},
+    {"mode": "cross", "pooling": "multi_currency"},
+    {"mode": "isolated", "pooling": "multi_currency"},
+    {"mode": "portfolio"},
+]
+
+
+@pytest.mark.parametrize("settings", MODES, ids=lambda one: "-".join(one.values()))
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_trader_on_everything(seed: int, settings: dict) -> None:
+    """The run ends, no balance comes from nowhere, a protected account ends at zero or above, the journal replays."""
+    venue = ("okx", "generic", "bybit")[seed % 3]
+    strategy = run(seed, hedged=bool(seed % 2), venue=venue, **settings)
+    broker = strategy.broker
+    assert broker.equity >= -1e-6
+    listed = {symbol: book.instrument for symbol, book in broker.account.books.items()}
+    again = replay(broker.journal, broker.account.rules, listed, **broker.account.setup)
+    assert again.balances == broker.account.balances
+    for currency, balance in broker.account.balances.items():
+        assert balance == pytest.approx(brought(broker.journal, currency), rel=1e-9, abs=1e-7)
+    fills = [entry for entry in broker.journal if isinstance(entry, events.Filled)]
+    assert len({entry.symbol for entry in fills}) > 3
+
+
+def brought(journal, currency: str) -> float:
+    """Return what a journal brings into a currency."""
+    total = flows_of(journal, currency, PRODUCTS)
+    for entry in journal:
+        if isinstance(entry, events.DebtCovered) and entry.currency == currency:
+            total += entry.amount
+        elif isinstance(entry, events.Converted):
+            total -= entry.amount if entry.currency == currency else 0.0
+            total += entry.received if entry.into == currency else 0.0
+        elif isinstance(entry, events.MarginMoved) and PRODUCTS[entry.symbol].settle == currency:
+            total -= entry.amount
+    return total
+
+
+@pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
+def test_run_modes_agree_on_everything(settings: dict) -> None:
+    """next, runonce, exactbars and without preloading: the same journal, bit for bit."""
+    journals = []
+    for cerebro in ({}, {"runonce": False}, {"exactbars": -1}, {"preload": False}):
+        strategy = run(3, bars=150, venue="okx", cerebro=cerebro, **settings)
+        journals.append([msgspec.to_builtins(entry) for entry in strategy.broker.journal])
+    assert all(journal == journals[0] for journal in journals)
