@@ -15,6 +15,7 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.account import replay
+from crossmargin_bt.engine.explain import is_explainable
 from crossmargin_bt.engine.rates import flat
 
 END = datetime(2025, 1, 6, 8, tzinfo=UTC)
@@ -98,6 +99,19 @@ def test_a_random_trader_on_everything(seed: int, settings: dict) -> None:
         assert balance == pytest.approx(brought(broker.journal, currency), rel=1e-9, abs=1e-7)
     fills = [entry for entry in broker.journal if isinstance(entry, events.Filled)]
     assert len({entry.symbol for entry in fills}) > 3
+
+
+@pytest.mark.parametrize("settings", MODES, ids=lambda one: "-".join(one.values()))
+def test_decisions_are_explained(settings: dict) -> None:
+    """Refusals, states and liquidations of every mode: the figures that decided them stand in the text."""
+    broker = run(4, bars=160, volatility=0.05, venue="okx", **settings).broker
+    told = [entry for entry in broker.journal if is_explainable(entry)]
+    assert len(told) > 5
+    for entry in (*told[:6], *told[-6:]):
+        text = broker.explain(entry)
+        if isinstance(entry, events.Liquidated) and settings["mode"] != "portfolio":
+            assert f"= {entry.collateral!r}" in text
+            assert f"= {entry.requirement!r}" in text
 
 
 def brought(journal, currency: str) -> float:

@@ -22,6 +22,8 @@ from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.option_values import option_greeks
 from crossmargin_bt.engine.pricing import Greeks
 from crossmargin_bt.engine.sizes import maximum_order_lots
+from crossmargin_bt.engine.views import CurrencyView, LoanView, margin_pair
+from crossmargin_bt.engine.views import currency as currency_view
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
@@ -182,6 +184,43 @@ class Readings(OrderDesk):
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
         before = account_before(run.journal, at, run.account.rules, instruments, **run.account.setup)
         return "\n".join(explain(before, event))
+
+    def total_equity(self, unit: str | None = None) -> float:
+        """Return what the whole account is worth now, in its currency or in another that its feeds price.
+
+        Raises:
+            FeedError: nothing prices the unit.
+        """
+        run = self._run
+        if run is None:
+            return self.equity
+        equity = reading.total_equity(run.account)
+        return equity if unit in (None, run.currency) else equity / run.account.price(str(unit))
+
+    def currency(self, name: str) -> CurrencyView:
+        """Return what the account holds, owes and has free in a currency now.
+
+        Raises:
+            ConfigurationError: the account has no such currency, or is in cash mode.
+        """
+        run = self._run
+        if run is None or name not in run.account.balances:
+            known = [] if run is None else list(run.account.balances)
+            raise ConfigurationError(f"the account has no {name!r}{suggestion(name, known)}")
+        return currency_view(run.account, name)
+
+    def loan(self, data: Any, side: str | None = None) -> LoanView | None:
+        """Return assets, liability and interest of a margin pair's position; None without one.
+
+        Raises:
+            ConfigurationError: the feed trades no margin pair.
+        """
+        run = self._run
+        book = None if run is None else run.books[self._feed(run, data)]
+        if run is None or book is None or book.instrument.kind != "margin":
+            raise ConfigurationError("loan is that of a margin pair in a margin account")
+        leg = book.legs.get(self._side(book, side))
+        return None if leg is None else margin_pair(run.account, book, leg)
 
     def greeks(self, data: Any) -> Greeks:
         """Return the Greeks of one unit of an option's underlying, by its volatility or the one its mark implies.

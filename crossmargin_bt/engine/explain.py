@@ -8,7 +8,7 @@ terms the engine adds up, so their sums are the entry's own figures.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossmargin_bt.engine import admission, events, fills, reading, requirement
+from crossmargin_bt.engine import admission, currencies, events, fills, portfolio, reading, requirement
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
@@ -72,6 +72,8 @@ def _risk(account: Account, name: str) -> list[str]:
     if pool.isolated:
         ((symbol, side),) = pool.legs
         lines.append(f"  margin of the position {account.books[symbol].legs[side].margin!r}")
+    elif account.pooled:
+        lines += _holdings(account)
     else:
         lines.append(f"  balance {account.balances[pool.currency]!r}")
     lines += [line for book in books for line in _profits(book, pool)]
@@ -79,7 +81,7 @@ def _risk(account: Account, name: str) -> list[str]:
         lines += _orders_against(account, pool)
     lines.append(f"  = {risk.collateral!r} {pool.currency}")
     lines += ["", "Requirement:"]
-    lines += _isolated_requirement(account, pool) if pool.isolated else [x for book in books for x in _required(book)]
+    lines += _isolated_requirement(account, pool) if pool.isolated else _shared_requirement(account, books)
     lines.append(f"  = {risk.requirement!r} {pool.currency}")
     level = (
         f"{risk.collateral!r} / {risk.requirement!r} = {risk.margin_level!r}"
@@ -87,6 +89,37 @@ def _risk(account: Account, name: str) -> list[str]:
         else "nothing is required"
     )
     return [*lines, "", f"Margin level: {level}; liquidation at 1"]
+
+
+def _holdings(account: Account) -> list[str]:
+    """Return what every currency of a pool of many counts for; floating profit is in the amounts."""
+    return [
+        f"  {one.currency} {one.amount!r}, with the profit below, at {one.price!r}: worth {one.worth!r}, counts for {one.counted!r}"
+        for one in currencies.holdings(account)
+        if one.amount
+    ]
+
+
+def _shared_requirement(account: Account, books: list[Book]) -> list[str]:
+    """Return what a shared pool's positions and debts keep."""
+    lines = []
+    if account.portfolio:
+        for unit in portfolio.units(account, with_orders=True):
+            standing = unit.standing
+            scenario = "" if standing.scenario is None else f" in {standing.scenario}"
+            lines.append(
+                f"  {unit.underlying} risk unit keeps {unit.maintenance!r}: worst loss {standing.worst!r}{scenario}, "
+                f"charges {standing.charges!r}, minimum {standing.minimum!r}"
+            )
+    else:
+        lines += [line for book in books for line in _required(account, book)]
+    if account.pooled:
+        lines += [
+            f"  debt of {one.owed!r} {one.currency} keeps {one.maintenance!r}"
+            for one in currencies.holdings(account)
+            if one.owed
+        ]
+    return lines
 
 
 def _pooled(account: Account, pool: Pool) -> list[Book]:
@@ -99,7 +132,7 @@ def _pooled(account: Account, pool: Pool) -> list[Book]:
 
 def _profits(book: Book, pool: Pool) -> list[str]:
     lines = []
-    for side, leg in book.legs.items():
+    for side, leg in book.legs.items() if not book.is_paid else ():
         if pool.isolated and (book.instrument.symbol, side) not in pool.legs:
             continue
         size = book.instrument.size(leg.lots)
@@ -116,6 +149,8 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
     for book in account.books_of(pool.currency):
         if not book.orders:
             continue
+        if MODES[book.margin_mode].PAID and (account.pooled or book.margin_mode == "option"):
+            continue
         if MODES[book.margin_mode].POOLED:
             taken = requirement.orders_in_ratio(book)
             if taken:
@@ -125,7 +160,10 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
     return lines
 
 
-def _required(book: Book) -> list[str]:
+def _required(account: Account, book: Book) -> list[str]:
+    if book.margin_mode == "option" or book.instrument.kind == "margin":
+        kept = account.rate(book.instrument.settle) * requirement.book_requirement(book, with_orders=True)
+        return [f"  {book.instrument.symbol} ({book.instrument.kind}), orders that count included: {kept!r}"]
     lines = []
     scaled = "" if book.scale == 1.0 else f" (with rates x {book.scale!r} for volatility)"
     for direction, lots, tier, price in requirement.counted(book, with_orders=True):
@@ -178,7 +216,7 @@ def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
     pool = next(pool for pool in reading.pools(account) if pool.name == entry.pool)
     lines = [f"{entry.pool} is taken over: closing it in the market would leave it below zero.", "", "Closed there:"]
     if not pool.isolated:
-        lines.append(f"  balance {account.balances[pool.currency]!r}")
+        lines.append(f"  balance {account.balance(pool.currency)!r}")
     for symbol, side in pool.legs:
         book = account.books[symbol]
         leg, name = book.legs[side], f"{symbol}:{side}"
@@ -195,17 +233,28 @@ def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
 def _headroom(account: Account, currency: str) -> list[str]:
     """Return what is in use of a currency's shared balance, and what that leaves."""
     total = reading.totals(account, currency)
-    lines = [
-        "",
-        f"Balance {total.balance!r}, floating profit of cross positions {total.cross_profit!r} {currency}",
-        "In use:",
-    ]
-    for book in account.books_of(currency):
-        if book.legs or book.orders:
-            used = MODES[book.margin_mode].in_use(book)
+    head = f"Balance {total.balance!r}, floating profit of cross positions {total.cross_profit!r} {currency}"
+    head += f", haircuts {total.haircut!r}" if total.haircut else ""
+    lines = ["", head, "In use:"]
+    if account.portfolio:
+        lines += [
+            f"  {unit.underlying} risk unit {unit.initial!r}" for unit in portfolio.units(account, with_orders=True)
+        ]
+    for book in account.books_of(currency) if not account.portfolio else ():
+        if (book.legs or book.orders) and not (account.pooled and book.margin_mode == "spot"):
+            used = account.rate(book.instrument.settle) * MODES[book.margin_mode].in_use(book)
             lines.append(
                 f"  {book.instrument.symbol} ({book.margin_mode}, {book.leverage:g}x, {len(book.orders)} orders) {used!r}"
             )
+    if account.pooled:
+        lines += [
+            f"  {one.currency}: debts, what its orders may borrow, what is set aside {one.initial_margin!r}"
+            for one in currencies.holdings(account)
+            if one.initial_margin
+        ]
+    elif account.has_coins or account.set_aside:
+        aside = account.set_aside.get(currency, 0.0)
+        lines.append(f"  coins in resting sells {currencies.reserved_coins(account, currency)!r}, set aside {aside!r}")
     return [*lines, f"  = {total.in_use!r}"]
 
 
@@ -218,7 +267,7 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
     lines = [
         f"Order {entry.number}, {size:+g} {entry.symbol} at {entry.price!r}, is refused; {stage}.",
         f"  {entry.reason}",
-        *_headroom(account, book.instrument.settle),
+        *_headroom(account, account.pool_of(book.instrument.settle)),
         "",
         f"For {book.margin_mode} orders that leaves {reading.headroom(account, book)!r}",
     ]

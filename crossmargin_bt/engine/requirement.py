@@ -16,8 +16,9 @@ def isolated_requirement(book: Book, position: Position) -> tuple[float, float, 
     """Return the price an isolated leg is valued at, its maintenance margin there, and the fee of closing that counts."""
     if book.instrument.kind == "margin":
         mark = book.mark_of(position.lots)
-        fee = book.closing_fee_of(book.rules.isolated_closing_fee, position)
-        return mark, loan.maintenance(book, position, mark), fee
+        margin = loan.maintenance(book, position, mark)
+        charged = book.rules.isolated_closing_fee != "none"
+        return mark, margin, loan.closing_fee(book, loan.debt_value(book, position, mark), margin) if charged else 0.0
     at_entry = book.rules.isolated_maintenance_price == "entry"
     price = position.entry if at_entry else book.mark_of(position.lots)
     return (
@@ -77,16 +78,19 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
 
 
 def _loan_requirement(book: Book, *, with_orders: bool) -> float:
-    """Return the maintenance margin of a margin pair; what counts of its orders as if it were borrowed at the mark."""
+    """Return what a margin pair keeps, the fee of paying back included; what counts of its orders as if borrowed at the mark."""
     total = 0.0
     for direction, lots, _, mark in counted(book, with_orders=with_orders):
         held = next((leg for leg in book.legs.values() if leg.lots * direction > 0), None)
-        if held is not None:
-            total += loan.maintenance(book, held, book.mark_of(held.lots))
         opened = lots - (abs(held.lots) if held is not None else 0)
-        total += book.maintenance_of(max(opened, 0), mark)
-    fees = closing_fees(book, with_orders=with_orders) if book.rules.closing_fee_in_maintenance != "none" else 0.0
-    return total + fees
+        value, margin = book.instrument.value(max(opened, 0), mark), book.maintenance_of(max(opened, 0), mark)
+        if held is not None:
+            at = book.mark_of(held.lots)
+            value += loan.debt_value(book, held, at)
+            margin += loan.maintenance(book, held, at)
+        charged = book.rules.closing_fee_in_maintenance != "none"
+        total += margin + (loan.closing_fee(book, value, margin) if charged else 0.0)
+    return total
 
 
 def closing_fees(book: Book, *, with_orders: bool) -> float:

@@ -41,6 +41,14 @@ def maintenance(book: Book, position: Position, price: float) -> float:
     return book.scale * book.maintenance.margin(value, book.instrument.base(position.lots, price))
 
 
+def closing_fee(book: Book, value: float, margin: float) -> float:
+    """Return the fee of paying a debt worth `value` back: on it and on its maintenance margin.
+
+    Source: docs/sources.md#okx-margin-pairs (liquidation at assets = (debt + interest) x (1 + MMR) x (1 + fee)).
+    """
+    return formulas.fee(value + margin, book.taker)
+
+
 def knots(book: Book, position: Position) -> list[float]:
     """Return the marks at which what is owed comes to a bound of the maintenance rule."""
     owes_coins = position.lots < 0
