@@ -19,6 +19,8 @@ _LAZY = {
     "SafeDistanceSizer": "crossmargin_bt.broker.sizers",
     "VolatilitySizer": "crossmargin_bt.broker.sizers",
     "Reserve": "crossmargin_bt.broker.reserve",
+    "roll": "crossmargin_bt.strategy",
+    "theoretical_candles": "crossmargin_bt.candles.theoretical",
     "analyzers": "",
     "feeds": "",
     "guards": "",
@@ -40,6 +42,8 @@ __all__ = [
     "feeds",
     "guards",
     "observers",
+    "roll",
+    "theoretical_candles",
 ]
 __version__ = "0.1.0"
 

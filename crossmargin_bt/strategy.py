@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A backtrader strategy whose methods know the two legs of hedge mode."""
+"""A backtrader strategy whose methods know the two legs of hedge mode, and a helper that rolls futures."""
 
+from datetime import UTC, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -93,3 +94,32 @@ class HedgeStrategy(bt.Strategy):
         if data is None:
             return self.data
         return self.getdatabyname(data) if isinstance(data, str) else data
+
+
+def roll(
+    strategy: bt.Strategy,
+    near: Any,
+    far: Any,
+    *,
+    before: timedelta = timedelta(days=1),
+    position_side: str | None = None,
+) -> tuple[Any, Any] | None:
+    """Carry a position from a contract that ends over to a later one, once its expiry is as near as `before`.
+
+    Call it from `next`; it returns the order that closes and the one that opens, or None while there is nothing to do. As many
+    coins are held afterwards, whatever the contracts' sizes; in hedge mode `position_side` names the leg.
+
+    Raises:
+        ConfigurationError: `near` trades no contract with an expiry.
+    """
+    contract, later = getattr(near, "instrument", None), getattr(far, "instrument", None)
+    if contract is None or later is None or contract.expiry is None:
+        raise ConfigurationError("roll carries a position from a feed whose instrument has an expiry to another's")
+    leg = {} if position_side is None else {"position_side": position_side}
+    held = strategy.broker.getposition(near, *leg.values()).size
+    now = near.datetime.datetime(0).replace(tzinfo=UTC)
+    if not held or not contract.expiry - before <= now < contract.expiry:
+        return None
+    close, open_ = (strategy.sell, strategy.buy) if held > 0 else (strategy.buy, strategy.sell)
+    size = abs(held) * contract.contract_size / later.contract_size
+    return close(data=near, size=abs(held), reduce_only=True, **leg), open_(data=far, size=size, **leg)
