@@ -82,10 +82,12 @@ def main() -> None:
     ]
     for title, spec, start, end in plans:
         print(f"\n{title} ({venue})\n")
-        print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+        # A directional strategy's profit is no yield on what it locks.
+        columns = len(HEAD) - (spec.name == "SpotHedging")
+        print("| " + " | ".join(HEAD[:columns]) + " |\n|" + "---|" * columns)
         data = candles(folder, start, end)
         for mode in MODES:
-            print("| " + " | ".join(row(spec, data, mode, venue)) + " |", flush=True)
+            print("| " + " | ".join(row(spec, data, mode, venue)[:columns]) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,21 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XRPUSDT")
 
 
+def benchmark(name: str):
+    """Return a benchmark's module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
-@pytest.mark.parametrize("file", ["hedging.py", "long_short.py", "scalping.py"])
+@pytest.mark.parametrize("file", ["hedging.py:Hedging", "long_short.py", "scalping.py"])
 def test_three_years_of_perpetuals(recorded: Path, file: str, mode: str) -> None:
     """2020 to 2022 with mark and funding: the run ends, the journal replays, nothing is owed."""
     candles = folder.read(recorded / "binance_um_perp_1h_2020_2022", symbols=SYMBOLS)
-    spec = compare.load(str(STRATEGIES / file))
+    spec = compare.load(f"{STRATEGIES}/{file}")
     result = compare.run(spec, candles, venue="binance", mode=mode, settings=compare.Settings())
     assert len(result.equity) > 26_000
     assert result.fills > 0
@@ -91,10 +100,7 @@ def test_a_wick_of_the_last_price_kills_only_without_the_mark(
 
 def test_the_path_is_nearest_to_the_minutes(recorded: Path) -> None:
     """A crash week in 1m candles: of the three readings of coarser candles the default errs least, at every length."""
-    spec = importlib.util.spec_from_file_location("candle_error", BENCHMARKS / "candle_error.py")
-    candle_error = importlib.util.module_from_spec(spec)
-    sys.modules["candle_error"] = candle_error
-    spec.loader.exec_module(candle_error)
+    candle_error = benchmark("candle_error")
     errors = candle_error.measure([str(recorded / "binance_spot_1m_2021-05")], every="72h")
     for timeframe in candle_error.TIMEFRAMES:
         money = {policy: errors["all", timeframe, policy].money for policy in candle_error.POLICIES}
@@ -124,3 +130,27 @@ def test_recorded_tiers_change_with_the_date(recorded: Path) -> None:
     asked = {str(terms.since): terms.maintenance for terms in tiers.read(file) if "XRPUSDT" in terms.symbols}
     assert [event.maintenance for event in changes] == [asked["2022-04-16"], asked["2022-09-27"]]
     assert broker.account.books["XRPUSDT"].maintenance == asked["2022-09-27"]
+
+
+@pytest.mark.parametrize("mode", ["cross", "multi_currency", "portfolio"])
+@pytest.mark.parametrize("plan", ["hedging 2020", "hedging 2021", "carry"])
+def test_a_coin_and_its_perpetual(recorded: Path, plan: str, mode: str) -> None:
+    """Recorded spot and perpetual in one account: what docs/whole-account.md says of the crashes and of three years."""
+    whole_account = benchmark("whole_account")
+    hedging = whole_account.sized(compare.load(str(STRATEGIES / "hedging.py:SpotHedging")), core=0.8)
+    carry = compare.load(str(STRATEGIES / "funding_carry.py"))
+    spec, start, end = {
+        "hedging 2020": (hedging, "2020-02-01", "2020-04-30"),
+        "hedging 2021": (hedging, "2021-04-01", "2021-06-30"),
+        "carry": (carry, "2020-01-01", "2022-12-31"),
+    }[plan]
+    candles = whole_account.candles(recorded, start, end)
+    result = compare.run(spec, candles, venue="okx", mode=mode, settings=compare.Settings(leverage=5.0))
+    final = {"hedging 2020": 10_323, "hedging 2021": 9_255, "carry": 18_727 if mode == "cross" else 20_357}[plan]
+    assert round(result.equity[-1]) == final
+    assert result.liquidations == (18 if (plan, mode) == ("carry", "cross") else 0)
+    journal = [msgspec.convert(entry, events.JournalEntry) for entry in result.journal]
+    account = replay(journal, load("okx").rules, {one.symbol: one.instrument for one in candles}, **result.setup)
+    coins = account.balances["BTC"] * candles[0].frame["close"].iloc[-1]
+    floating = sum(leg.lots for leg in account.books["BTCUSDT"].legs.values())
+    assert floating or result.equity[-1] == pytest.approx(account.balances["USDT"] + coins)

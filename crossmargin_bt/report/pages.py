@@ -29,16 +29,19 @@ def index(venues: Sequence[Venue]) -> str:
     )
 
 
+def _source(venue: Venue, key: str) -> str:
+    """Return where a rule comes from; nothing where there is none."""
+    without = "*assumed*" if key in venue.unsourced else "-"
+    return venue.sources.get(key, without)
+
+
 def page(venue: Venue) -> str:
     """Return one rule book: every rule with its formula and source, tiers, contracts, statements, assumptions."""
     rules = venue.rules
     lines = [f"# {venue.title}", "", f'`venue="{venue.name}"`', "", "## Rules", ""]
     lines += _table(
         ("rule", "answer", "source"),
-        [
-            (f"{wording.TITLES[key]} (`{key}`)", wording.meaning(rules, key), venue.sources.get(key, "*assumed*"))
-            for key in RULES
-        ],
+        [(f"{wording.TITLES[key]} (`{key}`)", wording.meaning(rules, key), _source(venue, key)) for key in RULES],
     )
     lines += ["", "## Maintenance", "", f"`{wording.formula(rules.maintenance)}`", ""]
     rows = wording.tiers(rules.maintenance)

@@ -220,7 +220,9 @@ def meaning(rules: Rules, key: str) -> str:
     """Return what the answer means, or the answer where it speaks for itself."""
     if key == "maintenance":
         return formula(rules.maintenance)
-    return MEANINGS.get(key, {}).get(getattr(rules, key), answer(rules, key))
+    value = getattr(rules, key)
+    said = MEANINGS.get(key, {}).get(value) if isinstance(value, str) else None
+    return said or answer(rules, key)
 
 
 def formula(rule: MaintenanceRule) -> str:
