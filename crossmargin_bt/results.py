@@ -69,6 +69,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     lowest_margin_level: float | None
     fees: float
     funding: float
+    interest: float = 0.0
 
 
 class Verdict(NamedTuple):

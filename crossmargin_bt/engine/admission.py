@@ -186,7 +186,9 @@ def margin_move_refused(account: Account, book: Book, side: str, amount: float) 
     """
     settle = book.instrument.settle
     if amount > 0:
-        available = max(0.0, reading.headroom(account, book))
+        available = max(0.0, reading.headroom(account, book)) / (account.rate(settle) or 1.0)
+        if account.pooled and account.rules.borrowing is None:
+            available = min(available, max(0.0, account.balances[settle]))
         if amount <= available:
             return None
         text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"

@@ -71,7 +71,6 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
         return self.worth(amount) * price if self.measure == "amount" else self.worth(amount * price)
 
 
-IN_FULL = CollateralTerms((CollateralTier(0.0, 1.0),))
 NOTHING = CollateralTerms((CollateralTier(0.0, 0.0),))
 
 

@@ -33,4 +33,5 @@ def summarise(result: RunResult) -> Summary:
         lowest_margin_level=result.lowest_margin_level if math.isfinite(result.lowest_margin_level) else None,
         fees=result.fees,
         funding=result.funding,
+        interest=result.interest,
     )

@@ -77,7 +77,8 @@ def _table(strategy: str, results: Sequence[RunResult]) -> Table:
         table.add_column(escape(heading), justify="right")
     rows = [_cells(summarise(result)) for result in results]
     for label in rows[0]:
-        table.add_row(label, *(row[label] for row in rows))
+        if any(row[label] for row in rows):  # interest, where nobody owes any, is not told
+            table.add_row(label, *(row[label] or "-" for row in rows))
     return table
 
 
@@ -97,6 +98,7 @@ def _cells(summary: Summary) -> dict[str, str]:
         "lowest margin level": "-" if level is None else f"{level:.1%}",
         "fees": f"{summary.fees:,.2f}",
         "funding": f"{summary.funding:+,.2f}",
+        "interest": f"{-summary.interest:+,.2f}" if summary.interest else "",
     }
 
 
