@@ -33,6 +33,7 @@ class FrameFeed(bt.feed.DataBase):
         columns = self.p.rows
         self.has_mark: bool = "mark_open" in columns
         self.has_funding: bool = "funding_rate" in columns
+        self.has_index: bool = "index_price" in columns
         self._row = -1
 
     def start(self) -> None:

@@ -31,9 +31,14 @@ class Entry(NamedTuple):
     after: Account
 
     @property
-    def totals(self) -> reading.Totals:
-        """What the account would add up to."""
-        return reading.totals(self.after, self.after.pool_of(self.broker.p.currency))
+    def equity(self) -> float:
+        """What the whole account would be worth, in its unit."""
+        return reading.total_equity(self.after)
+
+    @property
+    def margin_used(self) -> float:
+        """What would be locked in all its pools, in its unit."""
+        return reading.total_margin_used(self.after)
 
 
 class Guard(msgspec.Struct, kw_only=True):
@@ -71,11 +76,10 @@ class EquityBuffer(Guard):
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would lock more."""
-        totals = entry.totals
-        allowed = (1 - self.share) * totals.equity
-        if totals.margin_used <= allowed:
+        used, allowed = entry.margin_used, (1 - self.share) * entry.equity
+        if used <= allowed:
             return None
-        return f"margin used would be {totals.margin_used:.2f}, {allowed:.2f} leaves {self.share:.0%} of equity free"
+        return f"margin used would be {used:.2f}, {allowed:.2f} leaves {self.share:.0%} of equity free"
 
 
 class MaximumLeverage(Guard):
@@ -89,7 +93,7 @@ class MaximumLeverage(Guard):
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would be more."""
-        equity = entry.totals.equity
+        equity = entry.equity
         exposure = reading.account_exposure(entry.after)
         if equity > 0 and exposure <= self.limit * equity:
             return None
@@ -138,12 +142,13 @@ class CorrelatedExposure(Guard):
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would make the bet larger than the limit."""
-        equity = entry.totals.equity
+        equity = entry.equity
         if equity <= 0:
             return "nothing is left to bet"
         weights = {}
         for symbol, book in entry.after.books.items():
             value = sum(math.copysign(book.value(leg), leg.lots) for leg in book.legs.values())
+            value *= entry.after.price(book.instrument.settle) if value else 1.0
             if value:
                 weights[symbol] = value / equity
         vector = np.array(list(weights.values()))

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import backtrader as bt
 
 from crossmargin_bt.engine import events
-from crossmargin_bt.engine.book import SIDES
 
 
 class MarginLevel(bt.Observer):
@@ -66,7 +65,7 @@ class LiquidationBand(bt.Observer):
         book = None if account is None else account.books.get(_symbol(broker, self.data))
         if book is None:
             return
-        for side in SIDES[broker.p.position_mode]:
+        for side in broker.sides(self.data):
             lots = book.leg(side).lots
             price = broker.liquidation_price(self.data, side).price if lots else None
             if price is not None:

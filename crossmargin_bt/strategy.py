@@ -73,11 +73,12 @@ class HedgeStrategy(bt.Strategy):
         if position_side is None:
             return super().order_target_value(data, target, price, **keywords)
         feed = self._feed(data)
-        instrument = getattr(self.broker.getcommissioninfo(feed), "instrument", None)
+        info = self.broker.getcommissioninfo(feed)
+        instrument = getattr(info, "instrument", None)
         at = feed.close[0] if price is None else price
         if instrument is None:
             return self.order_target_size(feed, target / at, position_side=position_side, price=price, **keywords)
-        lots = int(abs(target) / instrument.value(1, at) * (1 + 1e-12))
+        lots = int(abs(target) / (instrument.value(1, at) * info.rate) * (1 + 1e-12))
         size = instrument.size(lots if target >= 0 else -lots)
         return self.order_target_size(feed, size, position_side=position_side, price=price, **keywords)
 

@@ -104,15 +104,35 @@ def test_a_debt_that_grows_too_large_is_paid_back() -> None:
     run(broker, script, (COIN, closes))
     journal = broker.journal
     (liquidated,) = [entry for entry in journal if isinstance(entry, events.Liquidated)]
-    (paid,) = [entry for entry in journal if isinstance(entry, events.Converted)]
+    (bought,) = [entry for entry in journal if isinstance(entry, events.Filled) and entry.forced]
     # 30,000 - 2 P = 5 % of 2 P: P = 30,000 / 2.1.
     assert liquidated.collateral == pytest.approx(liquidated.requirement)
     assert liquidated.prices["BTC/USDT"][0] == pytest.approx(30_000.0 / 2.1)
-    # Bought at that price, and a taker fee of 0.05 % on it.
-    assert (paid.currency, paid.into, paid.received) == ("USDT", "BTC", pytest.approx(2.0))
-    assert paid.amount == pytest.approx(2 * 30_000.0 / 2.1 / (1 - 0.0005))
-    assert broker.account.balances["BTC"] == 0.0
-    assert broker.equity == pytest.approx(30_000.0 - paid.amount)
+    # Bought back in its market at that price, so the position ends with the debt.
+    assert (bought.lots, bought.price) == (2_000, pytest.approx(30_000.0 / 2.1))
+    assert broker.account.balances["BTC"] == pytest.approx(0.0, abs=1e-9)
+    assert broker.getposition(broker.cerebro.datas[0]).size == 0
+    assert broker.equity == pytest.approx(30_000.0 - 2 * 30_000.0 / 2.1)
+
+
+def test_a_debt_without_a_position_is_exchanged() -> None:
+    """Coins that were withdrawn below zero by a coin-margined loss are bought for dollars, less the taker fee."""
+    script = {1: lambda s: s.sell(s.datas[1], size=200)}
+    closes = (10_000.0, 10_000.0, 13_000.0, 16_000.0, 18_000.0, 18_000.0)
+    broker = CrossMarginBroker(
+        cash=6_000.0,
+        deposits={"BTC": 0.05},
+        leverage=10.0,
+        pooling="multi_currency",
+        interest_rates={"BTC": 0.0},
+        check=True,
+    )
+    run(broker, script, (COIN, closes), (INVERSE, closes))
+    paid = next(entry for entry in broker.journal if isinstance(entry, events.Converted))
+    assert (paid.currency, paid.into) == ("USDT", "BTC")
+    price = paid.amount * (1 - 0.0005) / paid.received
+    liquidated = next(entry for entry in broker.journal if isinstance(entry, events.Liquidated))
+    assert price == pytest.approx(liquidated.prices["BTC/USDT"][0])
 
 
 def test_trades_of_inverse_contracts_agree_with_the_account() -> None:

@@ -62,8 +62,9 @@ class _Curve(bt.Analyzer):
         self._cash = float(self.strategy.broker.startingcash)
 
     def next(self) -> None:
-        """Record the bar."""
+        """Record the bar; what was paid in in coins counts from their first price on."""
         broker = self.strategy.broker
+        self._cash = float(broker.startingcash)
         self._times.append(time_ms(self.strategy.datetime[0]))
         self._equity.append(broker.equity)
         self._used.append(broker.margin_used)

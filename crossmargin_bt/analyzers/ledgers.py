@@ -58,7 +58,7 @@ class Liquidations(bt.Analyzer):
                     {"symbol": event.symbol, "lots": event.lots, "price": event.price, "fee": event.fee}
                 )
             elif isinstance(event, events.TakenOver | events.DebtCovered) and event.pool in by_pool:
-                by_pool[event.pool]["borne"] += event.amount
+                by_pool[event.pool]["borne"] += event.amount * self.strategy.broker.account.price(event.currency)
             elif isinstance(event, events.RiskState) and event.state in ("safe", "closed") and event.pool in by_pool:
                 by_pool[event.pool]["end"] = event.state
 
@@ -119,12 +119,16 @@ class FundingAndFees(bt.Analyzer):
             self._count(order.data._name, "fees", fee)
 
     def stop(self) -> None:
-        """Add up the journal."""
+        """Add up the journal, at the run's last prices where currencies differ."""
+        account = self.strategy.broker.account
         for event in self.strategy.broker.journal:
             if isinstance(event, events.Filled):
-                self._count(event.symbol, "fees", event.fee)
+                self._count(
+                    event.symbol, "fees", event.fee * account.price(account.books[event.symbol].instrument.settle)
+                )
             elif isinstance(event, events.FundingPaid):
-                self._count(event.symbol, "funding", event.amount)
+                price = account.price(account.books[event.symbol].instrument.settle)
+                self._count(event.symbol, "funding", event.amount * price)
                 self._count(event.symbol, "settlements", 1)
 
     def _count(self, symbol: str, what: str, amount: float) -> None:

@@ -7,7 +7,6 @@ import backtrader as bt
 import msgspec
 
 from crossmargin_bt.broker.run import time_ms
-from crossmargin_bt.engine.book import SIDES
 
 
 class LiquidationDistance(bt.Analyzer):
@@ -34,9 +33,8 @@ class LiquidationDistance(bt.Analyzer):
         rows["times_ms"].append(time_ms(self.strategy.datetime[0]))
         rows["fall"].append(fall)
         rows["rise"].append(rise)
-        sides = SIDES[broker.p.position_mode]
         for data in self.datas:
-            for side in sides:
+            for side in broker.sides(data):
                 name = data._name if side == "net" else f"{data._name}:{side}"
                 rows["prices"].setdefault(name, []).append(broker.liquidation_price(data, side).price)
 

@@ -13,7 +13,7 @@ from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
 from crossmargin_bt.broker.watch import RiskWatch
-from crossmargin_bt.engine import events, path, reading
+from crossmargin_bt.engine import events, path, reading, switching
 from crossmargin_bt.engine.account import POOLINGS, Account
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
@@ -134,6 +134,8 @@ class CrossMarginBroker(Controls):
         super().init()
         self._run: Run | None = None
         self._running = False
+        self._unvalued: dict[str, float] = {}
+        """Coins paid in at the start whose feeds have no price yet."""
         if self.p.mode != "cash":
             account = Account(
                 self.venue.rules,
@@ -161,13 +163,15 @@ class CrossMarginBroker(Controls):
             return
         for data, instrument in listing.instruments(self, run):
             run.list_feed(data, run.account.list_instrument(instrument))
+        for data in run.books:
             self._apply_setting(run, data)
         listing.check_names(self, run, self._settings.declared)
         run.watch = RiskWatch(self, run)
-        run.discipline = Discipline(self, run, self.p.guards)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         for currency, amount in (self.p.deposits or {}).items():
             run.record(events.Deposited(time_ms=0, currency=currency, amount=float(amount)))
+            self._unvalued[currency] = float(amount)
+        run.discipline = Discipline(self, run, self.p.guards)
         for currency in run.account.balances:
             run.account.price(currency)  # an error says now what cannot be priced, not in the middle of a run
         self._refresh(run)
@@ -273,12 +277,21 @@ class CrossMarginBroker(Controls):
         """Count what came into the account as new shares of it, so that the fund's value does not jump."""
         self._fundshares += amount / self._fundval
 
+    def _value_deposits(self, account: Account) -> None:
+        """Count coins that were paid in at the start as paid in, once their feeds have a price."""
+        for currency in list(self._unvalued):
+            price = account.price(currency)
+            if price:
+                amount = self._unvalued.pop(currency) * price
+                self.count_paid_in(amount)
+                self.startingcash += amount
+
     def _refresh(self, run: Run) -> None:
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
         account, currency = run.account, run.currency
         while self._cash_addition:
             amount = float(self._cash_addition.popleft())
-            available = reading.totals(account, account.pool_of(currency)).withdrawable
+            available = switching.withdrawable(account, currency)
             if -amount > available:
                 run.record(
                     events.WithdrawalRefused(
@@ -289,6 +302,7 @@ class CrossMarginBroker(Controls):
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
         self._totals = reading.totals(account, account.pool_of(currency))
+        self._value_deposits(account)
         run.watch.end_bar(self._totals)
         alone = account.pooled or len(account.balances) == 1
         self._equity = self._totals.equity if alone else reading.total_equity(account)

@@ -9,6 +9,7 @@ from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import Settings, one_of
 from crossmargin_bt.engine import admission, events, switching
 from crossmargin_bt.engine.book import SIDES
+from crossmargin_bt.engine.instrument import TWO_SIDED
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -86,7 +87,11 @@ class Controls(Previews):
         """
         one_of("position_mode", position_mode, tuple(SIDES))
         run = self._margin_run()
+        waiting = next((o for o in (*self.submitted, *self.pending) if o.alive() and o.data in run.books), None)
         refusal = switching.position_mode_refused(run.account)
+        if refusal is None and waiting is not None and run.books[waiting.data].instrument.kind in TWO_SIDED:
+            symbol = run.books[waiting.data].instrument.symbol
+            refusal = Refusal("rejected", f"{symbol} has orders; cancel them before changing the position mode")
         if refusal is None and (position_mode == "hedge") != run.account.hedged:
             run.record(events.PositionModeChanged(time_ms=run.time_ms, position_mode=position_mode))
         return refusal

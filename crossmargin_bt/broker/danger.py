@@ -41,7 +41,7 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         return Danger.ACTS  # a pool may recover inside the bar and come down again
     account = run.account
     if account.pooled or (
-        account.has_options and any(b.margin_mode == "option" and b.legs for b in account.books.values())
+        account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values())
     ):
         return _stirred(run, bars)
     if run.band.holds(run.account, bars):
@@ -94,15 +94,17 @@ def _largest_change(account: Account, bars: Sequence[Bar]) -> float:
     most = max(moves.values())
     total = 0.0
     for symbol, book in account.books.items():
-        for leg in book.legs.values():
-            rate = account.price(book.instrument.settle)
-            if book.margin_mode == "option":
-                candle = ranges.get(symbol)
-                own = candle.high - candle.low if candle is not None else 0.0
-                underlying = book.underlying_value * most
-                total += rate * abs(leg.lots) * book.instrument.units_per_lot * (own + underlying)
-            elif not book.is_paid:
-                total += rate * book.value(leg) * moves.get(symbol, 0.0)
+        if not (book.legs or book.orders):
+            continue
+        held = [leg.lots for leg in book.legs.values()] + [order.lots for order in book.orders.values()]
+        rate = account.price(book.instrument.settle)
+        if book.margin_mode == "option":
+            candle = ranges.get(symbol)
+            own = candle.high - candle.low if candle is not None else 0.0
+            units = sum(map(abs, held)) * book.instrument.units_per_lot
+            total += rate * units * (own + book.underlying_value * most)
+        elif not book.is_paid:
+            total += rate * sum(book.instrument.value(lots, book.long_mark) for lots in held) * moves.get(symbol, 0.0)
     return total + sum(
         abs(amount * account.price(currency)) * most
         for currency, amount in account.balances.items()

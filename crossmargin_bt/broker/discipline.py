@@ -10,7 +10,7 @@ import msgspec
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.run import Bar, Run
-from crossmargin_bt.engine import admission, events, fills, position, reading
+from crossmargin_bt.engine import admission, events, fills, position, switching
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import share_of
 from crossmargin_bt.engine.orders import OpenOrder
@@ -123,7 +123,7 @@ class Discipline:
     def sweep(self, guard: Guard, wanted: float, reason: str) -> float:
         """Take an amount off the account, into the reserve where there is one; return how much could be taken."""
         run = self._run
-        amount = min(wanted, reading.totals(run.account, run.account.pool_of(run.currency)).withdrawable)
+        amount = min(wanted, switching.withdrawable(run.account, run.currency))
         if amount <= 0:
             return 0.0
         run.record(events.Deposited(time_ms=run.time_ms, currency=run.currency, amount=-amount))

@@ -9,7 +9,7 @@ from backtrader import BuyOrder, Order, SellOrder
 
 from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
-from crossmargin_bt.engine import events, fills, position
+from crossmargin_bt.engine import events, fills, position, settling
 from crossmargin_bt.engine.admission import admit_fill
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
@@ -35,6 +35,10 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
     if not len(data):
         return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
     book = run.books[data]
+    if book.margin_mode == "option" and not book.index:
+        return (
+            f"nothing has priced the underlying of {book.instrument.symbol} yet; place orders once its feed has begun"
+        )
     return _bad_figure(book.instrument, size, keywords) or _bad_side(book, keywords.get("position_side"))
 
 
@@ -148,7 +152,8 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
     )  # fmt: skip
     refusal = admit_fill(run.account, entry)
     if refusal is not None:
-        closed, _ = position.split(held, lots)
+        # What closes always may; but a coin that is sold has to be there, and one that is bought back to be paid for.
+        closed = 0 if book.margin_mode == "spot" else position.split(held, lots)[0]
         if closed:
             _trade(broker, run, order, _part_of(run, entry, closed, maker=maker), match)
         broker._refuse(order, refusal, _part_of(run, entry, lots - closed, maker=maker))
@@ -197,17 +202,19 @@ def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Match
 
 
 def _book(run: Run, book: Book, entry: events.Filled) -> None:
-    """Record a fill and what the insurance fund has to pay because of it."""
-    currency = book.instrument.settle
+    """Record a fill and what has to be paid because of it."""
     short = fills.isolated_shortfall(book, entry)
     run.record(entry)
-    for paid in fills.debts_covered(run.account, entry.time_ms, f"{entry.symbol}:{entry.side}", currency, short):
-        run.record(paid)
-    if run.account.pooled:
-        return
-    short = fills.shared_shortfall(run.account, currency)
-    for paid in fills.debts_covered(run.account, entry.time_ms, currency, currency, short):
-        run.record(paid)
+    settle(run, entry, short)
+
+
+def settle(run: Run, entry: events.Filled, isolated_short: float) -> None:
+    """Record what follows from a fill that has been recorded: debts that nothing is left to earn back."""
+    for paid in settling.after_fill(run.account, entry, isolated_short):
+        if isinstance(paid, events.Filled):
+            run.watch.record(paid, "repayment")
+        else:
+            run.record(paid)
 
 
 class Done(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.run import Bar, Run
-from crossmargin_bt.engine import expiry
+from crossmargin_bt.engine import expiry, fills
 
 
 def settle(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
@@ -31,6 +31,8 @@ def _settle(broker: Any, run: Run, data: Any) -> None:
     run.record(entry)
     run.notices.append(entry)
     for fill in expiry.settlements(run.account, entry):
+        short = fills.isolated_shortfall(book, fill)
         execution.forced_close(broker, run, data, fill, reason="expiry")
+        execution.settle(run, fill, short)
     if entry.price:
         book.mark(entry.price)

@@ -66,6 +66,14 @@ def check_names(broker: Any, run: Run, declared: Iterable[str]) -> None:
             f"crossmargin_bt.feeds.from_frame(frame, name=, instrument=) or give the broker instruments="
             f"{{feed name: Instrument(...)}}{given}"
         )
+    for data, book in run.books.items():
+        instrument = book.instrument
+        priced = run.account.valuation.index_symbol(instrument.underlying, instrument.quote_currency) is not None
+        if instrument.kind == "option" and not priced and not getattr(data, "has_index", False):
+            raise FeedError(
+                f"nothing prices the underlying of {instrument.symbol}: add a feed of {instrument.underlying} in "
+                f"{instrument.quote_currency} or a dollar coin, or a column index_price to its frame"
+            )
     for name in (*declared, *(broker.p.instruments or ())):
         if name not in names:
             raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")

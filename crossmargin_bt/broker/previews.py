@@ -61,6 +61,7 @@ class Previews(Readings):
             book = run.books[self._feed(run, name)]
             _check_price(f"the price of {name}", price)
             moved.books[book.instrument.symbol].mark(float(price))
+        moved.follow()
         return self._snapshot(run, moved)
 
     def preview(
@@ -116,7 +117,8 @@ class Previews(Readings):
                 fills.filled(account, run.time_ms, symbol, str(side), number=0, lots=lots, price=at, maker=False)
             )
         refusal = admitted if isinstance(admitted, Refusal) else None
-        return Preview(refusal, max(0.0, locked), self._snapshot(run, after))
+        settle = run.account.pool_of(book.instrument.settle)
+        return Preview(refusal, max(0.0, locked) * run.account.price(settle), self._snapshot(run, after))
 
     def _margin_run(self) -> Run:
         if self._run is None:
@@ -126,7 +128,8 @@ class Previews(Readings):
     def _snapshot(self, run: Run, account: Account) -> Snapshot:
         total = reading.totals(account, account.pool_of(run.currency))
         equity = reading.total_equity(account)
-        risks = [reading.risk(account, pool) for pool in reading.pools(account)]
+        pools = reading.pools(account)
+        risks = [reading.risk(account, pool) for pool in pools]
         prices: dict[str, float | None] = {}
         for data, book in run.books.items():
             for side in book.sides:
@@ -135,8 +138,10 @@ class Previews(Readings):
         return Snapshot(
             equity=equity,
             free_margin=total.free_margin,
-            margin_used=total.margin_used,
-            requirement=math.fsum(risk.requirement for risk in risks),
+            margin_used=reading.total_margin_used(account),
+            requirement=math.fsum(
+                risk.requirement * account.price(pool.currency) for pool, risk in zip(pools, risks, strict=True)
+            ),
             margin_level=min((risk.margin_level for risk in risks), default=math.inf),
             leverage=reading.account_exposure(account) / equity if equity > 0 else 0.0,
             liquidation_prices=prices,

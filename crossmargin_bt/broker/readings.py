@@ -61,8 +61,7 @@ class Readings(OrderDesk):
         if run is not None and (run.account.pooled or len(run.account.balances) == 1):
             return self._totals.margin_used
         if run is not None:
-            account = run.account
-            return sum(account.price(c) * reading.totals(account, c).margin_used for c in account.balances)
+            return reading.total_margin_used(run.account)
         held = ((data, position) for data, position in self.positions.items() if position.size)
         return math.fsum(abs(self.getcommissioninfo(d).getvaluesize(p.size, d.close[0])) for d, p in held)
 
@@ -103,6 +102,11 @@ class Readings(OrderDesk):
             known = [feed._name for feed in run.books]
             raise ConfigurationError(f"{name!r} is no feed with an instrument{suggestion(str(name), known)}")
         return feed
+
+    def sides(self, data: Any) -> tuple[str, ...]:
+        """Return the sides on which a feed's position may stand: ("net",), or ("long", "short") in hedge mode."""
+        book = None if self._run is None else self._run.books.get(data)
+        return SIDES[self.p.position_mode] if book is None else book.sides
 
     def _side(self, book: Book, side: str | None) -> str:
         sides = book.sides
@@ -190,12 +194,18 @@ class Readings(OrderDesk):
 
         Raises:
             FeedError: nothing prices the unit.
+            ConfigurationError: its feeds have delivered no bar yet.
         """
         run = self._run
         if run is None:
             return self.equity
         equity = reading.total_equity(run.account)
-        return equity if unit in (None, run.currency) else equity / run.account.price(str(unit))
+        if unit in (None, run.currency):
+            return equity
+        price = run.account.price(str(unit))
+        if not price:
+            raise ConfigurationError(f"{unit} has no price yet; its feeds have delivered no bar")
+        return equity / price
 
     def currency(self, name: str) -> CurrencyView:
         """Return what the account holds, owes and has free in a currency now.
@@ -301,7 +311,7 @@ class Readings(OrderDesk):
                 "crossmargin_bt.HedgeStrategy close(position_side='long') and order_target_size(position_side=...) name the leg"
             )
         if side is not None:
-            one_of("position side", side, SIDES[self.p.position_mode] if book is None else book.sides)
+            one_of("position side", side, self.sides(data))
         if run is None:
             net = super().getposition(data)
             return net if side is None else bt.Position(self.cash_leg(data, side), net.price)

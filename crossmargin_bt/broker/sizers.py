@@ -19,10 +19,10 @@ class _Sizer(bt.Sizer):
         """Return the largest order that would be admitted now; 1 on a feed that cannot be traded, for the broker to refuse."""
         if self.broker.account is not None and getattr(self.broker.getcommissioninfo(data), "instrument", None) is None:
             return 1.0
-        return float(self.broker.maximum_order_size(data, isbuy=isbuy, side=self._side(isbuy=isbuy)))
+        return float(self.broker.maximum_order_size(data, isbuy=isbuy, side=self._side(data, isbuy=isbuy)))
 
-    def _side(self, *, isbuy: bool) -> str | None:
-        if self.broker.p.position_mode != "hedge":
+    def _side(self, data: Any, *, isbuy: bool) -> str | None:
+        if "net" in self.broker.sides(data):
             return None
         return "long" if isbuy else "short"
 
@@ -31,7 +31,7 @@ class _Sizer(bt.Sizer):
         instrument = getattr(comminfo, "instrument", None)
         if instrument is None:
             return float(min(value / data.close[0], self._largest(data, isbuy=isbuy)))
-        lots = int(max(0.0, value) / instrument.value(1, data.close[0]) * (1 + 1e-12))
+        lots = int(max(0.0, value) / (instrument.value(1, data.close[0]) * comminfo.rate) * (1 + 1e-12))
         return float(min(instrument.size(lots), self._largest(data, isbuy=isbuy)))
 
     def _positive(self, *names: str) -> None:
@@ -128,7 +128,7 @@ class SafeDistanceSizer(_Sizer):
         instrument = getattr(comminfo, "instrument", None)
         if instrument is None:
             return self._largest(data, isbuy=isbuy)
-        direction, side = (1 if isbuy else -1), self._side(isbuy=isbuy)
+        direction, side = (1 if isbuy else -1), self._side(data, isbuy=isbuy)
 
         def is_safe(lots: int) -> bool:
             after = self.broker.preview(data=data, size=direction * instrument.size(lots), side=side).after

@@ -174,7 +174,7 @@ class Walk:
         """Return whether a bar visits its low first; an option goes with its underlying, a put against it."""
         instrument = bar.book.instrument
         if instrument.kind == "option":
-            symbol = self._run.account.valuation.symbol_for(instrument.underlying)
+            symbol = self._run.account.valuation.index_symbol(instrument.underlying, instrument.quote_currency)
             underlying = self._by_symbol.get(symbol or "")
             if underlying is not None:
                 return low_comes_first(underlying.last) == instrument.is_call

@@ -176,10 +176,12 @@ class RiskWatch:
         assert reserve is not None
         risk = reading.risk(run.account, pool)
         wanted = reserve.to_level * risk.requirement - risk.collateral
-        amount = min(wanted, reserve.each, self._reserve_left)
-        if amount <= 0:
+        price = run.account.price(pool.currency)
+        worth = min(wanted * price, reserve.each, self._reserve_left)
+        if worth <= 0:
             return
-        self._reserve_left -= amount
+        self._reserve_left -= worth
+        amount = worth / price
         entry = events.Replenished(
             time_ms=run.time_ms,
             pool=pool.name,
@@ -194,17 +196,17 @@ class RiskWatch:
         )
         run.record(entry)
         run.notices.append(entry)
-        self._broker.count_paid_in(amount)
+        self._broker.count_paid_in(worth)
         self.recover()
 
     def _repay(self, moment: "Moment") -> None:
         """Pay debts back out of the other currencies."""
         run = self._run
         for entry in repayment.repayments(run.account, run.time_ms, moment.price, "repayment"):
-            self._record(entry, "repayment")
+            self.record(entry, "repayment")
         self.recover()
 
-    def _record(self, entry: events.JournalEntry, reason: str = "liquidation") -> None:
+    def record(self, entry: events.JournalEntry, reason: str = "liquidation") -> None:
         """Record an entry of the venue's; a forced close reaches its owners, anything else the strategies."""
         run = self._run
         if isinstance(entry, events.Filled):
@@ -264,7 +266,7 @@ class RiskWatch:
                 last = entry.step
                 if last == "all":
                     self._cancel_all(pool)
-            self._record(entry)
+            self.record(entry)
         if work.reducible():
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
             self._rests_until[pool.name] = moment.at_ms + rest

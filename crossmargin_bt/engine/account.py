@@ -87,6 +87,11 @@ class Account:
             "portfolio": self.portfolio,
         }
 
+    @property
+    def options_count(self) -> bool:
+        """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
+        return self.portfolio or (self.has_options and any(terms.value_counts for terms in self.rules.options))
+
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
 
@@ -191,22 +196,19 @@ class Account:
         for book in self.books.values():
             if book.margin_mode != "option":
                 continue
-            symbol = self.valuation.symbol_of(book.instrument.underlying, book.instrument.quote_currency)
-            symbol = symbol or self.valuation.symbol_for(book.instrument.underlying)
+            symbol = self.valuation.index_symbol(book.instrument.underlying, book.instrument.quote_currency)
             if symbol is not None:
                 underlying = self.books[symbol]
                 book.index = underlying.short_mark if book.instrument.is_call else underlying.long_mark
 
     def prices(self) -> events.Prices:
         """Return the prices the account is valued at, of every instrument that has one."""
-        return {s: (b.long_mark, b.short_mark, b.last) for s, b in self.books.items() if b.long_mark}
+        return {symbol: book.prices() for symbol, book in self.books.items() if book.long_mark}
 
     def set_prices(self, prices: events.Prices) -> None:
         """Value the account at prices that an entry of the journal names."""
         for symbol, book in self.books.items():
-            book.long_mark, book.short_mark, book.last = prices.get(symbol, (0.0, 0.0, 0.0))
-        if self.has_options:
-            self.follow()
+            book.set_prices(prices.get(symbol, ()))
 
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""

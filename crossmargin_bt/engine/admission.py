@@ -33,6 +33,12 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusa
     if order.reduce_only and not coins:
         return order
     after = after_immediate_orders(account)
+    if order.reduce_only:
+        order = msgspec.structs.replace(
+            order, lots=position.capped(after.books[symbol].leg(order.side).lots, order.lots)
+        )
+        if not order.lots:
+            return order
     refusal = _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))

@@ -82,12 +82,23 @@ class Book(msgspec.Struct):
         if self.margin_mode != "option":
             return formulas.fee(self.instrument.value(lots, price), self.maker if maker else self.taker)
         units = abs(lots) * self.instrument.units_per_lot
-        return units * self.option_terms.fee_of(self.underlying_value, price)
+        own = self.instrument.maker if maker else self.instrument.taker
+        return units * self.option_terms.fee_of(self.underlying_value, price, own)
 
     @property
     def sides(self) -> tuple[str, ...]:
         """The sides on which a position may stand."""
         return SIDES["hedge" if self.hedged else "one_way"]
+
+    def prices(self) -> tuple[float, ...]:
+        """Return the prices it is valued at: marks and last, of an option index, volatility and interest rate too."""
+        own = (self.long_mark, self.short_mark, self.last)
+        return own if self.margin_mode != "option" else (*own, self.index, self.volatility, self.interest_rate)
+
+    def set_prices(self, prices: tuple[float, ...]) -> None:
+        """Value it at prices as `prices` returns them; none where there are none."""
+        self.long_mark, self.short_mark, self.last = prices[:3] or (0.0, 0.0, 0.0)
+        self.index, self.volatility, self.interest_rate = prices[3:] or (0.0, 0.0, 0.0)
 
     def mark(self, price: float) -> None:
         """Value both exposures at `price`."""

@@ -60,6 +60,11 @@ class Loan(NamedTuple):
     peak: float
 
 
+def loan_name(currency: str, symbol: str, side: str) -> str:
+    """Return the name a debt is kept under: its currency, or for a margin pair the leg and what it owes."""
+    return f"{symbol}:{side}:{currency}" if symbol else currency
+
+
 class DebtTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From a debt worth `value_min` (inclusive) on, each further unit of it counts at these rates."""
 

@@ -11,6 +11,9 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.collateral import terms_of
 from crossmargin_bt.engine.modes import MODES, option, spot
 
+# A debt worth less than this, in the account's unit, is rounding.
+DUST = 1e-9
+
 
 class Holding(NamedTuple):
     """One currency of a pool of many. Amounts are in the pool's currency, but for `amount` and `owed`."""
@@ -39,7 +42,7 @@ def holdings(account: Account) -> list[Holding]:
         settle = book.instrument.settle
         if book.legs and mode.POOLED:
             profits[settle] += book.unrealised()
-            if account.portfolio and mode.PAID:
+            if account.options_count and mode.PAID:
                 profits[settle] += option.value(book)
         elif book.orders and not mode.POOLED and not mode.ISOLATED:
             sells, buys = spot.reserved(book)
@@ -54,7 +57,7 @@ def holdings(account: Account) -> list[Holding]:
 def _holding(account: Account, currency: str, amount: float, reserved: float) -> Holding:
     price = account.rate(currency, owed=amount < 0)
     terms = terms_of(currency, account.rules.collateral)
-    owed = max(0.0, -amount)
+    owed = -amount if -amount * price > DUST else 0.0
     aside = account.set_aside.get(currency, 0.0)
     potential = max(0.0, reserved - amount) if reserved else owed
     initial = maintenance = 0.0
@@ -68,14 +71,17 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
         amount * price,
         terms.counted(amount, price),
         owed,
-        initial + aside * price + terms.initial_haircut * max(0.0, amount * price),
+        initial
+        + terms.counted(amount, price)
+        - terms.counted(amount - aside, price)
+        + terms.initial_haircut * max(0.0, amount * price),
         maintenance,
     )
 
 
 def is_in_debt(account: Account) -> bool:
     """Return whether anything is owed in a pool of many currencies."""
-    return any(balance < 0 for balance in account.balances.values()) and any(one.owed > 0 for one in holdings(account))
+    return any(one.owed > 0 for one in holdings(account))
 
 
 def reserved(account: Account, currency: str) -> float:

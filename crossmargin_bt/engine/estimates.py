@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from crossmargin_bt.engine import formulas, reading, requirement
+from crossmargin_bt.engine import currencies, formulas, option_values, reading, requirement
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import first_breach
@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estimate:
-    """Return the liquidation price the venue shows for a leg, all other marks standing.
+    """Return the liquidation price the venue shows for a leg, all other marks standing; options follow their underlying.
 
     A long looks downward, a short upward. Resting orders are left out: they are cancelled first. Tiers
     are those that hold at the answer. In hedge mode both legs move with the price. What of the shared
@@ -35,7 +35,9 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     """
     if side not in account.books[symbol].legs:
         return Estimate(None, "no position")
-    trial = account.copy(symbol)
+    if account.books[symbol].margin_mode == "spot":
+        return Estimate(None, "a coin is paid for in full")
+    trial = account.copy(*account.books) if account.has_options else account.copy(symbol)
     book = trial.books[symbol]
     leg = book.legs[side]
     pool = next(pool for pool in reading.pools(trial) if (symbol, side) in pool.legs)
@@ -45,8 +47,11 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     start = book.mark_of(leg.lots)
     alone = _stands_alone(trial, book, side, pool) if not pool.isolated and how == "by_value" else None
 
+    revalue = option_values.revaluer(trial)
+
     def gap(price: float) -> float:
         book.mark(price)
+        revalue()
         return reading.risk(trial, pool, with_orders=False).gap if alone is None else alone()
 
     bends = [mark for name, _, mark in reading.knots(trial, pool, with_orders=False) if name == symbol]
@@ -102,13 +107,19 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
     falls = [-beta * direction for beta in betas.values() if beta * direction < 0]
     furthest = (1 - LOWEST) / max(falls) if falls else HIGHEST
 
+    revalue = option_values.revaluer(account)
+
     def move(far: float) -> None:
         for symbol, book in account.books.items():
+            if book.margin_mode == "option":
+                continue
             factor = 1 + betas[symbol] * direction * far
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
+        revalue()
 
-    # Between inverse contracts that move apart the gap is a curve that may dip: it is looked at step by step.
+    # Between inverse contracts that move apart, and with options, the gap is a curve that may dip: it is looked at step by step.
     curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
+    curved |= account.has_options or account.pooled
     grid = [STEP * GROWTH**n for n in range(math.ceil(math.log(furthest / STEP, GROWTH)))] if curved else []
     found = []
     for pool in reading.pools(account):
@@ -122,7 +133,8 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
             move(far)
             return reading.risk(account, pool, with_orders=False).gap
 
-        moment = first_breach(gap, 0.0, furthest, bends) if pool.legs else None
+        stands = pool.legs or (account.pooled and not pool.isolated and currencies.is_in_debt(account))
+        moment = first_breach(gap, 0.0, furthest, bends) if stands else None
         move(0.0)
         if moment is not None:
             found.append(direction * moment)

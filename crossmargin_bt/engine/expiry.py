@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The end of futures and options: at which price they settle, and what that brings.
 
-Assumption: the settlement price is the mark of what prices the coin (its spot market first, then a perpetual) at the expiry;
-exchanges average an index over the last half hour or hour. Settlement costs no fee.
+Assumption: the settlement price is the mark of what prices the coin (its spot market first, then a perpetual, else a future's
+own mark and an option's last index) at the expiry; exchanges average an index over the last half hour or hour. Settlement costs no fee.
 Source: docs/sources.md#expiry.
 """
 
@@ -35,9 +35,7 @@ def settlements(account: Account, entry: events.Expired) -> Iterator[events.Fill
 def _underlying_price(account: Account, symbol: str) -> float:
     book = account.books[symbol]
     instrument = book.instrument
-    valuation = account.valuation
-    found = valuation.symbol_of(instrument.underlying, instrument.quote_currency)
-    found = found or valuation.symbol_for(instrument.underlying)
-    if found is not None and found != symbol:
+    found = account.valuation.index_symbol(instrument.underlying, instrument.quote_currency, lasting=True)
+    if found is not None:
         return account.books[found].long_mark
     return book.index if instrument.kind == "option" else book.long_mark

@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine import currencies, events
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.borrowing import AT_NO_COST, Loan
+from crossmargin_bt.engine.borrowing import AT_NO_COST, Loan, loan_name
 from crossmargin_bt.engine.modes import loan
+
+# A debt that grew by less than this part of itself did not grow.
+ROUNDING = 1e-9
 
 
 class Debt(NamedTuple):
@@ -28,7 +31,7 @@ class Debt(NamedTuple):
     @property
     def name(self) -> str:
         """The name its loan is kept under."""
-        return f"{self.symbol}:{self.side}" if self.symbol else self.currency
+        return loan_name(self.currency, self.symbol, self.side)
 
 
 def debts(account: Account) -> list[Debt]:
@@ -58,7 +61,7 @@ def due(account: Account, time_ms: int) -> Iterator[events.InterestCharged | eve
         periods = terms.clock.periods(made.since_ms, time_ms)
         new = periods - made.periods
         charged = debt.owed * new if new else 0.0
-        if not new and debt.owed > made.peak:
+        if not new and debt.owed > made.peak * (1 + ROUNDING):
             first = terms.clock.periods(time_ms, time_ms)
             charged = (debt.owed - made.peak) * first
         rate = terms.rate(debt.currency, account.interest_rates)

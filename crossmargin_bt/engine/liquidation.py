@@ -7,7 +7,7 @@ What remains after fees stays with the account.
 import math
 from collections.abc import Iterator, Sequence
 
-from crossmargin_bt.engine import currencies, events, fills, reading, reduction, repayment, takeover
+from crossmargin_bt.engine import currencies, events, fills, reading, reduction, repayment, settling, takeover
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Close, Closing
 from crossmargin_bt.engine.reading import Pool
@@ -72,13 +72,10 @@ def _ended(work: Closing) -> Entries:
     """Yield what settles a shared pool without positions: debts paid back, and what is left below zero paid for."""
     account = work.account
     if not account.pooled:
-        yield from _covered(work, fills.shared_shortfall(account, work.pool.currency))
-        return
-    if work.whole():
-        return
-    yield from repayment.repayments(account, work.time_ms, work.price, "liquidation")
-    for currency, balance in list(account.balances.items()):
-        yield from fills.debts_covered(account, work.time_ms, work.pool.name, currency, max(0.0, -balance))
+        yield from settling.shared(account, work.time_ms, work.pool.currency, work.price)
+    elif not work.whole():
+        yield from repayment.repayments(account, work.time_ms, work.price, "liquidation")
+        yield from settling.rest(account, work.time_ms, work.pool.name)
 
 
 def _closing(work: Closing, step: str, found: Sequence[Close], *, deleverages: bool) -> Entries:

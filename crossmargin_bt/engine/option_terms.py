@@ -45,6 +45,8 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fee_cap: float = 0.125
     order_min: float = 0.0
     capped_by_payoff: bool = False
+    value_counts: bool = False
+    """Whether what options are worth is part of the collateral, as where a short's margin leaves its mark out."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -82,13 +84,13 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return what a long locks."""
         return min(mark, self.long_share * underlying)
 
-    def fee_of(self, underlying: float, price: float) -> float:
-        """Return the fee of trading one unit at a premium of `price`.
+    def fee_of(self, underlying: float, price: float, rate: float | None = None) -> float:
+        """Return the fee of trading one unit at a premium of `price`; `rate` is the contract's own, where it has one.
 
         >>> OptionTerms(initial=0.15, initial_min=0.1, maintenance=0.03, fee=0.0003).fee_of(42_000.0, 3_500.0)
         12.6
         """
-        return min(self.fee * underlying, self.fee_cap * price)
+        return min((self.fee if rate is None else rate) * underlying, self.fee_cap * price)
 
     def buy_order(self, price: float, fee: float) -> float:
         """Return what a buy that opens takes: its premium and fee."""

@@ -131,7 +131,10 @@ def _options(account: Account, book: Book, direction: int) -> Iterator[OptionHel
 
 def _hedging(account: Account, underlying: str, unit: RiskUnit, how: str) -> float:
     """Return the coins that count in a unit: none, all that are held, or as many as offset its delta."""
-    held = account.balances.get(underlying, 0.0)
+    # What coin-margined contracts have gained or lost is held in coins too.
+    held = account.balances.get(underlying, 0.0) + sum(
+        book.unrealised() for book in account.books.values() if book.instrument.settle == underlying and book.legs
+    )
     if how == "none" or not held or not terms_of(underlying, account.rules.collateral).in_scenarios:
         return 0.0
     if how == "all":

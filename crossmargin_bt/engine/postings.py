@@ -8,7 +8,7 @@ import msgspec
 
 from crossmargin_bt.engine import events, position
 from crossmargin_bt.engine.book import Book, mode_of
-from crossmargin_bt.engine.borrowing import Loan
+from crossmargin_bt.engine.borrowing import Loan, loan_name
 from crossmargin_bt.engine.instrument import TWO_SIDED
 from crossmargin_bt.engine.orders import OpenOrder
 
@@ -138,13 +138,17 @@ def _set_aside(account: "Account", event: events.SetAside) -> None:
     account.set_aside[event.currency] = account.set_aside.get(event.currency, 0.0) + event.amount
 
 
+def _expired(account: "Account", event: events.Expired) -> None:
+    account.valuation.drop(event.symbol)
+
+
 def _debt_repaid(account: "Account", event: events.DebtRepaid) -> None:
     account.loans.pop(event.name, None)
 
 
 def _interest_charged(account: "Account", event: events.InterestCharged) -> None:
     account.add("interest", event.currency, event.amount)
-    name = f"{event.symbol}:{event.side}" if event.symbol else event.currency
+    name = loan_name(event.currency, event.symbol, event.side)
     before = account.loans.get(name)
     peak = event.owed + (0.0 if event.symbol else event.amount)
     if before is not None and before.periods == event.periods:
@@ -177,4 +181,5 @@ POSTINGS: dict[type, Callable[["Account", Any], None]] = {
     events.SetAside: _set_aside,
     events.InterestCharged: _interest_charged,
     events.DebtRepaid: _debt_repaid,
+    events.Expired: _expired,
 }

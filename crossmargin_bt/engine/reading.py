@@ -149,7 +149,7 @@ def totals(account: Account, currency: str) -> Totals:
         in_use,
         account.rules.profit_pays_for,
         option_value,
-        account.portfolio,
+        account.options_count,
         haircut,
     )
 
@@ -159,6 +159,12 @@ def total_equity(account: Account) -> float:
     if account.pooled or len(account.balances) == 1:
         return sum(totals(account, pool).equity for pool in dict.fromkeys(map(account.pool_of, account.balances)))
     return sum(totals(account, currency).equity * account.price(currency) for currency in account.balances)
+
+
+def total_margin_used(account: Account) -> float:
+    """Return what is locked in all pools, in the account's unit."""
+    pools = dict.fromkeys(map(account.pool_of, account.balances))
+    return sum(totals(account, pool).margin_used * (1.0 if account.pooled else account.price(pool)) for pool in pools)
 
 
 def cross_profit(account: Account, currency: str) -> float:
@@ -241,6 +247,8 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
         required = sum(one.maintenance for one in holdings)
     else:
         collateral, required = account.balances[pool.currency] + cross_profit(account, pool.currency), 0.0
+        if account.options_count:
+            collateral += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
     for book in account.books_of(pool.currency):
         if book.legs or book.orders:
             rate = account.rate(book.instrument.settle)

@@ -7,6 +7,7 @@ from typing import Any
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.closing import LOT_HAIR, Close, Closing
+from crossmargin_bt.engine.option_values import option_greeks
 from crossmargin_bt.engine.rates import ShareTable, TierTable
 from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
 
@@ -35,7 +36,7 @@ def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001
         (one, other)
         for one in held
         for other in held
-        if pool.direction(one) > pool.direction(other)
+        if _gains_with(pool, one) > _gains_with(pool, other)
         and one.symbol != other.symbol
         and books[one.symbol].instrument.underlying == books[other.symbol].instrument.underlying
     ]
@@ -43,16 +44,31 @@ def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001
         return []
     pair = max(sets, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol, sides[1].symbol))
     # Counted in lots of the coarser contract, so that the finer one can follow.
-    fine, coarse = sorted(pair, key=lambda close: _coins_per_lot(books[close.symbol]))
-    ratio = _coins_per_lot(books[coarse.symbol]) / _coins_per_lot(books[fine.symbol])
+    now = pool.account.now_ms
+    fine, coarse = sorted(pair, key=lambda close: _coins_per_lot(books[close.symbol], now))
+    ratio = _coins_per_lot(books[coarse.symbol], now) / _coins_per_lot(books[fine.symbol], now)
     most = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
     return pool.fewest(
         most, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
     )
 
 
-def _coins_per_lot(book: Book) -> float:
-    return book.instrument.base(1, book.long_mark)
+def _gains_with(pool: Closing, close: Close) -> int:
+    """Return 1 for a part that gains as its coin rises, -1 for one that loses."""
+    book = pool.account.books[close.symbol]
+    is_put = book.margin_mode == "option" and not book.instrument.is_call
+    return -pool.direction(close) if is_put else pool.direction(close)
+
+
+# An option hedges with at least this part of its size, far from its strike.
+DELTA_MIN = 0.01
+
+
+def _coins_per_lot(book: Book, now_ms: float) -> float:
+    """Return the coins that a lot moves with."""
+    coins = book.instrument.base(1, book.long_mark)
+    found = option_greeks(book, now_ms) if book.margin_mode == "option" else None
+    return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))
 
 
 def _reduce(pool: Closing, step: Reduce) -> list[Close]:  # noqa: ARG001

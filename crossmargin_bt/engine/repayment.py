@@ -28,33 +28,66 @@ def repayments(
     """
     for currency in [one.currency for one in currencies.holdings(account) if one.owed > 0]:
         for symbol, book in account.books.items():
-            sells = book.instrument.base_currency
-            if book.margin_mode == "spot" and book.instrument.settle == currency and "net" in book.legs:
-                lots = _lots_to_sell(account, symbol, sells, currency, price)
+            if book.margin_mode == "spot" and "net" in book.legs:
+                lots = _lots_to_trade(account, symbol, currency, price)
                 if lots:
-                    yield _sold(account, time_ms, symbol, lots, price)
-        while (entry := _exchanged(account, time_ms, currency, reason)) is not None:
+                    yield _traded(account, time_ms, symbol, lots, price)
+        while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
             yield entry
 
 
-def _lots_to_sell(account: Account, symbol: str, coin: str, currency: str, price: Callable[[Close], float]) -> int:
+def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable[[Close], float]) -> int:
+    """Return the signed lots of a coin's market that pay a debt: a short bought back, or a long sold for the currency owed."""
     book = account.books[symbol]
-    held = min(book.legs["net"].lots, math.floor(account.balances[coin] / book.instrument.units_per_lot + LOT_HAIR))
+    held, units = book.legs["net"].lots, book.instrument.units_per_lot
     owed = _of(account, currency).owed
-    if held <= 0 or owed <= 0:
+    if held < 0 and book.instrument.base_currency == currency:
+        quote = book.instrument.settle
+        per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
+        there = max(0.0, account.balances[quote])
+        return min(-held, math.ceil(owed / units - LOT_HAIR), math.floor(there / per_lot))
+    if held > 0 and book.instrument.settle == currency:
+        return -_lots_to_sell(account, symbol, owed, price)
+    return 0
+
+
+def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[[Close], float]) -> int:
+    """Return the lots of a long that bring `wanted` of the currency its market pays in, no more than coins are there."""
+    book = account.books[symbol]
+    there = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
+    held = min(book.legs["net"].lots, math.floor(there + LOT_HAIR))
+    if held <= 0 or wanted <= 0:
         return 0
     per_lot = book.instrument.value(1, price(Close(symbol, "net", held))) * (1 - book.taker)
-    return min(held, math.ceil(owed / per_lot - LOT_HAIR))
+    return min(held, math.ceil(wanted / per_lot - LOT_HAIR))
 
 
-def _sold(account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float]) -> events.Filled:
-    book, at = account.books[symbol], price(Close(symbol, "net", lots))
+def _traded(account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float]) -> events.Filled:
+    book, at = account.books[symbol], price(Close(symbol, "net", abs(lots)))
     fee = formulas.fee(book.instrument.value(lots, at), book.taker)
-    return fills.entry_of(book, time_ms, "net", number=0, lots=-lots, price=at, fee=fee)
+    return fills.entry_of(book, time_ms, "net", number=0, lots=lots, price=at, fee=fee)
 
 
-def _exchanged(account: Account, time_ms: int, currency: str, reason: str) -> events.Converted | None:
-    """Return the exchange of the holding that counts for most against what is owed in a currency; None when done."""
+def _sold(
+    account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float]
+) -> events.Filled | None:
+    """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
+    for symbol, book in account.books.items():
+        if book.margin_mode == "spot" and book.instrument.base_currency == coin and book.leg("net").lots > 0:
+            rate = account.rate(book.instrument.settle)
+            lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
+            if lots:
+                return _traded(account, time_ms, symbol, -lots, price)
+    return None
+
+
+def _exchanged(
+    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: str
+) -> events.Filled | events.Converted | None:
+    """Return the exchange of the holding that counts for most against what is owed in a currency; None when done.
+
+    A coin that was bought in a market is sold there first, and what that brings is exchanged next.
+    """
     debt = _of(account, currency)
     found = [
         one
@@ -65,6 +98,14 @@ def _exchanged(account: Account, time_ms: int, currency: str, reason: str) -> ev
         return None
     best = max(found, key=lambda one: one.counted / one.worth)
     taker = account.rules.taker
+    worth = debt.owed * debt.price / (1 - taker)
+    sold = _sold(account, time_ms, best.currency, worth, price)
+    if sold is not None:
+        brings = account.books[sold.symbol].instrument.settle
+        enough = next((one for one in found if one.currency == brings and one.worth >= worth), None)
+        if enough is None:
+            return sold
+        best = enough  # an earlier sale has brought it
     rate = best.price / debt.price * (1 - taker)
     there = min(best.amount, account.balances[best.currency])
     amount = min(there, debt.owed / rate)

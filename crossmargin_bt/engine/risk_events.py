@@ -91,7 +91,7 @@ class Deleveraged(Event, frozen=True, gc=False, kw_only=True):
 
 
 class Replenished(Event, frozen=True, gc=False, kw_only=True):
-    """Collateral came out of the reserve to a pool, which leaves `left` there.
+    """Collateral came out of the reserve to a pool, which leaves `left` there, in the account's unit.
 
     `wanted` is what would have brought the pool to the margin level `to_level`.
     """

@@ -19,8 +19,9 @@ def relief(account: Account, pool: str, *, initial: bool) -> float:
         return 0.0
     groups: dict[tuple[str, str, float], list[Book]] = {}
     for book in account.books_of(pool):
-        if book.margin_mode == "option" and book.legs and book.option_terms.capped_by_payoff:
-            instrument = book.instrument
+        instrument = book.instrument
+        # What options in coin may lose has no bound in coin: it is worth more the lower the price.
+        if book.margin_mode == "option" and book.legs and book.option_terms.capped_by_payoff and not instrument.in_coin:
             groups.setdefault((instrument.underlying, instrument.settle, instrument.expiry_ms), []).append(book)
     return sum(account.rate(settle) * _beyond_loss(books, initial=initial) for (_, settle, _), books in groups.items())
 
@@ -37,8 +38,4 @@ def _beyond_loss(books: list[Book], *, initial: bool) -> float:
         bare.orders.clear()
         kept += option.in_use(bare) if initial else requirement.book_requirement(bare, with_orders=False)
     loss = option.largest_loss(legs)
-    if loss is None:
-        return 0.0
-    index = books[0].index
-    in_coin = books[0].instrument.in_coin and index
-    return max(0.0, kept - (loss / index if in_coin else loss))
+    return 0.0 if loss is None else max(0.0, kept - loss)

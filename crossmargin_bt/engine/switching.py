@@ -7,7 +7,7 @@ Assumption: no venue of these rule books lets a position change its mode.
 
 import msgspec
 
-from crossmargin_bt.engine import coin_orders, limits, reading
+from crossmargin_bt.engine import coin_orders, currencies, limits, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import TWO_SIDED
@@ -62,7 +62,8 @@ def withdrawable(account: Account, currency: str) -> float:
     if not account.pooled:
         return free
     price = account.rate(currency)
-    there = max(0.0, account.balances.get(currency, 0.0) - account.set_aside.get(currency, 0.0))
+    kept = account.set_aside.get(currency, 0.0) + currencies.reserved(account, currency)
+    there = max(0.0, account.balances.get(currency, 0.0) - kept)
     return min(there, free / price) if price else 0.0
 
 

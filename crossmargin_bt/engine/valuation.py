@@ -14,6 +14,7 @@ from crossmargin_bt.errors import FeedError
 
 BRIDGES = ("USDT", "USDC", "BTC")
 PRICING = ("spot", "perpetual", "future")
+DOLLARS = ("USD", "USDT", "USDC")
 
 
 class Hop(NamedTuple):
@@ -29,33 +30,37 @@ class Valuation:
     def __init__(self, unit: str, fixed: Mapping[str, float]) -> None:
         self.unit = unit
         self.fixed = dict(fixed)
-        self._pairs: dict[tuple[str, str], str] = {}
-        self._ranks: dict[tuple[str, str], int] = {}
+        self._markets: dict[tuple[str, str], list[tuple[int, float, int, str]]] = {}
         self._routes: dict[str, tuple[Hop, ...] | None] = {}
 
     def list(self, book: Book) -> None:
-        """Take in a book that prices a coin."""
+        """Take in a book that prices a coin; of several the best kind does, of futures the one that ends first."""
         instrument = book.instrument
         if instrument.kind not in PRICING or not instrument.base_currency:
             return
-        pair = (instrument.base_currency, instrument.quote_currency)
+        markets = self._markets.setdefault((instrument.base_currency, instrument.quote_currency), [])
         rank = PRICING.index(instrument.kind)
-        if pair not in self._pairs or rank < self._ranks[pair]:
-            self._pairs[pair], self._ranks[pair] = instrument.symbol, rank
+        markets.append((rank, instrument.expiry_ms, len(markets), instrument.symbol))
+        markets.sort()
         self._routes.clear()
 
-    def symbol_of(self, currency: str, quote: str) -> str | None:
-        """Return the symbol whose mark is the price of `currency` in `quote`, None without one."""
-        return self._pairs.get((currency, quote))
+    def drop(self, symbol: str) -> None:
+        """Let a contract that has ended price nothing any more, unless it is the last that does: then its last mark stays."""
+        for pair, markets in self._markets.items():
+            self._markets[pair] = [one for one in markets if one[-1] != symbol] or markets
+        self._routes.clear()
 
-    def symbol_for(self, currency: str) -> str | None:
-        """Return the symbol that prices a coin, in whatever currency: the first listed of the best kind."""
-        found = [
-            (self._ranks[pair], n, symbol)
-            for n, (pair, symbol) in enumerate(self._pairs.items())
-            if pair[0] == currency
-        ]
-        return min(found)[2] if found else None
+    def index_symbol(self, coin: str, quote: str, *, lasting: bool = False) -> str | None:
+        """Return the symbol whose mark is the index of a coin in a currency, one dollar coin being as good as another.
+
+        With `lasting` one that does not end. None where nothing prices it.
+        """
+        quotes = (quote, *(other for other in DOLLARS if other != quote)) if quote in DOLLARS else (quote,)
+        for one in quotes:
+            for rank, _, _, symbol in self._markets.get((coin, one), ()):
+                if not lasting or PRICING[rank] != "future":
+                    return symbol
+        return None
 
     def price(self, books: Mapping[str, Book], currency: str, *, owed: bool = False) -> float:
         """Return the price of a currency in the unit; 0 until its markets have a price.
@@ -77,7 +82,7 @@ class Valuation:
 
     def knows(self, currency: str) -> bool:
         """Return whether a currency has a price of its own here."""
-        return bool(currency) and (currency in self.fixed or self.symbol_for(currency) is not None)
+        return bool(currency) and (currency in self.fixed or any(coin == currency for coin, _ in self._markets))
 
     def route(self, currency: str) -> tuple[Hop, ...]:
         """Return the hops from a currency to the unit, or to a currency whose price is fixed.
@@ -109,8 +114,8 @@ class Valuation:
         return None
 
     def _hop(self, currency: str, quote: str) -> Hop | None:
-        straight = self._pairs.get((currency, quote))
-        if straight is not None:
-            return Hop(straight, inverted=False)
-        turned = self._pairs.get((quote, currency))
-        return None if turned is None else Hop(turned, inverted=True)
+        straight = self._markets.get((currency, quote))
+        if straight:
+            return Hop(straight[0][-1], inverted=False)
+        turned = self._markets.get((quote, currency))
+        return Hop(turned[0][-1], inverted=True) if turned else None

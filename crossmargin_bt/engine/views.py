@@ -109,12 +109,9 @@ def margin_pair(account: Account, book: Book, position: Position) -> LoanView:
     )
     assets = loan.assets(book, position)
     sold = closing if position.lots > 0 else closing * position.entry
-    pool = next(
-        (p for p in reading.pools(account) if not p.isolated and p.currency == account.pool_of(instrument.settle)), None
-    )
-    gap = reading.headroom(account, book) if pool is not None else position.margin + book.profit(position)
     initial = loan.debt_value(book, position, book.mark_of(position.lots)) * book.rate(position.lots)
-    has_initial = gap >= 0 if pool is not None else gap >= initial
+    alone = MODES[book.margin_mode].ISOLATED
+    has_initial = position.margin + book.profit(position) >= initial if alone else reading.headroom(account, book) >= 0
     return LoanView(
         asset=instrument.base_currency if position.lots > 0 else instrument.quote_currency,
         assets=assets,

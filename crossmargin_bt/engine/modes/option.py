@@ -70,7 +70,7 @@ def _order(book: Book, order: OpenOrder, closing: int) -> float:
     """Return what an order locks, so many lots of it closing."""
     terms, worth = book.option_terms, book.underlying_value
     fee = terms.fee_of(worth, order.price)
-    mark = book.mark_of(1 if order.lots < 0 else -1) or order.price
+    mark = book.short_mark or order.price
     short = _initial(book, -1, mark)
     if order.lots > 0:
         opens, closes = terms.buy_order(order.price, fee), terms.buy_to_close(order.price, short, fee)
