@@ -11,7 +11,7 @@ from crossmargin_bt.engine import expiry, fills
 
 def settle(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     """Settle what expired at or before the bars' time, at the marks of their opens."""
-    due = [data for data, book in run.books.items() if run.expires(data) <= run.time_ms]
+    due = run.ending()
     if not due:
         return
     for bar in bars:

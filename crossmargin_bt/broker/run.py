@@ -133,6 +133,7 @@ class Run:
         self.watch: Any = None
         self.discipline: Any = None
         self.finer: dict[str, Finer] = {}
+        self._next_expiry = 0.0
         self.ended: set[Any] = set()
         """Feeds whose contract has expired."""
         self._check = check
@@ -183,9 +184,13 @@ class Run:
             if len(dated) > 1:
                 self._coming[book.instrument.symbol] = dated[1:]
 
-    def expires(self, data: Any) -> float:
-        """Return when a feed's contract ends, in milliseconds; infinity where it does not, or has ended."""
-        return math.inf if data in self.ended else self.books[data].instrument.expiry_ms
+    def ending(self) -> list[Any]:
+        """Return the feeds whose contracts have come to their end by now and have not been settled."""
+        if self.time_ms < self._next_expiry:
+            return []
+        ends = {data: book.instrument.expiry_ms for data, book in self.books.items() if data not in self.ended}
+        self._next_expiry = min((end for end in ends.values() if end > self.time_ms), default=math.inf)
+        return [data for data, end in ends.items() if end <= self.time_ms]
 
     def scale_rates(self, bars: Sequence[Bar]) -> None:
         """Let the rates of the bars' instruments follow volatility up to their closes, where the venue's do."""
@@ -224,7 +229,7 @@ class Run:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
         bars = []
         for data, book in self.books.items():
-            if data in self.ended:
+            if self.ended and data in self.ended:
                 continue
             length = len(data)
             # With exactbars=1 a feed that waits for the others has given its only bar back.

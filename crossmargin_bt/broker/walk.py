@@ -78,6 +78,8 @@ def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
 
 
 def _charge_interest(run: Run) -> None:
+    if not (run.account.pooled or run.account.has_loans):
+        return
     for entry in interest.due(run.account, run.time_ms):
         run.record(entry)
 

@@ -69,7 +69,7 @@ class Account:
         self.interest_rates: dict[str, float] = {}
         """Yearly interest rates by currency in place of the venue's."""
         self._symbols: dict[str, list[str]] = {}
-        self.sums: dict[str, dict[str, float]] = {name: {} for name in ("fees", "funding", "interest", "bad_debt")}
+        self.sums: dict[tuple[str, str], float] = {}
         """By kind and currency, what was paid (received, for funding) and borne so far."""
         self.insurance_fund = insurance_fund
         """What is left in the insurance fund, in the account's unit."""
@@ -108,6 +108,7 @@ class Account:
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
             hedged=self.hedged and instrument.kind in TWO_SIDED,
+            is_paid=instrument.kind in ("spot", "option"),
         )
         self.books[instrument.symbol] = book
         self._symbols.setdefault(self.pool_of(instrument.settle), []).append(instrument.symbol)
@@ -139,11 +140,11 @@ class Account:
 
     def add(self, kind: str, currency: str, amount: float) -> None:
         """Count an amount among the sums of a kind."""
-        self.sums[kind][currency] = self.sums[kind].get(currency, 0.0) + amount
+        self.sums[kind, currency] = self.sums.get((kind, currency), 0.0) + amount
 
     def total(self, kind: str) -> float:
         """Return the sum of a kind in the account's unit, at the present prices."""
-        return sum(amount * self.price(currency) for currency, amount in self.sums[kind].items())
+        return sum(amount * self.price(currency) for (one, currency), amount in self.sums.items() if one == kind)
 
     @property
     def fees(self) -> float:
@@ -216,7 +217,7 @@ class Account:
         other.__dict__.update(self.__dict__)
         other.balances = dict(self.balances)
         other.set_aside, other.loans = dict(self.set_aside), dict(self.loans)
-        other.sums = {kind: dict(sums) for kind, sums in self.sums.items()}
+        other.sums = dict(self.sums)
         other.books = {**self.books, **{symbol: self.books[symbol].copy() for symbol in symbols}}
         return other
 

@@ -41,6 +41,8 @@ class Book(msgspec.Struct):
     maker: float
     taker: float
     hedged: bool
+    is_paid: bool = False
+    """Whether what is traded is paid for in full: a coin, an option."""
     scale: float = 1.0
     """What the rates are multiplied by, see `Rules.volatility_scaling`."""
     legs: dict[str, Position] = msgspec.field(default_factory=dict)
@@ -61,11 +63,6 @@ class Book(msgspec.Struct):
     def maintenance(self) -> MaintenanceRule:
         """The maintenance rule in force."""
         return self.rates["isolated" if self.margin_mode == "isolated" else "cross"]
-
-    @property
-    def is_paid(self) -> bool:
-        """Whether what is traded is paid for in full: a coin, an option."""
-        return self.margin_mode in ("spot", "option")
 
     @property
     def underlying_value(self) -> float:

@@ -49,8 +49,6 @@ def debts(account: Account) -> list[Debt]:
 
 def due(account: Account, time_ms: int) -> Iterator[events.InterestCharged | events.DebtRepaid]:
     """Yield what is due at a time; apply each before asking for the next."""
-    if not (account.loans or account.pooled or account.has_loans):
-        return
     terms = account.rules.borrowing or AT_NO_COST
     owing = debts(account)
     names = {debt.name for debt in owing}

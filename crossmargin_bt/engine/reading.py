@@ -117,7 +117,7 @@ def totals(account: Account, currency: str) -> Totals:
         if not (book.legs or book.orders):
             continue
         mode = MODES[book.margin_mode]
-        rate = account.rate(book.instrument.settle)
+        rate = account.rate(book.instrument.settle) if account.pooled else 1.0
         if mode.POOLED:
             in_use += rate * mode.in_use(book) if not account.portfolio else 0.0
             if mode.PAID:
