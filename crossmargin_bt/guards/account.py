@@ -55,7 +55,7 @@ class DeRisk(Guard):
             elif symbol not in self._wild:
                 self._wild.add(symbol)
                 reason = f"volatility of {symbol} rose to {volatility:.0%}"
-                broker.discipline.closeshare_between(self, bar.data, self.share, reason)
+                broker.discipline.close_share(self, bar.data, self.share, reason)
 
 
 class ProfitSweep(Guard):
@@ -157,4 +157,4 @@ class DailyLossLimit(Guard):
             for data in broker.discipline.feeds:
                 broker.discipline.cancel_openers(data)
             for data in broker.discipline.feeds if self.closes else ():
-                broker.discipline.closeshare_between(self, data, 1.0, reason)
+                broker.discipline.close_share(self, data, 1.0, reason)
