@@ -15,8 +15,10 @@ from crossmargin_bt.candles import contracts, stored
 from crossmargin_bt.candles.download import Outcome, Result, Wanted, download
 from crossmargin_bt.candles.exchange import Exchange
 from crossmargin_bt.candles.manifest import read_manifest
+from crossmargin_bt.candles.products import product
 from crossmargin_bt.candles.series import Series
 from crossmargin_bt.candles.store import SeriesStore
+from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError
 from crossmargin_bt.venues import tiers
 
@@ -271,3 +273,28 @@ def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
         (one,) = fetch("bybit", fake, tmp_path, what=("candles",))
         assert one.fetched == 24
         assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("market", "kind"),
+    [
+        ({"type": "spot", "spot": True, "quote": "USDT"}, "spot"),
+        ({"type": "swap", "swap": True, "quote": "USDT"}, "perpetual"),
+        ({"type": "future", "future": True, "quote": "USDT", "expiry": 1_750_982_400_000}, "future"),
+        (
+            {
+                "type": "option", "option": True, "quote": "USD", "expiry": 1_750_982_400_000, "strike": 50_000,
+                "optionType": "put",
+            },
+            "option",
+        ),
+    ],
+)  # fmt: skip
+def test_a_market_is_the_product_it_is(market: dict, kind: str) -> None:
+    """Coins, perpetuals, futures and options as ccxt names them."""
+    instrument = Instrument(symbol="X", underlying="BTC", settle=market["quote"], **product(market))
+    assert instrument.kind == kind
+    if kind in ("future", "option"):
+        assert str(instrument.expiry) == "2025-06-27 00:00:00+00:00"
+    if kind == "option":
+        assert (instrument.strike, instrument.option) == (50_000.0, "put")

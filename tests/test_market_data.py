@@ -68,7 +68,7 @@ def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
         in checked.output
     )
     assert command("data", "check", out, "--strict").exit_code == 1
-    strategy = PROJECT / "strategies" / "hedging.py"
+    strategy = PROJECT / "strategies" / "hedging.py:Hedging"
     compared = command(
         "compare", strategy, "--data", out, "--modes", "cross", "--venue", "bybit", "--json", tmp_path / "r.json"
     )

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import ccxt.async_support as ccxt
 
+from crossmargin_bt.candles.products import product
 from crossmargin_bt.candles.series import Row, Series, in_file_names
 from crossmargin_bt.candles.spans import Span
 from crossmargin_bt.engine.instrument import Instrument
@@ -157,6 +158,7 @@ class Exchange:
                 underlying=one["base"],
                 maker=one.get("maker"),
                 taker=one.get("taker"),
+                **product(one),
             )
         except RuleError as error:
             raise DownloadError(f"{self.name} describes {market.unified} as no contract: {error}") from error
