@@ -451,3 +451,56 @@ def test_a_coin_that_has_not_begun_has_no_price() -> None:
     run(broker, {}, (COIN, FLAT), (late, frame), strategy=Watches)
     assert values == [pytest.approx(100.0)] * len(values)
     assert currencies.is_in_debt(Account(venues.load("generic").rules, pooling="multi_currency")) is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "instrument", "size", "wick"),
+    [
+        ({"cash": 1.0, "currency": "BTC", "deposits": {"USDT": 5_000.0}, "pooling": "multi_currency"}, PERP, 0.5, 8_000.0),
+        (
+            {"cash": 1_000.0, "deposits": {"DOGE": 52.0}, "prices": {"DOGE": 0.1}, "pooling": "multi_currency"},
+            Instrument(
+                symbol="DOGEUSD", inverse=True, settle="DOGE", underlying="DOGE", contract_size=1.0, lot=1.0, **FREE
+            ),
+            50, 0.08,
+        ),
+    ],
+)  # fmt: skip
+def test_a_pool_in_a_small_currency_is_watched(settings: dict, instrument, size: float, wick: float) -> None:
+    """A wick takes an isolated position whose currency is worth a fraction of the account's."""
+    flat_price = wick / 0.8
+    frame = bars(flat_price, flat_price, (flat_price, flat_price, wick, flat_price), flat_price)
+    broker = CrossMarginBroker(mode="isolated", leverage=10.0, check=True, **settings)
+    run(broker, {1: lambda s: s.buy(size=size)}, (instrument, frame))
+    (liquidated,) = [entry for entry in broker.journal if isinstance(entry, events.Liquidated)]
+    assert liquidated.collateral == pytest.approx(liquidated.requirement)
+
+
+def test_a_journal_brings_the_insurance_fund_back() -> None:
+    """Paid in coin, counted in dollars at the price of the moment: the fund is what the journal says."""
+    frame = bars(10_000.0, 10_000.0, 10_000.0, 8_800.0, 8_800.0)
+    broker = CrossMarginBroker(
+        cash=1_000.0, deposits={"BTC": 0.1}, mode="isolated", leverage=10.0, insurance_fund=500.0
+    )
+    run(broker, {1: lambda s: s.buy(s.datas[0], size=20)}, (INVERSE, frame), (COIN, frame))
+    account = broker.account
+    assert 0 < account.insurance_fund < 500.0
+    listed = {symbol: book.instrument for symbol, book in account.books.items()}
+    again = crossmargin_bt.engine.account.replay(broker.journal, account.rules, listed, **account.setup)
+    assert again.insurance_fund == account.insurance_fund
+    assert again.protected == account.protected
+
+
+def test_a_repayment_leaves_no_other_debt_behind() -> None:
+    """A coin is bought back with dollars that a floating loss has used: the other dollars pay for it."""
+    btc = (10_000.0,) * 6
+    eth = bars(1_000.0, 1_000.0, 1_000.0, (1_000.0, 1_000.0, 560.0, 560.0), 560.0, 560.0)
+    coin = Instrument(symbol="ETH", underlying="ETH", lot=0.01, maintenance=flat(0.01), maker=0.0, taker=0.0)
+    broker = CrossMarginBroker(
+        cash=5_000.0, deposits={"USDC": 7_000.0}, leverage=5.0, pooling="multi_currency",
+        interest_rates={"BTC": 0.0, "USDT": 0.0}, check=True,
+    )  # fmt: skip
+    script = {1: lambda s: (s.sell(s.datas[0], size=1.0), s.buy(s.datas[1], size=26.0))}
+    run(broker, script, (COIN, btc), (coin, eth))
+    assert broker.account.balances["USDC"] < 1_000.0
+    assert broker.currency("USDT").owed < 100.0

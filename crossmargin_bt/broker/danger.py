@@ -71,9 +71,13 @@ def _stirred(run: Run, bars: Sequence[Bar]) -> Danger:
         bar.book.mark(bar.mark.open)
     account.follow()
     pools = reading.pools(account)
-    change = ROOM * _largest_change(account, bars) if pools else 0.0
+    most = ROOM * _largest_change(account, bars) if pools else 0.0
     found = Danger.NONE
     for pool in pools:
+        price = account.price(pool.currency)
+        if not price:
+            return Danger.ACTS
+        change = most / price
         risk = reading.risk(account, pool)
         level = run.watch.armed(pool).level
         if risk.collateral - level * risk.requirement <= (1 + level) * change:

@@ -35,7 +35,7 @@ class Account:
         rules: Rules,
         *,
         position_mode: str = "one_way",
-        insurance_fund: float = math.inf,
+        insurance_fund: float | None = math.inf,
         protected: bool = True,
         pooling: Pooling = "single_currency",
         unit: str = "USDT",
@@ -71,7 +71,8 @@ class Account:
         self._symbols: dict[str, list[str]] = {}
         self.sums: dict[tuple[str, str], float] = {}
         """By kind and currency, what was paid (received, for funding) and borne so far."""
-        self.insurance_fund = insurance_fund
+        self._fund_at_start = math.inf if insurance_fund is None else insurance_fund
+        self.insurance_fund = self._fund_at_start
         """What is left in the insurance fund, in the account's unit."""
         self.protected = protected
         """Whether a balance below zero is made up for even when the fund is empty."""
@@ -85,6 +86,9 @@ class Account:
             "unit": self.valuation.unit,
             "prices": self.valuation.fixed,
             "portfolio": self.portfolio,
+            # Files have no infinity: None is a fund without an end.
+            "insurance_fund": None if math.isinf(self._fund_at_start) else self._fund_at_start,
+            "protected": self.protected,
         }
 
     @property

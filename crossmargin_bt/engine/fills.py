@@ -80,7 +80,10 @@ def debts_covered(
     """
     amount, by_fund = paid_for(account, currency, short)
     if amount > 0:
-        yield events.DebtCovered(time_ms=time_ms, pool=pool, currency=currency, amount=amount, by_fund=by_fund)
+        paid = by_fund * account.price(currency)
+        yield events.DebtCovered(
+            time_ms=time_ms, pool=pool, currency=currency, amount=amount, by_fund=by_fund, fund_paid=paid
+        )
 
 
 def funding_due(account: Account, time_ms: int, symbol: str, mark: float, rate: float) -> list[events.FundingPaid]:

@@ -112,8 +112,7 @@ def _debt_covered(account: "Account", event: events.DebtCovered) -> None:
 
 def _borne(account: "Account", event: events.DebtCovered | events.TakenOver) -> None:
     account.add("bad_debt", event.currency, event.amount)
-    if event.by_fund:
-        account.insurance_fund -= event.by_fund * account.price(event.currency)
+    account.insurance_fund -= event.fund_paid
 
 
 def _taken_over(account: "Account", event: events.TakenOver) -> None:

@@ -17,6 +17,8 @@ from crossmargin_bt.engine.currencies import Holding
 
 # An amount below this part of a whole is rounding.
 DUST = 1e-12
+# Buying one currency back may leave a debt in another: so often all of them are looked at.
+PASSES = 4
 
 
 def repayments(
@@ -26,14 +28,26 @@ def repayments(
 
     `price` is that of a forced close. Apply each entry before asking for the next.
     """
-    for currency in [one.currency for one in currencies.holdings(account) if one.owed > 0]:
-        for symbol, book in account.books.items():
-            if book.margin_mode == "spot" and "net" in book.legs:
-                lots = _lots_to_trade(account, symbol, currency, price)
-                if lots:
-                    yield _traded(account, time_ms, symbol, lots, price)
-        while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
-            yield entry
+    for _ in range(PASSES):
+        paid = False
+        for currency in [one.currency for one in currencies.holdings(account) if one.owed > 0]:
+            for entry in _paid_back(account, time_ms, currency, price, reason):
+                paid = True
+                yield entry
+        if not paid:
+            return
+
+
+def _paid_back(
+    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: str
+) -> Iterator[events.Filled | events.Converted]:
+    for symbol, book in account.books.items():
+        if book.margin_mode == "spot" and "net" in book.legs:
+            lots = _lots_to_trade(account, symbol, currency, price)
+            if lots:
+                yield _traded(account, time_ms, symbol, lots, price)
+    while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
+        yield entry
 
 
 def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable[[Close], float]) -> int:
@@ -44,7 +58,7 @@ def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable
     if held < 0 and book.instrument.base_currency == currency:
         quote = book.instrument.settle
         per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
-        there = max(0.0, account.balances[quote])
+        there = max(0.0, min(account.balances[quote], _of(account, quote).amount))
         return min(-held, math.ceil(owed / units - LOT_HAIR), math.floor(there / per_lot))
     if held > 0 and book.instrument.settle == currency:
         return -_lots_to_sell(account, symbol, owed, price)

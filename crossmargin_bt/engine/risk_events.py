@@ -55,6 +55,8 @@ class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
     currency: str
     amount: float
     by_fund: float
+    fund_paid: float
+    """The fund's part in the account's unit."""
 
 
 class TakenOver(Event, frozen=True, gc=False, kw_only=True):
@@ -70,6 +72,8 @@ class TakenOver(Event, frozen=True, gc=False, kw_only=True):
     left: float
     amount: float
     by_fund: float
+    fund_paid: float
+    """The fund's part in the account's unit."""
     markets: dict[str, float]
     takeovers: dict[str, float]
     prices: Prices

@@ -51,6 +51,7 @@ def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None
         left=left,
         amount=amount,
         by_fund=min(by_fund, amount),
+        fund_paid=min(by_fund, amount) * work.account.price(work.pool.currency),
         markets=markets,
         takeovers=takeovers,
         prices=work.account.prices(),
