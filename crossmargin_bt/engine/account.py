@@ -170,10 +170,6 @@ class Account:
         """What was borne for the account so far, in its unit."""
         return self.total("bad_debt")
 
-    def currencies(self, pool: str) -> list[str]:
-        """Return the currencies of a shared pool, in the order in which they came."""
-        return list(self.balances) if self.pooled else [pool]
-
     def balance(self, pool: str) -> float:
         """Return the balances of a shared pool at their full worth, in its currency."""
         if not self.pooled:
