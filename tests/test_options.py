@@ -15,11 +15,12 @@ from test_whole_account import candles, refusals, replayed, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, venues
 from crossmargin_bt.candles.theoretical import theoretical_candles
-from crossmargin_bt.engine import events, fills, pricing, reading
+from crossmargin_bt.engine import events, fills, pricing, reading, scenarios
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.modes import option
 from crossmargin_bt.engine.option_terms import OptionTerms
 from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.portfolio_terms import ChargeTier, Grid, UnitTerms, VolatilityShock
 from crossmargin_bt.engine.rates import flat
 from crossmargin_bt.errors import FeedError, RuleError
 
@@ -285,3 +286,27 @@ def test_greeks_are_read_off_the_broker() -> None:
         expected = pricing.greeks(10_000.0, 11_000.0, years, 3.0, 1)
         assert seen["found"].delta == pytest.approx(expected.delta, rel=0.2)
     assert pd.Timestamp(FRIDAY).hour == 8
+
+
+def test_hedges_between_dollars_are_charged() -> None:
+    """10,000,000 hedged between two dollars in OKX's printed tiers, 0.75, 1.75 and 2.5 %: 202,500 (MR9)."""
+    tiers = (ChargeTier(0.0, 0.0075), ChargeTier(1e6, 0.0175), ChargeTier(5e6, 0.025))
+    terms = UnitTerms(grids=(Grid((0.0,)),), volatility=VolatilityShock(up=0.0, down=0.0), peg=tiers)
+    unit = scenarios.RiskUnit(1.0, (scenarios.Linear(1e7, 1.0), scenarios.Linear(-1e7, 1.0)), hedged=(1e7, 0.0, 0.0))
+    assert scenarios.assess(terms, unit).maintenance == pytest.approx(202_500.0)
+
+
+def test_dollars_are_matched_in_turn() -> None:
+    """Long in USDT, short the same in USDC: hedged across a peg; both in USDT: not."""
+    other = msgspec.structs.replace(INDEX, symbol="BTC-USDC", settle="USDC")
+    kept = {}
+    for settle, second in (("USDT", msgspec.structs.replace(INDEX, symbol="BTC-2")), ("USDC", other)):
+        made = Account(venues.load("okx").rules, portfolio=True, prices={"USDC": 1.0})
+        for one in (INDEX, second):
+            made.list_instrument(one)
+            made.mark(one.symbol, 10_000.0)
+        made.apply(events.Deposited(time_ms=0, currency="USDT", amount=1e6))
+        trade(made, "BTC", 10.0, 10_000.0)
+        trade(made, second.symbol, -10.0, 10_000.0)
+        kept[settle] = reading.risk(made, reading.pools(made)[0]).requirement
+    assert kept["USDC"] - kept["USDT"] == pytest.approx(100_000.0 * 0.005)

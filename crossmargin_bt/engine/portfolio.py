@@ -72,6 +72,8 @@ def _assessed(account: Account, underlying: str, books: Iterable[Book], *, direc
     if account.valuation.knows(underlying):
         spot = account.price(underlying) or spot
     unit = RiskUnit(spot, tuple(linears), tuple(options))
+    if terms.peg:
+        unit = unit._replace(hedged=_hedged_across(account, books, direction))
     unit = unit._replace(coins=_hedging(account, underlying, unit, terms.coins))
     return scenarios.assess(terms, unit, initial_factor=_initial_factor(account, terms.initial_factor))
 
@@ -127,6 +129,30 @@ def _options(account: Account, book: Book, direction: int) -> Iterator[OptionHel
         discount=math.exp(-book.interest_rate * years),
         rate=book.interest_rate,
     )
+
+
+# The pairs of dollars whose deltas are matched, in turn. Source: docs/sources.md#portfolio-margin.
+DOLLAR_PAIRS = (("USDT", "USD"), ("USDT", "USDC"), ("USDC", "USD"))
+
+
+def _hedged_across(account: Account, books: Iterable[Book], direction: int) -> tuple[float, ...]:
+    """Return, by pair of dollars, the value of deltas of contracts in one that offset those in the other."""
+    deltas: dict[str, float] = {}
+    for book in books:
+        quote = book.instrument.quote_currency
+        for one in _linears(account, book, direction) if book.margin_mode != "option" else ():
+            deltas[quote] = deltas.get(quote, 0.0) + one.coins * one.price
+        for held in _options(account, book, direction) if book.margin_mode == "option" else ():
+            delta = pricing.greeks(held.forward, held.strike, held.years, held.volatility, held.sign).delta
+            deltas[quote] = deltas.get(quote, 0.0) + held.coins * delta * held.forward
+    matched = []
+    for first, second in DOLLAR_PAIRS:
+        a, b = deltas.get(first, 0.0), deltas.get(second, 0.0)
+        size = min(abs(a), abs(b)) if a * b < 0 else 0.0
+        if size:
+            deltas[first], deltas[second] = a - math.copysign(size, a), b - math.copysign(size, b)
+        matched.append(size)
+    return tuple(matched)
 
 
 def _hedging(account: Account, underlying: str, unit: RiskUnit, how: str) -> float:

@@ -161,6 +161,8 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     curve: float = 0.0
     rates: float = 0.0
     minimum: MinimumCharge | None = None
+    peg: tuple[ChargeTier, ...] = ()
+    """What hedges between contracts in different dollars keep besides, in marginal tiers of their value: each multiplier is a rate."""
     loss_factor: float = 1.0
     initial_factor: float = 1.0
     initial_multiple: float = 1.0
@@ -171,9 +173,18 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise RuleError("a risk unit needs scenarios or grids")
         if any(one.move <= -1 for one in self.all_scenarios):
             raise RuleError("no scenario takes a price to 0 or below; a move lies above -1")
+        if self.peg and self.peg[0].amount_min != 0:
+            raise RuleError("the tiers of a peg start at amount_min = 0")
         skewed = any(one.volatility in ("linear", "absolute") for one in self.all_scenarios)
         if skewed and self.skew is None:
             raise RuleError("scenarios of a skewed surface need skew")
+
+    @cached_property
+    def peg_slices(self) -> Slices | None:
+        """The tiers of the peg as marginal slices."""
+        if not self.peg:
+            return None
+        return Slices.of([tier.amount_min for tier in self.peg], [tier.multiplier for tier in self.peg])
 
     @cached_property
     def all_scenarios(self) -> tuple[Scenario, ...]:

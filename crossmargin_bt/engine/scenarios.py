@@ -47,6 +47,8 @@ class RiskUnit(NamedTuple):
     linears: tuple[Linear, ...] = ()
     options: tuple[OptionHeld, ...] = ()
     coins: float = 0.0
+    hedged: tuple[float, ...] = ()
+    """By pair of dollar currencies, the value of deltas in one that offset deltas in the other."""
 
 
 class Assessment(NamedTuple):
@@ -84,9 +86,10 @@ def assess(terms: UnitTerms, unit: RiskUnit, *, initial_factor: float | None = N
     if terms.minimum is not None:
         gross = sum(abs(one.coins) * one.price for one in unit.linears)
         minimum = terms.minimum.scaled(terms.minimum.linear * gross + terms.minimum.short_option * _naked_shorts(unit))
-    maintenance = max(terms.loss_factor * worst + charges, minimum)
+    peg = 0.0 if terms.peg_slices is None else sum(map(terms.peg_slices.total, unit.hedged))
+    maintenance = max(terms.loss_factor * worst + charges, minimum) + peg
     factor = terms.initial_factor if initial_factor is None else initial_factor
-    initial = max(terms.initial_multiple * maintenance, factor * worst + charges + initial_charges)
+    initial = max(terms.initial_multiple * maintenance, factor * worst + charges + initial_charges + peg)
     value = held.value if held is not None else 0.0
     return Assessment(maintenance, initial, worst, scenario, charges, initial_charges, minimum, value)
 
