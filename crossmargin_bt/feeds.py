@@ -68,9 +68,9 @@ class FrameFeed(bt.feed.DataBase):
 
 
 class OptionFeed(FrameFeed):
-    """The feed of an option: it carries its `volatility` a year and the `index_price` of its underlying too."""
+    """The feed of an option: it carries its `volatility` and `interest_rate` a year and the `index_price` of its underlying too."""
 
-    lines = ("volatility", "index_price")
+    lines = ("volatility", "index_price", "interest_rate")
 
 
 def from_frame(
@@ -84,8 +84,8 @@ def from_frame(
 
     Args:
         frame: one row a bar, with `open high low close` and optionally `volume`, `mark_open
-            mark_high mark_low mark_close` and `funding_rate`, of an option also `volatility` (a year, 0.6 is 60 %)
-            and `index_price`, under any capitalisation. The index
+            mark_high mark_low mark_close` and `funding_rate`, of an option also `volatility` (a year, 0.6 is 60 %),
+            `index_price` and `interest_rate` (a year, at which a portfolio discounts), under any capitalisation. The index
             (or a column `date`, `datetime`, `timestamp` or `time`) is the time the bar opens;
             with a time zone it is converted to UTC, without one it is taken as UTC.
         name: the feed's name; strategies and settings refer to it.
@@ -132,7 +132,7 @@ def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_optio
         columns[number] = array("d", pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
     if "funding_rate" in candles:
         columns["funding_rate"] = array("d", candles["funding_rate"].to_numpy(dtype=np.float64))
-    for number in ("volatility", "index_price"):
+    for number in ("volatility", "index_price", "interest_rate"):
         if is_option and number in candles:
             columns[number] = array("d", pd.to_numeric(candles[number], errors="coerce").to_numpy(dtype=np.float64))
     return columns

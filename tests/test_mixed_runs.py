@@ -12,6 +12,8 @@ from random_trader import RandomTrader, candles
 from test_mixed_laws import flows as flows_of
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
+from crossmargin_bt.broker import walk
+from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.account import replay
@@ -112,6 +114,18 @@ def test_decisions_are_explained(settings: dict) -> None:
         if isinstance(entry, events.Liquidated) and settings["mode"] != "portfolio":
             assert f"= {entry.collateral!r}" in text
             assert f"= {entry.requirement!r}" in text
+
+
+@pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
+def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
+    """With every bar walked the journal and the lowest level are the same."""
+    told = []
+    for always in (False, True):
+        if always:
+            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+        broker = run(8, bars=120, volatility=0.05, venue="okx", **settings).broker
+        told.append(([msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level))
+    assert told[0] == told[1]
 
 
 def brought(journal, currency: str) -> float:

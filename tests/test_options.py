@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import backtrader as bt
 import msgspec
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_whole_account import candles, refusals, replayed, run
 
-from crossmargin_bt import CrossMarginBroker, Instrument, venues
+from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine import events, fills, pricing, reading, scenarios
 from crossmargin_bt.engine.account import Account
@@ -272,8 +273,6 @@ def test_greeks_are_read_off_the_broker() -> None:
     import backtrader as bt  # noqa: PLC0415 - only here
     from test_broker import Scripted  # noqa: PLC0415
 
-    from crossmargin_bt import feeds  # noqa: PLC0415
-
     for drop in ([], ["volatility"]):
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=INDEX))
@@ -310,3 +309,28 @@ def test_dollars_are_matched_in_turn() -> None:
         trade(made, second.symbol, -10.0, 10_000.0)
         kept[settle] = reading.risk(made, reading.pools(made)[0]).requirement
     assert kept["USDC"] - kept["USDT"] == pytest.approx(100_000.0 * 0.005)
+
+
+def test_an_interest_rate_discounts_what_a_portfolio_holds() -> None:
+    """The column of an option's candles reaches its risk unit as a discount factor."""
+    frame = candles(*(300.0,) * 4).assign(volatility=0.6, interest_rate=0.2)
+    later = msgspec.structs.replace(CALL, expiry=datetime(2026, 1, 1, 3, tzinfo=UTC))
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(candles(*(10_000.0,) * 4), name="BTC", instrument=INDEX))
+    cerebro.adddata(feeds.from_frame(frame, name="BTC-C", instrument=later))
+    cerebro.setbroker(CrossMarginBroker(mode="portfolio", venue="derive"))
+    cerebro.addstrategy(bt.Strategy)
+    account = cerebro.run()[0].broker.account
+    assert account.books["BTC-C"].interest_rate == 0.2
+
+
+def test_a_lost_peg_raises_the_initial_margin() -> None:
+    """Derive, one perpetual at 3,000 with the account's dollar at 0.9: 540 x (1 + 2 x 0.08) + 60; kept 540 x 0.8 + 45."""
+    rules = msgspec.structs.replace(venues.load("derive").rules, maker=0.0, taker=0.0)
+    made = Account(rules, portfolio=True, prices={"USD": 1 / 0.9})
+    made.list_instrument(INDEX)
+    made.mark("BTC", 3_000.0)
+    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
+    trade(made, "BTC", 1.0, 3_000.0)
+    assert reading.totals(made, "USDT").in_use == pytest.approx(540.0 * 1.16 + 60.0)
+    assert reading.risk(made, reading.pools(made)[0]).requirement == pytest.approx(540.0 * 0.8 + 45.0)

@@ -17,14 +17,13 @@ from crossmargin_bt.engine import events, path, reading, switching
 from crossmargin_bt.engine.account import POOLINGS, Account
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.valuation import DOLLARS
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.venues import tiers
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
 VALUE_FLOOR = 1e-9
-# Coins that are taken for a dollar where nothing prices them.
-DOLLARS = ("USD", "USDT", "USDC")
 
 
 class CrossMarginBroker(Controls):

@@ -270,6 +270,7 @@ class Lines(NamedTuple):
     funding: Any
     volatility: Any = None
     index: Any = None
+    interest_rate: Any = None
 
     @classmethod
     def of(cls, data: Any) -> "Lines":
@@ -278,7 +279,7 @@ class Lines(NamedTuple):
         mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if getattr(data, "has_mark", False) else []
         funding = lines.funding_rate if getattr(data, "has_funding", False) else None
         last = tuple(getattr(lines, name) for name in Candle._fields)
-        option = (getattr(lines, "volatility", None), getattr(lines, "index_price", None))
+        option = [getattr(lines, name, None) for name in ("volatility", "index_price", "interest_rate")]
         return cls(lines.datetime, last, tuple(mark), funding, *option)
 
     def read_option(self, book: Book) -> None:
@@ -287,6 +288,8 @@ class Lines(NamedTuple):
         book.volatility = volatility if volatility > 0 else 0.0
         if index > 0:
             book.index = index
+        rate = math.nan if self.interest_rate is None else self.interest_rate[0]
+        book.interest_rate = 0.0 if math.isnan(rate) else rate
 
     def bar(self, data: Any, book: Book, at_ms: int, *, funding_is_new: bool) -> Bar | None:
         """Return the feed's current bar, or None when it has no usable prices."""

@@ -28,6 +28,10 @@ def normal_pdf(x: float) -> float:
     return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
+def _d1(forward: Any, strike: Any, deviation: Any, log: Callable[[Any], Any]) -> Any:
+    return log(forward / strike) / deviation + deviation / 2
+
+
 def black76(
     forward: Any,
     strike: Any,
@@ -44,7 +48,7 @@ def black76(
     >>> round(black76(100.0, 100.0, 0.2, 1), 4), round(black76(100.0, 110.0, 0.2, -1), 3)
     (7.9656, 14.292)
     """
-    d1 = log(forward / strike) / deviation + deviation / 2
+    d1 = _d1(forward, strike, deviation, log)
     d2 = d1 - deviation
     return sign * (forward * normal(sign * d1) - strike * normal(sign * d2))
 
@@ -89,7 +93,7 @@ def greeks(forward: float, strike: float, years: float, volatility: float, sign:
     deviation = volatility * math.sqrt(years)
     if deviation < NO_DEVIATION:
         return Greeks(float(sign) if sign * (forward - strike) > 0 else 0.0, 0.0, 0.0, 0.0)
-    d1 = math.log(forward / strike) / deviation + deviation / 2
+    d1 = float(_d1(forward, strike, deviation, math.log))
     density = normal_pdf(d1)
     return Greeks(
         delta=sign * normal_cdf(sign * d1),

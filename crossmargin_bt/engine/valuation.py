@@ -15,6 +15,7 @@ from crossmargin_bt.errors import FeedError
 BRIDGES = ("USDT", "USDC", "BTC")
 PRICING = ("spot", "perpetual", "future")
 DOLLARS = ("USD", "USDT", "USDC")
+"""Currencies taken for one another where only one of them is priced."""
 
 
 class Hop(NamedTuple):
