@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check docs bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/crossmargin compare
+	$(BIN)/crossmargin compare --report demo-report.html
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal

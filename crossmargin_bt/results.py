@@ -1,19 +1,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run leaves behind, as plain data: the contract between running, reporting and files."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Of result files; docs/result-files.md says what each version added."""
+
+
+class Estimates(msgspec.Struct, frozen=True, kw_only=True):
+    """The liquidation prices a venue would show, at the bars `times_ms`: by symbol (symbol:side in hedge mode), None without one."""
+
+    times_ms: list[int] = []
+    prices: dict[str, list[float | None]] = {}
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True):
+    """The candles one symbol was traded on, and what is missing of them."""
+
+    symbol: str
+    times_ms: list[int]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    step_ms: int
+    """The usual time from bar to bar."""
+    holes: list[tuple[int, int, int]]
+    """Where bars are missing: the first and the last time without one, and how many."""
+    has_mark: bool
+    funding_settlements: int
+    """Bars at which funding was due."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One strategy under one venue and mode. Amounts are in the account's currency.
+    """One strategy under one venue and mode. Amounts are in the account's currency, times are milliseconds since 1970-01-01 UTC.
 
-    `times_ms`, `equity` and `margin_used` have one entry a bar. `journal` holds the engine's
-    entries in order; in cash mode, where there is no engine, fills and refusals as backtrader
-    reported them.
+    `times_ms`, `equity`, `margin_used`, `free_margin`, `margin_level` and the lists of `exposure` have one entry a bar. `journal`
+    holds the engine's entries in order; in cash mode, where there is no engine, fills and refusals as backtrader reported them.
     """
 
     strategy: str
@@ -25,7 +49,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     times_ms: list[int]
     equity: list[float]
     margin_used: list[float]
-    lowest_margin_level: float
+    lowest_margin_level: float | None
+    """The lowest collateral over requirement, within bars too; None where nothing was ever required."""
     fills: int
     refused: int
     liquidations: int
@@ -43,6 +68,17 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How the account was made: position mode, pools, unit, fixed prices, portfolio; empty in cash mode."""
     interest: float = 0.0
     """Interest charged."""
+    params: dict[str, Any] = {}
+    """What the strategy was given in place of its defaults."""
+    leverage: float | None = None
+    path: str = "path"
+    lowest_margin_level_ms: int | None = None
+    """The bar of it."""
+    margin_level: list[float | None] = []
+    """The lowest of all pools at the end of the bar; None with nothing required."""
+    exposure: dict[str, list[float]] = {}
+    """The signed value of what is held, by symbol."""
+    liquidation_prices: Estimates = Estimates()
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -72,7 +108,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     interest: float = 0.0
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What a rule book makes of an event: whether it lets it pass, with the figures it looked at."""
 
     passes: bool
@@ -80,7 +116,7 @@ class Verdict(NamedTuple):
     available: float
 
 
-class Difference(NamedTuple):
+class Difference(msgspec.Struct, frozen=True):
     """An event of one run, and what another venue's rules would have made of it."""
 
     strategy: str
@@ -93,3 +129,53 @@ class Difference(NamedTuple):
     other_verdict: Verdict
     reasons: tuple[str, ...]
     """The rules that, exchanged alone, turn the answer."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to, in short: what a stressed run is compared by."""
+
+    strategy: str
+    venue: str
+    mode: str
+    final_equity: float
+    profit: float
+    liquidations: int
+    refused: int
+    lowest_margin_level: float | None
+    failed: str = ""
+    """Why it came to nothing, where it did."""
+
+
+class Shock(msgspec.Struct, frozen=True, kw_only=True):
+    """The same comparison under one thing made worse."""
+
+    name: str
+    what: str
+    """What was changed, in words."""
+    outcomes: list[Outcome]
+    changes: list[str]
+    """The conclusions that no longer hold, in sentences; empty where all do."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A run in a file, with the figures of the table."""
+
+    summary: Summary
+    result: RunResult
+
+
+class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `crossmargin compare --json` writes."""
+
+    schema: int
+    runs: list[Entry]
+    markets: list[Market] = []
+    differences: list[Difference] | None = None
+    """Why venues differ; None where only one was compared."""
+    shocks: list[Shock] = []
+    """What `--stress` found."""
+
+    @property
+    def results(self) -> list[RunResult]:
+        """The runs without their figures."""
+        return [entry.result for entry in self.runs]

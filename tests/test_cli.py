@@ -69,7 +69,7 @@ def test_json_holds_figures_curves_and_journals(tmp_path: Path, buyer: Path, dat
     result = crossmargin(f"{buyer}:Buyer", "--data", data, "--json", file, "--modes", "cash,cross")
     assert result.exit_code == 0, result.output
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     cash, cross = content["runs"]
     assert (cash["summary"]["mode"], cross["summary"]["mode"]) == ("cash", "cross")
     assert f"{cross['summary']['final_equity']:,.2f}" in result.output
@@ -301,7 +301,8 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
     [
         (["none.json"], "none.json does not exist; `crossmargin compare --json"),
         (["wrong.json"], "is no result file of schema"),
-        (["old.json"], "has schema 1, this version reads"),
+        (["old.json"], "has schema 1, whose files do not hold the rules of the run; this version reads 2 to 3"),
+        (["new.json"], "has schema 99, this version reads up to 3; update crossmargin_bt"),
         (["empty.json", "--run", "3"], "has no run 3"),
     ],
 )
@@ -309,6 +310,7 @@ def test_explain_says_what_is_wrong(tmp_path: Path, words: list[str], text: str)
     """No file, another file, an older one, no such run."""
     (tmp_path / "wrong.json").write_text("[]", encoding="utf-8")
     (tmp_path / "old.json").write_text('{"schema": 1, "runs": []}', encoding="utf-8")
+    (tmp_path / "new.json").write_text('{"schema": 99, "runs": []}', encoding="utf-8")
     (tmp_path / "empty.json").write_text('{"schema": 2, "runs": []}', encoding="utf-8")
     result = CliRunner().invoke(commands, ["explain", str(tmp_path / words[0]), *words[1:]])
     assert result.exit_code == 2

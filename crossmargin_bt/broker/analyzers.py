@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analyzers whose results are plain data that survives a process boundary: the report's recorder, and distances."""
 
+import math
 from typing import Any
 
 import backtrader as bt
@@ -44,20 +45,26 @@ class LiquidationDistance(bt.Analyzer):
 
 
 class Recorder(bt.Analyzer):
-    """Equity and margin used per bar, with fills, refusals and the journal.
+    """What a report tells of a run: curves, fills, refusals and the journal.
 
-    `on_bar`, when given, is called after every bar. Works with `CrossMarginBroker` in all modes.
+    Params:
+        on_bar: called after every bar.
+        since_ms: bars before this time are not recorded (a strategy that only warms up trades in none of them).
+        detail: also record margin level, exposure and, at up to `estimates_max` bars, liquidation prices.
+
+    Works with `CrossMarginBroker` in all modes.
     """
 
-    params = (("on_bar", None),)
+    params = (("on_bar", None), ("since_ms", None), ("detail", True), ("estimates_max", 1000))
 
     def create_analysis(self) -> None:
         """Start empty."""
         self._record: dict[str, Any] = {}
-        self._times: list[int] = []
-        self._equity: list[float] = []
-        self._margin_used: list[float] = []
-        self._free_margin: list[float] = []
+        self._curves: dict[str, list[Any]] = {"times_ms": [], "equity": [], "margin_used": [], "free_margin": []}
+        self._levels: list[float | None] = []
+        self._exposure: dict[str, list[float]] = {}
+        self._estimates: dict[str, Any] = {"times_ms": [], "prices": {}}
+        self._bars = 0
         self._fills = 0
         self._refused = 0
         self._fees = 0.0
@@ -94,32 +101,56 @@ class Recorder(bt.Analyzer):
 
     def next(self) -> None:
         """Record the bar."""
-        broker = self.strategy.broker
-        self._times.append(time_ms(self.strategy.datetime[0]))
-        self._equity.append(broker.equity)
-        self._margin_used.append(broker.margin_used)
-        self._free_margin.append(float(broker.getcash()))
+        broker, now_ms = self.strategy.broker, time_ms(self.strategy.datetime[0])
+        if self.p.since_ms is None or now_ms >= self.p.since_ms:
+            row = (now_ms, broker.equity, broker.margin_used, float(broker.getcash()))
+            for values, value in zip(self._curves.values(), row, strict=True):
+                values.append(value)
+            if self.p.detail:
+                self._look(now_ms)
+            self._bars += 1
         if self.p.on_bar is not None:
             self.p.on_bar()
+
+    def _look(self, now_ms: int) -> None:
+        """Record what takes a look at every position."""
+        broker = self.strategy.broker
+        level = broker.margin_level
+        self._levels.append(level if math.isfinite(level) else None)
+        for data in self.datas:
+            size = broker.positions[data].size if len(data) else 0.0
+            value = broker.getcommissioninfo(data).getvaluesize(size, data.close[0]) if size else 0.0
+            self._exposure.setdefault(data._name, []).append(math.copysign(value, size))
+        every = max(1, math.ceil(self.data.buflen() / self.p.estimates_max))
+        if broker.account is None or self._bars % every:
+            return
+        self._estimates["times_ms"].append(now_ms)
+        for data in self.datas:
+            for side in broker.sides(data):
+                name = data._name if side == "net" else f"{data._name}:{side}"
+                price = broker.liquidation_price(data, side).price if len(data) else None
+                self._estimates["prices"].setdefault(name, []).append(price)
 
     def stop(self) -> None:
         """Take from the broker what the record needs; in an optimisation only the record comes back."""
         broker = self.strategy.broker
         account = broker.account
         journal = broker.journal
+        lowest = broker.lowest_margin_level
         self._record = {
-            "times_ms": self._times,
-            "equity": self._equity,
-            "margin_used": self._margin_used,
-            "free_margin": self._free_margin,
+            **self._curves,
+            "margin_level": self._levels,
+            "exposure": self._exposure,
+            "liquidation_prices": self._estimates,
             "fills": self._fills,
             "refused": self._refused,
             "liquidations": sum(type(event).__name__ == "Liquidated" for event in journal),
-            "lowest_margin_level": broker.lowest_margin_level,
-            "bad_debt": 0.0 if account is None else account.bad_debt,
-            "fees": self._fees if account is None else account.fees,
-            "funding": 0.0 if account is None else account.funding,
-            "interest": 0.0 if account is None else account.interest,
+            "lowest_margin_level": lowest if math.isfinite(lowest) else None,
+            "lowest_margin_level_ms": broker.lowest_margin_level_ms,
+            "bad_debt": 0.0 if account is None else float(account.bad_debt),
+            "fees": self._fees if account is None else float(account.fees),
+            "funding": 0.0 if account is None else float(account.funding),
+            "interest": 0.0 if account is None else float(account.interest),
             "account": {} if account is None else account.setup,
             "journal": self._cash_journal if account is None else [msgspec.to_builtins(event) for event in journal],
         }

@@ -31,7 +31,7 @@ class CrossMarginBroker(Controls):
 
     Params (beyond those of `bt.brokers.BackBroker`):
         cash: starting balance, in `currency`, above 0.
-        venue: name of a shipped rule book, or the path of a TOML file.
+        venue: name of a shipped rule book, the path of a TOML file, or a `crossmargin_bt.venues.Venue`.
         mode: "cross", "isolated", "portfolio" (one pool of many currencies whose positions keep what the venue's scenarios ask),
             or "cash" (backtrader's own money, unchanged).
         leverage: for every instrument, or a dict by feed name; see also `set_leverage`.

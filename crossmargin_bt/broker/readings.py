@@ -79,6 +79,12 @@ class Readings(OrderDesk):
         """The lowest margin level of the run so far, the corners of every bar's path included."""
         return math.inf if self._run is None else self._run.lowest_level
 
+    @property
+    def lowest_margin_level_ms(self) -> int | None:
+        """The bar of that, by its label in milliseconds; None while nothing was required."""
+        run = self._run
+        return None if run is None or not math.isfinite(run.lowest_level) else run.lowest_level_ms
+
     def liquidation_price(self, data: Any, side: str | None = None) -> Estimate:
         """Return the mark of a feed (or feed name) at which its position would be liquidated, as `Estimate(price, reason)`.
 

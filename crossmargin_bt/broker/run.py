@@ -126,6 +126,8 @@ class Run:
         self.resting: set[int] = set()
         self.last_close: dict[str, float] = {}
         self.lowest_level = float("inf")
+        self.lowest_level_ms = 0
+        """When that was: the label of the bar."""
         self.band = NO_BAND
         self.bar_ms = 0
         """The shortest step between two bars so far."""
@@ -150,6 +152,11 @@ class Run:
         self.journal.append(event)
         if self._check:
             invariants.check(self.account)
+
+    def note_level(self, level: float) -> None:
+        """Keep the lowest margin level of the run, and the bar it was seen in."""
+        if level < self.lowest_level:
+            self.lowest_level, self.lowest_level_ms = level, self.time_ms
 
     def number(self, order: Any) -> int:
         """Return the order's number in this run, from 1, in the order of submission."""

@@ -242,7 +242,7 @@ class Walk:
         for at in (start, end):
             self._mark(at)
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
-            self._run.lowest_level = min([self._run.lowest_level, *levels])
+            self._run.note_level(min(levels, default=math.inf))
 
     def _first_met(self, start: float, end: float) -> tuple[float, Pool, Threshold] | None:
         """Return the first moment at which a pool comes to its highest threshold that may still act."""

@@ -253,7 +253,7 @@ class RiskWatch:
             entry = liquidation.started(account, run.time_ms, pool)
             run.record(entry)
             run.notices.append(entry)
-            run.lowest_level = min(run.lowest_level, reading.Risk(entry.collateral, entry.requirement).margin_level)
+            run.note_level(reading.Risk(entry.collateral, entry.requirement).margin_level)
         self._reduce(pool, moment)
 
     def _reduce(self, pool: Pool, moment: "Moment") -> None:

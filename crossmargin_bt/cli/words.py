@@ -4,6 +4,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -27,11 +28,28 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def listed(text: str, what: str, known: Sequence[str]) -> list[str]:
-    """Return the words of a list, all of them known.
+def value(text: str) -> Any:
+    """Return what a value on the command line is: a whole number, a number, true or false, none, else the text.
+
+    >>> [value(text) for text in ("5", "0.5", "true", "none", "SIMBTC")]
+    [5, 0.5, True, None, 'SIMBTC']
+    """
+    words_of = {"true": True, "false": False, "none": None}
+    if text.strip().lower() in words_of:
+        return words_of[text.strip().lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip()
+
+
+def listed(text: str, what: str, known: Sequence[str], most: int | None = None) -> list[str]:
+    """Return the words of a list, all of them known, and no more than `most`.
 
     Raises:
-        ConfigurationError: there are none, or one is not.
+        ConfigurationError: there are none or too many, or one is not known.
     """
     given = words(text)
     for word in given:
@@ -39,4 +57,8 @@ def listed(text: str, what: str, known: Sequence[str]) -> list[str]:
             raise ConfigurationError(f"unknown {what} {word!r}{suggestion(word, known)}")
     if not given:
         raise ConfigurationError(f"no {what} given; choose from {', '.join(known)}")
+    if most is not None and len(given) > most:
+        raise ConfigurationError(
+            f"{len(given)} {what}s given; name {most}, or use `crossmargin compare --{what}s {text}`"
+        )
     return given

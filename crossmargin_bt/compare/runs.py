@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One run: a strategy on candles under one venue and margin mode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.commission import CashCommission
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare.strategies import StrategySpec, where
+from crossmargin_bt.compare.warming import warming_up
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
-from crossmargin_bt.results import RunResult
+from crossmargin_bt.results import Estimates, RunResult
 from crossmargin_bt.venues import Venue
 
 ACCOUNTS = {"multi_currency": ("cross", "multi_currency")}
@@ -24,7 +25,7 @@ ACCOUNTS = {"multi_currency": ("cross", "multi_currency")}
 
 
 class Settings(NamedTuple):
-    """What a comparison holds fixed. `cash` is in `currency`, `interest_rates` are yearly by currency."""
+    """What a comparison holds fixed. `cash` is in `currency`, `interest_rates` are yearly by currency, slippage is a part of the price."""
 
     cash: float = 10_000.0
     leverage: float = 5.0
@@ -32,29 +33,91 @@ class Settings(NamedTuple):
     currency: str = "USDT"
     check: bool = False
     interest_rates: dict[str, float] | None = None
+    slippage: float = 0.0
 
 
 def run(
     spec: StrategySpec,
     candles: Sequence[Candles],
     *,
-    venue: str,
+    venue: str | Venue,
     mode: str,
     settings: Settings,
     tiers: Path | None = None,
     on_bar: Callable[[], None] | None = None,
+    trade_from_ms: int | None = None,
+    detail: bool = True,
 ) -> RunResult:
     """Run the strategy and return what it left behind.
 
     `tiers` is a file of tier tables by date. The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
-    with the stock broker's money at the venue's taker fee.
+    with the stock broker's money at the venue's taker fee. Before `trade_from_ms` the strategy is not called and nothing is
+    recorded: its indicators warm up. Without `detail` margin level, exposure and liquidation prices are not recorded.
 
     Raises:
         ConfigurationError: an unknown venue or mode, or a setting out of range.
         FeedError: candles that cannot be traded on, or fewer feeds than the strategy uses.
         StrategyFileError: the strategy raised an exception.
     """
-    position_mode = getattr(spec.strategy, "position_mode", "one_way")
+    cerebro = prepare(
+        spec, candles, venue=venue, mode=mode, settings=settings, tiers=tiers, trade_from_ms=trade_from_ms
+    )
+    cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar, since_ms=trade_from_ms, detail=detail)
+    record = execute(cerebro, spec, len(candles)).analyzers.record.get_analysis()
+    return result_of(record, cerebro.broker, spec, candles, mode=mode, settings=settings, tiers=tiers)
+
+
+def run_all(
+    specs: Sequence[StrategySpec],
+    candles: Sequence[Candles],
+    *,
+    modes: Sequence[str],
+    tiers_of: Mapping[str, Path | None],
+    settings: Settings,
+    detail: bool = True,
+    on_run: Callable[[str], None] = lambda _: None,
+    on_bar: Callable[[], None] | None = None,
+) -> list[RunResult]:
+    """Run every strategy under every venue, by its file of tiers, and mode; `on_run` is told which run begins.
+
+    Raises:
+        ConfigurationError, FeedError, StrategyFileError: see `run`.
+    """
+    results = []
+    for spec in specs:
+        for venue, tiers in tiers_of.items():
+            for mode in modes:
+                on_run(f"{spec.name} {mode} {venue}")
+                results.append(
+                    run(
+                        spec,
+                        candles,
+                        venue=venue,
+                        mode=mode,
+                        settings=settings,
+                        tiers=tiers,
+                        on_bar=on_bar,
+                        detail=detail,
+                    )
+                )
+    return results
+
+
+def prepare(
+    spec: StrategySpec,
+    candles: Sequence[Candles],
+    *,
+    venue: str | Venue,
+    mode: str,
+    settings: Settings,
+    tiers: Path | None = None,
+    trade_from_ms: int | None = None,
+) -> bt.Cerebro:
+    """Return a cerebro with broker, feeds and strategy, ready to run.
+
+    Raises:
+        ConfigurationError, FeedError: see `run`.
+    """
     margin_mode, pooling = ACCOUNTS.get(mode, (mode, "single_currency"))
     broker = CrossMarginBroker(
         cash=settings.cash,
@@ -63,11 +126,12 @@ def run(
         pooling=pooling,
         interest_rates=settings.interest_rates,
         leverage=settings.leverage,
-        position_mode=position_mode,
+        position_mode=spec.position_mode,
         path=settings.path,
         currency=settings.currency,
         tiers=tiers,
         check=settings.check,
+        slip_perc=settings.slippage,
     )
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(broker)
@@ -77,15 +141,33 @@ def run(
         if mode == "cash":
             taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
             broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
-    cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar)
-    cerebro.addstrategy(spec.strategy)
-    record = _run(cerebro, spec, len(candles)).analyzers.record.get_analysis()
+    cerebro.addstrategy(
+        spec.strategy if trade_from_ms is None else warming_up(spec.strategy, trade_from_ms), **spec.params
+    )
+    return cerebro
+
+
+def result_of(
+    record: dict[str, Any],
+    broker: CrossMarginBroker,
+    spec: StrategySpec,
+    candles: Sequence[Candles],
+    *,
+    mode: str,
+    settings: Settings,
+    tiers: Path | None = None,
+) -> RunResult:
+    """Return the result of a run from what its `Recorder` kept."""
     rules = broker.venue
+    curves = {**record, "liquidation_prices": Estimates(**record["liquidation_prices"])}
     return RunResult(
         strategy=spec.name,
         venue=rules.name,
         mode=mode,
-        position_mode=position_mode,
+        position_mode=spec.position_mode,
+        params=spec.params,
+        leverage=settings.leverage,
+        path=settings.path,
         currency=settings.currency,
         starting_cash=settings.cash,
         assumptions=[
@@ -96,7 +178,7 @@ def run(
         ],
         rules=msgspec.to_builtins(rules.rules),
         instruments=[msgspec.to_builtins(one.instrument) for one in candles],
-        **record,
+        **curves,
     )
 
 
@@ -117,7 +199,12 @@ def _dated(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[
     return texts
 
 
-def _run(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
+def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
+    """Run a cerebro over `count` feeds and return its strategy.
+
+    Raises:
+        FeedError, StrategyFileError: see `run`.
+    """
     try:
         strategies = cerebro.run()
     except CrossMarginError:

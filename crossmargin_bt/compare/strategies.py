@@ -1,29 +1,113 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Strategies from files: `FILE.py:Class`, or `FILE.py` where it holds a single one."""
 
+import hashlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import backtrader as bt
 
-from crossmargin_bt.errors import StrategyFileError, suggestion
+from crossmargin_bt.errors import ConfigurationError, StrategyFileError, suggestion
 
 
 class StrategySpec(NamedTuple):
-    """A strategy class and the name it is reported under."""
+    """A strategy class, the name it is reported under, and the params it is given in place of its defaults."""
 
     name: str
     strategy: Any
+    params: dict[str, Any] = {}  # noqa: RUF012 - a named tuple's default is never changed
 
     @property
     def file(self) -> Path | None:
         """The file the class comes from."""
         file = getattr(sys.modules.get(self.strategy.__module__), "__file__", None)
         return None if file is None else Path(file)
+
+    @property
+    def position_mode(self) -> str:
+        """The position mode the class asks for."""
+        return str(getattr(self.strategy, "position_mode", "one_way"))
+
+    def given(self, params: Mapping[str, Any]) -> "StrategySpec":
+        """Return the strategy with these params.
+
+        Raises:
+            ConfigurationError: it has no param of that name.
+        """
+        known = list(self.strategy.params._getkeys())
+        for name in params:
+            if name not in known:
+                raise ConfigurationError(f"{self.name} has no param {name!r}{suggestion(name, known)}")
+        return self._replace(params=dict(params))
+
+
+class StrategySource(NamedTuple):
+    """A strategy file by its content, so that another machine can load what stands in it here."""
+
+    file: str
+    content: bytes
+    name: str
+    """The class; empty where the file holds a single one."""
+
+    @classmethod
+    def read(cls, text: str) -> "StrategySource":
+        """Return the file that `FILE.py:Class` names.
+
+        Raises:
+            StrategyFileError: there is no such file.
+        """
+        file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
+        path = Path(file)
+        if path.suffix != ".py" or not path.is_file():
+            raise StrategyFileError(f"strategy file {file} does not exist; write FILE.py:Class")
+        return cls(file, path.read_bytes(), name)
+
+    def load(self) -> StrategySpec:
+        """Return the strategy.
+
+        Raises:
+            StrategyFileError: the file fails to import, or holds no such strategy.
+        """
+        file, name = self.file, self.name
+        module = self._module()
+        own = {
+            key: value
+            for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, bt.Strategy) and value.__module__ == module.__name__
+        }
+        if not name:
+            if len(own) != 1:
+                found = ", ".join(own) or "none"
+                raise StrategyFileError(f"{file} holds {len(own)} strategies ({found}); name one as {file}:Class")
+            name = next(iter(own))
+        if not hasattr(module, name):
+            hint = suggestion(name, own) if own else "; it holds no backtrader Strategy"
+            raise StrategyFileError(f"{file} has no class {name!r}{hint}")
+        strategy = getattr(module, name)
+        if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
+            raise StrategyFileError(f"{name} in {file} is not a backtrader Strategy; derive it from bt.Strategy")
+        return StrategySpec(name, strategy)
+
+    def _module(self) -> ModuleType:
+        """Return the module, imported once a process."""
+        # backtrader's metaclasses look a class's module up by name, so it must be registered.
+        key = f"crossmargin_bt_strategy_{hashlib.sha256(self.file.encode() + self.content).hexdigest()[:16]}"
+        if key in sys.modules:
+            return sys.modules[key]
+        module = ModuleType(key)
+        module.__file__ = self.file
+        sys.modules[key] = module
+        try:
+            exec(compile(importlib.util.decode_source(self.content), self.file, "exec"), module.__dict__)  # noqa: S102 - the user's own file
+        except Exception as error:
+            del sys.modules[key]
+            raise StrategyFileError(f"{self.file} does not import: {where(error, Path(self.file))}") from error
+        return module
 
 
 def load(text: str) -> StrategySpec:
@@ -32,44 +116,7 @@ def load(text: str) -> StrategySpec:
     Raises:
         StrategyFileError: the file is missing or fails to import, or holds no such strategy.
     """
-    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
-    path = Path(file)
-    if path.suffix != ".py" or not path.is_file():
-        raise StrategyFileError(f"strategy file {file} does not exist; write FILE.py:Class")
-    module = _import(path)
-    own = {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, bt.Strategy) and value.__module__ == module.__name__
-    }
-    if not name:
-        if len(own) != 1:
-            found = ", ".join(own) or "none"
-            raise StrategyFileError(f"{file} holds {len(own)} strategies ({found}); name one as {file}:Class")
-        name = next(iter(own))
-    if not hasattr(module, name):
-        hint = suggestion(name, own) if own else "; it holds no backtrader Strategy"
-        raise StrategyFileError(f"{file} has no class {name!r}{hint}")
-    strategy = getattr(module, name)
-    if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
-        raise StrategyFileError(f"{name} in {file} is not a backtrader Strategy; derive it from bt.Strategy")
-    return StrategySpec(name, strategy)
-
-
-def _import(path: Path) -> ModuleType:
-    # backtrader's metaclasses look a class's module up by name, so it must be registered.
-    key = f"crossmargin_bt_strategy_{path.stem}_{abs(hash(str(path.resolve())))}"
-    spec = importlib.util.spec_from_file_location(key, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[key] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[key]
-        raise StrategyFileError(f"{path} does not import: {where(error, path)}") from error
-    return module
+    return StrategySource.read(text).load()
 
 
 def where(error: BaseException, path: Path | None = None) -> str:

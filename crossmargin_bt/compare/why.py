@@ -7,7 +7,6 @@ alone turns the answer is the reason; where none does, several together are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +17,7 @@ from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.telling import moment, told
 from crossmargin_bt.results import Difference, RunResult, Verdict
 from crossmargin_bt.venues import RULES, Venue
 
@@ -81,7 +81,7 @@ class _Event(NamedTuple):
         if self.verdict(_with(mine, rates)).passes:
             reasons.append("maintenance")
         return Difference(
-            self.result.strategy, self.result.mode, self.result.venue, _words(self.entry, self.result.currency), own,
+            self.result.strategy, self.result.mode, self.result.venue, f"{moment(self.entry.time_ms)} {told(self.entry, self.result.currency)}", own,
             other.name, foreign, tuple(reasons),
         )  # fmt: skip
 
@@ -135,13 +135,3 @@ def _survival(account: Account, entry: events.Liquidated) -> Verdict:
 
 # At the moment of a liquidation collateral and requirement are equal but for rounding.
 TINY = 1e-6
-
-
-def _words(entry: Any, currency: str) -> str:
-    when = datetime.fromtimestamp(entry.time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
-    if isinstance(entry, events.Liquidated):
-        return (
-            f"{when} {entry.pool} liquidated with {entry.collateral:,.2f} against {entry.requirement:,.2f} {currency}"
-        )
-    stage = "at its fill " if entry.at_fill else ""
-    return f"{when} order {entry.number} of {entry.symbol} refused {stage}({entry.reason.partition(';')[0]})"

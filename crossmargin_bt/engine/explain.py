@@ -37,11 +37,15 @@ def account_before(
     `setup` is that of the account (`Account.setup`). An option is given the volatility that its mark implies.
     """
     account = replay(journal[:at], rules, instruments, **setup)
-    entry = journal[at]
+    at_entry(account, journal[at])
+    return account
+
+
+def at_entry(account: Account, entry: events.JournalEntry) -> None:
+    """Bring an account that stands before an entry to the time and the prices that entry names."""
     assert isinstance(entry, Explainable)
     account.now_ms = entry.time_ms
     account.set_prices(entry.prices)
-    return account
 
 
 def explain(account: Account, entry: events.JournalEntry) -> list[str]:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The figures of a run."""
 
-import math
-
 from crossmargin_bt.figures import drawdown_max
 from crossmargin_bt.results import RunResult, Summary
 
@@ -30,7 +28,7 @@ def summarise(result: RunResult) -> Summary:
         refused=result.refused,
         liquidations=result.liquidations,
         bad_debt=result.bad_debt,
-        lowest_margin_level=result.lowest_margin_level if math.isfinite(result.lowest_margin_level) else None,
+        lowest_margin_level=result.lowest_margin_level,
         fees=result.fees,
         funding=result.funding,
         interest=result.interest,

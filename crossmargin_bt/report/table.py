@@ -11,7 +11,8 @@ from rich.text import Text
 
 from crossmargin_bt.report import wording
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.results import Difference, RunResult, Summary
+from crossmargin_bt.report.rows import by_strategy, names, told
+from crossmargin_bt.results import Difference, RunResult, Shock
 
 # Liquidations told one by one below a table; the rest is counted.
 TOLD = 3
@@ -19,15 +20,18 @@ TOLD = 3
 COLUMNS_MAX = 4
 
 
-def comparison(results: Sequence[RunResult], differences: Sequence[Difference] | None = None) -> Group:
+def comparison(
+    results: Sequence[RunResult], differences: Sequence[Difference] | None = None, shocks: Sequence[Shock] = ()
+) -> Group:
     """Return the tables, what was liquidated when, why venues differ, and what was assumed."""
     parts: list[Table | Text] = []
-    for strategy in dict.fromkeys(result.strategy for result in results):
-        mine = [result for result in results if result.strategy == strategy]
+    for strategy, mine in by_strategy(results).items():
         for group in [mine] if len(mine) <= COLUMNS_MAX else _by_venue(mine):
             parts.extend((_table(strategy, group), *_stories(group), Text()))
     if differences is not None:
         parts.extend(_why(differences))
+    if shocks:
+        parts.extend(_stress(results, shocks))
     assumptions = dict.fromkeys(f"{result.venue}: {text}" for result in results for text in result.assumptions)
     if assumptions:
         parts.append(Text("Assumptions in force", style="bold"))
@@ -40,9 +44,41 @@ def _by_venue(results: Sequence[RunResult]) -> list[list[RunResult]]:
     return [[result for result in results if result.venue == venue] for venue in venues]
 
 
-def show(results: Sequence[RunResult], console: Console, differences: Sequence[Difference] | None = None) -> None:
+def show(
+    results: Sequence[RunResult],
+    console: Console,
+    differences: Sequence[Difference] | None = None,
+    shocks: Sequence[Shock] = (),
+) -> None:
     """Print the comparison; `differences` are those between venues, None where only one was compared."""
-    console.print(comparison(results, differences))
+    console.print(comparison(results, differences, shocks))
+
+
+def _stress(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table | Text]:
+    """Return what the shocks made of every run, and which conclusions they change."""
+    found: list[Table | Text] = []
+    for strategy, mine in by_strategy(results).items():
+        table = Table(title=f"{escape(strategy)} under stress: final equity (liquidations)", title_justify="left")
+        table.add_column("")
+        for name in names(mine):
+            table.add_column(escape(name), justify="right")
+        table.add_row("as it was", *(_came_to(result.equity[-1], result.liquidations) for result in mine))
+        for shock in shocks:
+            own = [one for one in shock.outcomes if one.strategy == strategy]
+            table.add_row(
+                shock.name,
+                *("failed" if one.failed else _came_to(one.final_equity, one.liquidations) for one in own),
+            )
+        found += [table, Text()]
+    found.append(Text("What changes under stress", style="bold"))
+    for shock in shocks:
+        found.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' no conclusion'}"))
+        found.extend(Text(f"    {text}") for text in shock.changes)
+    return [*found, Text()]
+
+
+def _came_to(equity: float, liquidations: int) -> str:
+    return f"{equity:,.2f} ({liquidations})" if liquidations else f"{equity:,.2f}"
 
 
 def _why(differences: Sequence[Difference]) -> list[Text]:
@@ -72,34 +108,12 @@ def _table(strategy: str, results: Sequence[RunResult]) -> Table:
     where = f", {escape(venues[0])}" if len(venues) == 1 else ""
     table = Table(title=f"{escape(strategy)} ({currency}{where})", title_justify="left", title_style="bold")
     table.add_column("")
-    for result in results:
-        heading = result.mode if len(venues) == 1 else f"{result.mode} {result.venue}"
-        table.add_column(escape(heading), justify="right")
-    rows = [_cells(summarise(result)) for result in results]
-    for label in rows[0]:
-        if any(row[label] for row in rows):  # interest, where nobody owes any, is not told
-            table.add_row(label, *(row[label] or "-" for row in rows))
+    for name in names(results):
+        table.add_column(escape(name), justify="right")
+    summaries = [summarise(result) for result in results]
+    for row in told(summaries):
+        table.add_row(row.label, *(row.text(summary) for summary in summaries))
     return table
-
-
-def _cells(summary: Summary) -> dict[str, str]:
-    efficiency, level = summary.capital_efficiency, summary.lowest_margin_level
-    return {
-        "final equity": f"{summary.final_equity:,.2f}",
-        "return": f"{summary.total_return:+.2%}",
-        "maximum drawdown": f"{summary.drawdown_max:.2%}",
-        "margin used, peak": f"{summary.margin_used_peak:,.2f}",
-        "margin used, mean": f"{summary.margin_used_mean:,.2f}",
-        "capital efficiency": "-" if efficiency is None else f"{efficiency:+.2%}",
-        "fills": f"{summary.fills:,}",
-        "refused orders": f"{summary.refused:,}",
-        "liquidations": f"{summary.liquidations:,}",
-        "bad debt": f"{summary.bad_debt:,.2f}",
-        "lowest margin level": "-" if level is None else f"{level:.1%}",
-        "fees": f"{summary.fees:,.2f}",
-        "funding": f"{summary.funding:+,.2f}",
-        "interest": f"{-summary.interest:+,.2f}" if summary.interest else "",
-    }
 
 
 def _stories(results: Iterable[RunResult]) -> list[Text]:

@@ -108,13 +108,13 @@ def plain(symbol: str) -> str:
     return symbol if "-" in settle else pair.replace("/", "")
 
 
-def load_with(venue: str, file: Path | None) -> Venue:
-    """Return a venue by its name or TOML file, with the terms of a tiers file where one is given.
+def load_with(venue: str | Venue, file: Path | None) -> Venue:
+    """Return a venue, or one by its name or TOML file, with the terms of a tiers file where one is given.
 
     Raises:
         ConfigurationError, RuleError: see `venues.load` and `read`.
     """
-    book = load(venue)
+    book = venue if isinstance(venue, Venue) else load(venue)
     if file is None:
         return book
     terms = read(file)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the commands write beside the terminal: checked before a long run, written after it."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from crossmargin_bt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from crossmargin_bt.results import ResultFile
+
+PLOTTED = (".png", ".svg", ".pdf")
+
+
+class Outputs(NamedTuple):
+    """The files asked for."""
+
+    json: Path | None = None
+    report: Path | None = None
+    plot: Path | None = None
+    tearsheet: Path | None = None
+
+    def check(self) -> None:
+        """Check that they can be written.
+
+        Raises:
+            ConfigurationError: one cannot, or what draws it is not installed.
+        """
+        from crossmargin_bt.report import files, tearsheet
+
+        for name, file in self._asdict().items():
+            if file is not None:
+                files.check_writable(file, f"--{name}")
+        if self.plot is not None:
+            _check_plot(self.plot)
+        if self.tearsheet is not None:
+            tearsheet.check_installed()
+
+    def write(self, content: "ResultFile", cerebro: Any = None) -> None:
+        """Write them; the plot is of `cerebro`, the tear sheet of the first run.
+
+        Raises:
+            ConfigurationError: a file cannot be written after all.
+        """
+        from crossmargin_bt.report import files, page, tearsheet
+
+        if self.json is not None:
+            files.write_json(content, self.json)
+        if self.report is not None:
+            files.write(page.render(content), self.report)
+        if self.plot is not None:
+            _plot(cerebro, self.plot)
+        if self.tearsheet is not None:
+            tearsheet.write(content.results[0], self.tearsheet)
+        for name, file in self._asdict().items():
+            if file is not None and name != "json":
+                click.echo(f"{name}: {file}")
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix not in PLOTTED:
+        raise ConfigurationError(
+            f"--plot writes {', '.join(PLOTTED)}; give the file one of these endings, not {path.name}"
+        )
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ConfigurationError(
+            "--plot needs matplotlib; install it with: pip install 'crossmargin-bt[plot]'"
+        ) from error
+    # backtrader would ask for a screen; what is chosen before pyplot is imported stays.
+    mpl.use("Agg")
+    __import__("matplotlib.pyplot")
+
+
+def _plot(cerebro: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no screen
+        figures = cerebro.plot(iplot=False)
+    figure = figures[0][0]
+    figure.set_size_inches(16, 10)
+    figure.savefig(path)
