@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: `crossmargin compare`, `run`, `report`, `explain`, `venues`, `download` and `data`.
+"""The command line: `crossmargin compare`, `run`, `sweep`, `report`, `explain`, `venues`, `download` and `data`.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -12,6 +12,7 @@ from crossmargin_bt.cli.comparing import compare, explain
 from crossmargin_bt.cli.data import data
 from crossmargin_bt.cli.downloading import download
 from crossmargin_bt.cli.running import report, run
+from crossmargin_bt.cli.sweeping import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,7 +21,7 @@ def commands() -> None:
     """Backtest leveraged crypto strategies under an exchange's margin rules."""
 
 
-for _command in (compare, run, report, explain, venues, download, data):
+for _command in (compare, run, sweep, report, explain, venues, download, data):
     commands.add_command(_command)
 
 

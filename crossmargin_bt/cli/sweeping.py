@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`crossmargin sweep`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossmargin_bt.cli.options import (
+    AccountOptions,
+    MarketOptions,
+    account_options,
+    market_options,
+    tier_files,
+)
+from crossmargin_bt.cli.words import errors_as_lines, listed, value, words
+from crossmargin_bt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from crossmargin_bt.candles.market import Candles
+    from crossmargin_bt.sweep import Definition, Objective, Row
+
+INTERRUPTED = 130
+"""What a program returns that was stopped by Ctrl-C."""
+SHOWN = 8
+"""Rows of the best so far."""
+
+
+@click.command()
+@click.argument("strategy", metavar="FILE.py:Class")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    required=True,
+    metavar="NAME=VALUES",
+    help="What is varied: fast=5:50:5 (to and including), fast=5,10,20, or size=0.1..2 (random, optuna). A param of the strategy, or "
+    "leverage, cash, slippage. May be repeated.",
+)
+@market_options
+@click.option("--modes", default="isolated,cross", show_default=True, help="Margin modes, separated by commas.")
+@click.option("--venue", default="generic", show_default=True, help="Rule books or TOML files, separated by commas.")
+@click.option("--tiers", multiple=True, metavar="VENUE=FILE", help="Tier tables of a venue by date; may be repeated.")
+@account_options
+@click.option("--search", default="grid", show_default=True, help="grid (all combinations), random, or optuna.")
+@click.option("--trials", default=100, show_default=True, help="Combinations a random or learning search tries.")
+@click.option("--seed", default=1, show_default=True, help="Of a random or learning search.")
+@click.option(
+    "--objective", default="return", show_default=True, help="One or two figures to look for, separated by commas."
+)
+@click.option("--walk-forward", "walk", metavar="180d/30d", help="Choose in the first, trade in the second, and go on.")
+@click.option("--jobs", default=-1, show_default=True, help="Processes; -1 takes every core.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="A dask scheduler (tcp://host:8786), or local for a cluster on this machine."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of results; without it sweeps/ and the class.")
+@click.option("--again", is_flag=True, help="Run combinations again that failed before.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def sweep(
+    *, strategy: str, params: tuple[str, ...], market: MarketOptions, modes: str, venue: str, tiers: tuple[str, ...],
+    account: AccountOptions, search: str, trials: int, seed: int, objective: str, walk: str | None, jobs: int, dask: str | None,
+    out: Path | None, again: bool, debug: bool,
+) -> None:  # fmt: skip
+    """Search the params of a strategy under several margin modes.
+
+    What has run is kept in the folder of results; the same command goes on where it was stopped.
+    """
+    from crossmargin_bt.broker.settings import MODES
+    from crossmargin_bt.compare import ACCOUNTS, StrategySource
+    from crossmargin_bt.sweep import Definition, Store, axis, objectives, plan, space
+    from crossmargin_bt.sweep.engines import Engine
+    from crossmargin_bt.sweep.running import SEARCHES
+    from crossmargin_bt.venues.tiers import load_with
+
+    with errors_as_lines(debug=debug):
+        if trials < 1 or jobs == 0:
+            raise ConfigurationError("--trials is 1 or more, --jobs is 1 or more, or -1 for every core")
+        source = StrategySource.read(strategy)
+        spec = source.load()
+        axes = tuple(axis(text, value) for text in params)
+        space.check_names(axes, list(spec.strategy.params._getkeys()), plan.VARIED_SETTINGS)
+        aims = objectives(objective)
+        chosen = listed(modes, "mode", (*MODES, *ACCOUNTS))
+        books = [load_with(name, file) for name, file in tier_files(tiers, words(venue)).items()]
+        candles = market.read()
+        shared = plan.Shared(
+            source, {book.name: book for book in books}, account.settings(candles), _data(market, candles)
+        )
+        (way,) = listed(search, "search", SEARCHES, most=1)
+        definition = Definition(
+            shared, axes, tuple(chosen), tuple(aim.name for aim in aims), way,
+            trials=trials, seed=seed, walk=None if walk is None else plan.walk_of(walk),
+        )  # fmt: skip
+        folder = out or Path("sweeps") / spec.name
+        with Store(folder) as store, Engine(jobs, dask) as engine:
+            if again:
+                store.forget_failed()
+            rows = _followed(definition, candles, store, engine, aims)
+        _report(definition, rows, folder)
+        click.echo(f"rows: {folder / 'results.parquet'}\nreport: {folder / 'report.html'}")
+
+
+def _data(market: MarketOptions, candles: "Sequence[Candles]") -> Any:
+    from crossmargin_bt.sweep import plan
+
+    return plan.Data(
+        str(market.folder.resolve()), tuple(words(market.symbols)) if market.symbols else None, market.timeframe, market.start,
+        market.end, market.data is not None, plan.digest(candles),
+    )  # fmt: skip
+
+
+def _followed(
+    definition: "Definition", candles: "Sequence[Candles]", store: Any, engine: Any, aims: "Sequence[Objective]"
+) -> "list[Row]":
+    """Run the sweep under a table of the best so far; Ctrl-C keeps what has run."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from crossmargin_bt import sweep as sweeping
+    from crossmargin_bt.sweep import table
+
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
+    task = progress.add_task("", total=None)
+    seen: list[Row] = []
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+
+        def show() -> None:
+            live.update(table.best(seen, aims, SHOWN, progress))
+
+        had = len(store.rows)
+
+        def on_round(total: int, known: int) -> None:
+            if had and not progress.tasks[0].total:
+                live.console.print(f"{known} of {total} were kept from before")
+            progress.update(task, total=total, completed=known)
+            show()
+
+        def on_row(row: "Row") -> None:
+            seen.append(row)
+            progress.advance(task)
+            show()
+
+        try:
+            rows = sweeping.run(definition, candles, store, engine, on_round=on_round, on_row=on_row)
+        except KeyboardInterrupt:
+            store.flush()
+            live.stop()
+            click.echo(
+                f"stopped: {len(store.rows)} runs are kept in {store.folder}; the same command goes on", err=True
+            )
+            sys.exit(INTERRUPTED)
+    Console().print(table.summary(rows, aims, definition.axes, SHOWN))
+    return rows
+
+
+def _report(definition: "Definition", rows: "Sequence[Row]", folder: Path) -> None:
+    from crossmargin_bt.report import files
+    from crossmargin_bt.sweep import page
+
+    files.write(page.render(definition, rows), folder / "report.html")

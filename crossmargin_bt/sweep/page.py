@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTML report of a sweep: heat maps over two parameters, who survives, where cross pays, what follows a choice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from crossmargin_bt.report import charts
+from crossmargin_bt.report.page import page
+from crossmargin_bt.sweep import insight
+from crossmargin_bt.sweep.plan import Definition
+from crossmargin_bt.sweep.rows import OBJECTIVES, Objective, Row
+from crossmargin_bt.sweep.rows import front as front_of
+from crossmargin_bt.sweep.table import COLUMNS, figure
+
+SHOWN = 25
+"""Rows of the tables of the best and of what failed."""
+
+
+def render(definition: Definition, rows: Sequence[Row]) -> bytes:
+    """Return the report of a sweep as an HTML page."""
+    aims = [OBJECTIVES[name] for name in definition.objective]
+    chosen = [row for row in rows if row.sample != "out"]
+    x, y = insight.laid_out(definition.axes)
+    assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumptions]
+    maps = _maps(chosen, x, y, aims[0])
+    front = _front(chosen, aims) if len(aims) > 1 and definition.walk is None else None
+    strategy = definition.shared.source.load().name
+    ranked = insight.best(chosen, aims[0])
+    return page(
+        "sweep.html",
+        title=f"{strategy}: {len(rows):,} runs over {', '.join(one.name for one in definition.axes)}",
+        drawn=[*maps, *([front] if front else [])],
+        doubts=insight.doubts(rows, aims, len(assumptions)),
+        answers=insight.answers(chosen, aims, definition.axes),
+        aims=aims,
+        maps=maps,
+        others=[one.name for one in definition.axes if one not in (x, y)],
+        front=front,
+        columns=[label for label, _, _ in COLUMNS],
+        best=[_told(row, rows) for row in ranked[:SHOWN]],
+        steps=insight.walked(rows),
+        in_sample=lambda step: figure(step.chosen, aims[0].figure, ".4g"),
+        out_of_sample=lambda step: "failed" if step.after.error else figure(step.after, aims[0].figure, ".4g"),
+        figure=figure,
+        written=insight.written,
+        failed=[row for row in rows if row.error],
+        shown=SHOWN,
+        definition=definition.told(),
+        assumptions=assumptions,
+    )
+
+
+def _told(row: Row, rows: Sequence[Row]) -> tuple[str, str, list[str]]:
+    name = insight.called((row.venue, row.mode), rows)
+    window = f", window {row.window + 1}" if row.sample else ""
+    return f"{name}{window}", insight.written(row.params), [figure(row, key, form) for _, key, form in COLUMNS]
+
+
+def _maps(rows: Sequence[Row], x: Any, y: Any, aim: Objective) -> list[charts.Chart]:
+    found = []
+    middles = {arm: insight.over(mine, x, y, insight.middle(aim.figure)) for arm, mine in insight.arms(rows).items()}
+    known = [cell for one in middles.values() for row in one.cells for cell in row if cell is not None]
+    # One scale for all, so that maps can be compared by eye.
+    bounds = (min(known), max(known)) if known else None
+    for n, (arm, mine) in enumerate(insight.arms(rows).items()):
+        name = insight.called(arm, rows)
+        found.append(_heat(f"map-{n}", f"{name}: median {aim.name}", middles[arm], "rising", bounds=bounds))
+        if arm[1] != "cash":
+            lost = insight.over(mine, x, y, insight.liquidated_share)
+            found.append(
+                _heat(f"survival-{n}", f"{name}: share of runs liquidated", lost, "rising", form=".0%", bounds=(0, 1))
+            )
+    for n, duel in enumerate(insight.duels(rows)):
+        crossed = [a for a, _ in duel.pairs]
+        difference = insight.over(crossed, x, y, duel.difference)
+        title = f"Where cross pays: its final equity less that of isolated, {duel.venue}"
+        found.append(_heat(f"duel-{n}", title, difference, "diverging", form="+,.0f"))
+    return found
+
+
+def _heat(
+    key: str,
+    title: str,
+    values: insight.Map,
+    scale: str,
+    *,
+    form: str = ".3g",
+    bounds: tuple[float, float] | None = None,
+) -> charts.Chart:
+    """Return a heat map, or a line where only one axis varies."""
+    known = [
+        (
+            cell,
+            f"{values.x.name} {values.x_labels[i]}" + (f", {values.y.name} {values.y_labels[j]}" if values.y else ""),
+        )
+        for j, row in enumerate(values.cells)
+        for i, cell in enumerate(row)
+        if cell is not None
+    ]
+    words = "Nothing ran."
+    if known:
+        low, high = min(known), max(known)
+        words = f"Lowest {low[0]:{form}} at {low[1]}, highest {high[0]:{form}} at {high[1]}."
+    names = {"xaxis": {"type": "category", "title": {"text": charts.safe(values.x.name)}}}
+    labels = [charts.safe(label) for label in values.x_labels]
+    if values.y is None:
+        data: list[dict[str, Any]] = [{
+            "type": "scatter", "mode": "lines+markers", "x": labels, "y": values.cells[0], "line": {"width": 1.5},
+            "marker": {"size": 6}, "meta": {"series": 2}, "name": charts.safe(title),
+        }]  # fmt: skip
+        return charts.Chart(key, title, words, data, {**names, "yaxis": {"tickformat": form}}, linked=False)
+    data = [{
+        "type": "heatmap", "x": labels, "y": [charts.safe(label) for label in values.y_labels], "z": values.cells,
+        "meta": {"scale": scale}, "colorbar": {"thickness": 12, "tickformat": form}, "hoverongaps": False,
+        "hovertemplate": f"%{{x}}, %{{y}}: %{{z:{form}}}<extra></extra>",
+        **({"zmid": 0} if scale == "diverging" else {}),
+        **({"zmin": bounds[0], "zmax": bounds[1]} if bounds else {}),
+    }]  # fmt: skip
+    layout = {**names, "yaxis": {"type": "category", "title": {"text": charts.safe(values.y.name)}}}
+    return charts.Chart(key, title, words, data, layout, linked=False)
+
+
+def _front(rows: Sequence[Row], aims: Sequence[Objective]) -> charts.Chart:
+    """Return every run by both objectives, and those than which none is better in both."""
+    first, second = aims
+    data: list[dict[str, Any]] = []
+    for n, (arm, mine) in enumerate(insight.arms(rows).items()):
+        known = [row for row in mine if first.value(row) is not None and second.value(row) is not None]
+        data.append({
+            "type": "scatter", "mode": "markers", "name": charts.safe(insight.called(arm, rows)),
+            "x": [first.value(row) for row in known], "y": [second.value(row) for row in known],
+            "text": [charts.safe(insight.written(row.params)) for row in known], "hoverinfo": "x+y+text+name",
+            "marker": {"size": 5, "opacity": 0.6}, "meta": {"series": n},
+        })  # fmt: skip
+    front = front_of(rows, aims)
+    data.append({
+        "type": "scatter", "mode": "lines+markers", "name": "none is better in both", "x": [first.value(row) for row in front],
+        "y": [second.value(row) for row in front], "text": [charts.safe(insight.written(row.params)) for row in front],
+        "hoverinfo": "x+y+text", "line": {"width": 1, "dash": "dot"}, "marker": {"size": 9, "symbol": "diamond"},
+        "meta": {"series": -1},
+    })  # fmt: skip
+    layout = {"xaxis": {"title": {"text": first.name}}, "yaxis": {"title": {"text": second.name}}}
+    words = f"{len(front)} of {len(rows)} runs are such that none is better in both {first.name} and {second.name}."
+    return charts.Chart("front", f"{first.name} against {second.name}", words, data, layout, linked=False)

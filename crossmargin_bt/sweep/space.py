@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is varied: `fast=5:50:5` (from, to and including, step), `leverage=2,5,10` (these), `size=0.1..2` (anything between)."""
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from crossmargin_bt.errors import ConfigurationError, suggestion
+
+Params = dict[str, Any]
+
+VALUES_MAX = 100_000
+
+
+class Axis(NamedTuple):
+    """One thing that is varied: the values it takes, or the two numbers it lies between."""
+
+    name: str
+    values: tuple[Any, ...] = ()
+    between: tuple[float, float] | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it can be laid out along a line."""
+        return all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+
+
+def axis(text: str, value: Any) -> Axis:
+    """Return the axis that NAME=VALUES says; `value` reads a single value.
+
+    Raises:
+        ConfigurationError: it says none.
+
+    >>> axis("fast=5:20:5", float).values
+    (5, 10, 15, 20)
+    >>> axis("size=0.1:0.3:0.1", float).values
+    (0.1, 0.2, 0.3)
+    >>> axis("size=0.5..2", float).between
+    (0.5, 2.0)
+    """
+    name, given, written = (part.strip() for part in text.partition("="))
+    if not (name and given and written):
+        raise ConfigurationError(
+            f"--param {text} says no values; write --param fast=5:50:5, fast=5,10,20 or size=0.1..2"
+        )
+    if ".." in written:
+        low, _, high = written.partition("..")
+        bounds = _number(low, text), _number(high, text)
+        if bounds[0] >= bounds[1]:
+            raise ConfigurationError(f"--param {text}: {low} is not below {high}")
+        return Axis(name, between=(float(bounds[0]), float(bounds[1])))
+    if ":" in written:
+        return Axis(name, tuple(_steps(written, text)))
+    values = tuple(value(one) for one in written.split(",") if one.strip())
+    if len(set(map(repr, values))) < len(values):
+        raise ConfigurationError(f"--param {text} names a value twice")
+    return Axis(name, values)
+
+
+def _steps(written: str, text: str) -> Iterator[int | float]:
+    parts = [_number(part, text) for part in written.split(":")]
+    if len(parts) not in (2, 3):
+        raise ConfigurationError(f"--param {text}: write FROM:TO:STEP")
+    start, stop, step = parts if len(parts) == 3 else (*parts, Decimal(1))
+    if step <= 0 or stop < start:
+        raise ConfigurationError(f"--param {text}: the step must be above 0 and the end not below the start")
+    count = int((stop - start) / step) + 1
+    if count > VALUES_MAX:
+        raise ConfigurationError(f"--param {text} says {count:,} values; take a larger step")
+    for n in range(count):
+        value = start + n * step
+        yield int(value) if all(part == part.to_integral_value() for part in parts) else float(value)
+
+
+def _number(written: str, text: str) -> Decimal:
+    try:
+        number = Decimal(written.strip())
+    except InvalidOperation as error:
+        raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number") from error
+    if not number.is_finite():
+        raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number")
+    return number
+
+
+def check_names(axes: Sequence[Axis], known: Sequence[str], settings: Sequence[str]) -> None:
+    """Check that every axis varies something, once.
+
+    Raises:
+        ConfigurationError: a name is given twice, or is no param of the strategy nor a setting.
+    """
+    names = [one.name for one in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"--param {name} is given twice")
+        if name not in (*known, *settings):
+            raise ConfigurationError(f"the strategy has no param {name!r}{suggestion(name, [*known, *settings])}")
+
+
+def grid(axes: Sequence[Axis]) -> list[Params]:
+    """Return every combination, the last axis varying fastest.
+
+    Raises:
+        ConfigurationError: an axis has no list of values.
+    """
+    for one in axes:
+        if one.between is not None:
+            raise ConfigurationError(
+                f"--param {one.name}: a grid needs values (from:to:step, or a list); --search random or optuna takes a..b"
+            )
+    return [
+        dict(zip((one.name for one in axes), values, strict=True))
+        for values in itertools.product(*(one.values for one in axes))
+    ]
+
+
+def sample(axes: Sequence[Axis], count: int, seed: int) -> list[Params]:
+    """Return `count` different combinations drawn at random; all there are where there are no more."""
+    generator = random.Random(seed)  # noqa: S311 - a seeded search, not a secret
+    size = _size(axes)
+    if size is not None and size <= count:
+        return grid(axes)
+    found: dict[str, Params] = {}
+    while len(found) < count:
+        params = {
+            one.name: generator.choice(one.values) if one.between is None else generator.uniform(*one.between)
+            for one in axes
+        }
+        found.setdefault(repr(params), params)
+    return list(found.values())
+
+
+def _size(axes: Sequence[Axis]) -> int | None:
+    """Return how many combinations there are; None for no end of them."""
+    size = 1
+    for one in axes:
+        if one.between is not None:
+            return None
+        size *= len(one.values)
+    return size
+
+
+def divided(params: Mapping[str, Any], known: Sequence[str]) -> tuple[Params, Params]:
+    """Return the params of the strategy, and the settings; what both know is the strategy's."""
+    own = {name: value for name, value in params.items() if name in known}
+    return own, {name: value for name, value in params.items() if name not in known}

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder a sweep is kept in: rows as they come, so that nothing finished is run again.
+
+`parts/*.parquet` are rows as they came, each file whole or not there. `results.parquet` are the rows of the sweep in its order,
+with a column for every param, written when it has ended. `sweep.json` says what was asked.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossmargin_bt.errors import ConfigurationError, StoreError
+from crossmargin_bt.report import files
+from crossmargin_bt.sweep.rows import FIGURES, Row
+
+FLUSH_SECONDS = 1.0
+
+_FIELDS = (
+    pa.field("key", pa.string()), pa.field("venue", pa.string()), pa.field("mode", pa.string()), pa.field("params", pa.string()),
+    pa.field("window", pa.int32()), pa.field("sample", pa.string()), *(pa.field(name, pa.float64()) for name in FIGURES),
+    pa.field("error", pa.string()),
+)  # fmt: skip
+SCHEMA = pa.schema(_FIELDS)
+
+
+class Store:
+    """The rows of a folder. Two sweeps may not use one folder at a time.
+
+    Raises:
+        ConfigurationError: another sweep uses the folder, or it cannot be written to.
+        StoreError: (on opening) a file in it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, Row] = {}
+        self._unwritten: list[Row] = []
+        self._written_at = time.monotonic()
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(folder / ".lock", blocking=False)
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise ConfigurationError(
+                f"another sweep is at work in {folder}; wait for it or choose another --out"
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(f"cannot write to {folder}: {error.strerror or error}") from error
+        for left_over in folder.rglob("*.partial"):
+            left_over.unlink()
+        for file in [folder / "results.parquet", *sorted(self._parts.glob("*.parquet"))]:
+            if file.is_file():
+                self.rows.update((row.key, row) for row in read(file))
+
+    @property
+    def _parts(self) -> Path:
+        return self.folder / "parts"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.flush()
+        finally:
+            self._lock.release()
+
+    def add(self, row: Row) -> None:
+        """Keep a row; it is on disk within a second, or at the next row after that."""
+        self.rows[row.key] = row
+        self._unwritten.append(row)
+        if time.monotonic() - self._written_at >= FLUSH_SECONDS:
+            self.flush()
+
+    def forget_failed(self) -> None:
+        """Forget rows that failed, so that they are run again."""
+        self.rows = {key: row for key, row in self.rows.items() if not row.error}
+
+    def flush(self) -> None:
+        """Write what was not written yet."""
+        if self._unwritten:
+            numbers = [int(file.stem) for file in self._parts.glob("*.parquet")]
+            _write(_table(self._unwritten), self._parts / f"{max(numbers, default=0) + 1:06}.parquet")
+            self._unwritten = []
+        self._written_at = time.monotonic()
+
+    def describe(self, content: dict[str, Any]) -> None:
+        """Write what was asked."""
+        files.write(json.dumps(content, indent=2, default=str).encode() + b"\n", self.folder / "sweep.json")
+
+    def finish(self, keys: Sequence[str]) -> list[Row]:
+        """Write the rows of a sweep in its order, and return them; rows of other sweeps in the folder are kept too."""
+        self.flush()
+        mine = [self.rows[key] for key in keys]
+        others = [row for key, row in self.rows.items() if key not in set(keys)]
+        parts = sorted(self._parts.glob("*.parquet"))
+        table = _table(mine)
+        for name in sorted({name for row in mine for name in row.params}):
+            values = [row.params.get(name) for row in mine]
+            table = table.append_column(f"param_{name}", _column(values))
+        if others:
+            number = max((int(file.stem) for file in parts), default=0) + 1
+            _write(_table(others), self._parts / f"{number:06}.parquet")
+        _write(table, self.folder / "results.parquet")
+        for part in parts:
+            part.unlink()
+        return mine
+
+
+def read(file: Path) -> list[Row]:
+    """Return the rows of a Parquet file of a sweep.
+
+    Raises:
+        StoreError: it cannot be read, or is none.
+    """
+    try:
+        found = pq.read_table(file).to_pylist()
+        return [
+            Row(
+                key=row["key"], venue=row["venue"], mode=row["mode"], params=json.loads(row["params"]), window=row["window"],
+                sample=row["sample"], error=row["error"], figures={} if row["error"] else {name: row[name] for name in FIGURES},
+            )
+            for row in found
+        ]  # fmt: skip
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{file} is no readable file of a sweep ({error}); move it away to run its rows again"
+        ) from error
+
+
+def _table(rows: Iterable[Row]) -> pa.Table:
+    content = [
+        {
+            "key": row.key, "venue": row.venue, "mode": row.mode, "params": json.dumps(row.params), "window": row.window,
+            "sample": row.sample, "error": row.error, **row.figures,
+        }
+        for row in rows
+    ]  # fmt: skip
+    return pa.Table.from_pylist(content, schema=SCHEMA)
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    """Return the values of a param as one column: whole numbers, numbers, or text."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        numbers = all(isinstance(value, int | float) for value in values if value is not None)
+        return pa.array(
+            [None if one is None else float(one) for one in values] if numbers else [str(one) for one in values]
+        )
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sweep on the terminal: the best so far while it runs, what it found when it has ended."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from crossmargin_bt.report.rows import NOTHING
+from crossmargin_bt.sweep import insight
+from crossmargin_bt.sweep.rows import Objective, Row
+from crossmargin_bt.sweep.rows import front as front_of
+from crossmargin_bt.sweep.space import Axis
+
+COLUMNS = (
+    ("return", "total_return", "+.1%"), ("drawdown", "drawdown_max", ".1%"), ("level", "lowest_margin_level", ",.0%"),
+    ("liquidated", "liquidations", ".0f"), ("sharpe", "sharpe", ".2f"),
+)  # fmt: skip
+"""Of a table of rows: head, figure, form. `level` is the lowest margin level, `liquidated` how often."""
+
+
+def figure(row: Row, name: str, form: str) -> str:
+    """Return a figure of a row as it is written."""
+    value = row.figures.get(name)
+    return NOTHING if value is None else format(value, form)
+
+
+def _plain(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def best(rows: Sequence[Row], aims: Sequence[Objective], most: int, below: RenderableType = "") -> Group:
+    """Return the table of the best rows by the first objective, with what stands below it."""
+    table = _plain(f"best by {aims[0].name}")
+    for head in ("mode", "params", *(label for label, _, _ in COLUMNS)):
+        table.add_column(head, justify="left" if head in ("mode", "params") else "right", no_wrap=head != "params")
+    for row in insight.best(rows, aims[0])[:most]:
+        name = insight.called((row.venue, row.mode), rows)
+        window = f" {row.sample} {row.window}" if row.sample else ""
+        cells = (figure(row, name, form) for _, name, form in COLUMNS)
+        table.add_row(escape(f"{name}{window}"), escape(insight.written(row.params)), *cells)
+    failed = sum(bool(row.error) for row in rows)
+    return Group(table, Text(f"{failed} failed", style="red") if failed else Text(), below)
+
+
+def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis], most: int) -> Group:
+    """Return what a sweep found."""
+    parts: list[RenderableType] = []
+    steps = insight.walked(rows)
+    chosen = [row for row in rows if row.sample != "out"]
+    parts.append(best(chosen, aims, most))
+    if steps:
+        parts.append(_walk(steps, aims[0]))
+    elif len(aims) > 1:
+        front = front_of(rows, aims)
+        parts.append(Text(f"{len(front)} runs than which none is better in both {aims[0].name} and {aims[1].name}"))
+    parts += [Text(line) for line in insight.answers(chosen, aims, axes)]
+    failed = [row for row in rows if row.error]
+    for row in failed[:most]:
+        parts.append(Text(f"failed: {row.mode} {row.venue} {insight.written(row.params)}: {row.error}"))
+    if len(failed) > most:
+        parts.append(Text(f"and {len(failed) - most} more failed"))
+    return Group(*parts)
+
+
+def _walk(steps: Sequence[insight.Step], aim: Objective) -> Table:
+    table = _plain(f"chosen by {aim.name} in sample, then traded out of sample")
+    for head in ("window", "mode", "params", "in", "out", "return", "liquidated"):
+        table.add_column(head, justify="left" if head in ("mode", "params") else "right", no_wrap=head != "params")
+    for step in steps:
+        table.add_row(
+            str(step.window + 1), escape(step.name), escape(insight.written(step.chosen.params)),
+            figure(step.chosen, aim.figure, ".4g"), "failed" if step.after.error else figure(step.after, aim.figure, ".4g"),
+            figure(step.after, "total_return", "+.1%"), figure(step.after, "liquidations", ".0f"),
+        )  # fmt: skip
+    return table

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run of a sweep, in whatever process it happens."""
+
+import functools
+from collections.abc import Sequence
+
+import pandas as pd
+
+from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.compare import StrategySpec, run
+from crossmargin_bt.compare.strategies import where
+from crossmargin_bt.errors import ConfigurationError, CrossMarginError, FeedError
+from crossmargin_bt.results import RunResult
+from crossmargin_bt.sweep.plan import Data, Shared, Task, Window, digest
+from crossmargin_bt.sweep.rows import Row, figures_of
+from crossmargin_bt.sweep.space import divided
+
+
+@functools.lru_cache(maxsize=2)
+def candles_of(data: Data) -> tuple[Candles, ...]:
+    """Return the candles, read once a process.
+
+    Raises:
+        FeedError: they cannot be read, or are not those the sweep was planned on.
+    """
+    candles = tuple(data.read())
+    if digest(candles) != data.digest:
+        raise FeedError(
+            f"{data.folder} holds other candles here than where the sweep was planned; share one folder, or copy it"
+        )
+    return candles
+
+
+def execute(task: Task, shared: Shared) -> Row:
+    """Run a task and return its row; a run that fails is a row with its error.
+
+    Raises:
+        FeedError, StrategyFileError: not the run fails but what all of them need: candles, or the strategy's file.
+    """
+    spec, candles = shared.source.load(), candles_of(shared.data)
+    try:
+        found = figures_of(_run(task, shared, spec, candles))
+    except CrossMarginError as error:
+        return failed(task, str(error))
+    except Exception as error:  # noqa: BLE001 - one run must not end ten thousand
+        return failed(task, where(error))
+    return _row(task, found)
+
+
+def failed(task: Task, error: str) -> Row:
+    """Return the row of a run that came to nothing."""
+    return _row(task, {}, error)
+
+
+def _row(task: Task, figures: dict[str, float | None], error: str = "") -> Row:
+    arm = task.arm
+    return Row(
+        key=task.key, venue=arm.venue, mode=arm.mode, params=task.params, window=arm.window, sample=arm.sample,
+        figures=figures, error=error,
+    )  # fmt: skip
+
+
+def _run(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candles]) -> RunResult:
+    own, settings = divided(task.params, list(spec.strategy.params._getkeys()))
+    for name, value in settings.items():
+        if not isinstance(value, int | float):
+            raise ConfigurationError(f"{name} cannot be {value!r}")
+    span = task.arm.span
+    return run(
+        spec.given(own),
+        cut(candles, span),
+        venue=shared.venues[task.arm.venue],
+        mode=task.arm.mode,
+        settings=shared.settings._replace(**settings),
+        trade_from_ms=None if span is None else span.trade_from_ms,
+        detail=False,
+    )
+
+
+def cut(candles: Sequence[Candles], span: Window | None) -> list[Candles]:
+    """Return the candles of a window; symbols without any in it are left out."""
+    if span is None:
+        return list(candles)
+    start, end = (pd.Timestamp(bound, unit="ms", tz="UTC") for bound in (span.start_ms, span.end_ms))
+    found = [one._replace(frame=one.frame.loc[(one.frame.index >= start) & (one.frame.index < end)]) for one in candles]
+    return [one for one in found if len(one.frame)]
