@@ -3,10 +3,13 @@
 import json
 import math
 import re
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
+import backtrader as bt
 import jsonschema
+import msgspec
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,8 +19,14 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossmargin_bt import venues
+from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.cli import commands
-from crossmargin_bt.report import files, page, rows, thin, verdict
+from crossmargin_bt.compare import Settings, StrategySpec, run, stress
+from crossmargin_bt.compare.stress import changes
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.report import charts, files, page, rows, thin, verdict
+from crossmargin_bt.results import Outcome
 
 HERE = Path(__file__).parent
 LONG_SHORT = HERE.parent / "strategies" / "long_short.py"
@@ -232,16 +241,161 @@ def test_charts_are_what_plotly_takes(compared: Path) -> None:
             assert count <= 5_000
             if isinstance(trace["x"], dict):
                 steps = trace["x"].pop("steps")
-                assert len(steps) * 3 // 4 // 4 in range(count - 1, count + 2)
+                width = 8 if trace["x"]["wide"] else 4
+                assert len(steps) * 3 // 4 // width in range(count - 1, count + 2)
                 trace["x"] = [trace["x"]["start"]] * count
         go.Figure(figure["data"], figure["layout"])
+
+
+def test_a_gap_stays_a_gap() -> None:
+    """A stretch with missing points keeps one, so that no line is drawn through it."""
+    values = np.tile([5.0] * 13 + [np.nan] * 3, 750)
+    where = thin.kept(values, 3_000)
+    assert np.isnan(values[where]).sum() >= 590
+
+
+def test_ties_have_no_winner() -> None:
+    """What is written alike is told alike, and no conclusion turns on rounding."""
+    end = {"strategy": "S", "venue": "okx", "liquidations": 0, "refused": 0, "lowest_margin_level": None, "profit": 9.0}
+    base = [Outcome(mode=mode, final_equity=110.0, **end) for mode in ("isolated", "cross")]
+    shocked = [
+        Outcome(mode="isolated", final_equity=109.0, **end),
+        Outcome(mode="cross", final_equity=109.0000001, **end),
+    ]
+    assert changes(base, shocked) == []
+    parted = [shocked[0], Outcome(mode="cross", final_equity=90.0, **end)]
+    assert changes(base, parted) == []
+    assert changes(parted, [Outcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
+        "S: cross ends highest (109.00), no longer isolated"
+    ]
+
+
+def test_alike_runs_are_told_alike(doom: Path) -> None:
+    """Two runs that end at the same figure."""
+    cross = files.read(doom / "out.json").results[1]
+    again = msgspec.structs.replace(cross, mode="isolated")
+    assert verdict.answers([cross, again])[0] == "Cross and isolated ended alike: 0.00 USDT."
+
+
+def test_late_bars_are_no_holes() -> None:
+    """Four-hourly candles up to a minute late have none; hours 0, 1, 3 and 7 have one of one bar and one of three."""
+    from crossmargin_bt.candles.market import Candles  # noqa: PLC0415
+    from crossmargin_bt.compare import markets  # noqa: PLC0415
+
+    hour = 3_600_000
+
+    def held(stamps_ms: list[int]) -> list[tuple[int, int, int]]:
+        frame = candles(dict.fromkeys(range(len(stamps_ms)), 1.0)).drop(columns="date")
+        frame.index = pd.DatetimeIndex(pd.to_datetime(stamps_ms, unit="ms", utc=True))
+        return markets([Candles("COIN", frame, None, Instrument(symbol="COIN"))])[0].holes
+
+    jitter = np.random.default_rng(1).integers(0, 60_000, 400)
+    assert held([4 * hour * n + int(late) for n, late in enumerate(jitter)]) == []
+    assert held([0, hour, 3 * hour, 7 * hour]) == [(2 * hour, 2 * hour, 1), (4 * hour, 6 * hour, 3)]
+
+
+@pytest.mark.parametrize("stamps", [[0, 3_600_000, 7_200_001], [1, 2**40 + 3, 2**41]])
+def test_times_travel_whole(stamps: list[int]) -> None:
+    """Also those whose common step is a millisecond, over years."""
+    found = charts.times(stamps)
+    kind = "<f8" if found["wide"] else "<u4"
+    steps = np.frombuffer(b64decode(found["steps"]), dtype=kind)
+    assert [found["start"] + found["unit"] * int(step) for step in steps] == stamps
+
+
+def test_files_do_not_write_over_one_another(doom: Path) -> None:
+    """Nor over what they are drawn from."""
+    command = ["compare", str(doom / "doomed.py"), "--data", str(doom / "data"), "--json", "same", "--report", "./same"]
+    same = CliRunner().invoke(commands, command)
+    assert same.exit_code == 2
+    assert "both name same" in same.stderr
+    before = (doom / "out.json").read_bytes()
+    over = CliRunner().invoke(commands, ["report", str(doom / "out.json"), "--out", str(doom / "out.json")])
+    assert "is the result file itself" in over.stderr
+    assert (doom / "out.json").read_bytes() == before
+    useless = CliRunner().invoke(commands, ["report", str(doom / "out.json"), "--run", "9"])
+    assert "--run is for --tearsheet" in useless.stderr
+
+
+def test_strategies_of_one_name_are_told_apart(doom: Path, tmp_path: Path) -> None:
+    """By their files; the same file twice is refused."""
+    (tmp_path / "doomed.py").write_text(DOOMED.replace("size=5", "size=1"), encoding="utf-8")
+    words = [
+        "compare",
+        doom / "doomed.py",
+        tmp_path / "doomed.py",
+        "--data",
+        doom / "data",
+        "--cash",
+        60,
+        "--modes",
+        "cross",
+    ]
+    result = crossmargin(*words, "--json", tmp_path / "two.json")
+    names = [one.strategy for one in files.read(tmp_path / "two.json").results]
+    assert names == [f"Doomed ({doom / 'doomed.py'})", f"Doomed ({tmp_path / 'doomed.py'})"]
+    assert "Assumptions" in result.output
+    twice = CliRunner().invoke(commands, [str(word) for word in (*words[:2], *words[1:2], *words[3:])])
+    assert "is given twice" in twice.stderr
+
+
+@pytest.mark.parametrize("name", ["fees", "funding", "slippage", "tiers"])
+def test_a_shock_does_what_it_says(name: str) -> None:
+    """One round trip in the market on the sample: doubled fees, tripled funding, 0.1 % off both fills, half more maintenance."""
+    market = [
+        one._replace(frame=one.frame.iloc[:60])
+        for one in folders.read(HERE.parent / "data", symbols=["SIMBTC"], downloads=False)
+    ]
+    shock = next(one for one in stress.shocks(market) if one.name == name)
+    spec = StrategySpec("Once", Once)
+    usual = Settings(cash=100_000.0)
+    base = run(spec, market, venue="generic", mode="cross", settings=usual)
+    book = shock.venue(venues.load("generic"))
+    harmed = run(spec, [shock.candles(one) for one in market], venue=book, mode="cross", settings=shock.settings(usual))
+    if name == "fees":
+        assert harmed.fees == pytest.approx(2 * base.fees)
+    elif name == "funding":
+        assert harmed.funding == pytest.approx(3 * base.funding)
+        assert base.funding != 0
+    elif name == "slippage":
+        before, after = (
+            [entry["price"] for entry in one.journal if entry["event"] == "Filled"] for one in (base, harmed)
+        )
+        assert after == pytest.approx([before[0] * 1.001, before[1] * 0.999])
+    else:
+        assert harmed.lowest_margin_level == pytest.approx(base.lowest_margin_level / 1.5)
+
+
+class Once(bt.Strategy):
+    """Buys one, and sells it thirty bars later."""
+
+    def next(self):
+        if len(self) == 2:
+            self.buy(size=1)
+        elif len(self) == 32:
+            self.close()
+
+
+def test_shocks_reach_options_and_debts() -> None:
+    """Fees and maintenance of options, maintenance of debts, and every maintenance rule stays one."""
+    for name in venues.shipped():
+        book = venues.load(name)
+        by_name = {one.name: one for one in stress.shocks([])}
+        dear, strict = by_name["fees"].venue(book), by_name["tiers"].venue(book)
+        for before, after in zip(book.rules.options, dear.rules.options, strict=True):
+            assert after.fee == 2 * before.fee
+        for before, after in zip(book.rules.options, strict.rules.options, strict=True):
+            assert before.maintenance <= after.maintenance <= max(before.initial, before.maintenance)
+        for value in (1_000.0, 1_000_000.0, 50_000_000.0):
+            before, after = (one.rules.maintenance.margin(value, value / 50_000) for one in (book, strict))
+            assert before <= after <= 1.5 * before * (1 + 1e-12)
 
 
 @given(st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), min_size=1, max_size=400), st.integers(4, 60))
 def test_thinning_loses_no_extreme(values: list[float], limit: int) -> None:
     """First, last, lowest and highest stay, in order, and no more than asked for."""
     where = thin.kept(values, limit)
-    assert len(where) <= max(limit, 4)
+    assert len(where) <= max(limit, 5)
     assert (np.diff(where) > 0).all()
     assert where[0] == 0
     assert where[-1] == len(values) - 1

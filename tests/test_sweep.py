@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.candles.generate import generate
 from crossmargin_bt.cli import commands
-from crossmargin_bt.compare import Settings, load, run
+from crossmargin_bt.compare import Settings, StrategySpec, load, run
+from crossmargin_bt.errors import FeedError
 from crossmargin_bt.sweep import insight, plan, rows, space, store
 
 STRATEGY = '''
@@ -38,6 +39,8 @@ class Cross(bt.Strategy):
     def __init__(self):
         if self.p.bad == 1:
             raise ValueError("bad is 1")
+        if self.p.bad == 2:
+            raise SystemExit(0)
         if self.p.poison == 1:
             os._exit(9)
         self.average = bt.ind.SMA(self.data.close, period=self.p.period)
@@ -161,18 +164,19 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
 
 def test_a_failing_combination_is_a_row(home: Path) -> None:
     """An error in the strategy and a process that dies end one run each; --again runs them again."""
-    grid = ("--param", "bad=0,1", "--param", "poison=0,1", "--modes", "cross", "--end", "2025-01-04", "--jobs", 2)
+    grid = ("--param", "bad=0,1,2", "--param", "poison=0,1", "--modes", "cross", "--end", "2025-01-04", "--jobs", 2)
     table = swept(home, "failing", *grid).set_index(["param_bad", "param_poison"])
     assert table.loc[(0, 0), "error"] == ""
     assert "ValueError: bad is 1 (line" in table.loc[(1, 0), "error"]
     assert "its process died" in table.loc[(0, 1), "error"]
+    assert "SystemExit" in table.loc[(2, 0), "error"]
     assert table.loc[(1, 0), ["final_equity", "sharpe"]].isna().all()
     text = (home / "failing" / "report.html").read_text(encoding="utf-8")
-    assert "3 of 4 runs failed" in text
+    assert "5 of 6 runs failed" in text
     again = crossmargin(*words(home, "failing", *grid))
-    assert "4 of 4 were kept" in again.stderr
+    assert "6 of 6 were kept" in again.stderr
     again = crossmargin(*words(home, "failing", *grid, "--again"))
-    assert "1 of 4 were kept" in again.stderr
+    assert "1 of 6 were kept" in again.stderr
 
 
 def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
@@ -254,7 +258,7 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
 class Watcher(bt.Strategy):
     """Says on which bars it is called, and with which average."""
 
-    params = (("period", 5),)
+    params = (("period", 5), ("prenext_calls_next", False))
     seen: list[tuple[str, int, float]] = []  # noqa: RUF012
 
     def __init__(self):
@@ -267,27 +271,184 @@ class Watcher(bt.Strategy):
         self.seen.append(("next", len(self), self.average[0]))
 
     def prenext(self):
-        self.seen.append(("prenext", len(self), 0.0))
+        if self.p.prenext_calls_next:
+            self.next()
+        else:
+            self.seen.append(("prenext", len(self), 0.0))
+
+    def notify_cashvalue(self, cash, value):
+        self.seen.append(("cash", len(self), 0.0))
 
 
-@pytest.mark.parametrize(("period", "silent"), [(5, 10), (30, 10)])
-def test_a_strategy_that_warms_up_is_not_called_before_its_time(home: Path, period: int, silent: int) -> None:
-    """Then with nextstart where its indicators stand, else with prenext, and with the averages it would have had."""
-    from crossmargin_bt.compare import StrategySpec  # noqa: PLC0415
-
+@pytest.mark.parametrize("prenext_calls_next", [False, True])
+@pytest.mark.parametrize(("period", "silent"), [(5, 0), (5, 10), (11, 10), (30, 10)])
+def test_a_strategy_that_warms_up_is_not_called_before_its_time(
+    home: Path, period: int, silent: int, prenext_calls_next: bool
+) -> None:
+    """Then it is called as it would have been, but that its nextstart comes on its first bar where it is past."""
     candles = [one._replace(frame=one.frame.iloc[:40]) for one in folders.read(home / "data")]
     start = int(candles[0].frame.index[silent].timestamp() * 1000)
     found = []
     for trade_from in (None, start):
         Watcher.seen = []
-        spec = StrategySpec("Watcher", Watcher, {"period": period})
+        spec = StrategySpec("Watcher", Watcher, {"period": period, "prenext_calls_next": prenext_calls_next})
         run(spec, candles, venue="generic", mode="cross", settings=Settings(), trade_from_ms=trade_from)
-        found.append(Watcher.seen)
+        found.append([call for call in Watcher.seen if call[1] > silent])
     usual, warmed = found
-    assert [bar for _, bar, _ in warmed] == list(range(silent + 1, 41))
-    assert [average for _, _, average in warmed] == [average for _, bar, average in usual if bar > silent]
+    if period <= silent:
+        usual = [
+            ("nextstart" if call == ("next", silent + 1) else call[0], *rest)
+            for call, rest in ((c[:2], c[1:]) for c in usual)
+        ]
+    assert repr(warmed) == repr(usual)
     assert Counter(name for name, _, _ in warmed)["nextstart"] == 1
-    assert warmed[0][0] == ("nextstart" if period <= silent else "prenext")
+
+
+class Signalled(bt.SignalStrategy):
+    """One of backtrader's own, whose metaclass takes its next over."""
+
+    def __init__(self):
+        self.signal_add(bt.SIGNAL_LONG, self.data.close - bt.ind.SMA(self.data.close, period=5))
+
+
+def test_a_signal_strategy_does_not_trade_before_its_time(home: Path) -> None:
+    """No fill before its time, some after."""
+    candles = folders.read(home / "data")
+    start = int(candles[0].frame.index[200].timestamp() * 1000)
+    found = run(
+        StrategySpec("Signalled", Signalled), candles, venue="generic", mode="cross", settings=Settings(cash=400_000.0),
+        trade_from_ms=start,
+    )  # fmt: skip
+    times = [entry["time_ms"] for entry in found.journal if entry["event"] == "Filled"]
+    assert min(times) > start
+    assert found.fills == len(times) > 10
+
+
+LEAKING = """
+import backtrader as bt
+import helper
+
+
+class Leaking(bt.Strategy):
+    params = (("n", 1),)
+    seen = []
+
+    def next(self):
+        self.seen.append(1)
+        if len(self.seen) == 3:
+            self.buy(size=helper.SIZE)
+"""
+
+
+def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: Path, tmp_path: Path) -> None:
+    """A list on the class is new for every run; a changed module that the file imports makes its runs anew."""
+    folder = tmp_path / "strategy"
+    folder.mkdir()
+    (folder / "leaking.py").write_text(LEAKING, encoding="utf-8")
+    found = []
+    for size in (1, 1, 2):
+        (folder / "helper.py").write_text(f"SIZE = {size}\n", encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "crossmargin_bt.cli",
+            "sweep",
+            folder / "leaking.py",
+            "--data",
+            home / "data",
+            "--param",
+            "n=1:4:1",
+        ]
+        out = ["--out", tmp_path / "out", "--cash", "100000", "--jobs", "2", "--end", "2025-01-04", "--modes", "cross"]
+        done = subprocess.run([*map(str, [*command, *out])], capture_output=True, text=True, check=True)
+        table = pq.read_table(tmp_path / "out" / "results.parquet").to_pandas()
+        assert table.fills.tolist() == [1.0] * 4
+        found.append((table.fees.unique().tolist(), "4 of 4 were kept" in done.stderr))
+    (first, _), (second, kept), (third, kept_after) = found
+    assert kept
+    assert not kept_after
+    assert second == first
+    assert third == pytest.approx([2 * first[0]])
+
+
+def test_symbols_are_the_same_in_every_window(tmp_path: Path, home: Path) -> None:
+    """A walk forward lies where all have candles, and refuses a window in which one has none."""
+    hour, day = 3_600_000, 86_400_000
+    late = {"A": range(5 * day, 20 * day, hour), "B": range(0, 18 * day, hour)}
+    found = plan.windows(late, (4 * day, 2 * day))
+    assert (found[0][0].start_ms, found[-1][1].end_ms) == (5 * day, 17 * day)
+    holed = {"A": [*range(0, 4 * day, hour), *range(8 * day, 20 * day, hour)], "B": range(0, 20 * day, hour)}
+    with pytest.raises(FeedError, match="A has no candles from 1970-01-05 00:00 to 1970-01-07 00:00"):
+        plan.windows(holed, (4 * day, 2 * day))
+
+
+def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
+    """Cash mode has no margin level: no out-of-sample run, and the report says so."""
+    words_ = (
+        "--param",
+        "period=3,6",
+        "--modes",
+        "cash,cross",
+        "--objective",
+        "margin_level",
+        "--walk-forward",
+        "8d/4d",
+        "--jobs",
+        2,
+    )
+    table = swept(home, "undefined", *words_)
+    assert set(table[table["sample"] == "out"]["mode"]) == {"cross"}
+    assert "In 3 windows and modes nothing was chosen" in (home / "undefined" / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) -> None:
+    """None, infinity, what is no number, 1 and true; and a whole number no column holds."""
+    odd = "bad=none,nan,inf,-inf,true,1.5,100000000000000000000"
+    table = swept(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
+    assert len(table) == 7
+    assert (
+        "7 of 7 were kept"
+        in crossmargin(
+            *words(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
+        ).stderr
+    )
+
+
+@pytest.mark.parametrize("name", ["interrupt", "terminate"])
+@pytest.mark.parametrize("engine", [("--jobs", 2), ("--jobs", 2, "--dask", "local")])
+def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, engine: tuple[object, ...]) -> None:
+    """In one line, and no process stays."""
+    grid = ("--param", "period=3:102:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross")
+    out = f"{name}{len(engine)}"
+    process = started(home, out, *grid, *engine)
+    wait_for_parts(process, home / out, 1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    if name == "interrupt":
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    else:
+        process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert b"runs are kept in" in said
+    assert b"Traceback" not in said
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read(file)}
+
+
+def test_a_folder_with_strange_files_says_so(home: Path) -> None:
+    """A part under another name is read; a broken file is named; a full disk too."""
+    one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
+    swept(home, "strange", *one)
+    parts = home / "strange" / "parts"
+    (home / "strange" / "results.parquet").rename(parts / "000001 (copy).parquet")
+    assert "2 of 2 were kept" in crossmargin(*words(home, "strange", *one)).stderr
+    (parts / "000007.parquet").write_bytes(b"PAR1 nonsense")
+    broken = crossmargin(*words(home, "strange", *one))
+    assert broken.exit_code == 2
+    assert "000007.parquet is no readable file of a sweep" in broken.stderr
 
 
 @pytest.mark.parametrize(
@@ -295,6 +456,9 @@ def test_a_strategy_that_warms_up_is_not_called_before_its_time(home: Path, peri
     [
         (("--param", "perod=1,2"), "did you mean 'period'?"),
         (("--param", "period"), "says no values"),
+        (("--param", "period=,"), "says no values"),
+        (("--param", "period=0:1e9999999:1"), "is no number"),
+        (("--param", "period=1:100000:1", "--param", "size=1:100000:1"), "is more than 1,000,000"),
         (("--param", "period=3:1"), "the end not below the start"),
         (("--param", "period=3:x"), "'x' is no number"),
         (("--param", "period=1,1"), "names a value twice"),
@@ -394,7 +558,7 @@ def test_the_duel_names_where_it_turns() -> None:
             key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=-1, sample="", figures=figures
         )
 
-    ends = {(2, 1): (90.0, 95.0), (2, 2): (80.0, 80.0), (10, 1): (120.0, 100.0), (10, 2): (130.0, 100.0)}
+    ends = {(2, 1): (90.0, 95.0), (2, 2): (80.0, 80.0 - 1e-11), (10, 1): (120.0, 100.0), (10, 2): (130.0, 100.0)}
     given_ = [row(mode, *at, pair[n]) for at, pair in ends.items() for n, mode in enumerate(("cross", "isolated"))]
     axes = [space.Axis("leverage", (2, 10)), space.Axis("size", (1, 2))]
     lines = insight.answers(given_, rows.objectives("return"), axes)

@@ -17,6 +17,7 @@ from crossmargin_bt.cli.options import (
 )
 from crossmargin_bt.cli.outputs import Outputs
 from crossmargin_bt.cli.words import errors_as_lines, listed, words
+from crossmargin_bt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from crossmargin_bt.candles.market import Candles
@@ -66,7 +67,7 @@ def compare(
 
     with errors_as_lines(debug=debug):
         chosen = listed(modes, "mode", (*MODES, *ACCOUNTS))
-        specs = [load(text) for text in strategies or _shipped_strategies()]
+        specs = _named_apart([load(text) for text in strategies or _shipped_strategies()])
         outputs = Outputs(json_file, report)
         outputs.check()
         candles = market.read()
@@ -153,6 +154,16 @@ class Asked(NamedTuple):
             return None
         books = {book.name: book for book in (load_with(venue, file) for venue, file in self.tiers_of.items())}
         return comparing.differences(results, books, {one.symbol: one.instrument for one in self.candles})
+
+
+def _named_apart(specs: "list[StrategySpec]") -> "list[StrategySpec]":
+    """Return strategies that are told apart: those of one class name by their files too."""
+    names = [spec.name for spec in specs]
+    named = [spec._replace(name=f"{spec.name} ({spec.file})") if names.count(spec.name) > 1 else spec for spec in specs]
+    twice = next((one.name for n, one in enumerate(named) if one.name in [other.name for other in named[:n]]), None)
+    if twice:
+        raise ConfigurationError(f"{twice} is given twice")
+    return named
 
 
 def _shipped_strategies() -> tuple[str, ...]:

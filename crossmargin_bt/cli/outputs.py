@@ -10,7 +10,7 @@ import click
 from crossmargin_bt.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from crossmargin_bt.results import ResultFile
+    from crossmargin_bt.results import ResultFile, RunResult
 
 PLOTTED = (".png", ".svg", ".pdf")
 
@@ -31,16 +31,19 @@ class Outputs(NamedTuple):
         """
         from crossmargin_bt.report import files, tearsheet
 
-        for name, file in self._asdict().items():
-            if file is not None:
-                files.check_writable(file, f"--{name}")
+        asked = [(name, file.resolve()) for name, file in self._asdict().items() if file is not None]
+        for n, (name, file) in enumerate(asked):
+            files.check_writable(file, f"--{name}")
+            same = next((other for other, path in asked[:n] if path == file), None)
+            if same is not None:
+                raise ConfigurationError(f"--{same} and --{name} both name {file.name}; give them a file each")
         if self.plot is not None:
             _check_plot(self.plot)
         if self.tearsheet is not None:
             tearsheet.check_installed()
 
-    def write(self, content: "ResultFile", cerebro: Any = None) -> None:
-        """Write them; the plot is of `cerebro`, the tear sheet of the first run.
+    def write(self, content: "ResultFile", cerebro: Any = None, sheet_of: "RunResult | None" = None) -> None:
+        """Write them; the plot is of `cerebro`, the tear sheet of `sheet_of`, else of the first run.
 
         Raises:
             ConfigurationError: a file cannot be written after all.
@@ -54,7 +57,7 @@ class Outputs(NamedTuple):
         if self.plot is not None:
             _plot(cerebro, self.plot)
         if self.tearsheet is not None:
-            tearsheet.write(content.results[0], self.tearsheet)
+            tearsheet.write(sheet_of or content.results[0], self.tearsheet)
         for name, file in self._asdict().items():
             if file is not None and name != "json":
                 click.echo(f"{name}: {file}")

@@ -70,7 +70,7 @@ def run(
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write; without it beside the result file.")
 @click.option("--tearsheet", type=click.Path(path_type=Path), help="Write QuantStats' tear sheet of one run here.")
-@click.option("--run", "number", type=int, default=1, show_default=True, help="Which run, for --tearsheet.")
+@click.option("--run", "number", type=int, help="Which run --tearsheet is of, counted from 1.")
 @click.option(
     "--schema",
     is_flag=True,
@@ -79,20 +79,20 @@ def run(
     expose_value=False,
     callback=lambda context, _, asked: _schema(context) if asked else None,
 )
-def report(*, result: Path, out: Path | None, tearsheet: Path | None, number: int) -> None:
+def report(*, result: Path, out: Path | None, tearsheet: Path | None, number: int | None) -> None:
     """Draw the report of a result file again."""
-    from crossmargin_bt.report import files, page
-    from crossmargin_bt.report import tearsheet as sheets
+    from crossmargin_bt.report import files
 
     with errors_as_lines():
         target = out or result.with_suffix(".html")
-        files.check_writable(target, "--out")
-        files.write(page.render(files.read(result)), target)
-        click.echo(f"report: {target}")
-        if tearsheet is not None:
-            files.check_writable(tearsheet, "--tearsheet")
-            sheets.write(files.run_of(result, number), tearsheet)
-            click.echo(f"tear sheet: {tearsheet}")
+        if target.resolve() == result.resolve():
+            raise ConfigurationError(f"{target} is the result file itself; give --out another name")
+        if number is not None and tearsheet is None:
+            raise ConfigurationError("--run is for --tearsheet; the report shows all runs")
+        outputs = Outputs(report=target, tearsheet=tearsheet)
+        outputs.check()
+        content = files.read(result)
+        outputs.write(content, sheet_of=files.run_of(result, number or 1) if tearsheet is not None else None)
 
 
 def _schema(context: click.Context) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`crossmargin sweep`."""
 
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +87,11 @@ def sweep(
         chosen = listed(modes, "mode", (*MODES, *ACCOUNTS))
         books = [load_with(name, file) for name, file in tier_files(tiers, words(venue)).items()]
         candles = market.read()
+        # The class is named in full, so that a run is the same however it was asked for.
         shared = plan.Shared(
-            source, {book.name: book for book in books}, account.settings(candles), _data(market, candles)
-        )
+            source._replace(name=spec.name), {book.name: book for book in books}, account.settings(candles),
+            _data(market, candles), plan.hashed(source.beside()),
+        )  # fmt: skip
         (way,) = listed(search, "search", SEARCHES, most=1)
         definition = Definition(
             shared, axes, tuple(chosen), tuple(aim.name for aim in aims), way,
@@ -135,24 +139,20 @@ def _followed(
         console=console,
     )  # fmt: skip
     task = progress.add_task("", total=None)
-    seen: list[Row] = []
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    board = table.Board(aims, SHOWN, progress)
+    had = len(store.rows)
+    with _stopped_by_terminate(), Live(board, console=console, refresh_per_second=4, transient=True) as live:
 
-        def show() -> None:
-            live.update(table.best(seen, aims, SHOWN, progress))
-
-        had = len(store.rows)
-
-        def on_round(total: int, known: int) -> None:
+        def on_round(total: int, kept: "Sequence[Row]") -> None:
             if had and not progress.tasks[0].total:
-                live.console.print(f"{known} of {total} were kept from before")
-            progress.update(task, total=total, completed=known)
-            show()
+                live.console.print(f"{len(kept)} of {total} were kept from before")
+            progress.update(task, total=total)
+            for row in kept:
+                on_row(row)
 
         def on_row(row: "Row") -> None:
-            seen.append(row)
+            board.add(row)
             progress.advance(task)
-            show()
 
         try:
             rows = sweeping.run(definition, candles, store, engine, on_round=on_round, on_row=on_row)
@@ -165,6 +165,20 @@ def _followed(
             sys.exit(INTERRUPTED)
     Console().print(table.summary(rows, aims, definition.axes, SHOWN))
     return rows
+
+
+@contextmanager
+def _stopped_by_terminate() -> "Iterator[None]":
+    """Let a request to end be what Ctrl-C is."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(definition: "Definition", rows: "Sequence[Row]", folder: Path) -> None:

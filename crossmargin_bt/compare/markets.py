@@ -19,8 +19,9 @@ def _market(one: Candles) -> Market:
     frame = one.frame
     times = pd.DatetimeIndex(frame.index).as_unit("ms").asi8
     steps = np.diff(times)
-    step = int(np.median(steps)) if len(steps) else 0
-    wide = np.flatnonzero(steps > step)
+    step = int(np.percentile(steps, 25, method="lower")) if len(steps) else 0
+    # A bar that comes late is none that is missing.
+    wide = np.flatnonzero(steps >= 1.5 * step).tolist() if step else []
     return Market(
         symbol=one.symbol,
         times_ms=times.tolist(),
@@ -28,7 +29,10 @@ def _market(one: Candles) -> Market:
         low=frame["low"].tolist(),
         close=frame["close"].tolist(),
         step_ms=step,
-        holes=[(int(times[n]) + step, int(times[n + 1]) - step, max(1, round(int(steps[n]) / step) - 1)) for n in wide],
+        holes=[
+            (int(times[n]) + step, int(times[n]) + step * missing, missing)
+            for n, missing in ((n, max(1, round(int(steps[n]) / step) - 1)) for n in wide)
+        ],
         has_mark="mark_open" in frame,
         funding_settlements=_settlements(one, times),
     )

@@ -90,7 +90,7 @@ def run_all(
                 on_run(f"{spec.name} {mode} {venue}")
                 results.append(
                     run(
-                        spec,
+                        spec.fresh(),
                         candles,
                         venue=venue,
                         mode=mode,
@@ -132,6 +132,9 @@ def prepare(
         tiers=tiers,
         check=settings.check,
         slip_perc=settings.slippage,
+        # backtrader leaves fills at the open as they are, and caps others at the bar's range.
+        slip_open=settings.slippage > 0,
+        slip_out=settings.slippage > 0,
     )
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(broker)
@@ -216,4 +219,6 @@ def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
         raise StrategyFileError(
             f"{spec.name} failed: {where(error, spec.file)}; --debug shows the traceback"
         ) from error
+    if not strategies:
+        raise StrategyFileError(f"{spec.name} asked to be skipped (StrategySkipError)")
     return strategies[0]

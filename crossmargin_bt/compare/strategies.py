@@ -21,6 +21,12 @@ class StrategySpec(NamedTuple):
     name: str
     strategy: Any
     params: dict[str, Any] = {}  # noqa: RUF012 - a named tuple's default is never changed
+    source: "StrategySource | None" = None
+    """The file it was loaded from, where it was."""
+
+    def fresh(self) -> "StrategySpec":
+        """Return the strategy from a new import of its file, so that a run finds nothing that another left in class or module."""
+        return self if self.source is None else self.source.load()._replace(name=self.name, params=self.params)
 
     @property
     def file(self) -> Path | None:
@@ -68,7 +74,7 @@ class StrategySource(NamedTuple):
         return cls(file, path.read_bytes(), name)
 
     def load(self) -> StrategySpec:
-        """Return the strategy.
+        """Return the strategy, from a new import of the file.
 
         Raises:
             StrategyFileError: the file fails to import, or holds no such strategy.
@@ -91,23 +97,50 @@ class StrategySource(NamedTuple):
         strategy = getattr(module, name)
         if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
             raise StrategyFileError(f"{name} in {file} is not a backtrader Strategy; derive it from bt.Strategy")
-        return StrategySpec(name, strategy)
+        return StrategySpec(name, strategy, source=self)
+
+    def beside(self) -> list[Path]:
+        """Return the user's own files that the strategy's module takes something from, directly or through one another.
+
+        They lie in its folder or in the working one, and belong to no installed package.
+        """
+        folders = (Path(self.file).resolve().parent, Path.cwd())
+        found: dict[Path, ModuleType] = {}
+        waiting = [self._module()]
+        while waiting:
+            for name in {
+                getattr(value, "__module__", None) or getattr(value, "__name__", "")
+                for value in vars(waiting.pop()).values()
+            }:
+                module = sys.modules.get(str(name))
+                file = Path(getattr(module, "__file__", None) or "").resolve()
+                own = file.suffix == ".py" and any(file.is_relative_to(folder) for folder in folders)
+                if module is not None and own and file not in found and not _is_installed(file):
+                    found[file] = module
+                    waiting.append(module)
+        return sorted(file for file in found if file != Path(self.file).resolve())
 
     def _module(self) -> ModuleType:
-        """Return the module, imported once a process."""
         # backtrader's metaclasses look a class's module up by name, so it must be registered.
         key = f"crossmargin_bt_strategy_{hashlib.sha256(self.file.encode() + self.content).hexdigest()[:16]}"
-        if key in sys.modules:
-            return sys.modules[key]
         module = ModuleType(key)
         module.__file__ = self.file
         sys.modules[key] = module
+        folder = str(Path(self.file).resolve().parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # modules beside the strategy, also those imported later
         try:
             exec(compile(importlib.util.decode_source(self.content), self.file, "exec"), module.__dict__)  # noqa: S102 - the user's own file
         except Exception as error:
             del sys.modules[key]
             raise StrategyFileError(f"{self.file} does not import: {where(error, Path(self.file))}") from error
         return module
+
+
+def _is_installed(file: Path) -> bool:
+    """Return whether a file belongs to Python, to this package, or to one that was installed."""
+    homes = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1])
+    return "site-packages" in file.parts or any(file.is_relative_to(home) for home in homes)
 
 
 def load(text: str) -> StrategySpec:

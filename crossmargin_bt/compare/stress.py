@@ -49,7 +49,7 @@ def shocks(candles: Sequence[Candles]) -> list[Stress]:
         ),
         Stress(
             "tiers",
-            f"maintenance rates x {MAINTENANCE:g}, at most the initial rate",
+            f"maintenance rates x {MAINTENANCE:g}, at most the initial rate, of options and debts too (not the scenarios of portfolio margin)",
             candles=_with_tiers,
             venue=_venue_with_tiers,
         ),
@@ -91,7 +91,9 @@ def stressed(
             for mode in modes:
                 on_run(f"{spec.name} {mode} {book.name}, {shock.name}")
                 try:
-                    result = run(spec, harmed, venue=book, mode=mode, settings=changed, on_bar=on_bar, detail=False)
+                    result = run(
+                        spec.fresh(), harmed, venue=book, mode=mode, settings=changed, on_bar=on_bar, detail=False
+                    )
                 except CrossMarginError as error:
                     outcomes.append(_failed(spec.name, book.name, mode, str(error)))
                 else:
@@ -126,20 +128,24 @@ def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
         pairs = [(a, b) for a, b in zip(base, shocked, strict=True) if a.strategy == strategy]
         stood = [(a, b) for a, b in pairs if not b.failed]
         found += [f"{_name(b, pairs)} no longer runs: {b.failed}" for _, b in pairs if b.failed]
-        if len(stood) > 1:
-            before = max((a for a, _ in stood), key=lambda one: one.final_equity)
-            after = max((b for _, b in stood), key=lambda one: one.final_equity)
-            if (before.mode, before.venue) != (after.mode, after.venue):
-                found.append(
-                    f"{strategy}: {_short(after, pairs)} ends highest ({after.final_equity:,.2f}), no longer {_short(before, pairs)}"
-                )
+        before, after = _highest([a for a, _ in stood]), _highest([b for _, b in stood])
+        if stood and not {(one.mode, one.venue) for one in before} & {(one.mode, one.venue) for one in after}:
+            new, old = (" and ".join(_short(one, pairs) for one in group) for group in (after, before))
+            ends = "end" if len(after) > 1 else "ends"
+            found.append(f"{strategy}: {new} {ends} highest ({after[0].final_equity:,.2f}), no longer {old}")
         for a, b in stood:
-            if (a.profit > 0) != (b.profit > 0):
+            if (round(a.profit, 2) > 0) != (round(b.profit, 2) > 0):
                 found.append(f"{_name(b, pairs)} {'earns' if b.profit > 0 else 'loses'} ({b.profit:+,.2f})")
             if bool(a.liquidations) != bool(b.liquidations):
                 what = f"is liquidated ({b.liquidations} times)" if b.liquidations else "is no longer liquidated"
                 found.append(f"{_name(b, pairs)} {what}")
     return found
+
+
+def _highest(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return those that end highest, to the cent."""
+    top = max((round(one.final_equity, 2) for one in outcomes), default=0.0)
+    return [one for one in outcomes if round(one.final_equity, 2) == top]
 
 
 def _short(one: Outcome, pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
@@ -164,7 +170,11 @@ def _with_fees(candles: Candles) -> Candles:
 def _venue_with_fees(venue: Venue) -> Venue:
     rules = venue.rules
     fees = {key: _dearer(getattr(rules, key)) for key in ("maker", "taker", "liquidation_fee")}
-    return msgspec.structs.replace(venue, rules=msgspec.structs.replace(rules, **fees))
+    options = tuple(
+        msgspec.structs.replace(terms, fee=_dearer(terms.fee), fee_cap=_dearer(terms.fee_cap))
+        for terms in rules.options
+    )
+    return msgspec.structs.replace(venue, rules=msgspec.structs.replace(rules, **fees, options=options))
 
 
 def _with_funding(candles: Candles) -> Candles:
@@ -191,9 +201,19 @@ def _venue_with_tiers(venue: Venue) -> Venue:
         )
         for terms in rules.contracts
     )
-    return msgspec.structs.replace(
-        venue, rules=msgspec.structs.replace(rules, maintenance=stricter(rules.maintenance), contracts=contracts)
+    options = tuple(
+        msgspec.structs.replace(
+            terms, maintenance=min(max(terms.initial, terms.maintenance), MAINTENANCE * terms.maintenance)
+        )
+        for terms in rules.options
     )
+    debts = rules.borrowing
+    if debts is not None:
+        debts = msgspec.structs.replace(debts, maintenance=stricter(debts.maintenance))
+    changed = msgspec.structs.replace(
+        rules, maintenance=stricter(rules.maintenance), contracts=contracts, options=options, borrowing=debts
+    )
+    return msgspec.structs.replace(venue, rules=changed)
 
 
 def stricter(rule: MaintenanceRule) -> MaintenanceRule:

@@ -50,17 +50,16 @@ def packed(values: ArrayLike) -> dict[str, str]:
 
 
 def times(values: ArrayLike) -> dict[str, Any]:
-    """Return times, which the page unpacks, as whole steps from the first."""
+    """Return times, which the page unpacks, as whole steps from the first; `wide` says that these are doubles."""
     given = np.asarray(values, dtype=np.int64)
     if not len(given):
-        return {"start": 0, "unit": 1, "steps": ""}
+        return {"start": 0, "unit": 1, "steps": "", "wide": False}
     offsets = given - given[0]
     unit = int(np.gcd.reduce(offsets)) or 1
-    return {
-        "start": int(given[0]),
-        "unit": unit,
-        "steps": b64encode((offsets // unit).astype("<u4").tobytes()).decode(),
-    }
+    steps = offsets // unit
+    wide = bool(steps.max() > np.iinfo(np.uint32).max)
+    packed_steps = steps.astype("<f8" if wide else "<u4").tobytes()
+    return {"start": int(given[0]), "unit": unit, "steps": b64encode(packed_steps).decode(), "wide": wide}
 
 
 def _line(name: str, at: Sequence[int], values: ArrayLike, series: int, **more: Any) -> dict[str, Any]:
@@ -116,7 +115,9 @@ def of_strategy(
     traded = [curves.fills(result) for _, result in runs]
     counts = {market.symbol: sum(len(one.get(market.symbol, ())) for one in traded) for market in markets}
     chosen = sorted((m for m in markets if counts[m.symbol]), key=lambda m: -counts[m.symbol])[:MARKET_CHARTS_MAX]
-    charts += [_market(key, market, runs, traded) for market in markets if market in chosen]
+    charts += [
+        _market(f"{key}-market-{n}", market, runs, traded) for n, market in enumerate(markets) if market in chosen
+    ]
     charts += [_exposure(key, n, name, one) for n, (name, one) in enumerate(runs) if one.exposure]
     return charts
 
@@ -234,17 +235,18 @@ def _market(key: str, market: Market, runs: Runs, traded: Sequence[dict[str, lis
         forced = sum(fill.forced for fill in mine)
         words.append(f"{name}: {len(mine)} fills{f', {forced} of them forced' if forced else ''}.")
         for leg, prices in one.liquidation_prices.prices.items():
-            if leg.partition(":")[0] == market.symbol and any(price is not None for price in prices):
+            side = {market.symbol: "net", f"{market.symbol}:long": "long", f"{market.symbol}:short": "short"}.get(leg)
+            if side is not None and any(price is not None for price in prices):
                 values = np.array([np.nan if price is None else price for price in prices])
-                side = leg.partition(":")[2]
-                label = f"{name}: liquidation price{f' of the {side}' if side else ''}"
+                label = f"{name}: liquidation price{f' of the {side}' if side != 'net' else ''}"
                 # A price far off the chart says nothing that its absence would not.
                 values[(values > 2 * max(highs)) | (values < min(lows) / 2)] = np.nan
+                closes = np.interp(one.liquidation_prices.times_ms, market.times_ms, market.close)
+                # A line does not lead from below the price to above it: there one position ends and another begins.
+                values[1:][np.diff(values > closes)] = np.nan
                 line = _line(label, one.liquidation_prices.times_ms, values, n, connectgaps=False)
                 data.append({**line, "line": {**line["line"], "shape": "hv", "dash": "dash"}, "visible": shown})
-    return Chart(
-        f"{key}-market-{market.symbol}", f"{market.symbol}: price, fills, liquidation price", " ".join(words), data, {}
-    )
+    return Chart(key, f"{market.symbol}: price, fills, liquidation price", " ".join(words), data, {})
 
 
 def _marks(name: str, series: int, fills: Sequence[curves.Fill], shown: bool | str) -> list[dict[str, Any]]:  # noqa: FBT001 - Plotly's own three-way switch
@@ -274,10 +276,14 @@ def _exposure(key: str, number: int, name: str, one: RunResult) -> Chart:
     equity = np.asarray(one.equity, dtype=np.float64)
     rows, words, at = [], [], np.arange(0)
     for symbol, values in one.exposure.items():
-        share = np.divide(np.asarray(values), equity, out=np.zeros(len(equity)), where=equity > 0)
+        share = np.divide(np.asarray(values), equity, out=np.full(len(equity), np.nan), where=equity > 0)
         at, found = thin.largest(share, EXPOSURE_COLUMNS)
-        rows.append(found)
-        words.append(f"{symbol}: between {share.min():+.2f} and {share.max():+.2f} times equity.")
+        rows.append([None if math.isnan(value) else value for value in found])
+        known = share[~np.isnan(share)]
+        if len(known):
+            words.append(f"{symbol}: between {known.min():+.2f} and {known.max():+.2f} times equity.")
+    if (equity <= 0).any():
+        words.append("Where equity is not above zero there is no such multiple.")
     stamps = [moment(time) for time in np.asarray(one.times_ms)[at].tolist()]
     data = [{
         "type": "heatmap", "x": stamps, "y": [safe(symbol) for symbol in one.exposure], "z": rows, "zmid": 0,

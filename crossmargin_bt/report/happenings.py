@@ -15,9 +15,11 @@ EVENTS_MAX = 200
 
 _RANK = {events.Liquidated: 0, events.TakenOver: 0, events.Replenished: 1, events.RiskState: 1, events.OrderRefused: 2}
 _KINDS = {
-    events.Liquidated: "liquidation", events.TakenOver: "liquidation", events.Replenished: "warning",
+    events.Liquidated: "liquidation", events.TakenOver: "state", events.Replenished: "warning",
     events.RiskState: "warning", events.OrderRefused: "refusal",
 }  # fmt: skip
+# States that end a liquidation or a danger, or lead from one to the other.
+_STATES = ("checked", "safe", "closed")
 
 
 class Happening(NamedTuple):
@@ -52,12 +54,16 @@ def happenings(result: RunResult) -> Happenings:
     arithmetic = explaining.all_explained(result, {n for n in chosen if is_explainable(journal[n])})
     found = [
         Happening(
-            n, journal[n].time_ms, _KINDS[type(journal[n])], told(journal[n], result.currency),
+            n, journal[n].time_ms, _kind(journal[n]), told(journal[n], result.currency),
             "\n".join(arithmetic.get(n, ())),
         )
         for n in chosen
     ]  # fmt: skip
-    return Happenings(found, dict(Counter(_KINDS[type(journal[n])] for n in set(mine) - set(chosen))))
+    return Happenings(found, dict(Counter(_kind(journal[n]) for n in set(mine) - set(chosen))))
+
+
+def _kind(entry: events.JournalEntry) -> str:
+    return "state" if getattr(entry, "state", "") in _STATES else _KINDS[type(entry)]
 
 
 def _of_cash(result: RunResult) -> Happenings:

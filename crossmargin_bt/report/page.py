@@ -53,7 +53,7 @@ def render(file: ResultFile) -> bytes:
     assumptions = dict.fromkeys(f"{one.venue}: {text}" for one in file.results for text in one.assumptions)
     return page(
         "report.html",
-        title=f"{', '.join(section.strategy for section in sections)} under {_modes(file.results)}",
+        title=f"{', '.join(section.strategy for section in sections)} under {verdict.listing(list(dict.fromkeys(one.mode for one in file.results)))}",
         drawn=[*drawn, *([correlation] if correlation else [])],
         doubts=verdict.doubts(file),
         sections=sections,
@@ -124,11 +124,6 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, list[Cell]]]:
         cells = [Cell(row.text(one), row.value(one), n in best) for n, one in enumerate(summaries)]
         found.append((row.label, cells))
     return found
-
-
-def _modes(results: Sequence[RunResult]) -> str:
-    modes = list(dict.fromkeys(result.mode for result in results))
-    return modes[0] if len(modes) == 1 else f"{', '.join(modes[:-1])} and {modes[-1]}"
 
 
 def _shocks(file: ResultFile) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:

@@ -17,6 +17,8 @@ class Row(NamedTuple):
     key: str
     write: Callable[[Any], str]
     better: int
+    of_margin: bool = False
+    """Whether cash mode has no such thing, so that its 0 is not the better value."""
     always: bool = True
     """Whether it is told where it is nothing in every run."""
 
@@ -31,12 +33,16 @@ class Row(NamedTuple):
         return NOTHING if value is None or not (value or self.always) else self.write(value)
 
     def best(self, summaries: Sequence[Summary]) -> set[int]:
-        """Return which of several have the better figure, as it is written; none where all are alike."""
-        known = {n: value for n, value in enumerate(map(self.value, summaries)) if value is not None}
+        """Return which of several that traded have the better figure, as it is written; none where all are alike."""
+        known = {
+            n: value
+            for n, (one, value) in enumerate(zip(summaries, map(self.value, summaries), strict=True))
+            if value is not None and one.fills and not (self.of_margin and one.mode == "cash")
+        }
         if not self.better or len({self.text(summaries[n]) for n in known}) < 2:
             return set()
-        top = max(known.values(), key=lambda value: self.better * value)
-        return {n for n in known if self.text(summaries[n]) == self.write(top)}
+        top = max(known, key=lambda n: self.better * known[n])
+        return {n for n in known if self.text(summaries[n]) == self.text(summaries[top])}
 
 
 def _amount(value: float) -> str:
@@ -76,12 +82,12 @@ ROWS = (
     Row("capital efficiency", "capital_efficiency", _signed_rate, 1),
     Row("fills", "fills", _count, 0),
     Row("refused orders", "refused", _count, -1),
-    Row("liquidations", "liquidations", _count, -1),
-    Row("bad debt", "bad_debt", _amount, -1),
+    Row("liquidations", "liquidations", _count, -1, of_margin=True),
+    Row("bad debt", "bad_debt", _amount, -1, of_margin=True),
     Row("lowest margin level", "lowest_margin_level", _level, 1),
     Row("fees", "fees", _amount, -1),
-    Row("funding", "funding", _signed, 1),
-    Row("interest", "interest", _cost, -1, always=False),
+    Row("funding", "funding", _signed, 1, of_margin=True),
+    Row("interest", "interest", _cost, -1, of_margin=True, always=False),
 )
 
 

@@ -11,21 +11,24 @@ POINTS_MAX = 3_000
 
 
 def kept(values: ArrayLike, limit: int = POINTS_MAX) -> NDArray[np.int64]:
-    """Return which points of a curve are drawn: all, or of each of `limit` / 4 stretches the first, last, lowest and highest.
+    """Return which points of a curve are drawn: all, or of each of `limit` / 5 stretches the first, last, lowest, highest and first missing.
 
     `values`: shape (points,), float64; NaN where there is none, which is neither lowest nor highest.
 
-    >>> kept([1.0, 5.0, 2.0, 2.0, 2.0, 0.0, 2.0, 3.0], limit=4).tolist()
-    [0, 1, 5, 7]
+    >>> kept([1.0, 5.0, 2.0, 2.0, float("nan"), 0.0, 2.0, 3.0], limit=5).tolist()
+    [0, 1, 4, 5, 7]
     """
     points = np.asarray(values, dtype=np.float64)
     if len(points) <= limit:
         return np.arange(len(points))
-    ends = np.linspace(0, len(points), max(1, limit // 4) + 1).astype(np.int64)
+    ends = np.linspace(0, len(points), max(1, limit // 5) + 1).astype(np.int64)
     low, high = np.where(np.isnan(points), np.inf, points), np.where(np.isnan(points), -np.inf, points)
     found = set()
     for start, stop in pairwise(ends.tolist()):
         found |= {start, stop - 1, start + int(low[start:stop].argmin()), start + int(high[start:stop].argmax())}
+        missing = np.flatnonzero(np.isnan(points[start:stop]))
+        if len(missing):
+            found.add(start + int(missing[0]))
     return np.array(sorted(found), dtype=np.int64)
 
 

@@ -15,14 +15,27 @@ LOST = 0.01
 
 def answers(results: Sequence[RunResult]) -> list[str]:
     """Return what became of one strategy under every mode: a sentence on which ended highest, then one a run."""
-    called = dict(zip(names(results), results, strict=True))
+    called = list(zip(names(results), results, strict=True))
     lines = []
     if len(results) > 1:
-        ends = sorted(((_final(result), name) for name, result in called.items()), reverse=True)
-        rest = ", ".join(f"{value:,.2f} with {name}" for value, name in ends[1:])
-        lines.append(f"{ends[0][1]} ended highest: {ends[0][0]:,.2f} {results[0].currency}, against {rest}.")
-    lines += [_became(name, result) for name, result in called.items()]
+        ends = sorted(((_final(result), name) for name, result in called), key=lambda pair: -pair[0])
+        top = f"{ends[0][0]:,.2f}"
+        first = [name for value, name in ends if f"{value:,.2f}" == top]
+        rest = ", ".join(f"{value:,.2f} with {name}" for value, name in ends[len(first) :])
+        against = f", against {rest}" if rest else ""
+        how = "ended highest" if rest else "ended alike"
+        lines.append(f"{listing(first)} {how}: {top} {results[0].currency}{against}.")
+    lines += [_became(name, result) for name, result in called]
     return [f"{line[:1].upper()}{line[1:]}" for line in lines]
+
+
+def listing(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence.
+
+    >>> listing(["cash"]), listing(["cash", "isolated", "cross"])
+    ('cash', 'cash, isolated and cross')
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _became(name: str, result: RunResult) -> str:

@@ -2,8 +2,10 @@
 """Where the runs of a sweep happen: here one after the other, on all cores with joblib, or on a dask cluster."""
 
 import importlib
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
 from crossmargin_bt import __version__
@@ -35,9 +37,15 @@ class Engine(AbstractContextManager["Engine"]):
             self._connect(self._dask)
         elif self._jobs != 1:
             _imported("joblib", "sweep")
+            threading.excepthook = _but_for_the_manager
+            self._open.callback(setattr, threading, "excepthook", threading.__excepthook__)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._dask is None and self._jobs != 1:
+            from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415 - an extra
+
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
         self._open.close()
 
     def run(self, tasks: Sequence[Task], shared: Shared) -> Iterator[Row]:
@@ -73,9 +81,9 @@ class Engine(AbstractContextManager["Engine"]):
         jobs = self._jobs if self._jobs != 1 else 2
         with parallel_config(backend="loky" if self._dask is None else "dask", n_jobs=jobs):
             # A worker takes a run at a time: they differ in length, and what is unfinished is lost when it dies.
-            rows = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=SUSPECTS)(
-                delayed(execute)(task, shared) for task in tasks
-            )
+            parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=SUSPECTS)
+            with _deaf_children():
+                rows = parallel(delayed(execute)(task, shared) for task in tasks)
         yield from rows
 
     def _connect(self, address: str) -> None:
@@ -85,13 +93,14 @@ class Engine(AbstractContextManager["Engine"]):
         try:
             if address == "local":
                 workers = None if self._jobs < 0 else self._jobs
-                cluster = distributed.LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs="ERROR",
-                )
+                with _deaf_children():
+                    cluster = distributed.LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs="CRITICAL",
+                    )
                 self._open.enter_context(cluster)
                 client = distributed.Client(cluster)
             else:
@@ -102,9 +111,34 @@ class Engine(AbstractContextManager["Engine"]):
             ) from error
         self._open.enter_context(client)
         self._jobs = -1  # all workers there are
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            raise ConfigurationError(
+                f"the dask scheduler at {address} has no workers; start some with `dask worker {address} --nthreads 1`"
+            ) from error
         for worker, version in client.run(_version).items():
             if version != __version__:
                 raise ConfigurationError(f"worker {worker} has crossmargin_bt {version}, here it is {__version__}")
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes that are started meanwhile ignore Ctrl-C, which is for this one to act on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _but_for_the_manager(happened: threading.ExceptHookArgs) -> None:
+    """Tell what happened in a thread, but not that loky's manager misses workers that were ended with the sweep."""
+    if happened.thread is None or happened.thread.name != "ExecutorManagerThread":
+        threading.__excepthook__(happened)
 
 
 def _version() -> str:

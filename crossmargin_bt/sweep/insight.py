@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the rows of a sweep say: the best, who survives, where one mode pays and where another."""
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -8,6 +9,9 @@ from typing import Any, NamedTuple
 from crossmargin_bt.sweep.rows import Objective, Row
 from crossmargin_bt.sweep.space import Axis
 
+ALIKE = 1e-9
+"""Final equities that differ by no more than this part are alike."""
+DIGITS_MAX = 17
 BINS = 10
 """Into so many stretches an axis without a list of values is divided."""
 
@@ -104,11 +108,21 @@ def over(rows: Sequence[Row], x: Axis, y: Axis | None, value: Callable[[Sequence
 
 
 def labels(one: Axis) -> list[str]:
-    """Return what stands along an axis: its values, or the middles of its stretches."""
+    """Return what stands along an axis: its values, or the middles of its stretches, with as many digits as tell them apart.
+
+    >>> labels(Axis("cash", between=(60_000, 60_100)))[:2]
+    ['60005', '60015']
+    """
     if one.between is None:
-        return [f"{value:g}" if isinstance(value, float) else str(value) for value in one.values]
+        return [str(value) for value in one.values]
     low, high = one.between
-    return [f"{low + (n + 0.5) * (high - low) / BINS:.4g}" for n in range(BINS)]
+    middles = [low + (n + 0.5) * (high - low) / BINS for n in range(BINS)]
+    found = [f"{middle:.4g}" for middle in middles]
+    digits = 5
+    while len(set(found)) < len(found) and digits < DIGITS_MAX:
+        found = [f"{middle:.{digits}g}" for middle in middles]
+        digits += 1
+    return found
 
 
 def place(one: Axis | None, row: Row) -> int:
@@ -117,7 +131,9 @@ def place(one: Axis | None, row: Row) -> int:
         return 0
     value = row.params[one.name]
     if one.between is None:
-        return one.values.index(value)
+        return [repr(other) for other in one.values].index(
+            repr(value)
+        )  # 1 is not true, and what is no number is itself
     low, high = one.between
     return min(BINS - 1, int((value - low) / (high - low) * BINS))
 
@@ -149,22 +165,28 @@ class Duel(NamedTuple):
     @property
     def share(self) -> float:
         """How often the first ends higher."""
-        return fmean(_ends(a) > _ends(b) for a, b in self.pairs)
+        return fmean(difference > 0 for difference in self._differences(self.pairs))
 
     @property
     def share_below(self) -> float:
         """How often it ends lower."""
-        return fmean(_ends(a) < _ends(b) for a, b in self.pairs)
+        return fmean(difference < 0 for difference in self._differences(self.pairs))
 
     @property
     def mean(self) -> float:
         """By how much it ends higher, on average."""
-        return fmean(_ends(a) - _ends(b) for a, b in self.pairs)
+        return fmean(self._differences(self.pairs))
+
+    @staticmethod
+    def _differences(pairs: Sequence[tuple[Row, Row]]) -> list[float]:
+        """Return by how much the first ends higher; what only rounding tells apart is alike."""
+        ends = [(row.figures["final_equity"] or 0.0, other.figures["final_equity"] or 0.0) for row, other in pairs]
+        return [0.0 if math.isclose(a, b, rel_tol=ALIKE, abs_tol=ALIKE) else a - b for a, b in ends]
 
     def difference(self, rows: Sequence[Row]) -> float | None:
         """Return the median difference over the pairs whose first row is among these."""
         keys = {row.key for row in rows}
-        found = [_ends(a) - _ends(b) for a, b in self.pairs if a.key in keys]
+        found = self._differences([pair for pair in self.pairs if pair[0].key in keys])
         return median(found) if found else None
 
     def by_value(self, axes: Sequence[Axis]) -> tuple[str, tuple[str, float], tuple[str, float]] | None:
@@ -173,17 +195,13 @@ class Duel(NamedTuple):
         for one in axes:
             shares = []
             for n, label in enumerate(labels(one)):
-                mine = [_ends(a) > _ends(b) for a, b in self.pairs if place(one, a) == n]
+                mine = self._differences([pair for pair in self.pairs if place(one, pair[0]) == n])
                 if mine:
-                    shares.append((label, fmean(mine)))
+                    shares.append((label, fmean(difference > 0 for difference in mine)))
             high, low = max(shares, key=lambda pair: pair[1]), min(shares, key=lambda pair: pair[1])
             if high[1] > low[1] and (widest is None or high[1] - low[1] > widest[1][1] - widest[2][1]):
                 widest = (one.name, high, low)
         return widest
-
-
-def _ends(row: Row) -> float:
-    return row.figures["final_equity"] or 0.0
 
 
 def duels(rows: Sequence[Row]) -> list[Duel]:
@@ -215,11 +233,15 @@ def answers(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
             f"return {_percent(top, 'total_return')}, drawdown {_percent(top, 'drawdown_max')}, "
             f"liquidations: {top.figures['liquidations']:.0f}."
         )
-    lines += [
-        f"{fate.name}: {fate.earned:.0%} of {fate.runs - fate.failed:,} runs earned, {fate.liquidated:.0%} were liquidated; the median "
-        f"return is {fate.median_return:+.1%}."
-        for fate in fates(rows)
-    ]
+    for fate in fates(rows):
+        ran = fate.runs - fate.failed
+        if ran:
+            lines.append(
+                f"{fate.name}: {fate.earned:.0%} of {ran:,} runs earned, {fate.liquidated:.0%} were liquidated; the median return is "
+                f"{fate.median_return:+.1%}."
+            )
+        else:
+            lines.append(f"{fate.name}: all of {fate.runs:,} runs failed.")
     for duel in duels(rows):
         where = f" at {duel.venue}" if len({row.venue for row in rows}) > 1 else ""
         text = (
@@ -279,10 +301,18 @@ def doubts(rows: Sequence[Row], aims: Sequence[Objective], assumptions: int) -> 
         for step in walked(rows)
         if aims[0].value(step.chosen) is not None and aims[0].value(step.after) is not None
     ]
+    unchosen = len({(row.window, row.venue, row.mode) for row in rows if row.sample == "in"}) - len(walked(rows))
+    if unchosen:
+        found.append(
+            f"In {unchosen} windows and modes nothing was chosen: {aims[0].name} is undefined in every run, or all failed."
+        )
     if steps:
-        worse = fmean(aims[0].rank(step.after) > aims[0].rank(step.chosen) for step in steps)
-        found.append(f"Out of sample {aims[0].name} was worse than in sample in {worse:.0%} of {len(steps)} windows.")
-    elif len(rows) > 1:
+        worse = sum(aims[0].rank(step.after) > aims[0].rank(step.chosen) for step in steps)
+        count = len({step.window for step in steps})
+        found.append(
+            f"Out of sample {aims[0].name} was worse than in sample in {worse} of {len(steps)} choices ({count} windows, every mode)."
+        )
+    elif len(rows) > 1 and not unchosen:
         found.append(
             f"The best of {len(rows):,} runs on one stretch of candles is chosen with hindsight; --walk-forward shows what follows a choice."
         )

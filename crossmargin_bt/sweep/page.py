@@ -6,6 +6,7 @@ from typing import Any
 
 from crossmargin_bt.report import charts
 from crossmargin_bt.report.page import page
+from crossmargin_bt.report.verdict import listing
 from crossmargin_bt.sweep import insight
 from crossmargin_bt.sweep.plan import Definition
 from crossmargin_bt.sweep.rows import OBJECTIVES, Objective, Row
@@ -22,6 +23,8 @@ def render(definition: Definition, rows: Sequence[Row]) -> bytes:
     chosen = [row for row in rows if row.sample != "out"]
     x, y = insight.laid_out(definition.axes)
     assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumptions]
+    others = [one.name for one in definition.axes if one not in (x, y)]
+    others += ["the windows"] if definition.walk is not None else []
     maps = _maps(chosen, x, y, aims[0])
     front = _front(chosen, aims) if len(aims) > 1 and definition.walk is None else None
     strategy = definition.shared.source.load().name
@@ -34,7 +37,7 @@ def render(definition: Definition, rows: Sequence[Row]) -> bytes:
         answers=insight.answers(chosen, aims, definition.axes),
         aims=aims,
         maps=maps,
-        others=[one.name for one in definition.axes if one not in (x, y)],
+        over=listing(others) if others else "",
         front=front,
         columns=[label for label, _, _ in COLUMNS],
         best=[_told(row, rows) for row in ranked[:SHOWN]],

@@ -3,6 +3,7 @@
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,9 @@ import pandas as pd
 from crossmargin_bt import __version__
 from crossmargin_bt.candles import folder
 from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.columns import MARKS, OTHERS, PRICES
 from crossmargin_bt.compare import Settings, StrategySource
+from crossmargin_bt.engine.telling import moment
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.sweep.space import Axis, Params
 from crossmargin_bt.venues import Venue
@@ -48,12 +51,15 @@ class Data(NamedTuple):
 
 
 def digest(candles: Sequence[Candles]) -> str:
-    """Return what identifies candles, contracts and funding."""
+    """Return what identifies candles, contracts and funding; columns that are not traded on do not count."""
     found = hashlib.sha256()
     for one in candles:
-        found.update(msgspec.json.encode([one.symbol, one.instrument, list(one.frame.columns)]))
+        columns = [name for name in (*PRICES, *MARKS, *OTHERS) if name in one.frame]
+        found.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
         found.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
-        found.update(np.ascontiguousarray(one.frame.to_numpy(dtype=np.float64)).tobytes())
+        for name in columns:
+            numbers = pd.to_numeric(one.frame[name], errors="coerce")
+            found.update(np.ascontiguousarray(numbers.to_numpy(dtype=np.float64)).tobytes())
         if one.funding is not None:
             found.update(pd.DatetimeIndex(one.funding.index).as_unit("ms").asi8.tobytes())
             found.update(one.funding.to_numpy(dtype=np.float64).tobytes())
@@ -85,6 +91,8 @@ class Shared(NamedTuple):
     venues: dict[str, Venue]
     settings: Settings
     data: Data
+    imports: str = ""
+    """What the user's own modules beside the strategy hash to."""
 
 
 class Task(NamedTuple):
@@ -115,12 +123,14 @@ class Definition(NamedTuple):
             "version": __version__,
             "strategy": hashlib.sha256(shared.source.content).hexdigest(),
             "class": shared.source.name,
+            "imports": shared.imports,
             "venue": shared.venues[arm.venue],
             "mode": arm.mode,
-            "settings": shared.settings._asdict(),
+            "settings": repr(shared.settings),
             "data": shared.data.digest,
             "window": (arm.window, arm.sample, arm.span),
-            "params": sorted(params.items()),
+            # In words, because JSON has one for none, infinity and what is no number.
+            "params": sorted((name, repr(value)) for name, value in params.items()),
         }
         return Task(hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32], arm, params)
 
@@ -164,25 +174,45 @@ def walk_of(text: str) -> tuple[int, int]:
     return first, second
 
 
+def hashed(files: Sequence[Path]) -> str:
+    """Return what files hash to."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest() if files else ""
+
+
 def windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> list[tuple[Window, Window]]:
     """Return the in- and out-of-sample windows, each out-of-sample one beginning where the one before ends.
 
-    Out of sample the candles of the in-sample window come first, so that indicators stand when trading begins. Only whole
-    windows count; what is left at the end is not used.
+    They lie where all symbols have candles. Out of sample the candles of the in-sample window come first, so that indicators stand
+    when trading begins. Only whole windows count; what is left at the end is not used.
 
     Raises:
-        FeedError: the candles are shorter than one of each.
+        FeedError: the candles are shorter than one of each, or a symbol has none in a window.
     """
-    first = min(times[0] for times in times_ms.values())
+    start = max(times[0] for times in times_ms.values())
     steps = [b - a for times in times_ms.values() for a, b in pairwise(times)]
-    last = max(times[-1] for times in times_ms.values()) + (min(steps) if steps else 0)
+    last = min(times[-1] for times in times_ms.values()) + (min(steps) if steps else 0)
     inside, outside = walk
     found = []
-    start = first
     while start + inside + outside <= last:
         split = start + inside
+        for bounds in ((start, split), (split, split + outside)):
+            empty = [
+                symbol
+                for symbol, times in times_ms.items()
+                if bisect_left(times, bounds[0]) == bisect_left(times, bounds[1])
+            ]
+            if empty:
+                raise FeedError(
+                    f"{empty[0]} has no candles from {moment(bounds[0])} to {moment(bounds[1])}, a window of the walk forward; leave it "
+                    f"out with --symbols, or narrow the time with --start and --end"
+                )
         found.append((Window(start, split), Window(start, split + outside, split)))
         start += outside
     if not found:
-        raise FeedError("the candles are shorter than one in-sample and one out-of-sample window; take shorter ones")
+        raise FeedError(
+            "the candles that all symbols have are shorter than one in-sample and one out-of-sample window; take shorter ones"
+        )
     return found

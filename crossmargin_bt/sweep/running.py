@@ -26,12 +26,12 @@ def run(
     store: Store,
     engine: Engine,
     *,
-    on_round: Callable[[int, int], None] = lambda _total, _known: None,
+    on_round: Callable[[int, Sequence[Row]], None] = lambda _total, _kept: None,
     on_row: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
     """Run what the store does not hold yet, and return all rows of the sweep in its order.
 
-    `on_round` is told how many tasks are known of so far and how many of them are done; `on_row` of every row as it comes.
+    `on_round` is told how many runs there are so far, and which of a round were kept from before; `on_row` of every row as it comes.
 
     Raises:
         ConfigurationError, FeedError: the definition cannot be run; workers die.
@@ -43,7 +43,7 @@ def run(
     while tasks is not None:
         order.update((task.key, task) for task in tasks)
         missing = {task.key: task for task in tasks if task.key not in store.rows}
-        on_round(len(order), len(order) - len(missing))
+        on_round(len(order), [store.rows[task.key] for task in tasks if task.key not in missing])
         for row in engine.run([*missing.values()], definition.shared):
             store.add(row)
             on_row(row)
@@ -79,7 +79,7 @@ def _collected(rounds: Rounds, definition: Definition) -> Generator[list[Task], 
         rows = yield tasks
         for task in tasks:
             row = rows[task.key]
-            if not row.error and (task.arm not in best or aim.rank(row) < aim.rank(best[task.arm])):
+            if aim.value(row) is not None and (task.arm not in best or aim.rank(row) < aim.rank(best[task.arm])):
                 best[task.arm] = row
         try:
             tasks = rounds.send(rows)

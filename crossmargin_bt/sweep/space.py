@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is varied: `fast=5:50:5` (from, to and including, step), `leverage=2,5,10` (these), `size=0.1..2` (anything between)."""
 
+import csv
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,10 @@ from crossmargin_bt.errors import ConfigurationError, suggestion
 Params = dict[str, Any]
 
 VALUES_MAX = 100_000
+COMBINATIONS_MAX = 1_000_000
+DIGITS_MAX = 15
+DRAWS_MAX = 100
+"""Draws per combination before a random search takes what it found for all there is."""
 
 
 class Axis(NamedTuple):
@@ -39,12 +44,17 @@ def axis(text: str, value: Any) -> Axis:
     (0.1, 0.2, 0.3)
     >>> axis("size=0.5..2", float).between
     (0.5, 2.0)
+    >>> axis("at='9:30','a,b'", float).values
+    ('9:30', 'a,b')
     """
     name, given, written = (part.strip() for part in text.partition("="))
     if not (name and given and written):
         raise ConfigurationError(
             f"--param {text} says no values; write --param fast=5:50:5, fast=5,10,20 or size=0.1..2"
         )
+    if written[0] in "\"'":
+        texts = next(csv.reader([written], quotechar=written[0], skipinitialspace=True))
+        return Axis(name, tuple(texts))
     if ".." in written:
         low, _, high = written.partition("..")
         bounds = _number(low, text), _number(high, text)
@@ -54,6 +64,8 @@ def axis(text: str, value: Any) -> Axis:
     if ":" in written:
         return Axis(name, tuple(_steps(written, text)))
     values = tuple(value(one) for one in written.split(",") if one.strip())
+    if not values:
+        raise ConfigurationError(f"--param {text} says no values")
     if len(set(map(repr, values))) < len(values):
         raise ConfigurationError(f"--param {text} names a value twice")
     return Axis(name, values)
@@ -66,9 +78,9 @@ def _steps(written: str, text: str) -> Iterator[int | float]:
     start, stop, step = parts if len(parts) == 3 else (*parts, Decimal(1))
     if step <= 0 or stop < start:
         raise ConfigurationError(f"--param {text}: the step must be above 0 and the end not below the start")
+    if (stop - start) / step >= VALUES_MAX:
+        raise ConfigurationError(f"--param {text} says more than {VALUES_MAX:,} values; take a larger step")
     count = int((stop - start) / step) + 1
-    if count > VALUES_MAX:
-        raise ConfigurationError(f"--param {text} says {count:,} values; take a larger step")
     for n in range(count):
         value = start + n * step
         yield int(value) if all(part == part.to_integral_value() for part in parts) else float(value)
@@ -79,7 +91,7 @@ def _number(written: str, text: str) -> Decimal:
         number = Decimal(written.strip())
     except InvalidOperation as error:
         raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number") from error
-    if not number.is_finite():
+    if not number.is_finite() or number.adjusted() > DIGITS_MAX:
         raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number")
     return number
 
@@ -109,6 +121,11 @@ def grid(axes: Sequence[Axis]) -> list[Params]:
             raise ConfigurationError(
                 f"--param {one.name}: a grid needs values (from:to:step, or a list); --search random or optuna takes a..b"
             )
+    size = _size(axes)
+    if size is not None and size > COMBINATIONS_MAX:
+        raise ConfigurationError(
+            f"a grid of {size:,} combinations is more than {COMBINATIONS_MAX:,}; take larger steps, or --search random"
+        )
     return [
         dict(zip((one.name for one in axes), values, strict=True))
         for values in itertools.product(*(one.values for one in axes))
@@ -122,7 +139,9 @@ def sample(axes: Sequence[Axis], count: int, seed: int) -> list[Params]:
     if size is not None and size <= count:
         return grid(axes)
     found: dict[str, Params] = {}
-    while len(found) < count:
+    for _ in range(DRAWS_MAX * count):
+        if len(found) == count:
+            break
         params = {
             one.name: generator.choice(one.values) if one.between is None else generator.uniform(*one.between)
             for one in axes

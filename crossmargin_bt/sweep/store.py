@@ -6,7 +6,7 @@ with a column for every param, written when it has ended. `sweep.json` says what
 """
 
 import json
-import time
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -41,7 +41,9 @@ class Store:
         self.folder = folder
         self.rows: dict[str, Row] = {}
         self._unwritten: list[Row] = []
-        self._written_at = time.monotonic()
+        self._turn = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._trouble: StoreError | None = None
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock", blocking=False)
@@ -72,23 +74,46 @@ class Store:
             self._lock.release()
 
     def add(self, row: Row) -> None:
-        """Keep a row; it is on disk within a second, or at the next row after that."""
-        self.rows[row.key] = row
-        self._unwritten.append(row)
-        if time.monotonic() - self._written_at >= FLUSH_SECONDS:
-            self.flush()
+        """Keep a row; it is on disk within a second.
+
+        Raises:
+            StoreError: what came before could not be written.
+        """
+        with self._turn:
+            self.rows[row.key] = row
+            self._unwritten.append(row)
+            if self._timer is None:
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_time)
+                self._timer.daemon = True
+                self._timer.start()
+        if self._trouble is not None:
+            raise self._trouble
 
     def forget_failed(self) -> None:
         """Forget rows that failed, so that they are run again."""
         self.rows = {key: row for key, row in self.rows.items() if not row.error}
 
+    def _flush_in_time(self) -> None:
+        try:
+            self.flush()
+        except StoreError as error:
+            self._trouble = error
+
     def flush(self) -> None:
-        """Write what was not written yet."""
-        if self._unwritten:
-            numbers = [int(file.stem) for file in self._parts.glob("*.parquet")]
-            _write(_table(self._unwritten), self._parts / f"{max(numbers, default=0) + 1:06}.parquet")
-            self._unwritten = []
-        self._written_at = time.monotonic()
+        """Write what was not written yet.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        with self._turn:
+            self._timer = None
+            if self._unwritten:
+                _write(_table(self._unwritten), self._next_part())
+                self._unwritten = []
+
+    def _next_part(self) -> Path:
+        numbers = [int(file.stem) for file in self._parts.glob("*.parquet") if file.stem.isdigit()]
+        return self._parts / f"{max(numbers, default=0) + 1:06}.parquet"
 
     def describe(self, content: dict[str, Any]) -> None:
         """Write what was asked."""
@@ -105,8 +130,7 @@ class Store:
             values = [row.params.get(name) for row in mine]
             table = table.append_column(f"param_{name}", _column(values))
         if others:
-            number = max((int(file.stem) for file in parts), default=0) + 1
-            _write(_table(others), self._parts / f"{number:06}.parquet")
+            _write(_table(others), self._next_part())
         _write(table, self.folder / "results.parquet")
         for part in parts:
             part.unlink()
@@ -128,7 +152,7 @@ def read(file: Path) -> list[Row]:
             )
             for row in found
         ]  # fmt: skip
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{file} is no readable file of a sweep ({error}); move it away to run its rows again"
         ) from error
@@ -149,7 +173,7 @@ def _column(values: Sequence[Any]) -> pa.Array:
     """Return the values of a param as one column: whole numbers, numbers, or text."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         numbers = all(isinstance(value, int | float) for value in values if value is not None)
         return pa.array(
             [None if one is None else float(one) for one in values] if numbers else [str(one) for one in values]
@@ -158,5 +182,9 @@ def _column(values: Sequence[Any]) -> pa.Array:
 
 def _write(table: pa.Table, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; what is in the folder is kept") from error

@@ -32,18 +32,37 @@ def _plain(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
 
 
-def best(rows: Sequence[Row], aims: Sequence[Objective], most: int, below: RenderableType = "") -> Group:
-    """Return the table of the best rows by the first objective, with what stands below it."""
-    table = _plain(f"best by {aims[0].name}")
-    for head in ("mode", "params", *(label for label, _, _ in COLUMNS)):
-        table.add_column(head, justify="left" if head in ("mode", "params") else "right", no_wrap=head != "params")
-    for row in insight.best(rows, aims[0])[:most]:
-        name = insight.called((row.venue, row.mode), rows)
-        window = f" {row.sample} {row.window}" if row.sample else ""
-        cells = (figure(row, name, form) for _, name, form in COLUMNS)
-        table.add_row(escape(f"{name}{window}"), escape(insight.written(row.params)), *cells)
-    failed = sum(bool(row.error) for row in rows)
-    return Group(table, Text(f"{failed} failed", style="red") if failed else Text(), below)
+class Board:
+    """The best so far by the first objective, with what stands below; made anew when the terminal asks for it."""
+
+    def __init__(self, aims: Sequence[Objective], most: int, below: RenderableType = "") -> None:
+        self._aim, self._most, self._below = aims[0], most, below
+        self._best: list[Row] = []
+        self._failed = 0
+        self._several = False
+        self._venue = ""
+
+    def add(self, row: Row) -> None:
+        """Take a row in."""
+        self._failed += bool(row.error)
+        self._several = self._several or self._venue not in ("", row.venue)
+        self._venue = row.venue
+        if self._aim.value(row) is not None:
+            self._best = sorted([*self._best, row], key=self._aim.rank)[: self._most]
+
+    def __rich__(self) -> Group:
+        """Return the table."""
+        table = _plain(f"best by {self._aim.name}")
+        for head in ("mode", "params", *(label for label, _, _ in COLUMNS)):
+            left = head in ("mode", "params")
+            table.add_column(head, justify="left" if left else "right", no_wrap=head != "params")
+        for row in self._best:
+            name = f"{row.mode} {row.venue}" if self._several else row.mode
+            window = f" {row.sample} {row.window + 1}" if row.sample else ""
+            cells = (figure(row, key, form) for _, key, form in COLUMNS)
+            table.add_row(escape(f"{name}{window}"), escape(insight.written(row.params)), *cells)
+        failed = Text(f"{self._failed} failed", style="red") if self._failed else Text()
+        return Group(table, failed, self._below)
 
 
 def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis], most: int) -> Group:
@@ -51,7 +70,10 @@ def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
     parts: list[RenderableType] = []
     steps = insight.walked(rows)
     chosen = [row for row in rows if row.sample != "out"]
-    parts.append(best(chosen, aims, most))
+    board = Board(aims, most)
+    for row in chosen:
+        board.add(row)
+    parts.append(board)
     if steps:
         parts.append(_walk(steps, aims[0]))
     elif len(aims) > 1:

@@ -42,7 +42,7 @@ def execute(task: Task, shared: Shared) -> Row:
         found = figures_of(_run(task, shared, spec, candles))
     except CrossMarginError as error:
         return failed(task, str(error))
-    except Exception as error:  # noqa: BLE001 - one run must not end ten thousand
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one run must not end ten thousand
         return failed(task, where(error))
     return _row(task, found)
 
@@ -63,7 +63,7 @@ def _row(task: Task, figures: dict[str, float | None], error: str = "") -> Row:
 def _run(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candles]) -> RunResult:
     own, settings = divided(task.params, list(spec.strategy.params._getkeys()))
     for name, value in settings.items():
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigurationError(f"{name} cannot be {value!r}")
     span = task.arm.span
     return run(
@@ -78,9 +78,8 @@ def _run(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candl
 
 
 def cut(candles: Sequence[Candles], span: Window | None) -> list[Candles]:
-    """Return the candles of a window; symbols without any in it are left out."""
+    """Return the candles of a window."""
     if span is None:
         return list(candles)
     start, end = (pd.Timestamp(bound, unit="ms", tz="UTC") for bound in (span.start_ms, span.end_ms))
-    found = [one._replace(frame=one.frame.loc[(one.frame.index >= start) & (one.frame.index < end)]) for one in candles]
-    return [one for one in found if len(one.frame)]
+    return [one._replace(frame=one.frame.loc[(one.frame.index >= start) & (one.frame.index < end)]) for one in candles]

@@ -13,7 +13,8 @@
   const unpacked = (x) => {
     if (!x || x.steps === undefined) return x;
     const bytes = Uint8Array.from(atob(x.steps), (one) => one.charCodeAt(0));
-    return Array.from(new Uint32Array(bytes.buffer), (step) => x.start + x.unit * step);
+    const steps = x.wide ? new Float64Array(bytes.buffer) : new Uint32Array(bytes.buffer);
+    return Array.from(steps, (step) => x.start + x.unit * step);
   };
 
   const seriesColour = (n) => (n < 0 ? colour("--price") : colour(`--series-${n % SERIES}`));
