@@ -25,7 +25,7 @@ from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changes
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.report import charts, files, page, rows, thin, verdict
+from crossmargin_bt.report import chart, files, page, rows, thin, verdict
 from crossmargin_bt.results import Outcome
 
 HERE = Path(__file__).parent
@@ -297,7 +297,7 @@ def test_late_bars_are_no_holes() -> None:
 @pytest.mark.parametrize("stamps", [[0, 3_600_000, 7_200_001], [1, 2**40 + 3, 2**41]])
 def test_times_travel_whole(stamps: list[int]) -> None:
     """Also those whose common step is a millisecond, over years."""
-    found = charts.times(stamps)
+    found = chart.times(stamps)
     kind = "<f8" if found["wide"] else "<u4"
     steps = np.frombuffer(b64decode(found["steps"]), dtype=kind)
     assert [found["start"] + found["unit"] * int(step) for step in steps] == stamps

@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The charts of a report as Plotly figures in plain dicts, each with its words for those who do not see it.
+"""The charts of a report."""
 
-Colours are left to the page, which knows light from dark: `meta.series` says which of them a trace takes.
-"""
-
-import html
 import math
-from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from crossmargin_bt.engine.telling import moment
 from crossmargin_bt.report import curves, thin
+from crossmargin_bt.report.chart import Chart, extent, line, packed, safe, times
 from crossmargin_bt.report.happenings import Happenings
 from crossmargin_bt.results import Market, RunResult
 
@@ -22,72 +17,6 @@ EXPOSURE_COLUMNS = 250
 MARKERS_MAX = 600
 MARKET_CHARTS_MAX = 12
 SYMBOLS = {"liquidation": "x", "warning": "diamond", "refusal": "triangle-down"}
-
-
-class Chart(NamedTuple):
-    """One figure. `words` say what is to be seen in it; `linked` is whether its time axis follows that of the others."""
-
-    key: str
-    title: str
-    words: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    linked: bool = True
-
-
-def safe(text: str) -> str:
-    """Return a text that Plotly, which reads some HTML in labels, shows as it is.
-
-    >>> safe("<b>x</b>")
-    '&lt;b&gt;x&lt;/b&gt;'
-    """
-    return html.escape(text, quote=False)
-
-
-def packed(values: ArrayLike) -> dict[str, str]:
-    """Return numbers as Plotly reads them out of JSON without parsing."""
-    return {"dtype": "f8", "bdata": b64encode(np.asarray(values, dtype="<f8").tobytes()).decode()}
-
-
-def times(values: ArrayLike) -> dict[str, Any]:
-    """Return times, which the page unpacks, as whole steps from the first; `wide` says that these are doubles."""
-    given = np.asarray(values, dtype=np.int64)
-    if not len(given):
-        return {"start": 0, "unit": 1, "steps": "", "wide": False}
-    offsets = given - given[0]
-    unit = int(np.gcd.reduce(offsets)) or 1
-    steps = offsets // unit
-    wide = bool(steps.max() > np.iinfo(np.uint32).max)
-    packed_steps = steps.astype("<f8" if wide else "<u4").tobytes()
-    return {"start": int(given[0]), "unit": unit, "steps": b64encode(packed_steps).decode(), "wide": wide}
-
-
-def _line(name: str, at: Sequence[int], values: ArrayLike, series: int, **more: Any) -> dict[str, Any]:
-    points = np.asarray(values, dtype=np.float64)
-    where = thin.kept(points)
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": safe(name),
-        "x": times(np.asarray(at, dtype=np.int64)[where]),
-        "y": packed(points[where]),
-        "line": {"width": 1.5, **more.pop("line", {})},
-        "meta": {"series": series},
-        **more,
-    }
-
-
-def _extent(name: str, at: Sequence[int], values: ArrayLike, form: str) -> str:
-    """Return where a curve begins, ends and turns, in words."""
-    points = np.asarray(values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(points))
-    if not len(known):
-        return f"{name}: nothing to show."
-    low, high = known[points[known].argmin()], known[points[known].argmax()]
-    return (
-        f"{name}: from {format(points[known[0]], form)} to {format(points[known[-1]], form)}, lowest {format(points[low], form)} "
-        f"on {moment(at[low])}, highest {format(points[high], form)} on {moment(at[high])}."
-    )
 
 
 def of_strategy(
@@ -126,8 +55,8 @@ Runs = Sequence[tuple[str, RunResult]]
 
 
 def _equity(key: str, runs: Runs, happened: Sequence[Happenings]) -> Chart:
-    data = [_line(name, one.times_ms, one.equity, n) for n, (name, one) in enumerate(runs)]
-    words = [_extent(name, one.times_ms, one.equity, ",.2f") for name, one in runs]
+    data = [line(name, one.times_ms, one.equity, n) for n, (name, one) in enumerate(runs)]
+    words = [extent(name, one.times_ms, one.equity, ",.2f") for name, one in runs]
     for n, ((name, one), found) in enumerate(zip(runs, happened, strict=True)):
         for kind, symbol in SYMBOLS.items():
             mine = [event for event in found.told if event.kind == kind]
@@ -151,8 +80,8 @@ def _equity(key: str, runs: Runs, happened: Sequence[Happenings]) -> Chart:
 
 def _over_time(key: str, what: str, title: str, runs: Runs, *, curve: Any, form: str) -> Chart:
     found = [(name, one, curve(one)) for name, one in runs]
-    data = [_line(name, one.times_ms, values, n) for n, (name, one, values) in enumerate(found)]
-    words = " ".join(_extent(name, one.times_ms, values, form) for name, one, values in found)
+    data = [line(name, one.times_ms, values, n) for n, (name, one, values) in enumerate(found)]
+    words = " ".join(extent(name, one.times_ms, values, form) for name, one, values in found)
     return Chart(f"{key}-{what}", title, words, data, {"yaxis": {"tickformat": form}})
 
 
@@ -162,8 +91,8 @@ def _levels(key: str, runs: Sequence[tuple[int, str, RunResult]]) -> Chart:
         if one.mode == "cash":
             continue
         values = curves.levels(one)
-        data.append(_line(name, one.times_ms, values, n, connectgaps=False))
-        words.append(_extent(name, one.times_ms, values, ",.0%"))
+        data.append(line(name, one.times_ms, values, n, connectgaps=False))
+        words.append(extent(name, one.times_ms, values, ",.0%"))
         for level in one.rules.get("warning_levels", ()):
             lines.setdefault(level, f"{one.venue} warns")
         if one.rules.get("order_cancel_level"):
@@ -189,12 +118,12 @@ def _levels(key: str, runs: Sequence[tuple[int, str, RunResult]]) -> Chart:
 def _margin(key: str, runs: Runs) -> Chart:
     data, words = [], []
     for n, (name, one) in enumerate(runs):
-        data.append(_line(f"{name}: used", one.times_ms, one.margin_used, n))
-        words.append(_extent(f"{name}, used", one.times_ms, one.margin_used, ",.2f"))
+        data.append(line(f"{name}: used", one.times_ms, one.margin_used, n))
+        words.append(extent(f"{name}, used", one.times_ms, one.margin_used, ",.2f"))
         if one.free_margin:
-            free = _line(f"{name}: free", one.times_ms, one.free_margin, n, line={"width": 1.5, "dash": "dot"})
+            free = line(f"{name}: free", one.times_ms, one.free_margin, n, line={"width": 1.5, "dash": "dot"})
             data.append(free)
-            words.append(_extent(f"{name}, free", one.times_ms, one.free_margin, ",.2f"))
+            words.append(extent(f"{name}, free", one.times_ms, one.free_margin, ",.2f"))
     return Chart(f"{key}-margin", f"Margin used and free, {runs[0][1].currency}", " ".join(words), data, {})
 
 
@@ -206,7 +135,7 @@ def _costs(key: str, runs: Runs) -> Chart:
             if at:
                 values = sign * np.asarray(sums)
                 style = {"dash": "solid" if what == "fees" else "dot", "shape": "hv"}
-                data.append(_line(f"{name}: {what}", at, values, n, line=style))
+                data.append(line(f"{name}: {what}", at, values, n, line=style))
                 words.append(f"{name}, {what}: {values[-1]:+,.2f} in all.")
     return Chart(f"{key}-costs", "Fees and funding so far (what is paid is below 0)", " ".join(words), data, {})
 
@@ -225,28 +154,35 @@ def _market(key: str, market: Market, runs: Runs, traded: Sequence[dict[str, lis
     data: list[dict[str, Any]] = [
         {**band, "y": packed(lows), "showlegend": False, "name": "low"},
         {**band, "y": packed(highs), "fill": "tonexty", "name": "low to high"},
-        {**_line("close", market.times_ms, market.close, -1), "line": {"width": 1}},
+        {**line("close", market.times_ms, market.close, -1), "line": {"width": 1}},
     ]
-    words = [_extent(f"{market.symbol} closes", market.times_ms, market.close, ",.6g")]
+    words = [extent(f"{market.symbol} closes", market.times_ms, market.close, ",.6g")]
     for n, ((name, one), fills) in enumerate(zip(runs, traded, strict=True)):
         mine = fills.get(market.symbol, [])
         shown = "legendonly" if one.mode == "cash" else True
         data += _marks(name, n, mine, shown)
         forced = sum(fill.forced for fill in mine)
         words.append(f"{name}: {len(mine)} fills{f', {forced} of them forced' if forced else ''}.")
-        for leg, prices in one.liquidation_prices.prices.items():
-            side = {market.symbol: "net", f"{market.symbol}:long": "long", f"{market.symbol}:short": "short"}.get(leg)
-            if side is not None and any(price is not None for price in prices):
-                values = np.array([np.nan if price is None else price for price in prices])
-                label = f"{name}: liquidation price{f' of the {side}' if side != 'net' else ''}"
-                # A price far off the chart says nothing that its absence would not.
-                values[(values > 2 * max(highs)) | (values < min(lows) / 2)] = np.nan
-                closes = np.interp(one.liquidation_prices.times_ms, market.times_ms, market.close)
-                # A line does not lead from below the price to above it: there one position ends and another begins.
-                values[1:][np.diff(values > closes)] = np.nan
-                line = _line(label, one.liquidation_prices.times_ms, values, n, connectgaps=False)
-                data.append({**line, "line": {**line["line"], "shape": "hv", "dash": "dash"}, "visible": shown})
+        data += [{**trace, "visible": shown} for trace in _liquidation_prices(name, n, one, market)]
     return Chart(key, f"{market.symbol}: price, fills, liquidation price", " ".join(words), data, {})
+
+
+def _liquidation_prices(name: str, series: int, one: RunResult, market: Market) -> list[dict[str, Any]]:
+    """Return where a run's positions in a market would have been liquidated."""
+    found = []
+    at = one.liquidation_prices.times_ms
+    closes = np.interp(at, market.times_ms, market.close)
+    sides = {market.symbol: "", f"{market.symbol}:long": " of the long", f"{market.symbol}:short": " of the short"}
+    for leg, prices in one.liquidation_prices.prices.items():
+        if leg in sides and any(price is not None for price in prices):
+            values = np.array([np.nan if price is None else price for price in prices])
+            # A price far off the chart says nothing that its absence would not.
+            values[(values > 2 * max(market.high)) | (values < min(market.low) / 2)] = np.nan
+            # A line does not lead from below the price to above it: there one position ends and another begins.
+            values[1:][np.diff(values > closes)] = np.nan
+            label = f"{name}: liquidation price{sides[leg]}"
+            found.append(line(label, at, values, series, connectgaps=False, line={"shape": "hv", "dash": "dash"}))
+    return found
 
 
 def _marks(name: str, series: int, fills: Sequence[curves.Fill], shown: bool | str) -> list[dict[str, Any]]:  # noqa: FBT001 - Plotly's own three-way switch

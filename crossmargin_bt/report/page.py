@@ -14,9 +14,10 @@ import plotly.offline
 from crossmargin_bt import __version__
 from crossmargin_bt.engine.telling import moment
 from crossmargin_bt.report import charts, verdict, wording
+from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.happenings import Happenings, happenings
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.report.rows import by_strategy, names, told
+from crossmargin_bt.report.rows import by_strategy, came_to, names, told
 from crossmargin_bt.results import Market, ResultFile, RunResult, Summary
 
 
@@ -37,7 +38,7 @@ class Section(NamedTuple):
     answers: list[str]
     names: list[str]
     rows: list[tuple[str, list[Cell]]]
-    charts: list[charts.Chart]
+    charts: list[Chart]
     runs: list[tuple[str, str, Happenings]]
     """Of every run its key, its name and what happened in it."""
 
@@ -67,10 +68,10 @@ def render(file: ResultFile) -> bytes:
     )
 
 
-def page(template: str, *, title: str, drawn: Sequence[charts.Chart], **content: Any) -> bytes:
+def page(template: str, *, title: str, drawn: Sequence[Chart], **content: Any) -> bytes:
     """Return a page from a template; `drawn` are all charts in it. Text from elsewhere is escaped."""
     figures = json.dumps({
-        chart.key: {"data": chart.data, "layout": chart.layout, "title": charts.safe(chart.title), "linked": chart.linked}
+        chart.key: {"data": chart.data, "layout": chart.layout, "title": safe(chart.title), "linked": chart.linked}
         for chart in drawn
     }, allow_nan=False)  # fmt: skip
     # In a script element only these can end it or begin a comment.
@@ -133,14 +134,10 @@ def _shocks(file: ResultFile) -> list[tuple[str, list[str], list[tuple[str, list
         before = [
             (result.equity[-1] if result.equity else result.starting_cash, result.liquidations) for result in results
         ]
-        rows = [("as it was", [_came_to(*one) for one in before])]
+        rows = [("as it was", [came_to(*one) for one in before])]
         for shock in file.shocks:
             mine = [one for one in shock.outcomes if one.strategy == strategy]
-            texts = ["failed" if one.failed else _came_to(one.final_equity, one.liquidations) for one in mine]
+            texts = ["failed" if one.failed else came_to(one.final_equity, one.liquidations) for one in mine]
             rows.append((shock.name, texts))
         found.append((strategy, names(results), rows))
     return found
-
-
-def _came_to(equity: float, liquidations: int) -> str:
-    return f"{equity:,.2f} ({liquidations})" if liquidations else f"{equity:,.2f}"

@@ -108,3 +108,12 @@ def names(results: Sequence[Any]) -> list[str]:
     """Return what every run of a strategy is called: by its mode, and its venue where there are several."""
     several = len({result.venue for result in results}) > 1
     return [f"{result.mode} {result.venue}" if several else result.mode for result in results]
+
+
+def came_to(equity: float, liquidations: int) -> str:
+    """Return what a stressed run came to, as it is written.
+
+    >>> came_to(1234.5, 0), came_to(0.0, 2)
+    ('1,234.50', '0.00 (2)')
+    """
+    return f"{_amount(equity)} ({liquidations})" if liquidations else _amount(equity)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from crossmargin_bt.report import wording
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.report.rows import by_strategy, names, told
+from crossmargin_bt.report.rows import by_strategy, came_to, names, told
 from crossmargin_bt.results import Difference, RunResult, Shock
 
 # Liquidations told one by one below a table; the rest is counted.
@@ -62,12 +62,12 @@ def _stress(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table
         table.add_column("")
         for name in names(mine):
             table.add_column(escape(name), justify="right")
-        table.add_row("as it was", *(_came_to(result.equity[-1], result.liquidations) for result in mine))
+        table.add_row("as it was", *(came_to(result.equity[-1], result.liquidations) for result in mine))
         for shock in shocks:
             own = [one for one in shock.outcomes if one.strategy == strategy]
             table.add_row(
                 shock.name,
-                *("failed" if one.failed else _came_to(one.final_equity, one.liquidations) for one in own),
+                *("failed" if one.failed else came_to(one.final_equity, one.liquidations) for one in own),
             )
         found += [table, Text()]
     found.append(Text("What changes under stress", style="bold"))
@@ -75,10 +75,6 @@ def _stress(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table
         found.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' no conclusion'}"))
         found.extend(Text(f"    {text}") for text in shock.changes)
     return [*found, Text()]
-
-
-def _came_to(equity: float, liquidations: int) -> str:
-    return f"{equity:,.2f} ({liquidations})" if liquidations else f"{equity:,.2f}"
 
 
 def _why(differences: Sequence[Difference]) -> list[Text]:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from crossmargin_bt.report import charts
+from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.page import page
 from crossmargin_bt.report.verdict import listing
 from crossmargin_bt.sweep import insight
@@ -59,7 +59,7 @@ def _told(row: Row, rows: Sequence[Row]) -> tuple[str, str, list[str]]:
     return f"{name}{window}", insight.written(row.params), [figure(row, key, form) for _, key, form in COLUMNS]
 
 
-def _maps(rows: Sequence[Row], x: Any, y: Any, aim: Objective) -> list[charts.Chart]:
+def _maps(rows: Sequence[Row], x: Any, y: Any, aim: Objective) -> list[Chart]:
     found = []
     middles = {arm: insight.over(mine, x, y, insight.middle(aim.figure)) for arm, mine in insight.arms(rows).items()}
     known = [cell for one in middles.values() for row in one.cells for cell in row if cell is not None]
@@ -89,7 +89,7 @@ def _heat(
     *,
     form: str = ".3g",
     bounds: tuple[float, float] | None = None,
-) -> charts.Chart:
+) -> Chart:
     """Return a heat map, or a line where only one axis varies."""
     known = [
         (
@@ -104,44 +104,44 @@ def _heat(
     if known:
         low, high = min(known), max(known)
         words = f"Lowest {low[0]:{form}} at {low[1]}, highest {high[0]:{form}} at {high[1]}."
-    names = {"xaxis": {"type": "category", "title": {"text": charts.safe(values.x.name)}}}
-    labels = [charts.safe(label) for label in values.x_labels]
+    names = {"xaxis": {"type": "category", "title": {"text": safe(values.x.name)}}}
+    labels = [safe(label) for label in values.x_labels]
     if values.y is None:
         data: list[dict[str, Any]] = [{
             "type": "scatter", "mode": "lines+markers", "x": labels, "y": values.cells[0], "line": {"width": 1.5},
-            "marker": {"size": 6}, "meta": {"series": 2}, "name": charts.safe(title),
+            "marker": {"size": 6}, "meta": {"series": 2}, "name": safe(title),
         }]  # fmt: skip
-        return charts.Chart(key, title, words, data, {**names, "yaxis": {"tickformat": form}}, linked=False)
+        return Chart(key, title, words, data, {**names, "yaxis": {"tickformat": form}}, linked=False)
     data = [{
-        "type": "heatmap", "x": labels, "y": [charts.safe(label) for label in values.y_labels], "z": values.cells,
+        "type": "heatmap", "x": labels, "y": [safe(label) for label in values.y_labels], "z": values.cells,
         "meta": {"scale": scale}, "colorbar": {"thickness": 12, "tickformat": form}, "hoverongaps": False,
         "hovertemplate": f"%{{x}}, %{{y}}: %{{z:{form}}}<extra></extra>",
         **({"zmid": 0} if scale == "diverging" else {}),
         **({"zmin": bounds[0], "zmax": bounds[1]} if bounds else {}),
     }]  # fmt: skip
-    layout = {**names, "yaxis": {"type": "category", "title": {"text": charts.safe(values.y.name)}}}
-    return charts.Chart(key, title, words, data, layout, linked=False)
+    layout = {**names, "yaxis": {"type": "category", "title": {"text": safe(values.y.name)}}}
+    return Chart(key, title, words, data, layout, linked=False)
 
 
-def _front(rows: Sequence[Row], aims: Sequence[Objective]) -> charts.Chart:
+def _front(rows: Sequence[Row], aims: Sequence[Objective]) -> Chart:
     """Return every run by both objectives, and those than which none is better in both."""
     first, second = aims
     data: list[dict[str, Any]] = []
     for n, (arm, mine) in enumerate(insight.arms(rows).items()):
         known = [row for row in mine if first.value(row) is not None and second.value(row) is not None]
         data.append({
-            "type": "scatter", "mode": "markers", "name": charts.safe(insight.called(arm, rows)),
+            "type": "scatter", "mode": "markers", "name": safe(insight.called(arm, rows)),
             "x": [first.value(row) for row in known], "y": [second.value(row) for row in known],
-            "text": [charts.safe(insight.written(row.params)) for row in known], "hoverinfo": "x+y+text+name",
+            "text": [safe(insight.written(row.params)) for row in known], "hoverinfo": "x+y+text+name",
             "marker": {"size": 5, "opacity": 0.6}, "meta": {"series": n},
         })  # fmt: skip
     front = front_of(rows, aims)
     data.append({
         "type": "scatter", "mode": "lines+markers", "name": "none is better in both", "x": [first.value(row) for row in front],
-        "y": [second.value(row) for row in front], "text": [charts.safe(insight.written(row.params)) for row in front],
+        "y": [second.value(row) for row in front], "text": [safe(insight.written(row.params)) for row in front],
         "hoverinfo": "x+y+text", "line": {"width": 1, "dash": "dot"}, "marker": {"size": 9, "symbol": "diamond"},
         "meta": {"series": -1},
     })  # fmt: skip
     layout = {"xaxis": {"title": {"text": first.name}}, "yaxis": {"title": {"text": second.name}}}
     words = f"{len(front)} of {len(rows)} runs are such that none is better in both {first.name} and {second.name}."
-    return charts.Chart("front", f"{first.name} against {second.name}", words, data, layout, linked=False)
+    return Chart("front", f"{first.name} against {second.name}", words, data, layout, linked=False)
