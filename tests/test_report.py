@@ -224,7 +224,8 @@ def test_answers_and_doubts_are_those_of_the_runs(doom: Path) -> None:
     (answer,) = verdict.answers([cross])
     assert answer == (
         "Cross ended at 0.00 USDT (-100.0%); it was liquidated once, COIN at a mark of 70 on 2024-03-01 02:00, left "
-        f"{cross.bad_debt:,.2f} of bad debt to others and had one order refused."
+        f"{cross.bad_debt:,.2f} of bad debt to others, was warned once, had 1 of its 2 fills forced and "
+        "had one order refused."
     )
     assert verdict.answers([isolated, cross])[0].startswith("Isolated ended highest: ")
     assert "Doomed, cross: lost the account: 0.00 of 60.00 are left" in verdict.doubts(file)

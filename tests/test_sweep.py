@@ -1,6 +1,8 @@
 """Sweeps: the same rows whatever runs them, whatever kills them, and whenever they are taken up again."""
 
+import html
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +25,9 @@ from crossmargin_bt.candles.generate import generate
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, load, run
 from crossmargin_bt.errors import FeedError
-from crossmargin_bt.sweep import insight, plan, rows, space, store
+from crossmargin_bt.report import files
+from crossmargin_bt.sweep import plan, rows, space, store
+from crossmargin_bt.sweep import words as words_of
 
 STRATEGY = '''
 import os
@@ -237,16 +241,20 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
     """Windows of eight and four days: three of them; out of sample is the best of in sample, on the days that follow."""
     table = swept(home, "walk", "--param", "period=3:12:3", "--modes", "cross", "--walk-forward", "8d/4d", "--jobs", 2)
     assert Counter(table["sample"]) == {"in": 12, "out": 3}
-    for window in range(3):
+    for window in (1, 2, 3):
         inside = table[(table["window"] == window) & (table["sample"] == "in")]
         after = table[(table["window"] == window) & (table["sample"] == "out")].iloc[0]
         assert after.param_period == inside.loc[inside.total_return.idxmax()].param_period
     text = (home / "walk" / "report.html").read_text(encoding="utf-8")
+    grown = (1 + table[table["sample"] == "out"].total_return).prod() - 1
+    assert (
+        f"cross: what was best by return in 3 windows returned {grown:+.1%} in all on the candles that followed" in text
+    )
     assert "Out of sample return was worse than in sample in" in text
     candles = folders.read(home / "data")
     start = candles[0].frame.index[0]
     first, last = start + pd.Timedelta(days=8), start + pd.Timedelta(days=12)
-    spec = load(str(home / "cross.py")).given({"period": int(after.param_period) if window == 0 else 3})
+    spec = load(str(home / "cross.py")).given({"period": int(after.param_period) if window == 1 else 3})
     alone = run(
         spec, [one._replace(frame=one.frame.loc[start : last - pd.Timedelta(1, "ms")]) for one in candles],
         venue="generic", mode="cross", settings=Settings(cash=40_000.0), trade_from_ms=int(first.timestamp() * 1000),
@@ -493,6 +501,37 @@ def test_two_sweeps_do_not_share_a_folder(home: Path) -> None:
     assert "another sweep is at work" in result.stderr
 
 
+def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
+    """Its numbers are to the last digit, so it ends where its row does."""
+    drawn = (
+        "--param",
+        "period=3:9:1",
+        "--param",
+        "size=0.1..2",
+        "--param",
+        "leverage=2,5",
+        "--search",
+        "random",
+        "--trials",
+        9,
+    )
+    table = swept(home, "command", *drawn, "--jobs", 1, "--end", "2025-01-10")
+    text = (home / "command" / "report.html").read_text(encoding="utf-8")
+    command = shlex.split(html.unescape(text.partition("<pre>crossmargin ")[2].partition("</pre>")[0]))
+    result = crossmargin(*command, "--json", home / "alone.json")
+    assert result.exit_code == 0, result.output
+    alone = files.read(home / "alone.json").runs[0].summary
+    assert alone.total_return == pytest.approx(table.total_return.max(), rel=1e-9)
+
+
+def test_a_sweep_in_which_all_fails_does_not_end_well(home: Path) -> None:
+    """Its rows and report are written, and the program says so."""
+    result = crossmargin(*words(home, "allbad", "--param", "bad=1", "--modes", "cross", "--jobs", 1))
+    assert result.exit_code == 2
+    assert "all of 1 runs failed; the first: Cross failed: ValueError: bad is 1 (line" in result.stderr
+    assert (home / "allbad" / "report.html").exists()
+
+
 @needs_chromium
 def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
     """Maps, survival, where cross pays and the front of two objectives; the best row is that of the Parquet file."""
@@ -527,7 +566,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> N
     aims = rows.objectives("return,drawdown")
     given_ = [
         rows.Row(
-            key=str(n), venue="", mode="", params={}, window=-1, sample="", figures={"total_return": a, "drawdown_max": b}
+            key=str(n), venue="", mode="", params={}, window=0, sample="", figures={"total_return": a, "drawdown_max": b}
         )
         for n, (a, b) in enumerate(points)
     ]  # fmt: skip
@@ -555,13 +594,13 @@ def test_the_duel_names_where_it_turns() -> None:
         figures = {"final_equity": final, "total_return": final / 100 - 1, "liquidations": 0.0, "drawdown_max": 0.1}
         params = {"leverage": leverage, "size": size}
         return rows.Row(
-            key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=-1, sample="", figures=figures
+            key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=0, sample="", figures=figures
         )
 
     ends = {(2, 1): (90.0, 95.0), (2, 2): (80.0, 80.0 - 1e-11), (10, 1): (120.0, 100.0), (10, 2): (130.0, 100.0)}
     given_ = [row(mode, *at, pair[n]) for at, pair in ends.items() for n, mode in enumerate(("cross", "isolated"))]
     axes = [space.Axis("leverage", (2, 10)), space.Axis("size", (1, 2))]
-    lines = insight.answers(given_, rows.objectives("return"), axes)
+    lines = words_of.answers(given_, rows.objectives("return"), axes)
     assert lines[0] == "Best by return: cross with leverage=10 size=2, return +30.0%, drawdown 10.0%, liquidations: 0."
     assert lines[-1] == (
         "Cross ends higher than isolated in 50% of 4 combinations and lower in 25%, by +11.25 on average; "

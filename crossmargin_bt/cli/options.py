@@ -45,6 +45,13 @@ _ACCOUNT = (
         show_default=True,
         help="What is read into a candle: path (nearer extreme first), adverse (stress), close.",
     ),
+    click.option(
+        "--slippage",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Part of the price that market orders, stops and forced closes give away (0.001 is 0.1 %).",
+    ),
 )
 
 
@@ -86,6 +93,7 @@ class AccountOptions(NamedTuple):
     cash: float
     leverage: float
     path: str
+    slippage: float
 
     def settings(self, candles: "Sequence[Candles]") -> "Settings":
         """Return what every run on these candles has alike.
@@ -100,7 +108,9 @@ class AccountOptions(NamedTuple):
             raise ConfigurationError(
                 f"the contracts settle in {', '.join(settles)}; choose those of one with --symbols"
             )
-        return Settings(cash=self.cash, leverage=self.leverage, path=self.path, currency=settles[0])
+        return Settings(
+            cash=self.cash, leverage=self.leverage, path=self.path, currency=settles[0], slippage=self.slippage
+        )
 
 
 def _bundled(name: str, kind: Any, options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:

@@ -48,7 +48,11 @@ def run(
 
     with errors_as_lines(debug=debug):
         (chosen,) = listed(mode, "mode", (*MODES, *ACCOUNTS), most=1)
-        spec = load(strategy).given(dict(_param(text) for text in params))
+        spec = load(strategy)
+        given = dict(_param(text) for text in params)
+        for name in set(account._fields) & set(given) - set(spec.strategy.params._getkeys()):
+            raise ConfigurationError(f"{name} is a setting of the account, not a param of {spec.name}; use --{name}")
+        spec = spec.given(given)
         outputs = Outputs(json_file, report, plot, tearsheet)
         outputs.check()
         candles = market.read()

@@ -104,6 +104,8 @@ def sweep(
             rows = _followed(definition, candles, store, engine, aims)
         _report(definition, rows, folder)
         click.echo(f"rows: {folder / 'results.parquet'}\nreport: {folder / 'report.html'}")
+        if rows and all(row.error for row in rows):
+            raise ConfigurationError(f"all of {len(rows)} runs failed; the first: {rows[0].error}")
 
 
 def _data(market: MarketOptions, candles: "Sequence[Candles]") -> Any:

@@ -174,8 +174,7 @@ def result_of(
         currency=settings.currency,
         starting_cash=settings.cash,
         assumptions=[
-            *rules.assumptions,
-            f"no source for {', '.join(rules.unsourced)}",
+            *rules.assumed,
             *(text for one in candles for text in one.assumptions),
             *_dated(rules, candles, tiers),
         ],

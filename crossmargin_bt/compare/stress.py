@@ -121,18 +121,17 @@ def _failed(strategy: str, venue: str, mode: str, reason: str) -> Outcome:
 def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
     """Return the conclusions of `base` that the other outcomes, of the same runs in the same order, do not bear out.
 
-    A conclusion is: which mode ends highest, whether a run earns, and whether it is liquidated.
+    A conclusion is: which mode ends highest, and which of the margin modes, whether a run earns, and whether it is liquidated.
     """
     found = []
     for strategy in dict.fromkeys(one.strategy for one in base):
         pairs = [(a, b) for a, b in zip(base, shocked, strict=True) if a.strategy == strategy]
         stood = [(a, b) for a, b in pairs if not b.failed]
         found += [f"{_name(b, pairs)} no longer runs: {b.failed}" for _, b in pairs if b.failed]
-        before, after = _highest([a for a, _ in stood]), _highest([b for _, b in stood])
-        if stood and not {(one.mode, one.venue) for one in before} & {(one.mode, one.venue) for one in after}:
-            new, old = (" and ".join(_short(one, pairs) for one in group) for group in (after, before))
-            ends = "end" if len(after) > 1 else "ends"
-            found.append(f"{strategy}: {new} {ends} highest ({after[0].final_equity:,.2f}), no longer {old}")
+        found += _turned(strategy, stood, pairs, "")
+        margin = [(a, b) for a, b in stood if b.mode != "cash"]
+        if 1 < len(margin) < len(stood):
+            found += _turned(strategy, margin, pairs, "of the margin modes ")
         for a, b in stood:
             if (round(a.profit, 2) > 0) != (round(b.profit, 2) > 0):
                 found.append(f"{_name(b, pairs)} {'earns' if b.profit > 0 else 'loses'} ({b.profit:+,.2f})")
@@ -140,6 +139,18 @@ def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
                 what = f"is liquidated ({b.liquidations} times)" if b.liquidations else "is no longer liquidated"
                 found.append(f"{_name(b, pairs)} {what}")
     return found
+
+
+def _turned(
+    strategy: str, stood: Sequence[tuple[Outcome, Outcome]], pairs: Sequence[tuple[Outcome, Outcome]], of: str
+) -> list[str]:
+    """Return that another ends highest, where one does."""
+    before, after = _highest([a for a, _ in stood]), _highest([b for _, b in stood])
+    if not stood or {(one.mode, one.venue) for one in before} & {(one.mode, one.venue) for one in after}:
+        return []
+    new, old = (" and ".join(_short(one, pairs) for one in group) for group in (after, before))
+    ends = "end" if len(after) > 1 else "ends"
+    return [f"{strategy}: {of}{new} {ends} highest ({after[0].final_equity:,.2f}), no longer {old}"]
 
 
 def _highest(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -66,7 +66,7 @@ def _equity(key: str, runs: Runs, happened: Sequence[Happenings]) -> Chart:
             left = f" of {len(mine) + found.left_out[kind]}" if kind in found.left_out else ""
             data.append(
                 {
-                    "type": "scatter", "mode": "markers", "name": safe(f"{name}: {len(mine)}{left} {kind}s"),
+                    "type": "scatter", "mode": "markers", "name": safe(f"{name}: {len(mine)}{left} {kind}{'s' if len(mine) > 1 else ''}"),
                     "x": times([event.time_ms for event in mine]), "y": packed(np.asarray(one.equity)[at]),
                     "text": [safe(event.text) for event in mine], "hoverinfo": "x+text",
                     "customdata": [f"{key}-{n}-{event.number}" for event in mine],
@@ -74,7 +74,7 @@ def _equity(key: str, runs: Runs, happened: Sequence[Happenings]) -> Chart:
                     "visible": True if kind == "liquidation" else "legendonly",
                 }
             )  # fmt: skip
-            words.append(f"{name} has {len(mine)}{left} {kind}s.")
+            words.append(f"{name} has {len(mine)}{left} {kind}{'s' if len(mine) > 1 else ''}.")
     return Chart(f"{key}-equity", f"Equity, {runs[0][1].currency}", " ".join(words), data, {})
 
 
@@ -104,9 +104,9 @@ def _levels(key: str, runs: Sequence[tuple[int, str, RunResult]]) -> Chart:
             for level in lines
         ],
         "annotations": [
-            {"xref": "paper", "x": 0, "xanchor": "left", "y": math.log10(level), "yanchor": "bottom", "showarrow": False,
+            {"xref": "paper", "x": n / len(lines), "xanchor": "left", "y": math.log10(level), "yanchor": "bottom", "showarrow": False,
              "text": safe(f"{text} at {level:.0%}"), "font": {"size": 11}}
-            for level, text in lines.items()
+            for n, (level, text) in enumerate(lines.items())
         ],
     }  # fmt: skip
     told = ", ".join(f"{text} at {level:.0%}" for level, text in lines.items())
@@ -196,10 +196,10 @@ def _marks(name: str, series: int, fills: Sequence[curves.Fill], shown: bool | s
         if mine:
             where = thin.kept([one.price for one in mine], MARKERS_MAX)
             drawn = [mine[n] for n in where]
-            count = f"{len(drawn)} of {len(mine)}" if len(drawn) < len(mine) else f"{len(mine)}"
+            count = f"{len(mine)} {what}{f', {len(drawn)} drawn' if len(drawn) < len(mine) else ''}"
             found.append(
                 {
-                    "type": "scatter", "mode": "markers", "name": safe(f"{name}: {count} {what}"),
+                    "type": "scatter", "mode": "markers", "name": safe(f"{name}: {count}"),
                     "x": times([one.time_ms for one in drawn]), "y": packed([one.price for one in drawn]),
                     "text": [f"{one.size:+g}" for one in drawn], "hoverinfo": "x+y+text+name", "visible": shown,
                     "marker": {"symbol": symbol, "size": 10 if what == "forced" else 6}, "meta": {"series": series},

@@ -72,7 +72,7 @@ def _stress(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table
         found += [table, Text()]
     found.append(Text("What changes under stress", style="bold"))
     for shock in shocks:
-        found.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' no conclusion'}"))
+        found.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' all conclusions hold'}"))
         found.extend(Text(f"    {text}") for text in shock.changes)
     return [*found, Text()]
 

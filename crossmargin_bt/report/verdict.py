@@ -11,6 +11,9 @@ from crossmargin_bt.results import Market, ResultFile, RunResult
 
 # An account that keeps less than this part of its start is told as lost.
 LOST = 0.01
+# What cash mode may hold of its equity before it is told: shorts may be as large as they like there.
+HELD_BY_CASH = 1.5
+WARNINGS = ("warning", "orders_cancelled", "margin_call")
 
 
 def answers(results: Sequence[RunResult]) -> list[str]:
@@ -52,6 +55,12 @@ def _became(name: str, result: RunResult) -> str:
         fate.append("was never liquidated")
     if result.bad_debt:
         fate.append(f"left {result.bad_debt:,.2f} of bad debt to others")
+    warned = sum(entry["event"] == "RiskState" and entry["state"] in WARNINGS for entry in result.journal)
+    if warned:
+        fate.append(f"was warned {warned:,} times" if warned > 1 else "was warned once")
+    forced = sum(entry["event"] == "Filled" and entry.get("forced", False) for entry in result.journal)
+    if forced:
+        fate.append(f"had {forced:,} of its {result.fills:,} fills forced")
     if result.refused:
         fate.append(f"had {result.refused:,} orders refused" if result.refused > 1 else "had one order refused")
     text += "".join(
@@ -107,7 +116,23 @@ def _harm(result: RunResult) -> list[str]:
         found.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
     if not result.fills:
         found.append("never traded")
+    if result.refused > result.fills:
+        found.append(
+            f"{result.refused:,} orders refused against {result.fills:,} fills: it is not what the strategy asked for"
+        )
+    if result.mode == "cash":
+        gross = _gross(result)
+        if gross > HELD_BY_CASH:
+            found.append(
+                f"held up to {gross:,.1f} times its equity, which cash mode does not ask anything for, nor for funding"
+            )
     return found
+
+
+def _gross(result: RunResult) -> float:
+    """Return the largest value of all positions, unsigned, as a multiple of equity where that is above zero."""
+    held = [sum(map(abs, values)) for values in zip(*result.exposure.values(), strict=True)]
+    return max((value / equity for value, equity in zip(held, result.equity, strict=False) if equity > 0), default=0.0)
 
 
 def _data(markets: Sequence[Market]) -> list[str]:

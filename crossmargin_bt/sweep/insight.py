@@ -222,45 +222,6 @@ def duels(rows: Sequence[Row]) -> list[Duel]:
     return found
 
 
-def answers(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]) -> list[str]:
-    """Return in sentences what the sweep found."""
-    ranked = best(rows, aims[0])
-    lines = []
-    if ranked:
-        top = ranked[0]
-        lines.append(
-            f"Best by {aims[0].name}: {called((top.venue, top.mode), rows)} with {written(top.params)}, "
-            f"return {_percent(top, 'total_return')}, drawdown {_percent(top, 'drawdown_max')}, "
-            f"liquidations: {top.figures['liquidations']:.0f}."
-        )
-    for fate in fates(rows):
-        ran = fate.runs - fate.failed
-        if ran:
-            lines.append(
-                f"{fate.name}: {fate.earned:.0%} of {ran:,} runs earned, {fate.liquidated:.0%} were liquidated; the median return is "
-                f"{fate.median_return:+.1%}."
-            )
-        else:
-            lines.append(f"{fate.name}: all of {fate.runs:,} runs failed.")
-    for duel in duels(rows):
-        where = f" at {duel.venue}" if len({row.venue for row in rows}) > 1 else ""
-        text = (
-            f"Cross ends higher than isolated in {duel.share:.0%} of {len(duel.pairs):,} combinations{where} and lower in "
-            f"{duel.share_below:.0%}, by {duel.mean:+,.2f} on average"
-        )
-        turn = duel.by_value(axes)
-        if turn is not None:
-            name, (most, high), (least, low) = turn
-            text += f"; most often with {name} at {most} ({high:.0%}), least often at {least} ({low:.0%})"
-        lines.append(f"{text}.")
-    return lines
-
-
-def _percent(row: Row, figure: str) -> str:
-    value = row.figures.get(figure)
-    return "-" if value is None else f"{value:+.1%}" if figure == "total_return" else f"{value:.1%}"
-
-
 class Step(NamedTuple):
     """One window of a walk forward under one arm: what was chosen in sample, and what it came to out of it."""
 
@@ -283,39 +244,3 @@ def walked(rows: Sequence[Row]) -> list[Step]:
         for row in rows
         if row.sample == "out"
     ]
-
-
-def doubts(rows: Sequence[Row], aims: Sequence[Objective], assumptions: int) -> list[str]:
-    """Return what a reader must know before the figures."""
-    found = []
-    failed = [row for row in rows if row.error]
-    if failed:
-        found.append(f"{len(failed):,} of {len(rows):,} runs failed; the first: {failed[0].error}")
-    ranked = best(rows, aims[0])
-    if ranked and is_liquidated(ranked[0]):
-        found.append("The best run was liquidated on its way.")
-    if ranked and not ranked[0].figures.get("fills"):
-        found.append("The best run never traded.")
-    steps = [
-        step
-        for step in walked(rows)
-        if aims[0].value(step.chosen) is not None and aims[0].value(step.after) is not None
-    ]
-    unchosen = len({(row.window, row.venue, row.mode) for row in rows if row.sample == "in"}) - len(walked(rows))
-    if unchosen:
-        found.append(
-            f"In {unchosen} windows and modes nothing was chosen: {aims[0].name} is undefined in every run, or all failed."
-        )
-    if steps:
-        worse = sum(aims[0].rank(step.after) > aims[0].rank(step.chosen) for step in steps)
-        count = len({step.window for step in steps})
-        found.append(
-            f"Out of sample {aims[0].name} was worse than in sample in {worse} of {len(steps)} choices ({count} windows, every mode)."
-        )
-    elif len(rows) > 1 and not unchosen:
-        found.append(
-            f"The best of {len(rows):,} runs on one stretch of candles is chosen with hindsight; --walk-forward shows what follows a choice."
-        )
-    if assumptions:
-        found.append(f"{assumptions} assumptions of the rule books are in force; they are listed at the end.")
-    return found

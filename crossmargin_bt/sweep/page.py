@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HTML report of a sweep: heat maps over two parameters, who survives, where cross pays, what follows a choice."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.page import page
 from crossmargin_bt.report.verdict import listing
-from crossmargin_bt.sweep import insight
+from crossmargin_bt.sweep import insight, words
 from crossmargin_bt.sweep.plan import Definition
 from crossmargin_bt.sweep.rows import OBJECTIVES, Objective, Row
 from crossmargin_bt.sweep.rows import front as front_of
-from crossmargin_bt.sweep.table import COLUMNS, figure
+from crossmargin_bt.sweep.table import COLUMNS, figure, walk_cells
 
 SHOWN = 25
 """Rows of the tables of the best and of what failed."""
@@ -22,29 +23,29 @@ def render(definition: Definition, rows: Sequence[Row]) -> bytes:
     aims = [OBJECTIVES[name] for name in definition.objective]
     chosen = [row for row in rows if row.sample != "out"]
     x, y = insight.laid_out(definition.axes)
-    assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumptions]
+    assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumed]
+    spec = definition.shared.source.load()
+    own = list(spec.strategy.params._getkeys())
+    settings = [one.name for one in definition.axes if one.name not in own]
     others = [one.name for one in definition.axes if one not in (x, y)]
     others += ["the windows"] if definition.walk is not None else []
     maps = _maps(chosen, x, y, aims[0])
     front = _front(chosen, aims) if len(aims) > 1 and definition.walk is None else None
-    strategy = definition.shared.source.load().name
     ranked = insight.best(chosen, aims[0])
     return page(
         "sweep.html",
-        title=f"{strategy}: {len(rows):,} runs over {', '.join(one.name for one in definition.axes)}",
+        title=f"{spec.name}: {len(rows):,} runs over {', '.join(one.name for one in definition.axes)}",
         drawn=[*maps, *([front] if front else [])],
-        doubts=insight.doubts(rows, aims, len(assumptions)),
-        answers=insight.answers(chosen, aims, definition.axes),
+        doubts=words.doubts(rows, aims, settings=settings, assumptions=len(assumptions)),
+        answers=words.answers(rows, aims, definition.axes),
         aims=aims,
         maps=maps,
         over=listing(others) if others else "",
         front=front,
         columns=[label for label, _, _ in COLUMNS],
         best=[_told(row, rows) for row in ranked[:SHOWN]],
-        steps=insight.walked(rows),
-        in_sample=lambda step: figure(step.chosen, aims[0].figure, ".4g"),
-        out_of_sample=lambda step: "failed" if step.after.error else figure(step.after, aims[0].figure, ".4g"),
-        figure=figure,
+        steps=[walk_cells(step, aims[0]) for step in insight.walked(rows)],
+        command=_command(ranked[0], definition, own) if ranked else "",
         written=insight.written,
         failed=[row for row in rows if row.error],
         shown=SHOWN,
@@ -53,9 +54,36 @@ def render(definition: Definition, rows: Sequence[Row]) -> bytes:
     )
 
 
+def _command(row: Row, definition: Definition, own: Sequence[str]) -> str:
+    """Return the command that runs a row alone, its numbers to the last digit."""
+    shared = definition.shared
+    given = {"cash": shared.settings.cash, "leverage": shared.settings.leverage, "path": shared.settings.path}
+    given |= {"slippage": shared.settings.slippage} if shared.settings.slippage else {}
+    given |= {name: value for name, value in row.params.items() if name not in own}
+    words_ = [
+        "crossmargin",
+        "run",
+        f"{shared.source.file}:{shared.source.name}",
+        "--data",
+        shared.data.folder,
+        "--venue",
+        row.venue,
+    ]
+    words_ += ["--mode", row.mode]
+    for name, value in given.items():
+        words_ += [f"--{name}", str(value)]
+    for name in own:
+        words_ += ["--param", f"{name}={row.params[name]}"] if name in row.params else []
+    for name in ("symbols", "timeframe", "start", "end"):
+        value = getattr(shared.data, name)
+        if value is not None:
+            words_ += [f"--{name}", ",".join(value) if name == "symbols" else str(value)]
+    return shlex.join(words_)
+
+
 def _told(row: Row, rows: Sequence[Row]) -> tuple[str, str, list[str]]:
     name = insight.called((row.venue, row.mode), rows)
-    window = f", window {row.window + 1}" if row.sample else ""
+    window = f", window {row.window}" if row.sample else ""
     return f"{name}{window}", insight.written(row.params), [figure(row, key, form) for _, key, form in COLUMNS]
 
 
@@ -67,7 +95,9 @@ def _maps(rows: Sequence[Row], x: Any, y: Any, aim: Objective) -> list[Chart]:
     bounds = (min(known), max(known)) if known else None
     for n, (arm, mine) in enumerate(insight.arms(rows).items()):
         name = insight.called(arm, rows)
-        found.append(_heat(f"map-{n}", f"{name}: median {aim.name}", middles[arm], "rising", bounds=bounds))
+        found.append(
+            _heat(f"map-{n}", f"{name}: median {aim.name}", middles[arm], "rising", form=aim.form, bounds=bounds)
+        )
         if arm[1] != "cash":
             lost = insight.over(mine, x, y, insight.liquidated_share)
             found.append(
@@ -111,7 +141,14 @@ def _heat(
             "type": "scatter", "mode": "lines+markers", "x": labels, "y": values.cells[0], "line": {"width": 1.5},
             "marker": {"size": 6}, "meta": {"series": 2}, "name": safe(title),
         }]  # fmt: skip
-        return Chart(key, title, words, data, {**names, "yaxis": {"tickformat": form}}, linked=False)
+        return Chart(
+            key,
+            title,
+            words,
+            data,
+            {**names, "yaxis": {"tickformat": form, **({"range": list(bounds)} if bounds == (0, 1) else {})}},
+            linked=False,
+        )
     data = [{
         "type": "heatmap", "x": labels, "y": [safe(label) for label in values.y_labels], "z": values.cells,
         "meta": {"scale": scale}, "colorbar": {"thickness": 12, "tickformat": form}, "hoverongaps": False,

@@ -79,7 +79,7 @@ class Arm(NamedTuple):
 
     venue: str
     mode: str
-    window: int = -1
+    window: int = 0
     sample: str = ""
     span: Window | None = None
 

@@ -28,9 +28,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     params: dict[str, Any]
     window: int
-    """Which window of a walk forward, from 0; -1 without one."""
+    """Which window of a walk forward, from 1; 0 without one."""
     sample: str
     """"in" or "out" of sample in a walk forward, else empty."""
+    from_ms: int | None = None
+    """When the window is traded from, and to; None without a walk forward."""
+    to_ms: int | None = None
     figures: dict[str, float | None]
     error: str = ""
 
@@ -44,30 +47,35 @@ def figures_of(result: RunResult) -> dict[str, float | None]:
 
 
 class Objective(NamedTuple):
-    """What a search looks for: a figure, and whether more of it is better (1) or less (-1)."""
+    """What a search looks for: a figure, whether more of it is better (1) or less (-1), and how it is written."""
 
     name: str
     figure: str
     better: int
+    form: str
 
     def value(self, row: Row) -> float | None:
         """Return the figure of a row; None where it has none."""
         return row.figures.get(self.figure)
 
     def rank(self, row: Row) -> tuple[bool, float]:
-        """Return what sorts rows from the best: failed and undefined ones last."""
+        """Return what sorts rows from the best: failed and undefined ones last, and alike what only rounding tells apart."""
         value = self.value(row)
-        return (value is None, 0.0 if value is None else -self.better * value)
+        return (value is None, 0.0 if value is None else float(f"{-self.better * value:.{DIGITS}g}"))
 
+
+DIGITS = 10
+"""To which figures are told apart."""
 
 OBJECTIVES = {
     one.name: one
     for one in (
-        Objective("return", "total_return", 1), Objective("final_equity", "final_equity", 1),
-        Objective("drawdown", "drawdown_max", -1), Objective("margin_level", "lowest_margin_level", 1),
-        Objective("capital_efficiency", "capital_efficiency", 1), Objective("sharpe", "sharpe", 1),
-        Objective("sortino", "sortino", 1), Objective("calmar", "calmar", 1), Objective("liquidations", "liquidations", -1),
-        Objective("refused", "refused", -1), Objective("margin_used", "margin_used_mean", -1),
+        Objective("return", "total_return", 1, "+.1%"), Objective("final_equity", "final_equity", 1, ",.0f"),
+        Objective("drawdown", "drawdown_max", -1, ".1%"), Objective("margin_level", "lowest_margin_level", 1, ",.0%"),
+        Objective("capital_efficiency", "capital_efficiency", 1, "+.0%"), Objective("sharpe", "sharpe", 1, ".2f"),
+        Objective("sortino", "sortino", 1, ".2f"), Objective("calmar", "calmar", 1, ".2f"),
+        Objective("liquidations", "liquidations", -1, ".0f"), Objective("refused", "refused", -1, ",.0f"),
+        Objective("margin_used", "margin_used_mean", -1, ",.0f"),
     )
 }  # fmt: skip
 

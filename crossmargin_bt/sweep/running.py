@@ -63,7 +63,7 @@ def _rounds(definition: Definition, candles: Sequence[Candles]) -> Rounds:
     spans = windows(times, definition.walk)
     inside = {
         Arm(venue, mode, n, "in", span): Arm(venue, mode, n, "out", after)
-        for n, (span, after) in enumerate(spans)
+        for n, (span, after) in enumerate(spans, start=1)
         for venue, mode in pairs
     }
     best = yield from _collected(_searched(definition, [*inside]), definition)

@@ -23,7 +23,8 @@ FLUSH_SECONDS = 1.0
 
 _FIELDS = (
     pa.field("key", pa.string()), pa.field("venue", pa.string()), pa.field("mode", pa.string()), pa.field("params", pa.string()),
-    pa.field("window", pa.int32()), pa.field("sample", pa.string()), *(pa.field(name, pa.float64()) for name in FIGURES),
+    pa.field("window", pa.int32()), pa.field("sample", pa.string()), pa.field("from_ms", pa.int64()),
+    pa.field("to_ms", pa.int64()), *(pa.field(name, pa.float64()) for name in FIGURES),
     pa.field("error", pa.string()),
 )  # fmt: skip
 SCHEMA = pa.schema(_FIELDS)
@@ -148,7 +149,7 @@ def read(file: Path) -> list[Row]:
         return [
             Row(
                 key=row["key"], venue=row["venue"], mode=row["mode"], params=json.loads(row["params"]), window=row["window"],
-                sample=row["sample"], error=row["error"], figures={} if row["error"] else {name: row[name] for name in FIGURES},
+                sample=row["sample"], from_ms=row["from_ms"], to_ms=row["to_ms"], error=row["error"], figures={} if row["error"] else {name: row[name] for name in FIGURES},
             )
             for row in found
         ]  # fmt: skip
@@ -162,7 +163,7 @@ def _table(rows: Iterable[Row]) -> pa.Table:
     content = [
         {
             "key": row.key, "venue": row.venue, "mode": row.mode, "params": json.dumps(row.params), "window": row.window,
-            "sample": row.sample, "error": row.error, **row.figures,
+            "sample": row.sample, "from_ms": row.from_ms, "to_ms": row.to_ms, "error": row.error, **row.figures,
         }
         for row in rows
     ]  # fmt: skip

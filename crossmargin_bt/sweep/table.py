@@ -9,17 +9,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from crossmargin_bt.engine.telling import moment
 from crossmargin_bt.report.rows import NOTHING
-from crossmargin_bt.sweep import insight
+from crossmargin_bt.sweep import insight, words
 from crossmargin_bt.sweep.rows import Objective, Row
-from crossmargin_bt.sweep.rows import front as front_of
 from crossmargin_bt.sweep.space import Axis
 
 COLUMNS = (
     ("return", "total_return", "+.1%"), ("drawdown", "drawdown_max", ".1%"), ("level", "lowest_margin_level", ",.0%"),
-    ("liquidated", "liquidations", ".0f"), ("sharpe", "sharpe", ".2f"),
+    ("liquidated", "liquidations", ".0f"), ("refused", "refused", ",.0f"), ("sharpe", "sharpe", ".2f"),
 )  # fmt: skip
-"""Of a table of rows: head, figure, form. `level` is the lowest margin level, `liquidated` how often."""
+"""Of a table of rows: head, figure, form. `level` is the lowest margin level, `liquidated` and `refused` how often."""
 
 
 def figure(row: Row, name: str, form: str) -> str:
@@ -55,10 +55,10 @@ class Board:
         table = _plain(f"best by {self._aim.name}")
         for head in ("mode", "params", *(label for label, _, _ in COLUMNS)):
             left = head in ("mode", "params")
-            table.add_column(head, justify="left" if left else "right", no_wrap=head != "params")
+            table.add_column(head, justify="left" if left else "right", no_wrap=head != "params", overflow="fold")
         for row in self._best:
             name = f"{row.mode} {row.venue}" if self._several else row.mode
-            window = f" {row.sample} {row.window + 1}" if row.sample else ""
+            window = f" {row.sample} {row.window}" if row.sample else ""
             cells = (figure(row, key, form) for _, key, form in COLUMNS)
             table.add_row(escape(f"{name}{window}"), escape(insight.written(row.params)), *cells)
         failed = Text(f"{self._failed} failed", style="red") if self._failed else Text()
@@ -76,10 +76,7 @@ def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
     parts.append(board)
     if steps:
         parts.append(_walk(steps, aims[0]))
-    elif len(aims) > 1:
-        front = front_of(rows, aims)
-        parts.append(Text(f"{len(front)} runs than which none is better in both {aims[0].name} and {aims[1].name}"))
-    parts += [Text(line) for line in insight.answers(chosen, aims, axes)]
+    parts += [Text(line) for line in words.answers(rows, aims, axes)]
     failed = [row for row in rows if row.error]
     for row in failed[:most]:
         parts.append(Text(f"failed: {row.mode} {row.venue} {insight.written(row.params)}: {row.error}"))
@@ -90,12 +87,25 @@ def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
 
 def _walk(steps: Sequence[insight.Step], aim: Objective) -> Table:
     table = _plain(f"chosen by {aim.name} in sample, then traded out of sample")
-    for head in ("window", "mode", "params", "in", "out", "return", "liquidated"):
-        table.add_column(head, justify="left" if head in ("mode", "params") else "right", no_wrap=head != "params")
+    heads = ("window", "traded", "mode", "in", "out", "return", "liquidated", "params")
+    for head in heads:
+        table.add_column(
+            head,
+            justify="left" if head in ("traded", "mode", "params") else "right",
+            no_wrap=head != "params",
+            overflow="fold",
+        )
     for step in steps:
-        table.add_row(
-            str(step.window + 1), escape(step.name), escape(insight.written(step.chosen.params)),
-            figure(step.chosen, aim.figure, ".4g"), "failed" if step.after.error else figure(step.after, aim.figure, ".4g"),
-            figure(step.after, "total_return", "+.1%"), figure(step.after, "liquidations", ".0f"),
-        )  # fmt: skip
+        table.add_row(*(escape(cell) for cell in walk_cells(step, aim)))
     return table
+
+
+def walk_cells(step: insight.Step, aim: Objective) -> tuple[str, ...]:
+    """Return a window of a walk forward as cells: number, first day traded, mode, in, out, return out, liquidations out, params."""
+    after = "failed" if step.after.error else figure(step.after, aim.figure, aim.form)
+    begins = "" if step.after.from_ms is None else moment(step.after.from_ms)[:10]
+    return (
+        str(step.window), begins, step.name, figure(step.chosen, aim.figure, aim.form), after,
+        figure(step.after, "total_return", "+.1%"), figure(step.after, "liquidations", ".0f"),
+        insight.written(step.chosen.params),
+    )  # fmt: skip

@@ -41,7 +41,7 @@ def execute(task: Task, shared: Shared) -> Row:
     try:
         found = figures_of(_run(task, shared, spec, candles))
     except CrossMarginError as error:
-        return failed(task, str(error))
+        return failed(task, str(error).partition("; --debug")[0])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run must not end ten thousand
         return failed(task, where(error))
     return _row(task, found)
@@ -53,10 +53,11 @@ def failed(task: Task, error: str) -> Row:
 
 
 def _row(task: Task, figures: dict[str, float | None], error: str = "") -> Row:
-    arm = task.arm
+    arm, span = task.arm, task.arm.span
     return Row(
         key=task.key, venue=arm.venue, mode=arm.mode, params=task.params, window=arm.window, sample=arm.sample,
-        figures=figures, error=error,
+        figures=figures, error=error, from_ms=None if span is None else span.trade_from_ms or span.start_ms,
+        to_ms=None if span is None else span.end_ms,
     )  # fmt: skip
 
 

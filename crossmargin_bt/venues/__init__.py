@@ -53,6 +53,12 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The rules that no source is named for."""
         return [key for key in RULES if key not in self.sources and getattr(self.rules, key) not in (None, ())]
 
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What a report tells as assumptions: the sentences, and the rules without a source."""
+        without = self.unsourced
+        return (*self.assumptions, f"no source for {', '.join(without)}") if without else self.assumptions
+
 
 # The rules that are one value a venue; the terms of single contracts name their source themselves.
 RULES = tuple(key for key in Rules.__struct_fields__ if key != "contracts")
