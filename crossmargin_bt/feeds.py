@@ -17,6 +17,22 @@ from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 
 
+def _tick(name: str) -> property:
+    """Return what backtrader keeps as tick_NAME: the bar's value once it is delivered, read where stock feeds copy it."""
+    stored = f"_tick_{name}"
+
+    def read(self: Any) -> float | None:
+        if not self._is_block:
+            kept: float | None = self.__dict__.get(stored)
+            return kept
+        return float(getattr(self.lines, name)[0]) if self._is_delivered else None
+
+    def write(self: Any, value: float | None) -> None:
+        self.__dict__[stored] = value
+
+    return property(read, write)
+
+
 class FrameFeed(bt.feed.DataBase):
     """A feed over arrays; build it with `from_frame`.
 
@@ -35,11 +51,15 @@ class FrameFeed(bt.feed.DataBase):
         self.has_funding: bool = "funding_rate" in columns
         self.has_index: bool = "index_price" in columns
         self._row = -1
+        self._is_block = False
+        """Whether all bars were loaded in one block, so that nothing but `advance` moves."""
+        self._is_delivered = False
 
     def start(self) -> None:
         """Go back to the first row."""
         super().start()
         self._row = -1
+        self._is_block = False
 
     def preload(self) -> None:
         """Load every bar: in one block where nothing has to look at single bars, else as backtrader does."""
@@ -55,7 +75,46 @@ class FrameFeed(bt.feed.DataBase):
             line.array = array("d", columns.get(name, empty))
             line.lencount, line.idx = rows, rows - 1
         self._row = rows
+        self._is_block = True
+        lines: Any = self.lines
+        self._buffers = list(lines.lines)
         self.home()
+
+    def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
+        """Go on by `size` bars, as a stock feed does: no further than the master's time, and no tick at the very last bar."""
+        if not self._is_block:
+            super().advance(size, datamaster, ticks)
+            return
+        if ticks:
+            self._is_delivered = False
+        # What every buffer's own advance comes to where nothing is bounded.
+        for buffer in self._buffers:
+            buffer._idx += size
+            buffer.lencount += size
+        length, bars = self._buffers[0].lencount, self._buffers[0].buflen()
+        lines: Any = self.lines
+        if datamaster is None:
+            self._is_delivered = self._is_delivered or (ticks and length < bars)
+        elif length > bars:
+            # Stock's way with a feed that has ended.
+            self.rewind()
+            lines.forward()
+        elif lines.datetime[0] > datamaster.lines.datetime[0]:
+            lines.rewind()
+        elif ticks:
+            self._is_delivered = True
+
+    def _tick_nullify(self) -> None:
+        if self._is_block:
+            self._is_delivered = False
+        else:
+            super()._tick_nullify()
+
+    def _tick_fill(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
+        if self._is_block:
+            self._is_delivered = True
+        else:
+            super()._tick_fill(force)
 
     def _load(self) -> bool:
         self._row += 1
@@ -67,10 +126,18 @@ class FrameFeed(bt.feed.DataBase):
         return True
 
 
+for _name in ("last", *PRICES, "volume", "openinterest", *MARKS, "funding_rate"):
+    setattr(FrameFeed, f"tick_{_name}", _tick("close" if _name == "last" else _name))
+
+
 class OptionFeed(FrameFeed):
     """The feed of an option: it carries its `volatility` and `interest_rate` a year and the `index_price` of its underlying too."""
 
     lines = ("volatility", "index_price", "interest_rate")
+
+
+for _name in ("volatility", "index_price", "interest_rate"):
+    setattr(OptionFeed, f"tick_{_name}", _tick(_name))
 
 
 def from_frame(

@@ -42,6 +42,49 @@ def test_lines_are_those_of_pandas_data(settings: dict) -> None:
     assert ours["mark_low"] == frame["mark_low"].tolist()
 
 
+TICKS = ("open", "high", "low", "close", "volume", "last")
+
+
+class TickWatcher(bt.Strategy):
+    """Keeps of every feed at every bar how long it is, its time and its ticks."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple] = []
+
+    def prenext(self) -> None:
+        self.next()
+
+    def next(self) -> None:
+        for data in self.datas:
+            times = data.datetime[0] if len(data) else None
+            ticks = [getattr(data, f"tick_{name}", None) for name in TICKS]
+            self.seen.append((len(self), data._name, len(data), times, ticks))
+
+
+@pytest.mark.parametrize("settings", [{}, {"preload": False}, {"runonce": False}], ids=str)
+def test_ticks_and_clocks_are_those_of_pandas_data(settings: dict) -> None:
+    """With feeds that start late, end early and have holes, at every bar and in a second run."""
+    whole = candles(1, 120)
+    frames = {
+        "whole": whole,
+        "late": whole.iloc[30:],
+        "early": whole.iloc[:80],
+        "holed": whole.drop(whole.index[40:50]),
+    }
+
+    def seen(make) -> list[list[tuple]]:
+        cerebro = bt.Cerebro(stdstats=False, **settings)
+        for name, frame in frames.items():
+            cerebro.adddata(make(frame, name))
+        cerebro.addstrategy(TickWatcher)
+        return [cerebro.run()[0].seen for _ in range(2)]
+
+    stock = seen(lambda frame, name: bt.feeds.PandasData(dataname=frame, name=name, timeframe=bt.TimeFrame.Minutes))
+    ours = seen(lambda frame, name: feeds.from_frame(frame, name=name))
+    assert len(ours[0]) > 400
+    assert ours == stock
+
+
 def test_dates_of_a_feed_can_be_cut() -> None:
     """A feed with filters or dates goes through backtrader's own loading."""
     frame = candles(1, 100)
