@@ -25,8 +25,8 @@ from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changes
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.report import chart, files, page, rows, thin, verdict
-from crossmargin_bt.results import Outcome
+from crossmargin_bt.report import chart, curves, files, page, rows, thin, verdict
+from crossmargin_bt.results import Market, Outcome
 
 HERE = Path(__file__).parent
 LONG_SHORT = HERE.parent / "strategies" / "long_short.py"
@@ -302,6 +302,64 @@ def test_times_travel_whole(stamps: list[int]) -> None:
     kind = "<f8" if found["wide"] else "<u4"
     steps = np.frombuffer(b64decode(found["steps"]), dtype=kind)
     assert [found["start"] + found["unit"] * int(step) for step in steps] == stamps
+
+
+def test_curves_by_hand(doom: Path) -> None:
+    """Four bars from 100: equity 110, 99, 120, 90 with margin 0, 10, 30, 40 used."""
+    plain = files.read(doom / "out.json").results[1]
+    journal = [
+        {"event": "Filled", "time_ms": 1, "fee": 2.0}, {"event": "FundingPaid", "time_ms": 2, "amount": -1.0},
+        {"event": "Filled", "time_ms": 3, "fee": 0.5},
+    ]  # fmt: skip
+    made = msgspec.structs.replace(
+        plain,
+        starting_cash=100.0,
+        equity=[110.0, 99.0, 120.0, 90.0],
+        margin_used=[0.0, 10.0, 30.0, 40.0],
+        journal=journal,
+    )
+    assert curves.drawdown(made) == pytest.approx([0, -0.1, 0, -0.25])
+    assert curves.return_on_margin(made) == pytest.approx([np.nan, -1 / 5, 20 / (40 / 3), -10 / 20], nan_ok=True)
+    assert curves.costs(made, "Filled", "fee") == ([1, 3], [2.0, 2.5])
+    assert curves.costs(made, "FundingPaid", "amount") == ([2], [-1.0])
+    under = msgspec.structs.replace(made, equity=[50.0, -20.0, 10.0, 10.0])
+    assert curves.drawdown(under) == pytest.approx([-0.5, -1.2, -0.9, -0.9])
+
+
+def test_markets_go_together_on_the_bars_they_share() -> None:
+    """One that doubles the other's moves has a correlation of 1, its mirror -1, a flat one none."""
+    closes = {"A": [1.0, 2.0, 1.0, 4.0], "B": [1.0, 4.0, 1.0, 16.0], "C": [8.0, 4.0, 8.0, 2.0], "D": [5.0] * 4}
+    made = [
+        Market(symbol=name, times_ms=[1, 2, 3, 4], high=close, low=close, close=close, step_ms=1, holes=[], has_mark=False,
+               funding_settlements=0)
+        for name, close in closes.items()
+    ]  # fmt: skip
+    names, found = curves.correlations(made)
+    assert names == ["A", "B", "C"]
+    assert np.array(found) == pytest.approx(np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]]))
+
+
+def test_one_run_writes_all_it_is_asked_for(doom: Path, tmp_path: Path) -> None:
+    """Result, report, backtrader's plot and QuantStats' sheet; a param counts, and a setting is no param."""
+    words = ["run", LONG_SHORT, "--mode", "isolated", "--end", "2025-03-01", "--param", "lookback=96"]
+    names = {"--json": "a.json", "--report": "a.html", "--plot": "a.png", "--tearsheet": "sheet.html"}
+    crossmargin(*words, *(part for option, name in names.items() for part in (option, tmp_path / name)))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    result = files.read(tmp_path / "a.json").results[0]
+    assert result.params == {"lookback": 96}
+    sheet = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert "LongShort, isolated generic" in sheet
+    assert "Sharpe" in sheet
+    usual = crossmargin(*words[:-2], "--json", tmp_path / "usual.json")
+    assert usual.exit_code == 0
+    assert files.read(tmp_path / "usual.json").results[0].equity != result.equity
+    for more, text in {
+        ("--param", "leverage=2"): "use --leverage", ("--param", "lokback=2"): "did you mean 'lookback'?",
+        ("--plot", "a.gif"): "--plot writes .png", ("--param", "x"): "is no NAME=VALUE",
+    }.items():  # fmt: skip
+        wrong = CliRunner().invoke(commands, [str(word) for word in (*words, *more)])
+        assert wrong.exit_code == 2
+        assert text in wrong.stderr
 
 
 def test_files_do_not_write_over_one_another(doom: Path) -> None:

@@ -43,10 +43,13 @@ def of_strategy(
         charts.insert(1, _levels(key, [(n, name, one) for n, (name, one) in enumerate(runs) if one.margin_level]))
     traded = [curves.fills(result) for _, result in runs]
     counts = {market.symbol: sum(len(one.get(market.symbol, ())) for one in traded) for market in markets}
-    chosen = sorted((m for m in markets if counts[m.symbol]), key=lambda m: -counts[m.symbol])[:MARKET_CHARTS_MAX]
-    charts += [
-        _market(f"{key}-market-{n}", market, runs, traded) for n, market in enumerate(markets) if market in chosen
-    ]
+    ranked = sorted((symbol for symbol, count in counts.items() if count), key=lambda symbol: -counts[symbol])
+    chosen = ranked[:MARKET_CHARTS_MAX]
+    drawn = [_market(f"{key}-market-{n}", one, runs, traded) for n, one in enumerate(markets) if one.symbol in chosen]
+    if len(chosen) < len(ranked):
+        of = f" (one of the {len(chosen)} of {len(ranked)} traded markets with the most fills)"
+        drawn = [chart._replace(title=f"{chart.title}{of}") for chart in drawn]
+    charts += drawn
     charts += [_exposure(key, n, name, one) for n, (name, one) in enumerate(runs) if one.exposure]
     return charts
 
