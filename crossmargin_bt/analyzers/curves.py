@@ -7,7 +7,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt import figures
-from crossmargin_bt.broker.run import time_ms
+from crossmargin_bt.broker.bars import time_ms
 
 MS_PER_HOUR = 3_600_000
 

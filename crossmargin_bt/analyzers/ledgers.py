@@ -6,7 +6,7 @@ from typing import Any
 import backtrader as bt
 import msgspec
 
-from crossmargin_bt.broker.run import time_ms
+from crossmargin_bt.broker.bars import time_ms
 from crossmargin_bt.engine import events
 
 

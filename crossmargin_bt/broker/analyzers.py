@@ -7,7 +7,7 @@ from typing import Any
 import backtrader as bt
 import msgspec
 
-from crossmargin_bt.broker.run import time_ms
+from crossmargin_bt.broker.bars import time_ms
 
 
 class LiquidationDistance(bt.Analyzer):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from crossmargin_bt import guards
-from crossmargin_bt.broker import listing, walk
+from crossmargin_bt.broker import calm, listing, walk
 from crossmargin_bt.broker.controls import Controls
 from crossmargin_bt.broker.discipline import Discipline
+from crossmargin_bt.broker.queue import OrderQueue
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import MODES, Settings, one_of
@@ -20,10 +21,6 @@ from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.valuation import DOLLARS
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.venues import tiers
-
-# What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
-# quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
-VALUE_FLOOR = 1e-9
 
 
 class CrossMarginBroker(Controls):
@@ -133,6 +130,7 @@ class CrossMarginBroker(Controls):
         super().init()
         self._run: Run | None = None
         self._running = False
+        self._calm: calm.Calm | None = None
         self._unvalued: dict[str, float] = {}
         """Coins paid in at the start whose feeds have no price yet."""
         if self.p.mode != "cash":
@@ -148,6 +146,7 @@ class CrossMarginBroker(Controls):
             )
             account.interest_rates.update(self.p.interest_rates or {})
             self._run = Run(account, currency=self.p.currency, check=self.p.check)
+            self.pending = OrderQueue()
 
     def start(self) -> None:
         """Open a book for every feed with an instrument, and pay the cash in."""
@@ -230,11 +229,16 @@ class CrossMarginBroker(Controls):
     # The bar
 
     def next(self) -> None:
-        """Work through one bar; see `crossmargin_bt.broker.walk`."""
+        """Work through one bar; see `crossmargin_bt.broker.walk`. Most bars of most runs are calm, and pass."""
         run = self._run
         if run is None:
             super().next()
             return
+        waits = self.submitted or self._toactivate or self._cash_addition
+        if self._calm is not None and not waits and self._calm.passes():
+            self._put_off_figures(run)
+            return
+        run.before_change()
         if run.closed and not self._goes_on(run):
             return
         bars = run.new_bars()
@@ -248,6 +252,7 @@ class CrossMarginBroker(Controls):
         run.discipline.end_bar(bars)
         if run.notices:
             self._tell(run)
+        self._calm = None if self._userhist or self._unvalued else calm.found(self, run)
 
     def _goes_on(self, run: Run) -> bool:
         """Do what follows a close-out, once its bar has been seen by everyone; return whether the run goes on."""
@@ -256,7 +261,7 @@ class CrossMarginBroker(Controls):
             self.cerebro.runstop()
             return False
         if self.p.on_liquidation == "refill":
-            missing = self.p.cash - self._equity
+            missing = self.p.cash - self.equity
             if missing > 0:
                 self.add_cash(missing)
                 self._refresh(run)
@@ -300,14 +305,10 @@ class CrossMarginBroker(Controls):
                 continue
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
-        self._totals = reading.totals(account, account.pool_of(currency))
+        totals = reading.totals(account, account.pool_of(currency))
         self._value_deposits(account)
-        run.watch.end_bar(self._totals)
-        alone = account.pooled or len(account.balances) == 1
-        self._equity = self._totals.equity if alone else reading.total_equity(account)
-        self._value = max(self._equity, VALUE_FLOOR)
-        self.cash = self._totals.free_margin
-        self._fundval: float = self._value / self._fundshares
+        run.watch.end_bar(totals)
+        self._keep_figures(run, totals)
 
 
 def _check_amounts(name: str, given: Any) -> None:

@@ -5,14 +5,14 @@ import math
 from collections.abc import Sequence
 from enum import IntEnum
 
-from crossmargin_bt.broker.run import NO_BAND, Band, Bar, Run
+from crossmargin_bt.broker.bars import Bar
+from crossmargin_bt.broker.run import NO_BAND, Band, Run
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.path import Candle
 from crossmargin_bt.engine.reading import Pool
 
-# How many candle ranges a band of safe prices reaches beyond the candle it was found at.
-BAND_ROOM = 6.0
+# How many candle ranges a band of safe prices reaches beyond the candle it was found at: the first that is safe.
+BAND_ROOMS = (100.0, 6.0)
 # What is held may change by so many times its range, as margins do whose rates rise with it.
 ROOM = 2.0
 
@@ -50,10 +50,11 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
     if not pools:
         run.band = Band(run.account.version, dict.fromkeys(run.account.books, (0.0, math.inf)))
         return Danger.NONE
-    wide = {bar.book.instrument.symbol: _widened(bar.mark) for bar in bars}
-    if not _could_give_out(run, wide, pools):
-        run.band = Band(run.account.version, wide)
-        return Danger.NONE
+    for room in BAND_ROOMS:
+        wide = {bar.book.instrument.symbol: _widened(bar, room) for bar in bars}
+        if not _could_give_out(run, wide, pools):
+            run.band = Band(run.account.version, wide)
+            return Danger.NONE
     # These bars have left the band, so it says nothing about where their instruments stand any more.
     run.band = NO_BAND
     ranges = {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}
@@ -116,10 +117,11 @@ def _largest_change(account: Account, bars: Sequence[Bar]) -> float:
     )
 
 
-def _widened(candle: Candle) -> tuple[float, float]:
+def _widened(bar: Bar, room: float) -> tuple[float, float]:
     """Return the range of a candle with room for those that follow."""
-    room = BAND_ROOM * (candle.high - candle.low)
-    return max(candle.low - room, candle.low / 2), candle.high + room
+    candle = bar.mark
+    more = room * (candle.high - candle.low)
+    return max(candle.low - more, candle.low / 2), candle.high + more
 
 
 def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> bool:

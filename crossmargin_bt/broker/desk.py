@@ -199,6 +199,8 @@ class OrderDesk(StockDesk):
 
     def _original(self, order: Any) -> Any:
         """Return the order that the broker holds under this one's reference, or None when it holds none."""
+        if self._run is not None and order in self.pending:
+            return self.pending.get(order.ref)
         waiting = self._pchildren.get(getattr(order.parent, "ref", order.ref), ())
         held = (own for queue in (self.pending, self.submitted, waiting) for own in queue)
         return next((own for own in held if own.ref == order.ref), None)
@@ -209,6 +211,8 @@ class OrderDesk(StockDesk):
             super()._ococheck(order)
             return
         group = self._ocol.pop(self._ocos.get(self._ocos[order.ref]), ())
+        if len(group) < 2:
+            return
         for queue in (self.pending, self.submitted):
             for other in [other for other in queue if other.ref in group and other.ref != order.ref]:
                 queue.remove(other)
@@ -240,6 +244,7 @@ class OrderDesk(StockDesk):
         order.activate()
         if not order.alive() or order not in self.pending:
             return
+        self.pending.activate(order)
         if self._is_admitted(run, order):
             self._rest(run, order)
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.matching import leg_of
-from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import admission, events, fills, position, switching
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import share_of

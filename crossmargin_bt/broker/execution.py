@@ -29,7 +29,7 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
             return f"unknown order keyword {name!r}{suggestion(name, extra[:2])}"
     if data not in run.books:
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
-    if data in run.ended:
+    if run.feeds[data].is_ended:
         book = run.books[data]
         return f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
     if not len(data):

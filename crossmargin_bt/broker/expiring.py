@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossmargin_bt.broker import execution
-from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.broker.bars import Bar
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import expiry, fills
 
 
@@ -22,7 +23,7 @@ def settle(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
 
 
 def _settle(broker: Any, run: Run, data: Any) -> None:
-    run.ended.add(data)
+    run.feeds[data].is_ended = True
     book = run.books[data]
     for order in list(broker.pending):
         if order.data is data and order.alive():

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from backtrader import Order
 
-from crossmargin_bt.broker.run import Bar
+from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path
 
 
@@ -22,7 +22,7 @@ class Trigger(NamedTuple):
     """A match with its moment on the path, its place in the queue, and the order as the bar began."""
 
     moment: float
-    queue: int
+    place: int
     order: Any
     match: Match
     was_triggered: bool

@@ -10,6 +10,7 @@ from typing import Any
 
 import backtrader as bt
 
+from crossmargin_bt.broker.closing_figures import ClosingFigures
 from crossmargin_bt.broker.commission import ContractCommission, FillCommission
 from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.run import Run
@@ -27,14 +28,12 @@ from crossmargin_bt.engine.views import currency as currency_view
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
-class Readings(OrderDesk):
-    """The broker's figures; `_totals` and the values backtrader caches are those of the last bar's end."""
-
-    _totals: reading.Totals
-    _equity: float
+class Readings(ClosingFigures, OrderDesk):
+    """The broker's figures; those of the account are those of the last bar's end."""
 
     def init(self) -> None:
         """Forget the figures of the run before."""
+        self._forget_figures()
         super().init()
         self._infos: dict[Any, ContractCommission] = {}
 
@@ -51,15 +50,15 @@ class Readings(OrderDesk):
     @property
     def equity(self) -> float:
         """What the account is worth at the end of the last bar, to the last digit; `getvalue()` never says 0."""
-        run = self._run
-        return float(self._value) if run is None else self._equity
+        figures = self.figures
+        return float(self._value) if figures is None else figures.equity
 
     @property
     def margin_used(self) -> float:
         """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
-        run = self._run
-        if run is not None and (run.account.pooled or len(run.account.balances) == 1):
-            return self._totals.margin_used
+        run, figures = self._run, self.figures
+        if run is not None and figures is not None and (run.account.pooled or len(run.account.balances) == 1):
+            return figures.totals.margin_used
         if run is not None:
             return reading.total_margin_used(run.account)
         held = ((data, position) for data, position in self.positions.items() if position.size)
@@ -261,7 +260,7 @@ class Readings(OrderDesk):
         run = self._run
         if run is None:
             return float(super().get_leverage())
-        return reading.account_exposure(run.account) / self._equity if self._equity > 0 else 0.0
+        return reading.account_exposure(run.account) / self.equity if self.equity > 0 else 0.0
 
     def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
         """Return equity, or the signed value of the positions in `datas`; with `mkt` the value of all positions."""

@@ -2,44 +2,19 @@
 """Everything the broker knows of one run. A new run is a new `Run`, so nothing can be forgotten in a reset."""
 
 import math
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from crossmargin_bt.broker.bars import Bar, Feed, time_ms
 from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.engine import events, invariants
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.path import Candle
 from crossmargin_bt.engine.position import Position
 from crossmargin_bt.engine.position import fill as fill_position
 from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.engine.volatility import RealisedVolatility
-
-MS_PER_DAY = 86_400_000
-# backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
-EPOCH_DAY = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a date, used for its day number only
-
-
-def time_ms(day_number: float) -> int:
-    """Return milliseconds since 1970-01-01 UTC of a backtrader day number.
-
-    >>> time_ms(719163.5)
-    43200000
-    """
-    return round((day_number - EPOCH_DAY) * MS_PER_DAY)
-
-
-class Bar(NamedTuple):
-    """A new bar of one feed: the last-price candle, the mark candle, and the funding due at its open."""
-
-    data: Any
-    book: Book
-    time_ms: int
-    last: Candle
-    mark: Candle
-    funding_rate: float
 
 
 class Band(NamedTuple):
@@ -109,6 +84,10 @@ class Attribution:
         return found
 
 
+def _nothing() -> None:
+    pass
+
+
 class Run:
     """One run's account, journal, order numbers and bars seen."""
 
@@ -119,11 +98,14 @@ class Run:
         self.closed = False
         """Whether a pool was closed out in this bar."""
         self.journal: list[events.JournalEntry] = []
+        self.before_change: Callable[[], None] = _nothing
+        """Called before the account changes: figures that were put off are read now."""
         self.currency = currency
-        self.time_ms = 0
+        self.day = 0.0
+        """The time of the latest bar as backtrader counts days; `time_ms` in its own unit."""
+        self._time_ms, self._told_day = 0, 0.0
         self.books: dict[Any, Book] = {}
         self.attribution = Attribution()
-        self.resting: set[int] = set()
         self.last_close: dict[str, float] = {}
         self.lowest_level = float("inf")
         self.lowest_level_ms = 0
@@ -131,23 +113,37 @@ class Run:
         self.band = NO_BAND
         self.bar_ms = 0
         """The shortest step between two bars so far."""
-        self._bar_days = math.inf
+        self.step_days = math.inf
+        """The same in days."""
         self.watch: Any = None
         self.discipline: Any = None
         self.finer: dict[str, Finer] = {}
         self._next_expiry = 0.0
-        self.ended: set[Any] = set()
-        """Feeds whose contract has expired."""
+        self.feeds: dict[Any, Feed] = {}
         self._check = check
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
-        self._seen: dict[Any, tuple[int, float]] = {}
-        self._lines: dict[Any, Lines] = {}
         self._coming: dict[str, list[ContractTerms]] = {}
         self._volatility: dict[str, RealisedVolatility] = {}
 
+    @property
+    def time_ms(self) -> int:
+        """The time of the latest bar in milliseconds since 1970-01-01 UTC."""
+        if self._told_day != self.day:
+            self._told_day = self.day
+            self._time_ms = time_ms(self.day)
+            self.account.now_ms = self._time_ms
+        return self._time_ms
+
+    @property
+    def next_change_ms(self) -> float:
+        """When the next contract expires or takes other terms; infinity for never."""
+        coming = [terms[0].since_ms for terms in self._coming.values() if terms]
+        return min([self._next_expiry, *coming])
+
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""
+        self.before_change()
         self.account.apply(event)
         self.journal.append(event)
         if self._check:
@@ -179,13 +175,12 @@ class Run:
 
     def forget(self, order: Any) -> None:
         """Drop what is kept for an order that has ended."""
-        self.resting.discard(order.ref)
         self._lots_left.pop(order.ref, None)
 
     def list_feed(self, data: Any, book: Book) -> None:
         """Trade `book` on a feed."""
         self.books[data] = book
-        self._lines[data] = Lines.of(data)
+        self.feeds[data] = Feed(data, book)
         if book.instrument.maintenance is None:
             dated = self.account.rules.terms(book.instrument.symbol)
             if len(dated) > 1:
@@ -195,7 +190,7 @@ class Run:
         """Return the feeds whose contracts have come to their end by now and have not been settled."""
         if self.time_ms < self._next_expiry:
             return []
-        ends = {data: book.instrument.expiry_ms for data, book in self.books.items() if data not in self.ended}
+        ends = {data: self.books[data].instrument.expiry_ms for data, feed in self.feeds.items() if not feed.is_ended}
         self._next_expiry = min((end for end in ends.values() if end > self.time_ms), default=math.inf)
         return [data for data, end in ends.items() if end <= self.time_ms]
 
@@ -235,90 +230,37 @@ class Run:
     def new_bars(self) -> list[Bar]:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
         bars = []
-        for data, book in self.books.items():
-            if self.ended and data in self.ended:
-                continue
-            length = len(data)
+        for feed in self.feeds.values():
+            clock = feed.clock
+            length = clock.lencount
             # With exactbars=1 a feed that waits for the others has given its only bar back.
-            if not length or not data.buflen():
+            if feed.is_ended or not length or not clock.array:
                 continue
-            lines = self._lines[data]
-            seen = (length, lines.datetime[0])
-            before = self._seen.get(data, (0, 0.0))
-            if before == seen and not data.replaying:
+            day = clock.array[clock._idx]
+            if length == feed.length and day == feed.day and not feed.data.replaying:
                 continue
-            self._seen[data] = seen
-            bar = lines.bar(data, book, time_ms(seen[1]), funding_is_new=before[0] != length)
+            before, is_new = feed.day, length != feed.length
+            feed.length, feed.day = length, day
+            bar = feed.bar(day, funding_is_new=is_new)
             if bar is None:
                 text = "a price is missing, zero or negative"
-                self.record(events.BarIgnored(time_ms=time_ms(seen[1]), symbol=book.instrument.symbol, reason=text))
+                self.record(events.BarIgnored(time_ms=time_ms(day), symbol=feed.symbol, reason=text))
                 continue
-            if before[1] and 0 < seen[1] - before[1] < self._bar_days:
-                self._bar_days = seen[1] - before[1]
-                self.bar_ms = bar.time_ms - time_ms(before[1])
-            self.account.now_ms = self.time_ms = max(self.time_ms, bar.time_ms)
-            if lines.volatility is not None:
-                lines.read_option(book)
+            self._count_step(before, day)
+            self.day = max(self.day, day)
+            self.account.now_ms = self.time_ms
+            if feed.volatility is not None:
+                feed.read_option()
             if self._coming:
-                self._take_terms(book, bar.time_ms)
-            self.last_close[book.instrument.symbol] = bar.last.close
-            if not book.long_mark:
-                book.mark(bar.mark.open)
+                self._take_terms(feed.book, bar.time_ms)
+            self.last_close[feed.symbol] = bar.last.close
+            if not feed.book.long_mark:
+                feed.book.mark(bar.mark.open)
             bars.append(bar)
         return bars
 
-
-class Lines(NamedTuple):
-    """A feed's line buffers, looked up once: through the feed every price costs several attribute look-ups."""
-
-    datetime: Any
-    last: tuple[Any, ...]
-    mark: tuple[Any, ...]
-    funding: Any
-    volatility: Any = None
-    index: Any = None
-    interest_rate: Any = None
-
-    @classmethod
-    def of(cls, data: Any) -> "Lines":
-        """Return the lines of a feed; mark and funding where it has them."""
-        lines = data.lines
-        mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if getattr(data, "has_mark", False) else []
-        funding = lines.funding_rate if getattr(data, "has_funding", False) else None
-        last = tuple(getattr(lines, name) for name in Candle._fields)
-        option = [getattr(lines, name, None) for name in ("volatility", "index_price", "interest_rate")]
-        return cls(lines.datetime, last, tuple(mark), funding, *option)
-
-    def read_option(self, book: Book) -> None:
-        """Take an option's volatility and index price over, where the bar has them."""
-        volatility, index = self.volatility[0], self.index[0]
-        book.volatility = volatility if volatility > 0 else 0.0
-        if index > 0:
-            book.index = index
-        rate = math.nan if self.interest_rate is None else self.interest_rate[0]
-        book.interest_rate = 0.0 if math.isnan(rate) else rate
-
-    def bar(self, data: Any, book: Book, at_ms: int, *, funding_is_new: bool) -> Bar | None:
-        """Return the feed's current bar, or None when it has no usable prices."""
-        candle = Candle(*[line[0] for line in self.last])
-        if data.replaying:
-            candle = Candle(*(_tick(data, name, price) for name, price in zip(candle._fields, candle, strict=True)))
-        if not _usable(candle):
-            return None
-        mark = candle
-        if self.mark:
-            given = Candle(*[line[0] for line in self.mark])
-            mark = given if _usable(given) else candle
-        rate = self.funding[0] if self.funding is not None and funding_is_new else 0.0
-        return Bar(data, book, at_ms, candle, mark, 0.0 if math.isnan(rate) else rate)
-
-
-def _usable(candle: Candle) -> bool:
-    # A comparison with NaN is false, whichever way it is put.
-    return candle.low > 0 and candle.open > 0 and candle.close > 0 and 0 < candle.high < math.inf
-
-
-def _tick(data: Any, name: str, price: float) -> float:
-    """Return a price of the part of a replayed bar that has come."""
-    tick = getattr(data, f"tick_{name}", None)
-    return price if tick is None else float(tick)
+    def _count_step(self, before: float, day: float) -> None:
+        """Keep the shortest step between two bars of a feed."""
+        if before and 0 < day - before < self.step_days:
+            self.step_days = day - before
+            self.bar_ms = time_ms(day) - time_ms(before)

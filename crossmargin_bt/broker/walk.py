@@ -8,10 +8,12 @@ from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution, expiring
+from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.danger import Danger, danger
 from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
-from crossmargin_bt.broker.run import Bar, Run
+from crossmargin_bt.broker.queue import OrderQueue
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.watch import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.engine import fills, interest, reading, risk_control
 from crossmargin_bt.engine.book import Book
@@ -56,7 +58,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     walk.choose_paths()
     later = [walk.timed(trigger) for trigger in matched if trigger.moment > OPEN]
     now = OPEN
-    for trigger in sorted(later, key=lambda trigger: (trigger.moment, trigger.queue)):
+    for trigger in sorted(later, key=lambda trigger: (trigger.moment, trigger.place)):
         if trigger.order.alive():
             walk.advance(now, trigger.moment)
             now = trigger.moment
@@ -92,28 +94,29 @@ def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -
 
 def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
     """Return which resting orders fill in these bars; expired ones are taken away."""
-    if not broker.pending:
+    pending: OrderQueue = broker.pending
+    if not pending:
         return []
     fresh = {id(bar.data): bar for bar in bars}
     found: list[Trigger] = []
-    for queue, order in enumerate(list(broker.pending)):
+    for place, order in pending.to_look_at(fresh):
         if not order.alive():
             continue  # cancelled by the end of another in this very loop
         if order.expire():
-            broker.pending.remove(order)
+            pending.remove(order)
             broker.notify(order)
             broker._ococheck(order)
             broker._bracketize(order, cancel=True)
         elif order.active() and id(order.data) in fresh:
-            trigger = _match(broker, order, fresh[id(order.data)], queue)
+            trigger = _match(broker, order, fresh[id(order.data)], place)
             if trigger is None:
-                run.resting.add(order.ref)
+                pending.let_rest(order, run.feeds[order.data])
             else:
                 found.append(trigger)
     return found
 
 
-def _match(broker: Any, order: Any, bar: Bar, queue: int) -> Trigger | None:
+def _match(broker: Any, order: Any, bar: Bar, place: int) -> Trigger | None:
     created = order.created
     stop, limit, was_triggered = created.price, created.pricelimit, order.triggered
     match: Match | None = broker.match(order)
@@ -123,7 +126,7 @@ def _match(broker: Any, order: Any, bar: Bar, queue: int) -> Trigger | None:
         created.price, created.pricelimit = stop, limit
     path = path_of(bar.last, low_first=low_comes_first(bar.last))
     moment = moment_of(order, path, match, was_triggered=was_triggered, stop=stop, limit=limit)
-    return Trigger(moment, queue, order, match, was_triggered, stop, limit, bar)
+    return Trigger(moment, place, order, match, was_triggered, stop, limit, bar)
 
 
 def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
@@ -131,12 +134,12 @@ def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
     if order.exectype in TRIGGERED_LIMITS:
         maker = trigger.was_triggered
     else:
-        maker = order.exectype == order.Limit and (order.ref in run.resting or trigger.moment > OPEN)
+        maker = order.exectype == order.Limit and (broker.pending.rests(order) or trigger.moment > OPEN)
     execution.fill(broker, run, trigger, maker=maker)
-    run.resting.add(order.ref)
     if order.alive():
         if order.exectype in TRAILING:
             order.trailadjust(trigger.bar.last.close)
+        broker.pending.let_rest(order, run.feeds[order.data])
         return
     run.forget(order)
     if order in broker.pending:

@@ -89,6 +89,11 @@ class RiskWatch:
         return watched and OVERDRAWN not in self._acted.get(pool.name, ())
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether no pool waits to recover, to be looked at again, or for a margin call to be met."""
+        return not (self._acted or self._rests_until or self._called)
+
+    @property
     def has_acted(self) -> bool:
         """Whether a threshold waits for a pool to recover."""
         return bool(self._acted)

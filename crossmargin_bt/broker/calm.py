@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bars in which nothing can happen: while prices stay within a range that was proven safe, a bar moves the marks and no more.
+
+What else may happen in a bar is ruled out when the range is found, or looked at: funding, an expiry, new terms, an
+order reached. Anything else the broker works through in full (`crossmargin_bt.broker.walk`).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from crossmargin_bt.broker.bars import EPOCH_DAY, MS_PER_DAY, Feed
+from crossmargin_bt.broker.run import Run
+from crossmargin_bt.engine import reading, risk_control
+from crossmargin_bt.engine.modes import MODES
+
+# Two bars lie further apart than this many days, which is less than a millisecond.
+INSTANT = 1e-9
+
+
+class Still(NamedTuple):
+    """A feed and the prices between which a bar of it changes nothing."""
+
+    feed: Feed
+    low: float
+    high: float
+    mark_low: float
+    mark_high: float
+
+
+class Calm:
+    """The ranges of all feeds, true of one version of the account."""
+
+    def __init__(self, run: Run, stills: list[Still], until: float) -> None:
+        self._run, self._stills, self._until = run, stills, until
+        self._version = run.account.version
+        self._moved: list[tuple[Feed, int, float, float, float]] = []
+
+    def passes(self) -> bool:
+        """Take the new bars in where nothing can happen in any of them; otherwise change nothing and return False."""
+        run = self._run
+        if run.account.version != self._version:
+            return False
+        moved = self._moved
+        moved.clear()
+        for feed, lowest, highest, mark_lowest, mark_highest in self._stills:
+            clock = feed.clock
+            length = clock.lencount
+            if length == feed.length:
+                continue
+            at = clock._idx
+            day = clock.array[at]
+            low, high, close = feed.low.array[at], feed.high.array[at], feed.close.array[at]
+            # Written so that a NaN fails it.
+            if not (
+                lowest < low <= close <= high < highest
+                and low <= feed.open.array[at] <= high
+                and run.step_days <= day - feed.day
+                and day < self._until
+            ):
+                return False
+            mark = close
+            if feed.mark:
+                opened, top, bottom, mark = [line.array[at] for line in feed.mark]
+                if not (mark_lowest < bottom <= mark <= top < mark_highest and bottom <= opened <= top):
+                    return False
+            elif not (mark_lowest < low and high < mark_highest):
+                return False
+            if feed.funding is not None and feed.book.legs:
+                rate = feed.funding.array[at]
+                if rate and rate == rate:  # noqa: PLR0124 - not NaN
+                    return False
+            moved.append((feed, length, day, close, mark))
+        for feed, length, day, close, mark in moved:
+            feed.length, feed.day = length, day
+            book = feed.book
+            book.long_mark = book.short_mark = mark
+            book.last = run.last_close[feed.symbol] = close
+            run.day = max(run.day, day)
+        return True
+
+
+def found(broker: Any, run: Run) -> Calm | None:
+    """Return the calm that begins after the bar just worked through, if one does."""
+    account = run.account
+    watch = run.watch
+    if (
+        account.pooled
+        or account.has_options
+        or account.has_loans
+        or account.rules.volatility_scaling is not None
+        or broker.p.guards
+        or not broker.pending.is_still
+        or not watch.is_at_rest
+        or run.closed
+        or run.band.version != account.version
+    ):
+        return None
+    stills = []
+    for data, feed in run.feeds.items():
+        if feed.may_float or not feed.length:
+            return None
+        if feed.is_ended:
+            continue
+        mark_low, mark_high = run.band.ranges.get(feed.symbol, (math.inf, 0.0))
+        low, high = broker.pending.still(data)
+        # What is valued at the last price stays within the range as well.
+        last_counts = feed.mark and (
+            account.rules.initial_price == "last" or account.rules.sell_order_markup is not None
+        )
+        if last_counts and (feed.book.legs or feed.book.orders):
+            low, high = max(low, mark_low), min(high, mark_high)
+        stills.append(Still(feed, low, high, mark_low, mark_high))
+    if _may_call(run, stills):
+        return None
+    next_ms = run.next_change_ms
+    until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT
+    return Calm(run, stills, until)
+
+
+def _may_call(run: Run, stills: list[Still]) -> bool:
+    """Return whether more could come to be in use than there is, which is looked at when a bar ends.
+
+    What a book locks is largest at one end of its range, or the other: its value rises or falls with the price
+    throughout, and orders at prices of their own bend that once. Leaves the marks as they were.
+    """
+    account = run.account
+    currency = account.pool_of(run.currency)
+    totals = reading.totals(account, currency)
+    locked, worst = totals.in_use, 0.0
+    for feed, *_, low, high in stills:
+        book, mode = feed.book, MODES[feed.book.margin_mode]
+        if mode.PAID or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
+            continue
+        if book.orders and book.maintenance.has_floor:
+            return True  # a rate that rises with the value bends it again
+        kept = book.prices()
+        now, profit = mode.in_use(book), book.unrealised()
+        most = now
+        for price in (low, high):
+            if not 0 < price < math.inf:
+                return True
+            book.set_prices((price, price, price))
+            most = max(most, mode.in_use(book))
+        locked += most - now
+        if mode.POOLED:
+            book.set_prices((low, high, high))
+            worst += book.unrealised() - profit
+        book.set_prices(kept)
+    return risk_control.shortage(totals._replace(in_use=locked, cross_profit=totals.cross_profit + worst)) >= 0
