@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from crossmargin_bt.broker.bars import EPOCH_DAY, MS_PER_DAY, Feed
 from crossmargin_bt.broker.run import Run
+from crossmargin_bt.broker.walk import Walk
 from crossmargin_bt.engine import reading, risk_control
 from crossmargin_bt.engine.modes import MODES
 
 # Two bars lie further apart than this many days, which is less than a millisecond.
 INSTANT = 1e-9
+NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
 
 
 class Still(NamedTuple):
@@ -25,13 +27,16 @@ class Still(NamedTuple):
     high: float
     mark_low: float
     mark_high: float
+    sinks_low: float
+    sinks_high: float
+    """Beyond these the lowest margin level of the run may be undercut."""
 
 
 class Calm:
     """The ranges of all feeds, true of one version of the account."""
 
-    def __init__(self, run: Run, stills: list[Still], until: float) -> None:
-        self._run, self._stills, self._until = run, stills, until
+    def __init__(self, broker: Any, run: Run, stills: list[Still], until: float) -> None:
+        self._broker, self._run, self._stills, self._until = broker, run, stills, until
         self._version = run.account.version
         self._moved: list[tuple[Feed, int, float, float, float]] = []
 
@@ -42,34 +47,35 @@ class Calm:
             return False
         moved = self._moved
         moved.clear()
-        for feed, lowest, highest, mark_lowest, mark_highest in self._stills:
+        may_sink = False
+        for feed, lowest, highest, mark_lowest, mark_highest, sinks_low, sinks_high in self._stills:
             clock = feed.clock
             length = clock.lencount
             if length == feed.length:
                 continue
             at = clock._idx
             day = clock.array[at]
-            low, high, close = feed.low.array[at], feed.high.array[at], feed.close.array[at]
+            bottom, top, close = feed.low.array[at], feed.high.array[at], feed.close.array[at]
             # Written so that a NaN fails it.
             if not (
-                lowest < low <= close <= high < highest
-                and low <= feed.open.array[at] <= high
+                lowest < bottom <= close <= top < highest
+                and bottom <= feed.open.array[at] <= top
                 and run.step_days <= day - feed.day
                 and day < self._until
             ):
                 return False
             mark = close
-            if feed.mark:
-                opened, top, bottom, mark = [line.array[at] for line in feed.mark]
-                if not (mark_lowest < bottom <= mark <= top < mark_highest and bottom <= opened <= top):
+            if feed.mark or feed.funding is not None:
+                marked = _marked(feed, at, bottom, top, close)
+                if marked is None:
                     return False
-            elif not (mark_lowest < low and high < mark_highest):
+                bottom, top, mark = marked
+            if not (mark_lowest < bottom and top < mark_highest):
                 return False
-            if feed.funding is not None and feed.book.legs:
-                rate = feed.funding.array[at]
-                if rate and rate == rate:  # noqa: PLR0124 - not NaN
-                    return False
+            may_sink = may_sink or not (sinks_low < bottom and top < sinks_high)
             moved.append((feed, length, day, close, mark))
+        if may_sink:
+            self._note_levels()
         for feed, length, day, close, mark in moved:
             feed.length, feed.day = length, day
             book = feed.book
@@ -77,6 +83,25 @@ class Calm:
             book.last = run.last_close[feed.symbol] = close
             run.day = max(run.day, day)
         return True
+
+    def _note_levels(self) -> None:
+        """Note the margin level at every corner of the bars' paths."""
+        run = self._run
+        run.day = max(run.day, *(day for _, _, day, _, _ in self._moved))
+        bars = [feed.bar(day, funding_is_new=False) for feed, _, day, _, _ in self._moved]
+        Walk(self._broker, run, [bar for bar in bars if bar is not None]).note_levels()
+
+
+def _marked(feed: Feed, at: int, bottom: float, top: float, close: float) -> tuple[float, float, float] | None:
+    """Return lowest, highest and last mark of a bar; None where it has none, or where funding is due on a position."""
+    if feed.funding is not None and feed.book.legs:
+        rate = feed.funding.array[at]
+        if rate and not math.isnan(rate):
+            return None
+    if not feed.mark:
+        return bottom, top, close
+    opened, top, bottom, mark = [line.array[at] for line in feed.mark]
+    return (bottom, top, mark) if bottom <= mark <= top and bottom <= opened <= top else None
 
 
 def found(broker: Any, run: Run) -> Calm | None:
@@ -92,7 +117,7 @@ def found(broker: Any, run: Run) -> Calm | None:
         or not broker.pending.is_still
         or not watch.is_at_rest
         or run.closed
-        or run.band.version != account.version
+        or run.safe.version != account.version
     ):
         return None
     stills = []
@@ -101,7 +126,10 @@ def found(broker: Any, run: Run) -> Calm | None:
             return None
         if feed.is_ended:
             continue
-        mark_low, mark_high = run.band.ranges.get(feed.symbol, (math.inf, 0.0))
+        mark_low, mark_high = run.safe.ranges.get(feed.symbol, NOWHERE)
+        sinks = run.band.ranges.get(feed.symbol, NOWHERE) if run.band.version == account.version else NOWHERE
+        if not (feed.book.legs or feed.book.orders):
+            sinks = ANYWHERE
         low, high = broker.pending.still(data)
         # What is valued at the last price stays within the range as well.
         last_counts = feed.mark and (
@@ -109,12 +137,12 @@ def found(broker: Any, run: Run) -> Calm | None:
         )
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
-        stills.append(Still(feed, low, high, mark_low, mark_high))
+        stills.append(Still(feed, low, high, mark_low, mark_high, *sinks))
     if _may_call(run, stills):
         return None
     next_ms = run.next_change_ms
     until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT
-    return Calm(run, stills, until)
+    return Calm(broker, run, stills, until)
 
 
 def _may_call(run: Run, stills: list[Still]) -> bool:
@@ -127,7 +155,7 @@ def _may_call(run: Run, stills: list[Still]) -> bool:
     currency = account.pool_of(run.currency)
     totals = reading.totals(account, currency)
     locked, worst = totals.in_use, 0.0
-    for feed, *_, low, high in stills:
+    for feed, _, _, low, high, _, _ in stills:
         book, mode = feed.book, MODES[feed.book.margin_mode]
         if mode.PAID or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
             continue

@@ -30,8 +30,7 @@ class Danger(IntEnum):
 def danger(run: Run, bars: Sequence[Bar]) -> Danger:
     """Return what could happen to a pool within these bars.
 
-    Accounts of many currencies and options are looked at by how much they may change at most. For others a level below the lowest
-    so far is walked to as a threshold is.
+    Accounts of many currencies and options are looked at by how much they may change at most.
 
     Every leg is put at its worse extreme and every requirement at the price where its value is highest,
     all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
@@ -44,21 +43,24 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values())
     ):
         return _stirred(run, bars)
-    if run.band.holds(run.account, bars):
+    if run.band.holds(account, bars):
         return Danger.NONE
-    pools = reading.pools(run.account)
+    pools = reading.pools(account)
     if not pools:
-        run.band = Band(run.account.version, dict.fromkeys(run.account.books, (0.0, math.inf)))
+        run.band = run.safe = Band(account.version, dict.fromkeys(account.books, (0.0, math.inf)))
         return Danger.NONE
-    for room in BAND_ROOMS:
-        wide = {bar.book.instrument.symbol: _widened(bar, room) for bar in bars}
-        if not _could_give_out(run, wide, pools):
-            run.band = Band(run.account.version, wide)
-            return Danger.NONE
-    # These bars have left the band, so it says nothing about where their instruments stand any more.
-    run.band = NO_BAND
-    ranges = {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}
-    return Danger.ACTS if _could_give_out(run, ranges, pools) else Danger.NONE
+    if not run.safe.holds(account, bars):
+        # These bars have left the bands, so they say nothing about where their instruments stand any more.
+        run.band = run.safe = NO_BAND
+        for room in BAND_ROOMS:
+            wide = {bar.book.instrument.symbol: _widened(bar, room) for bar in bars}
+            found = _outlook(run, wide, pools)
+            if found is not Danger.ACTS and run.safe is NO_BAND:
+                run.safe = Band(account.version, wide)
+            if found is Danger.NONE:
+                run.band = Band(account.version, wide)
+                return Danger.NONE
+    return _outlook(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
 
 
 def _stirred(run: Run, bars: Sequence[Bar]) -> Danger:
@@ -118,27 +120,36 @@ def _largest_change(account: Account, bars: Sequence[Bar]) -> float:
 
 
 def _widened(bar: Bar, room: float) -> tuple[float, float]:
-    """Return the range of a candle with room for those that follow."""
+    """Return the range of a candle with room for those that follow; of what is not held any price."""
+    if not (bar.book.legs or bar.book.orders):
+        return 0.0, math.inf
     candle = bar.mark
     more = room * (candle.high - candle.low)
     return max(candle.low - more, candle.low / 2), candle.high + more
 
 
-def _could_give_out(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> bool:
-    """Return whether any pool could come to a threshold that may act, all legs at their worse extreme at once."""
-    books = run.account.books
-    for symbol, (low, high) in ranges.items():
-        books[symbol].long_mark, books[symbol].short_mark = low, high
-    collateral = [reading.risk(run.account, pool).collateral for pool in pools]
-    for symbol, (low, high) in ranges.items():
-        books[symbol].mark(low if books[symbol].instrument.is_curved else high)
-    required = [reading.risk(run.account, pool).requirement for pool in pools]
-    for pool, worst, most in zip(pools, collateral, required, strict=True):
-        level = max(run.watch.armed(pool).level, run.lowest_level)
-        if run.account.rules.order_loss_in_ratio and any(book.orders for book in books.values()):
-            return True  # what orders would lose is not largest where all else is worst
-        if (most or worst <= 0) and worst <= level * most:
-            return True
-        if run.watch.watches_overdrawn(pool) and worst <= reading.totals(run.account, pool.currency).in_use:
-            return True
-    return False
+def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> Danger:
+    """Return what any pool could come to within ranges of marks, all legs at their worse extreme at once."""
+    account = run.account
+    books = [
+        (book, low, high)
+        for symbol, (low, high) in ranges.items()
+        if (book := account.books[symbol]).legs or book.orders
+    ]
+    if account.rules.order_loss_in_ratio and any(book.orders for book in account.books.values()):
+        return Danger.ACTS  # what orders would lose is not largest where all else is worst
+    for book, low, high in books:
+        book.long_mark, book.short_mark = low, high
+    collateral = [reading.risk(account, pool).collateral for pool in pools]
+    for book, low, high in books:
+        book.mark(low if book.instrument.is_curved else high)
+    found = Danger.NONE
+    for pool, worst in zip(pools, collateral, strict=True):
+        most = reading.risk(account, pool).requirement
+        if (most or worst <= 0) and worst <= run.watch.armed(pool).level * most:
+            return Danger.ACTS
+        if run.watch.watches_overdrawn(pool) and worst <= reading.totals(account, pool.currency).in_use:
+            return Danger.ACTS
+        if most and worst <= run.lowest_level * most:
+            found = Danger.SINKS
+    return found

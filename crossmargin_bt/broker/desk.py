@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any
 
 import backtrader as bt
+import msgspec
 
-from crossmargin_bt.broker import execution
+from crossmargin_bt.broker import execution, orders
 from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.stock import StockDesk, unusable_figures, valid_until
@@ -18,6 +19,7 @@ from crossmargin_bt.engine import events
 from crossmargin_bt.engine.admission import admit, below_minimum
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.room import Room
 
 # Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
 ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
@@ -43,11 +45,11 @@ class OrderDesk(StockDesk):
         return self._enter(owner, data, size, keywords, buys=False)
 
     def _enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
-        stock = super().buy if buys else super().sell
         run = self._run
         if len(data) and "valid" in keywords and (run is not None or self.p.strict):
             keywords["valid"] = valid_until(data, keywords["valid"])
         if run is None:
+            stock = super().buy if buys else super().sell
             refusal = unusable_figures(size, keywords) if self.p.strict else None
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
@@ -59,7 +61,20 @@ class OrderDesk(StockDesk):
         execution.put_on_ticks(book.instrument, keywords, buys=buys)
         if book.hedged:
             keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
-        return stock(owner, data, book.instrument.size(book.instrument.lots(size)), **keywords)
+        given = {orders.GIVEN[name]: keywords.pop(name) for name in orders.GIVEN.keys() & keywords.keys()}
+        oco, check = keywords.pop("oco", None), keywords.pop("_checksubmit", True)
+        order = orders.entered(owner, data, book.instrument.size(abs(book.instrument.lots(size))), given, buys=buys)
+        if keywords:
+            order.addinfo(**keywords)
+        self._ocoize(order, oco)
+        return self.submit(order, check=check)
+
+    def submit(self, order: Any, check: bool = True) -> Any:  # noqa: FBT001, FBT002 - backtrader's signature
+        """Submit an order; children wait for the last of their bracket."""
+        if self._run is None or not check or order.parent is not None or not order.transmit:
+            return super().submit(order, check=check)
+        self._pchildren[order.ref].append(order)
+        return self.transmit(order, check=check)
 
     def _refuse_at_entry(
         self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
@@ -103,38 +118,51 @@ class OrderDesk(StockDesk):
         if self._run is None:
             super().check_submitted()
             return
+        if not self.submitted:
+            return
+        room = Room(self._run.account)
         while self.submitted:
             order = self.submitted.popleft()
             if self._take_children(order) is None:
                 continue
-            if not order.active() or self._is_admitted(self._run, order):
+            if not order.active():
                 self.submit_accept(order)
+                continue
+            resting = self._admitted(self._run, order, room)
+            if resting is not None:
+                super().submit_accept(order)
+                self._place(self._run, order, resting)
 
-    def _is_admitted(self, run: Run, order: Any) -> bool:
-        """Judge an order as it would rest; one that may not is refused here."""
+    def _admitted(self, run: Run, order: Any, room: Room | None = None) -> OpenOrder | None:
+        """Judge an order, and return it as it may rest; one that may not is refused here."""
         resting = self._as_resting(run, order)
         refusal = run.discipline.judge(order, resting)
-        if refusal is None:
-            resting = self._as_resting(run, order)
-            refusal = self._admission(run, order, resting)
         if refusal is not None:
             self._refuse(order, refusal, resting)
-        return refusal is None
+            return None
+        if run.lots_left(order) != resting.lots:
+            resting = self._as_resting(run, order)
+        admitted = self._admission(run, order, resting, room)
+        if isinstance(admitted, Refusal):
+            self._refuse(order, admitted, resting)
+            return None
+        return admitted
 
-    def _admission(self, run: Run, order: Any, resting: OpenOrder) -> Refusal | None:
+    def _admission(self, run: Run, order: Any, resting: OpenOrder, room: Room | None) -> OpenOrder | Refusal:
         book = run.books[order.data]
         if not 0 < resting.price < math.inf:
             return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
         too_small = below_minimum(book, resting)
         if too_small is not None:
             return too_small
-        admitted = admit(run.account, book.instrument.symbol, resting)
+        admitted = admit(run.account, book.instrument.symbol, resting, room)
         if isinstance(admitted, Refusal):
             return admitted
-        order.addinfo(covered=admitted.covered)
+        order.info["covered"] = admitted.covered
         if admitted.reduce_only and not resting.reduce_only:
-            order.addinfo(reduce_only=True)
-        return None
+            order.info["reduce_only"] = True
+        # What is cut to the position at admission is cut again when it fills.
+        return admitted if admitted.lots == resting.lots else msgspec.structs.replace(admitted, lots=resting.lots)
 
     def _as_resting(self, run: Run, order: Any) -> OpenOrder:
         at_open = self.p.coo and order.exectype == bt.Order.Market
@@ -167,13 +195,15 @@ class OrderDesk(StockDesk):
             self._rest(self._run, order)
 
     def _rest(self, run: Run, order: Any) -> None:
-        book = run.books[order.data]
-        resting = self._as_resting(run, order)
+        self._place(run, order, self._as_resting(run, order))
+
+    def _place(self, run: Run, order: Any, resting: OpenOrder) -> None:
+        """Let an accepted order draw on margin."""
         run.record(
             events.OrderPlaced(
                 time_ms=run.time_ms,
                 number=resting.number,
-                symbol=book.instrument.symbol,
+                symbol=run.feeds[order.data].symbol,
                 side=resting.side,
                 lots=resting.lots,
                 price=resting.price,
@@ -245,8 +275,9 @@ class OrderDesk(StockDesk):
         if not order.alive() or order not in self.pending:
             return
         self.pending.activate(order)
-        if self._is_admitted(run, order):
-            self._rest(run, order)
+        resting = self._admitted(run, order)
+        if resting is not None:
+            self._place(run, order, resting)
 
     def _try_exec(self, order: Any) -> None:
         if self._run is None and execution.cash_reduction_is_void(self, order):

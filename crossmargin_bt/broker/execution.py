@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from backtrader import BuyOrder, Order, SellOrder
 
+from crossmargin_bt.broker import orders
 from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.run import Owned, Run
 from crossmargin_bt.engine import events, fills, position, settling
@@ -284,11 +285,8 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled, reason:
     gross = sum(abs(part.lots) for part in parts)
     for part in parts:
         share = abs(part.lots) / gross
-        kind = SellOrder if part.lots > 0 else BuyOrder
-        order = kind(
-            owner=part.owner, data=data, size=book.instrument.size(abs(part.lots)), tradeid=part.tradeid,
-            exectype=Order.Market,
-        )  # fmt: skip
+        size, given = book.instrument.size(abs(part.lots)), {"tradeid": part.tradeid, "exectype": Order.Market}
+        order = orders.entered(part.owner, data, size, given, buys=part.lots < 0)
         order.addinfo(forced=reason, position_side=entry.side)
         broker._ocoize(order, None)
         broker.orders.append(order)

@@ -18,7 +18,7 @@ from crossmargin_bt.engine.volatility import RealisedVolatility
 
 
 class Band(NamedTuple):
-    """Mark prices within which no pool can give out, at one version of the account; an instrument not named stands still."""
+    """Mark prices within which something cannot happen, at one version of the account; an instrument not named stands still."""
 
     version: int
     ranges: dict[str, tuple[float, float]]
@@ -111,6 +111,9 @@ class Run:
         self.lowest_level_ms = 0
         """When that was: the label of the bar."""
         self.band = NO_BAND
+        """Where no threshold acts, and the level does not sink below its lowest."""
+        self.safe = NO_BAND
+        """Where no threshold acts."""
         self.bar_ms = 0
         """The shortest step between two bars so far."""
         self.step_days = math.inf

@@ -241,8 +241,13 @@ class Walk:
         if self._run.account.has_options:
             self._run.account.follow()
 
-    def _note_levels(self, start: float, end: float) -> None:
-        for at in (start, end):
+    def note_levels(self) -> None:
+        """Note the margin level at every corner of a bar in which nothing acts."""
+        corners = [] if self._policy == "close" else self._corners
+        self._note_levels(OPEN, *corners, CLOSE)
+
+    def _note_levels(self, *moments: float) -> None:
+        for at in moments:
             self._mark(at)
             levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
             self._run.note_level(min(levels, default=math.inf))

@@ -110,7 +110,7 @@ class RiskWatch:
             if OVERDRAWN in acted and (name not in levels or risk_control.overdrawn(self._run.account, name) < 0):
                 back.add(OVERDRAWN)
             if back:
-                self._run.band = NO_BAND
+                self._run.band = self._run.safe = NO_BAND
                 acted.difference_update(back)
             if not acted:
                 del self._acted[name]

@@ -14,6 +14,7 @@ from crossmargin_bt.engine import events
 from crossmargin_bt.engine.book import SIDES, Book, mode_of
 from crossmargin_bt.engine.borrowing import Loan
 from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.open_orders import OpenOrders
 from crossmargin_bt.engine.postings import POSTINGS
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.rules import ContractTerms, Rules
@@ -112,6 +113,7 @@ class Account:
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
             hedged=self.hedged and instrument.kind in TWO_SIDED,
+            orders=OpenOrders(instrument),
             is_paid=instrument.kind in ("spot", "option"),
         )
         self.books[instrument.symbol] = book
@@ -184,6 +186,11 @@ class Account:
     def books_of(self, currency: str) -> list[Book]:
         """Return the books of a shared pool, in the order they were listed."""
         return [self.books[symbol] for symbol in self._symbols.get(currency, ())]
+
+    def busy_books(self, currency: str) -> list[Book]:
+        """Return those of them that hold a position or an order."""
+        books = self.books
+        return [book for symbol in self._symbols.get(currency, ()) if (book := books[symbol]).legs or book.orders]
 
     def mark(self, symbol: str, price: float) -> None:
         """Value the instrument's legs at `price`."""

@@ -12,6 +12,7 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.room import Room, opening_lots
 
 
 def only_reduces(book: Book, order: OpenOrder) -> bool:
@@ -20,18 +21,21 @@ def only_reduces(book: Book, order: OpenOrder) -> bool:
     return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
 
 
-def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = None) -> OpenOrder | Refusal:
     """Return the order as it may rest, or why it may not.
 
     Immediate orders that still wait for their price count as filled, as they will be before this one
     can trade; an immediate order is judged by its fill. What does not raise what is locked is always
     admitted. An order that by itself can do nothing but close is never refused: where other orders
-    already close the position and margin for more is not there, it is admitted as reduce-only.
+    already close the position and margin for more is not there, it is admitted as reduce-only. In a `room` of what is
+    free, orders that surely fit are not judged one by one.
     """
     book = account.books[symbol]
     coins = MODES[book.margin_mode].PAID
     if order.reduce_only and not coins:
         return order
+    if room is not None and not book.orders.reducing and room.takes(book, order.side, order.lots, order.price):
+        return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
     after = after_immediate_orders(account)
     if order.reduce_only:
         order = msgspec.structs.replace(
@@ -82,6 +86,7 @@ def after_immediate_orders(account: Account) -> Account:
     waiting = sorted(
         (order.number, symbol)
         for symbol, book in account.books.items()
+        if book.orders.immediate
         for order in book.orders.values()
         if order.immediate
     )
@@ -113,7 +118,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if account.books[symbol].margin_mode == "spot":
         return coin_orders.fill_refused(account, entry, subject=subject)
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
-    if not opened:
+    if not opened or Room(account).takes(account.books[symbol], entry.side, entry.lots, entry.price):
         return None
     order = account.books[symbol].orders.get(entry.number)
     before = account.copy(symbol)

@@ -7,8 +7,9 @@ import msgspec
 
 from crossmargin_bt.engine import formulas, option_terms
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.open_orders import OpenOrders
 from crossmargin_bt.engine.option_terms import OptionTerms
-from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending, Prices, pending
+from crossmargin_bt.engine.orders import NOTHING_PENDING, Pending, Prices, pending
 from crossmargin_bt.engine.position import FLAT, Position
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.engine.rules import FeePrice, Rules
@@ -41,12 +42,12 @@ class Book(msgspec.Struct):
     maker: float
     taker: float
     hedged: bool
+    orders: OpenOrders
     is_paid: bool = False
     """Whether what is traded is paid for in full: a coin, an option."""
     scale: float = 1.0
     """What the rates are multiplied by, see `Rules.volatility_scaling`."""
     legs: dict[str, Position] = msgspec.field(default_factory=dict)
-    orders: dict[int, OpenOrder] = msgspec.field(default_factory=dict)
     realised: dict[str, float] = msgspec.field(default_factory=dict)
     long_mark: float = 0.0
     short_mark: float = 0.0
@@ -164,6 +165,11 @@ class Book(msgspec.Struct):
 
     def pending(self, side: str, *, immediate: bool = True) -> Pending:
         """Return what the orders of a leg would add and open; without `immediate`, only those that rest."""
+        orders = self.orders
+        if not orders:
+            return NOTHING_PENDING
+        if orders.is_plain and not self.rules.looks_at_order_prices and (immediate or not orders.immediate):
+            return orders.pending(side, self.leg(side).lots)
         mine = [order for order in self.orders.values() if order.side == side and (immediate or not order.immediate)]
         if not mine:
             return NOTHING_PENDING
@@ -202,7 +208,7 @@ class Book(msgspec.Struct):
     def copy(self) -> "Book":
         """Return a book that can be changed without touching this one."""
         return msgspec.structs.replace(
-            self, legs=dict(self.legs), orders=dict(self.orders), realised=dict(self.realised)
+            self, legs=dict(self.legs), orders=self.orders.copy(), realised=dict(self.realised)
         )
 
 

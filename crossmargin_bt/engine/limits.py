@@ -19,7 +19,7 @@ def beyond(before: Account, after: Account, symbol: str, price: float) -> Refusa
     order's price, whichever is worth more.
     """
     book, then = before.books[symbol], after.books[symbol]
-    if book.is_paid or before.portfolio:
+    if book.is_paid or before.portfolio or not (_has_tier_limit(book) or isinstance(book.maintenance, SizeRate)):
         return None
     value = book.instrument.value
     at = price if value(1, price) > value(1, book.long_mark) else book.long_mark
@@ -40,9 +40,13 @@ def beyond(before: Account, after: Account, symbol: str, price: float) -> Refusa
     return None
 
 
+def _has_tier_limit(book: Book) -> bool:
+    return book.rules.above_tier_leverage != "raise" and book.maintenance.has_floor
+
+
 def beyond_tier(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:
     """Return why exposures stand in a tier of less leverage than is set, where the venue refuses that; None elsewhere."""
-    if book.rules.above_tier_leverage == "raise":
+    if not _has_tier_limit(book):
         return None
     for lots in exposed:
         lowest = book.floor(lots, price)

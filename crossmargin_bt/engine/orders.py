@@ -5,6 +5,7 @@ Assumption: where several opposite orders rest, the position is matched first wi
 to the market, since they fill first. The venues publish no order of matching.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -70,28 +71,28 @@ def pending(
 ) -> Pending:
     """Return what `orders` would add to `held` lots and open against them.
 
-    Values are in the settle currency, each order at the price the venue values it at. On the `long` or
+    Values are in the settle currency, each order at the price the venue values it at, and exact sums rounded once. On the `long` or
     `short` leg of hedge mode opposite orders can close and never open.
     """
     direction = {"long": 1, "short": -1}.get(side) or (1 if held >= 0 else -1)
     same, opposite = _one_of_each_group(orders, direction, abs(held), prices, instrument)
     same_lots = sum(abs(order.lots) for order in same)
-    same_value = sum(instrument.value(order.lots, prices.of(order)) for order in same)
-    loss = sum(_loss(instrument, order.lots, order.price, prices.mark) for order in same)
+    same_value = math.fsum(instrument.value(order.lots, prices.of(order)) for order in same)
+    loss = math.fsum(_loss(instrument, order.lots, order.price, prices.mark) for order in same)
     if side != "net" or not opposite:
         return Pending(same_lots, 0, same_value, 0.0, 0.0, loss)
     opposite.sort(key=lambda order: order.price * direction)
     to_close = abs(held)
-    opening_value = 0.0
+    opened: list[float] = []
     for order in opposite:
         closing = min(to_close, abs(order.lots))
         to_close -= closing
         opening = abs(order.lots) - closing
-        opening_value += instrument.value(opening, prices.of(order))
+        opened.append(instrument.value(opening, prices.of(order)))
         loss += _loss(instrument, -direction * opening, order.price, prices.mark)
     opposite_lots = sum(abs(order.lots) for order in opposite)
-    opposite_value = sum(instrument.value(order.lots, prices.of(order)) for order in opposite)
-    return Pending(same_lots, opposite_lots, same_value, opposite_value, opening_value, loss)
+    opposite_value = math.fsum(instrument.value(order.lots, prices.of(order)) for order in opposite)
+    return Pending(same_lots, opposite_lots, same_value, opposite_value, math.fsum(opened), loss)
 
 
 def _loss(instrument: Instrument, lots: int, price: float, mark: float) -> float:

@@ -113,9 +113,7 @@ class Totals(NamedTuple):
 def totals(account: Account, currency: str) -> Totals:
     """Return what the books of a shared pool add up to at the present marks."""
     cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = option_value = 0.0
-    for book in account.books_of(currency):
-        if not (book.legs or book.orders):
-            continue
+    for book in account.busy_books(currency):
         mode = MODES[book.margin_mode]
         rate = account.rate(book.instrument.settle) if account.pooled else 1.0
         if mode.POOLED:
@@ -169,11 +167,11 @@ def total_margin_used(account: Account) -> float:
 
 def cross_profit(account: Account, currency: str) -> float:
     """Return the floating profit of the shared pool's positions."""
-    return sum(
-        account.rate(b.instrument.settle) * b.unrealised()
-        for b in account.books_of(currency)
-        if b.legs and MODES[b.margin_mode].POOLED
-    )
+    total = 0.0
+    for book in account.busy_books(currency):
+        if book.legs and MODES[book.margin_mode].POOLED:
+            total += account.rate(book.instrument.settle) * book.unrealised()
+    return total
 
 
 def headroom(account: Account, book: Book, *, pays: bool = False) -> float:
@@ -249,13 +247,12 @@ def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
         collateral, required = account.balances[pool.currency] + cross_profit(account, pool.currency), 0.0
         if account.options_count:
             collateral += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
-    for book in account.books_of(pool.currency):
-        if book.legs or book.orders:
-            rate = account.rate(book.instrument.settle)
-            if MODES[book.margin_mode].POOLED and not account.portfolio:
-                required += rate * requirement.book_requirement(book, with_orders=with_orders)
-            if with_orders and book.orders:
-                collateral -= rate * _orders_against(account, book)
+    for book in account.busy_books(pool.currency):
+        rate = account.rate(book.instrument.settle)
+        if MODES[book.margin_mode].POOLED and not account.portfolio:
+            required += rate * requirement.book_requirement(book, with_orders=with_orders)
+        if with_orders and book.orders:
+            collateral -= rate * _orders_against(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
         collateral -= currencies.reserved_coins(account, pool.currency)
     if account.portfolio:

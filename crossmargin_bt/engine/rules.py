@@ -140,6 +140,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 
+    @property
+    def looks_at_order_prices(self) -> bool:
+        """Whether an order counts for more than its value at its own price: at the market's, or for what it would lose."""
+        return self.order_loss_reserved or self.order_loss_in_ratio or self.sell_order_markup is not None
+
     def __post_init__(self) -> None:
         for name in ("maker", "taker", "liquidation_fee", "sell_order_markup"):
             if not abs(getattr(self, name) or 0.0) < 1:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The resting orders of one book, and what they add up to.
+
+Sums are exact and rounded once, so that they do not depend on the order in which orders came and went: adding one and
+taking it out again leaves what was there, bit for bit.
+"""
+
+from bisect import bisect_left, insort
+from typing import Any, Self
+
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.orders import NOTHING_PENDING, OpenOrder, Pending
+
+# Every float is a whole multiple of 2 to the power of minus this.
+FLOAT_BITS = 1074
+UNIT = 1 << FLOAT_BITS
+
+
+def exact(value: float) -> int:
+    """Return a finite float in units of 2**-1074.
+
+    >>> exact(0.1) + exact(0.2) == exact(0.3)
+    False
+    >>> rounded(exact(1e16) + exact(1.0) - exact(1e16))
+    1.0
+    """
+    numerator, denominator = value.as_integer_ratio()
+    return numerator << (FLOAT_BITS + 1 - denominator.bit_length())
+
+
+def rounded(value: int) -> float:
+    """Return the float nearest to so many units."""
+    return value / UNIT
+
+
+class Ladder:
+    """Orders that buy, or sell, on one side of a book: those nearest to the market first."""
+
+    __slots__ = ("lots", "steps", "value")
+
+    def __init__(self) -> None:
+        self.lots = 0
+        self.value = 0
+        """What they are worth at their prices, in units of `exact`."""
+        self.steps: list[tuple[float, int, int, float]] = []
+        """(price, negative for buys; when it came; unsigned lots; value)"""
+
+    def copy(self) -> "Ladder":
+        """Return the same orders, to be changed."""
+        other = Ladder()
+        other.lots, other.value, other.steps = self.lots, self.value, self.steps.copy()
+        return other
+
+
+class OpenOrders(dict[int, OpenOrder]):
+    """Orders by their numbers."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        super().__init__()
+        self._instrument = instrument
+        self._ladders: dict[tuple[str, bool], Ladder] = {}
+        self._came: dict[int, int] = {}
+        self._next = 0
+        self._groups: dict[int, int] = {}
+        self._grouped = 0
+        """How many groups have more than one member."""
+        self.immediate = 0
+        """How many take the next price there is."""
+        self.reducing = 0
+        """How many only reduce."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no order excludes another."""
+        return not self._grouped
+
+    def copy(self) -> Self:
+        """Return orders that can be changed without touching these."""
+        other = type(self)(self._instrument)
+        dict.update(other, self)
+        other.__dict__.update(self.__dict__)
+        other._ladders = {key: ladder.copy() for key, ladder in self._ladders.items()}
+        other._came, other._groups = self._came.copy(), self._groups.copy()
+        return other
+
+    def __setitem__(self, number: int, order: OpenOrder) -> None:
+        before = self.get(number)
+        if before is not None:
+            self._count(before, -1)
+        else:
+            self._came[number] = self._next
+            self._next += 1
+        super().__setitem__(number, order)
+        self._count(order, 1)
+
+    def __delitem__(self, number: int) -> None:
+        self._count(self[number], -1)
+        super().__delitem__(number)
+        del self._came[number]
+
+    def pop(self, number: int, *default: Any) -> Any:
+        """Take an order out and return it."""
+        if number not in self:
+            return super().pop(number, *default)
+        order = self[number]
+        del self[number]
+        return order
+
+    def clear(self) -> None:
+        """Take all orders out."""
+        for number in list(self):
+            del self[number]
+
+    def _count(self, order: OpenOrder, sign: int) -> None:
+        self.immediate += sign * order.immediate
+        if order.group is not None:
+            members = self._groups[order.group] = self._groups.get(order.group, 0) + sign
+            if not members:
+                del self._groups[order.group]
+            # From one member to two, or back.
+            self._grouped += sign * (members == (2 if sign > 0 else 1))
+        if order.reduce_only:
+            self.reducing += sign
+            return
+        buys = order.lots > 0
+        ladder = self._ladders.get((order.side, buys))
+        if ladder is None:
+            ladder = self._ladders[order.side, buys] = Ladder()
+        lots = abs(order.lots)
+        value = self._instrument.value(lots, order.price)
+        step = (-order.price if buys else order.price, self._came[order.number], lots, value)
+        ladder.lots += sign * lots
+        ladder.value += sign * exact(value)
+        if sign > 0:
+            insort(ladder.steps, step)
+        else:
+            del ladder.steps[bisect_left(ladder.steps, step)]
+
+    def ends(self, side: str) -> list[tuple[float, float]]:
+        """Return the prices nearest to and farthest from the market of the orders of a side that buy, and that sell."""
+        ladders = (self._ladders.get((side, buys)) for buys in (True, False))
+        return [(abs(one.steps[0][0]), abs(one.steps[-1][0])) for one in ladders if one is not None and one.steps]
+
+    def resting_lots(self, side: str, *, buys: bool) -> int:
+        """Return the unsigned lots of the orders of a side that buy, or that sell, at prices of their own."""
+        ladder = self._ladders.get((side, buys))
+        lots = 0 if ladder is None else ladder.lots
+        if self.immediate:
+            lots -= sum(
+                abs(order.lots)
+                for order in self.values()
+                if order.immediate and order.side == side and (order.lots > 0) == buys and not order.reduce_only
+            )
+        return lots
+
+    def pending(self, side: str, held: int) -> Pending:
+        """Return what `orders.pending` does, of plain orders valued at their own prices; losses are not looked at."""
+        rising = held >= 0 if side == "net" else side == "long"
+        same = self._ladders.get((side, rising))
+        opposite = self._ladders.get((side, not rising)) if side == "net" else None
+        if same is None:
+            if opposite is None:
+                return NOTHING_PENDING
+            same_lots, same_value = 0, 0.0
+        else:
+            same_lots, same_value = same.lots, rounded(same.value)
+        if opposite is None or not opposite.lots:
+            return Pending(same_lots, 0, same_value, 0.0, 0.0, 0.0)
+        opening, to_close = opposite.value, abs(held)
+        for price, _, lots, value in opposite.steps:
+            if not to_close:
+                break
+            opening -= exact(value)
+            if lots > to_close:
+                opening += exact(self._instrument.value(lots - to_close, abs(price)))
+            to_close -= min(lots, to_close)
+        return Pending(same_lots, opposite.lots, same_value, rounded(opposite.value), rounded(opening), 0.0)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Orders that surely fit: a bound on what an order can take, against what the account has free.
+
+Most orders are far from what an account can carry. What they may take at most is a few multiplications; the exact
+judgement (`engine.admission`) is needed where that bound does not fit, and wherever rates depend on the size held.
+
+Why the bound holds: an order of so many lots moves what positions and orders add up to by at most so many lots, each
+worth at most the highest price anything of its side is valued at, twice where what it closes uncovers another; what it
+costs besides are fees and the distance between its price and the mark.
+"""
+
+from crossmargin_bt.engine import reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.engine.rates import SizeRate
+
+# Lots are counted twice: what closes may uncover another order.
+TWICE = 2.0
+# An opening fee, a closing fee at a bankruptcy price of up to twice the value, and one more.
+FEES = 4.0
+
+
+class Room:
+    """What an account has free at the present marks, less what orders admitted since may take of it."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._free: dict[tuple[str, bool], float] = {}
+
+    def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
+        """Return whether an order surely fits, and count it; False says nothing."""
+        if not _is_bounded(self._account, book):
+            return False
+        most = _most(book, side, lots, price)
+        pooled = MODES[book.margin_mode].POOLED
+        use = "cross_orders" if pooled else "isolated_orders"
+        if use not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0:
+            return False  # a loss that is realised may have been outweighed by profit that does not count
+        settle = book.instrument.settle
+        key = (settle, pooled)
+        if key not in self._free:
+            self._free[key] = reading.headroom(self._account, book)
+        if not most < self._free[key]:
+            return False
+        for other in self._free:
+            if other[0] == settle:
+                self._free[other] -= most
+        return True
+
+
+def _is_bounded(account: Account, book: Book) -> bool:
+    """Return whether what an order takes does not depend on what else there is."""
+    return not (
+        account.pooled
+        or account.has_options
+        or book.is_paid
+        or book.rules.looks_at_order_prices
+        or book.maintenance.has_floor
+        or isinstance(book.maintenance, SizeRate)
+        or book.instrument.kind == "margin"
+        or not book.orders.is_plain
+    )
+
+
+def _most(book: Book, side: str, lots: int, price: float) -> float:
+    """Return the most that an order can take of what is free."""
+    value = book.instrument.value
+    dearest = max(value(lots, price), value(lots, book.long_mark), value(lots, book.last or price))
+    for nearest, farthest in book.orders.ends(side):
+        dearest = max(dearest, value(lots, nearest), value(lots, farthest))
+    fee = max(abs(book.taker), abs(book.maker))
+    away = abs(book.instrument.profit(lots, price, book.long_mark))
+    return TWICE * (dearest * (book.rate(0) + FEES * fee) + away)
+
+
+def opening_lots(book: Book, side: str, lots: int) -> int:
+    """Return how many lots of a plain order would open once what takes the next price has traded and others have closed."""
+    held = book.leg(side).lots
+    if book.orders.immediate:
+        held += sum(order.lots for order in book.orders.values() if order.immediate and order.side == side)
+    if held * lots >= 0:
+        return abs(lots)
+    return max(0, abs(lots) - max(0, abs(held) - book.orders.resting_lots(side, buys=lots > 0)))
