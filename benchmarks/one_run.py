@@ -34,10 +34,10 @@ def prepared(setup: str, strategy: type, data: list, minutes: int, *, mode: str 
             f"S{n}": cm.Instrument(symbol=f"S{n}", lot=0.001, maker=FEE, taker=FEE) for n in range(len(data))
         }
         ours = setup in ("house", "turbo")
-        cerebro = cm.Cerebro(turbo=setup == "turbo") if ours else bt.Cerebro(stdstats=setup == "broker")
+        cerebro = cm.Cerebro(turbo=setup == "turbo", stdstats=False) if ours else bt.Cerebro(stdstats=setup == "broker")
         cerebro.setbroker(cm.CrossMarginBroker(cash=CASH, leverage=LEVERAGE, instruments=instruments, mode=mode))
         if ours:
-            cerebro.addanalyzer(cm.Recorder)
+            cerebro.addanalyzer(cm.Recorder, detail=False)
     for n, frame in enumerate(data):
         if setup in ("stock", "broker"):
             feed = bt.feeds.PandasData(

@@ -9,10 +9,12 @@ from typing import Any
 
 # Loaded on first use: backtrader and pandas take most of a second to import.
 _LAZY = {
+    "Cerebro": "crossmargin_bt.cerebro",
     "CrossMarginBroker": "crossmargin_bt.broker",
     "HedgeStrategy": "crossmargin_bt.strategy",
     "Instrument": "crossmargin_bt.engine.instrument",
     "LiquidationDistance": "crossmargin_bt.broker.analyzers",
+    "Recorder": "crossmargin_bt.broker.analyzers",
     "FreeMarginSizer": "crossmargin_bt.broker.sizers",
     "MaximumSizer": "crossmargin_bt.broker.sizers",
     "RiskSizer": "crossmargin_bt.broker.sizers",
@@ -28,12 +30,14 @@ _LAZY = {
 }
 
 __all__ = [
+    "Cerebro",
     "CrossMarginBroker",
     "FreeMarginSizer",
     "HedgeStrategy",
     "Instrument",
     "LiquidationDistance",
     "MaximumSizer",
+    "Recorder",
     "Reserve",
     "RiskSizer",
     "SafeDistanceSizer",

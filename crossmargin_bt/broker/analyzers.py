@@ -2,12 +2,13 @@
 """Analyzers whose results are plain data that survives a process boundary: the report's recorder, and distances."""
 
 import math
+from array import array
 from typing import Any
 
 import backtrader as bt
 import msgspec
 
-from crossmargin_bt.broker.bars import time_ms
+from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, time_ms
 
 
 class LiquidationDistance(bt.Analyzer):
@@ -60,7 +61,9 @@ class Recorder(bt.Analyzer):
     def create_analysis(self) -> None:
         """Start empty."""
         self._record: dict[str, Any] = {}
-        self._curves: dict[str, list[Any]] = {"times_ms": [], "equity": [], "margin_used": [], "free_margin": []}
+        self._days = array("d")
+        self._places = array("q")
+        self._cash_curve: dict[str, list[float]] = {"equity": [], "margin_used": [], "free_margin": []}
         self._levels: list[float | None] = []
         self._exposure: dict[str, list[float]] = {}
         self._estimates: dict[str, Any] = {"times_ms": [], "prices": {}}
@@ -72,8 +75,9 @@ class Recorder(bt.Analyzer):
         self._paid: dict[int, float] = {}
 
     def notify_order(self, order: Any) -> None:
-        """Count fills and refusals, and keep cash mode's journal."""
-        broker = self.strategy.broker
+        """Keep cash mode's journal, fills and refusals; a margin account has its own."""
+        if self._is_margin:
+            return
         if order.status in (order.Margin, order.Rejected):
             self._refused += 1
             self._cash_entry(order, "OrderRefused", order.created.size, order.created.price, 0.0)
@@ -81,36 +85,59 @@ class Recorder(bt.Analyzer):
             self._fills += 1
             fee = order.executed.comm - self._paid.get(order.ref, 0.0)
             self._paid[order.ref] = order.executed.comm
-            if broker.account is None:
-                self._fees += fee
-                bit = order.executed.exbits[-1]
-                self._cash_entry(order, "Filled", bit.size, bit.price, fee)
+            self._fees += fee
+            bit = order.executed.exbits[-1]
+            self._cash_entry(order, "Filled", bit.size, bit.price, fee)
+
+    @property
+    def hears_orders(self) -> bool:
+        """Whether it has to be told of orders."""
+        return not self._is_margin
 
     def _cash_entry(self, order: Any, event: str, size: float, price: float, fee: float) -> None:
-        if self.strategy.broker.account is None:
-            self._cash_journal.append(
-                {
-                    "event": event,
-                    "time_ms": time_ms(order.data.datetime[0]),
-                    "symbol": order.data._name,
-                    "size": size,
-                    "price": price,
-                    "fee": fee,
-                }
-            )
+        self._cash_journal.append(
+            {
+                "event": event,
+                "time_ms": time_ms(order.data.datetime[0]),
+                "symbol": order.data._name,
+                "size": size,
+                "price": price,
+                "fee": fee,
+            }
+        )
+
+    def start(self) -> None:
+        """Let the broker keep its curve, which costs less than asking in every bar."""
+        self._since = -math.inf if self.p.since_ms is None else self.p.since_ms / MS_PER_DAY + EPOCH_DAY - INSTANT
+        self._is_margin = self.strategy.broker.account is not None
+        if self._is_margin:
+            self.strategy.broker.keep_curve()
 
     def next(self) -> None:
         """Record the bar."""
-        broker, now_ms = self.strategy.broker, time_ms(self.strategy.datetime[0])
-        if self.p.since_ms is None or now_ms >= self.p.since_ms:
-            row = (now_ms, broker.equity, broker.margin_used, float(broker.getcash()))
-            for values, value in zip(self._curves.values(), row, strict=True):
-                values.append(value)
+        broker, day = self.strategy.broker, self.strategy.lines.datetime[0]
+        if day >= self._since:
+            self._days.append(day)
+            if self._is_margin:
+                self._places.append(broker.place_in_curve())
+            else:
+                row = (broker.equity, broker.margin_used, float(broker.getcash()))
+                for values, value in zip(self._cash_curve.values(), row, strict=True):
+                    values.append(value)
             if self.p.detail:
-                self._look(now_ms)
+                self._look(time_ms(day))
             self._bars += 1
         if self.p.on_bar is not None:
             self.p.on_bar()
+
+    def _curves(self) -> dict[str, list[Any]]:
+        """Return the curves, one entry a bar that was recorded."""
+        times = [time_ms(day) for day in self._days]
+        if not self._is_margin:
+            return {"times_ms": times, **self._cash_curve}
+        kept = self.strategy.broker.curve
+        curves = {name: getattr(kept, name) for name in self._cash_curve}
+        return {"times_ms": times, **{name: [values[n] for n in self._places] for name, values in curves.items()}}
 
     def _look(self, now_ms: int) -> None:
         """Record what takes a look at every position."""
@@ -138,12 +165,12 @@ class Recorder(bt.Analyzer):
         journal = broker.journal
         lowest = broker.lowest_margin_level
         self._record = {
-            **self._curves,
+            **self._curves(),
             "margin_level": self._levels,
             "exposure": self._exposure,
             "liquidation_prices": self._estimates,
-            "fills": self._fills,
-            "refused": self._refused,
+            "fills": broker.fills if self._is_margin else self._fills,
+            "refused": broker.refused if self._is_margin else self._refused,
             "liquidations": sum(type(event).__name__ == "Liquidated" for event in journal),
             "lowest_margin_level": lowest if math.isfinite(lowest) else None,
             "lowest_margin_level_ms": broker.lowest_margin_level_ms,

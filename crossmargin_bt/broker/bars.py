@@ -12,6 +12,8 @@ from crossmargin_bt.engine.path import Candle
 MS_PER_DAY = 86_400_000
 # backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
 EPOCH_DAY = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a date, used for its day number only
+# Two bars lie further apart than this many days, which is less than a millisecond.
+INSTANT = 1e-9
 
 
 def time_ms(day_number: float) -> int:

@@ -130,7 +130,6 @@ class CrossMarginBroker(Controls):
         super().init()
         self._run: Run | None = None
         self._running = False
-        self._calm: calm.Calm | None = None
         self._unvalued: dict[str, float] = {}
         """Coins paid in at the start whose feeds have no price yet."""
         if self.p.mode != "cash":
@@ -235,10 +234,11 @@ class CrossMarginBroker(Controls):
             super().next()
             return
         waits = self.submitted or self._toactivate or self._cash_addition
-        if self._calm is not None and not waits and self._calm.passes():
-            self._put_off_figures(run)
+        if run.calm is not None and not waits and run.calm.passes():
+            self._put_off_figures(run, run.calm)
             return
         run.before_change()
+        self._is_new_bar = True
         if run.closed and not self._goes_on(run):
             return
         bars = run.new_bars()
@@ -252,7 +252,7 @@ class CrossMarginBroker(Controls):
         run.discipline.end_bar(bars)
         if run.notices:
             self._tell(run)
-        self._calm = None if self._userhist or self._unvalued else calm.found(self, run)
+        run.calm = None if self._userhist or self._unvalued else calm.found(self, run)
 
     def _goes_on(self, run: Run) -> bool:
         """Do what follows a close-out, once its bar has been seen by everyone; return whether the run goes on."""

@@ -8,14 +8,19 @@ order reached. Anything else the broker works through in full (`crossmargin_bt.b
 import math
 from typing import Any, NamedTuple
 
-from crossmargin_bt.broker.bars import EPOCH_DAY, MS_PER_DAY, Feed
+from backtrader.linebuffer import LineBuffer
+
+from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, Feed
+from crossmargin_bt.broker.danger import Danger, look_for_sinking
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.walk import Walk
 from crossmargin_bt.engine import reading, risk_control
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 
-# Two bars lie further apart than this many days, which is less than a millisecond.
-INSTANT = 1e-9
+# Margin, fees of opening and of closing come to less than this many times a value.
+DEAREST = 2.0
 NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
 
 
@@ -27,9 +32,8 @@ class Still(NamedTuple):
     high: float
     mark_low: float
     mark_high: float
-    sinks_low: float
-    sinks_high: float
-    """Beyond these the lowest margin level of the run may be undercut."""
+    level: list[float]
+    """The marks beyond which the lowest margin level of the run may be undercut."""
 
 
 class Calm:
@@ -38,6 +42,13 @@ class Calm:
     def __init__(self, broker: Any, run: Run, stills: list[Still], until: float) -> None:
         self._broker, self._run, self._stills, self._until = broker, run, stills, until
         self._version = run.account.version
+        self._pools = reading.pools(run.account)
+        # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
+        self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"
+        self._marks: list[tuple[Book, list[float]]] = []
+        if broker.keeps_curve and self.marks_are_kept:
+            books = (still.feed.book for still in stills)
+            self._marks = [(book, []) for book in books if book.legs or book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
 
     def passes(self) -> bool:
@@ -48,7 +59,7 @@ class Calm:
         moved = self._moved
         moved.clear()
         may_sink = False
-        for feed, lowest, highest, mark_lowest, mark_highest, sinks_low, sinks_high in self._stills:
+        for feed, lowest, highest, mark_lowest, mark_highest, level in self._stills:
             clock = feed.clock
             length = clock.lencount
             if length == feed.length:
@@ -72,24 +83,43 @@ class Calm:
                 bottom, top, mark = marked
             if not (mark_lowest < bottom and top < mark_highest):
                 return False
-            may_sink = may_sink or not (sinks_low < bottom and top < sinks_high)
+            may_sink = may_sink or not (level[0] < bottom and top < level[1])
             moved.append((feed, length, day, close, mark))
         if may_sink:
-            self._note_levels()
+            self._look_at_levels()
         for feed, length, day, close, mark in moved:
             feed.length, feed.day = length, day
             book = feed.book
             book.long_mark = book.short_mark = mark
             book.last = run.last_close[feed.symbol] = close
             run.day = max(run.day, day)
+        for book, marks in self._marks:
+            marks.append(book.long_mark)
         return True
 
-    def _note_levels(self) -> None:
-        """Note the margin level at every corner of the bars' paths."""
+    def take_marks(self) -> list[tuple[Book, list[float]]]:
+        """Return the marks of the bars since the last time, oldest first, by book."""
+        taken = self._marks
+        self._marks = [(book, []) for book, _ in taken]
+        return taken
+
+    def _look_at_levels(self) -> None:
+        """Look how near the lowest margin level is; note the levels on the way where it may be undercut."""
         run = self._run
         run.day = max(run.day, *(day for _, _, day, _, _ in self._moved))
-        bars = [feed.bar(day, funding_is_new=False) for feed, _, day, _, _ in self._moved]
-        Walk(self._broker, run, [bar for bar in bars if bar is not None]).note_levels()
+        read = [feed.bar(day, funding_is_new=False) for feed, _, day, _, _ in self._moved]
+        bars = [bar for bar in read if bar is not None]
+        if look_for_sinking(run, bars, self._pools) is not Danger.NONE:
+            Walk(self._broker, run, bars).note_levels()
+        for still in self._stills:
+            still.level[:] = _level_range(run, still.feed)
+
+
+def _level_range(run: Run, feed: Feed) -> tuple[float, float]:
+    """Return the marks of a feed within which the lowest level so far is not undercut."""
+    if run.band.version == run.account.risk_version:
+        return run.band.ranges.get(feed.symbol, NOWHERE)
+    return NOWHERE if feed.book.legs or feed.book.orders else ANYWHERE
 
 
 def _marked(feed: Feed, at: int, bottom: float, top: float, close: float) -> tuple[float, float, float] | None:
@@ -117,19 +147,17 @@ def found(broker: Any, run: Run) -> Calm | None:
         or not broker.pending.is_still
         or not watch.is_at_rest
         or run.closed
-        or run.safe.version != account.version
+        or run.safe.version != account.risk_version
     ):
         return None
     stills = []
     for data, feed in run.feeds.items():
-        if feed.may_float or not feed.length:
+        # Lines that keep only their latest bars stand at an index each.
+        if feed.may_float or not feed.length or feed.clock.mode != LineBuffer.UnBounded:
             return None
         if feed.is_ended:
             continue
         mark_low, mark_high = run.safe.ranges.get(feed.symbol, NOWHERE)
-        sinks = run.band.ranges.get(feed.symbol, NOWHERE) if run.band.version == account.version else NOWHERE
-        if not (feed.book.legs or feed.book.orders):
-            sinks = ANYWHERE
         low, high = broker.pending.still(data)
         # What is valued at the last price stays within the range as well.
         last_counts = feed.mark and (
@@ -137,7 +165,7 @@ def found(broker: Any, run: Run) -> Calm | None:
         )
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
-        stills.append(Still(feed, low, high, mark_low, mark_high, *sinks))
+        stills.append(Still(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
     if _may_call(run, stills):
         return None
     next_ms = run.next_change_ms
@@ -154,8 +182,10 @@ def _may_call(run: Run, stills: list[Still]) -> bool:
     account = run.account
     currency = account.pool_of(run.currency)
     totals = reading.totals(account, currency)
+    if _surely_covered(totals, currency, account, stills):
+        return False
     locked, worst = totals.in_use, 0.0
-    for feed, _, _, low, high, _, _ in stills:
+    for feed, _, _, low, high, _ in stills:
         book, mode = feed.book, MODES[feed.book.margin_mode]
         if mode.PAID or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
             continue
@@ -175,3 +205,20 @@ def _may_call(run: Run, stills: list[Still]) -> bool:
             worst += book.unrealised() - profit
         book.set_prices(kept)
     return risk_control.shortage(totals._replace(in_use=locked, cross_profit=totals.cross_profit + worst)) >= 0
+
+
+def _surely_covered(totals: reading.Totals, currency: str, account: Account, stills: list[Still]) -> bool:
+    """Return whether what is there covers everything at its dearest, without any offset, and more."""
+    most, loss = totals.in_use, 0.0
+    for feed, _, _, low, high, _ in stills:
+        book = feed.book
+        if not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
+            continue
+        if not 0 < low <= high < math.inf:
+            return False
+        for price in (low, high):
+            for leg in book.legs.values():
+                most += book.instrument.value(leg.lots, price)
+                loss += abs(book.instrument.profit(leg.lots, book.mark_of(leg.lots), price))
+            most += book.orders.dearest(price)
+    return risk_control.shortage(totals._replace(in_use=DEAREST * most, cross_profit=totals.cross_profit - loss)) < 0

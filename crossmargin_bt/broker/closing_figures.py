@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The figures of the last bar's end, where backtrader reads them; after a calm bar they are worked out when they are asked for."""
 
+from array import array
 from typing import Any, NamedTuple
 
-from crossmargin_bt.broker.run import Run
+import numpy as np
+
+from crossmargin_bt.broker.calm import Calm
+from crossmargin_bt.broker.run import Run, nothing
 from crossmargin_bt.engine import reading
+from crossmargin_bt.engine.book import Book
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
@@ -39,6 +44,35 @@ def _stock(name: str) -> property:
     return property(read, write)
 
 
+class Curve:
+    """Equity, margin used and free margin at the end of every bar, as arrays of doubles."""
+
+    def __init__(self) -> None:
+        self.equity, self.margin_used, self.free_margin = array("d"), array("d"), array("d")
+
+    def append(self, figures: Figures) -> None:
+        """Add a bar."""
+        self.equity.append(figures.equity)
+        self.margin_used.append(figures.totals.margin_used)
+        self.free_margin.append(figures.totals.free_margin)
+
+    def replace(self, figures: Figures) -> None:
+        """Put other figures in the place of the last bar's."""
+        self.equity[-1], self.margin_used[-1] = figures.equity, figures.totals.margin_used
+        self.free_margin[-1] = figures.totals.free_margin
+
+    def extend(self, totals: reading.Totals, bars: int) -> None:
+        """Add so many bars, each figure of the totals an array or the same throughout."""
+        head = totals.headroom("cross_orders")
+        free = np.where(head < 0.0, 0.0, head)
+        for values, added in (
+            (self.equity, totals.equity),
+            (self.margin_used, totals.margin_used),
+            (self.free_margin, free),
+        ):
+            values.frombytes(np.broadcast_to(np.asarray(added, dtype=np.float64), bars).tobytes())
+
+
 class ClosingFigures:
     """Keeps what the account came to; mixed into the broker."""
 
@@ -46,7 +80,10 @@ class ClosingFigures:
     _fundshares: float
 
     _kept: Figures | None = None
-    _is_put_off = False
+    _curve: Curve | None = None
+    _waiting = 0
+    """How many calm bars' figures have not been worked out."""
+    _is_new_bar = False
 
     cash = _stock("cash")
     _value = _stock("_value")
@@ -55,27 +92,77 @@ class ClosingFigures:
     @property
     def figures(self) -> Figures | None:
         """The figures of the last bar's end; None in cash mode and before a run."""
-        if self._is_put_off:
-            self._take_figures()
+        if self._waiting:
+            self._settle_figures()
         return self._kept
 
+    def keep_curve(self) -> None:
+        """Keep the figures of every bar of this run from now on."""
+        if self._curve is None:
+            self._curve = Curve()
+
+    @property
+    def keeps_curve(self) -> bool:
+        """Whether figures of every bar are kept."""
+        return self._curve is not None
+
+    def place_in_curve(self) -> int:
+        """Return the present bar's place in the curve."""
+        return 0 if self._curve is None else len(self._curve.equity) + self._waiting - 1
+
+    @property
+    def curve(self) -> Curve:
+        """The figures of every bar since `keep_curve`."""
+        self._settle_figures()
+        return Curve() if self._curve is None else self._curve
+
     def _forget_figures(self) -> None:
-        self._kept, self._is_put_off = None, False
+        self._kept, self._curve, self._waiting = None, None, 0
 
-    def _put_off_figures(self, run: Run) -> None:
-        """Leave the figures for later: until somebody asks, or the account is about to change."""
-        self._is_put_off = True
-        run.before_change = self._take_figures
+    def _put_off_figures(self, run: Run, bars: Calm) -> None:
+        """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
+        self._waiting += 1
+        run.before_change = self._settle_figures
+        if self._curve is not None and not bars.marks_are_kept:
+            self._settle_figures()
 
-    def _take_figures(self) -> None:
-        if self._is_put_off:
-            assert self._run is not None
-            account = self._run.account
-            self._keep_figures(self._run, reading.totals(account, account.pool_of(self._run.currency)))
+    def _settle_figures(self) -> None:
+        waiting, self._waiting = self._waiting, 0
+        run = self._run
+        if run is None or not waiting:
+            return
+        run.before_change = nothing
+        marks = run.calm.take_marks()
+        if self._curve is not None and waiting > 1:
+            self._add_to_curve(run, self._curve, marks, waiting - 1)
+        account = run.account
+        self._is_new_bar = True
+        self._keep_figures(run, reading.totals(account, account.pool_of(run.currency)))
+
+    def _add_to_curve(self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int) -> None:
+        """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks."""
+        account = run.account
+        currency = account.pool_of(run.currency)
+        kept = [book.prices() for book, _ in marks]
+        try:
+            for book, values in marks:
+                book.mark(np.array(values[:bars]))  # type: ignore[arg-type]  # the sums do not mind
+            curve.extend(reading.totals(account, currency), bars)
+        except ValueError:  # somewhere a figure is compared with another: bar by bar
+            for n in range(bars):
+                for book, values in marks:
+                    book.mark(values[n])
+                curve.extend(reading.totals(account, currency), 1)
+        finally:
+            for (book, _), prices in zip(marks, kept, strict=True):
+                book.set_prices(prices)
 
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:
-        account = run.account
-        alone = account.pooled or len(account.balances) == 1
-        equity = totals.equity if alone else reading.total_equity(account)
+        equity = totals.equity if run.is_one_pool else reading.total_equity(run.account)
         value = max(equity, VALUE_FLOOR)
-        self._kept, self._is_put_off = Figures(totals, equity, value, value / self._fundshares), False
+        self._kept = Figures(totals, equity, value, value / self._fundshares)
+        if self._curve is not None and self._is_new_bar:
+            self._curve.append(self._kept)
+        elif self._curve is not None and self._curve.equity:
+            self._curve.replace(self._kept)
+        self._is_new_bar = False

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.run import NO_BAND, Band, Run
@@ -11,8 +12,10 @@ from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.reading import Pool
 
-# How many candle ranges a band of safe prices reaches beyond the candle it was found at: the first that is safe.
-BAND_ROOMS = (100.0, 6.0)
+# How many candle ranges a band of safe prices reaches at most beyond the candles it was found at, and at least.
+FARTHEST, NARROWEST = 100.0, 0.5
+# A band ends this part of the way to where the slack does.
+ALMOST = 0.95
 # What is held may change by so many times its range, as margins do whose rates rise with it.
 ROOM = 2.0
 
@@ -47,20 +50,45 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         return Danger.NONE
     pools = reading.pools(account)
     if not pools:
-        run.band = run.safe = Band(account.version, dict.fromkeys(account.books, (0.0, math.inf)))
+        run.band = run.safe = Band(account.risk_version, dict.fromkeys(account.books, (0.0, math.inf)))
         return Danger.NONE
-    if not run.safe.holds(account, bars):
-        # These bars have left the bands, so they say nothing about where their instruments stand any more.
-        run.band = run.safe = NO_BAND
-        for room in BAND_ROOMS:
-            wide = {bar.book.instrument.symbol: _widened(bar, room) for bar in bars}
-            found = _outlook(run, wide, pools)
-            if found is not Danger.ACTS and run.safe is NO_BAND:
-                run.safe = Band(account.version, wide)
-            if found is Danger.NONE:
-                run.band = Band(account.version, wide)
-                return Danger.NONE
-    return _outlook(run, {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}, pools)
+    if run.safe.holds(account, bars):
+        return look_for_sinking(run, bars, pools)
+    # These bars have left the bands, so they say nothing about where their instruments stand any more.
+    run.band = run.safe = NO_BAND
+    far = _outlook(run, _widened(bars, FARTHEST), pools)
+    near = far if min(far) > 0 else _outlook(run, _widened(bars, 0.0), pools)
+    if near.acts <= 0:
+        return Danger.ACTS
+    run.safe = _band(run, bars, pools, ACTS, Span(near, far))
+    return _sinks(run, bars, pools, Span(near, far))
+
+
+def look_for_sinking(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> Danger:
+    """Return whether the margin level may sink below its lowest within bars in which nothing acts."""
+    run.band = NO_BAND  # it was left, as above
+    far = _outlook(run, _widened(bars, FARTHEST), pools)
+    near = far if far.sinks > 0 else _outlook(run, _widened(bars, 0.0), pools)
+    return _sinks(run, bars, pools, Span(near, far))
+
+
+def _sinks(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span") -> Danger:
+    if span.near.sinks <= 0:
+        return Danger.SINKS
+    run.band = _band(run, bars, pools, SINKS, span)
+    return Danger.NONE
+
+
+def _band(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], which: int, span: "Span") -> Band:
+    """Return the band around bars in which there is slack of one kind, looked for on the line from near to far."""
+    near, far = span.near[which], span.far[which]
+    room = FARTHEST if far > 0 else ALMOST * FARTHEST * near / (near - far)
+    if room < NARROWEST:
+        return NO_BAND
+    wide = _widened(bars, room)
+    if far <= 0 and _outlook(run, wide, pools)[which] <= 0:
+        return NO_BAND
+    return Band(run.account.risk_version, wide)
 
 
 def _stirred(run: Run, bars: Sequence[Bar]) -> Danger:
@@ -119,37 +147,59 @@ def _largest_change(account: Account, bars: Sequence[Bar]) -> float:
     )
 
 
-def _widened(bar: Bar, room: float) -> tuple[float, float]:
-    """Return the range of a candle with room for those that follow; of what is not held any price."""
-    if not (bar.book.legs or bar.book.orders):
-        return 0.0, math.inf
-    candle = bar.mark
-    more = room * (candle.high - candle.low)
-    return max(candle.low - more, candle.low / 2), candle.high + more
+class Outlook(NamedTuple):
+    """By how much pools stay clear within ranges of marks, all legs at their worse extreme; at or below 0 they may not."""
+
+    acts: float
+    """Of a threshold that may act."""
+    sinks: float
+    """Of the lowest margin level so far."""
 
 
-def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> Danger:
-    """Return what any pool could come to within ranges of marks, all legs at their worse extreme at once."""
-    account = run.account
+ACTS, SINKS = 0, 1
+
+
+class Span(NamedTuple):
+    """The outlook for bars themselves, and for the widest ranges around them."""
+
+    near: Outlook
+    far: Outlook
+
+
+def _widened(bars: Sequence[Bar], room: float) -> dict[str, tuple[float, float]]:
+    """Return the ranges of marks with room for bars that follow, so many times their own; of what is not held any price."""
+    ranges = {}
+    for bar in bars:
+        book, mark = bar.book, bar.mark
+        if book.legs or book.orders:
+            more = room * (mark.high - mark.low)
+            ranges[book.instrument.symbol] = (max(mark.low - more, mark.low / 2), mark.high + more)
+        else:
+            ranges[book.instrument.symbol] = (0.0, math.inf)
+    return ranges
+
+
+def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> Outlook:
+    account, watch = run.account, run.watch
     books = [
         (book, low, high)
         for symbol, (low, high) in ranges.items()
         if (book := account.books[symbol]).legs or book.orders
     ]
     if account.rules.order_loss_in_ratio and any(book.orders for book in account.books.values()):
-        return Danger.ACTS  # what orders would lose is not largest where all else is worst
+        return Outlook(-math.inf, -math.inf)  # what orders would lose is not largest where all else is worst
     for book, low, high in books:
         book.long_mark, book.short_mark = low, high
-    collateral = [reading.risk(account, pool).collateral for pool in pools]
+    collateral = [reading.collateral(account, pool) for pool in pools]
     for book, low, high in books:
         book.mark(low if book.instrument.is_curved else high)
-    found = Danger.NONE
+    acts = sinks = math.inf
     for pool, worst in zip(pools, collateral, strict=True):
-        most = reading.risk(account, pool).requirement
-        if (most or worst <= 0) and worst <= run.watch.armed(pool).level * most:
-            return Danger.ACTS
-        if run.watch.watches_overdrawn(pool) and worst <= reading.totals(account, pool.currency).in_use:
-            return Danger.ACTS
-        if most and worst <= run.lowest_level * most:
-            found = Danger.SINKS
-    return found
+        most = reading.required(account, pool)
+        if most or worst <= 0:
+            acts = min(acts, worst - watch.armed(pool).level * most)
+        if watch.watches_overdrawn(pool):
+            acts = min(acts, worst - reading.totals(account, pool.currency).in_use)
+        if most:
+            sinks = min(sinks, worst - run.lowest_level * most)
+    return Outlook(acts, sinks)

@@ -10,6 +10,7 @@ from typing import Any
 
 import backtrader as bt
 import msgspec
+from backtrader import Order
 
 from crossmargin_bt.broker import execution, orders
 from crossmargin_bt.broker.matching import Match, leg_of
@@ -33,6 +34,8 @@ class OrderDesk(StockDesk):
     def init(self) -> None:
         """Forget the orders of the run before."""
         super().init()
+        self.tells_orders = True
+        """Whether anybody hears what becomes of an order beyond its fills, which trades are made of."""
         self._captured: Match | None = None
         self._cash_legs: dict[tuple[Any, str], float] = {}
 
@@ -255,9 +258,18 @@ class OrderDesk(StockDesk):
             self._count_cash_fills(order)
             if order.status in (order.Margin, order.Rejected) and "reject" not in order.info:
                 order.addinfo(reject=Refusal("margin", "the stock broker's cash does not cover the order"))
-        elif not order.alive():
-            execution.retire(self._run, order)
-        super().notify(order)
+            super().notify(order)
+            return
+        run, status = self._run, order.status
+        if not order.alive():
+            execution.retire(run, order)
+        if status in (Order.Partial, Order.Completed):
+            run.fills += 1
+        elif status in (Order.Margin, Order.Rejected):
+            run.refused += 1
+        elif not self.tells_orders:
+            return
+        self.notifs.append(order.clone())
 
     def _count_cash_fills(self, order: Any) -> None:
         leg = (order.data, leg_of(order))

@@ -103,6 +103,14 @@ class OrderQueue:
         """Look at an order from now on, which has waited for its parent."""
         self._looked_at[order.ref] = order
 
+    def lets_pass(self, order: Any, bar: Bar, feed: Feed) -> bool:
+        """Return whether a bar surely does not reach an order."""
+        price = None if feed.may_float else _deciding_price(order)
+        if price is None:
+            return False
+        last = bar.last
+        return price < min(last.low, last.open) if _falls(order) else price > max(last.high, last.open)
+
     def rests(self, order: Any) -> bool:
         """Return whether an order has seen a bar in which it was not filled."""
         return order.ref in self._resting
@@ -118,8 +126,7 @@ class OrderQueue:
             return
         self._looked_at.pop(ref, None)
         reach = self._reach.setdefault(id(feed.data), Reach())
-        falls = order.isbuy() == (order.exectype == Order.Limit or order.triggered)
-        side = reach.by_a_fall if falls else reach.by_a_rise
+        side = reach.by_a_fall if _falls(order) else reach.by_a_rise
         filed = Filed(price, self._places[ref], ref)
         insort(side, filed)
         self._filed[ref] = side, filed
@@ -155,6 +162,12 @@ class OrderQueue:
 
 def _place(entry: tuple[int, Any]) -> int:
     return entry[0]
+
+
+def _falls(order: Any) -> bool:
+    """Return whether it takes a fall to reach an order's price."""
+    is_limit: bool = order.exectype == Order.Limit or order.triggered
+    return bool(order.isbuy()) == is_limit
 
 
 def _deciding_price(order: Any) -> float | None:

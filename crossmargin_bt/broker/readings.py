@@ -13,7 +13,7 @@ import backtrader as bt
 from crossmargin_bt.broker.closing_figures import ClosingFigures
 from crossmargin_bt.broker.commission import ContractCommission, FillCommission
 from crossmargin_bt.broker.desk import OrderDesk
-from crossmargin_bt.broker.run import Run
+from crossmargin_bt.broker.run import LEVEL_NOTED, Run
 from crossmargin_bt.broker.settings import one_of
 from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES, Book
@@ -41,6 +41,16 @@ class Readings(ClosingFigures, OrderDesk):
     def journal(self) -> list[events.JournalEntry]:
         """The journal of this run, oldest first; empty in cash mode."""
         return [] if self._run is None else self._run.journal
+
+    @property
+    def fills(self) -> int:
+        """How often an order of a margin account was filled, in full or in part."""
+        return 0 if self._run is None else self._run.fills
+
+    @property
+    def refused(self) -> int:
+        """How many orders a margin account refused."""
+        return 0 if self._run is None else self._run.refused
 
     @property
     def account(self) -> Any:
@@ -75,14 +85,15 @@ class Readings(ClosingFigures, OrderDesk):
 
     @property
     def lowest_margin_level(self) -> float:
-        """The lowest margin level of the run so far, the corners of every bar's path included."""
-        return math.inf if self._run is None else self._run.lowest_level
+        """The lowest margin level of the run so far, the corners of every bar's path included; infinity above 10,000 %."""
+        run = self._run
+        return math.inf if run is None or run.lowest_level >= LEVEL_NOTED else run.lowest_level
 
     @property
     def lowest_margin_level_ms(self) -> int | None:
-        """The bar of that, by its label in milliseconds; None while nothing was required."""
+        """The bar of that, by its label in milliseconds; None while there was none."""
         run = self._run
-        return None if run is None or not math.isfinite(run.lowest_level) else run.lowest_level_ms
+        return None if run is None or run.lowest_level >= LEVEL_NOTED else run.lowest_level_ms
 
     def liquidation_price(self, data: Any, side: str | None = None) -> Estimate:
         """Return the mark of a feed (or feed name) at which its position would be liquidated, as `Estimate(price, reason)`.

@@ -16,6 +16,9 @@ from crossmargin_bt.engine.position import fill as fill_position
 from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.engine.volatility import RealisedVolatility
 
+# Margin levels from here on are not told apart: nothing is near.
+LEVEL_NOTED = 100.0
+
 
 class Band(NamedTuple):
     """Mark prices within which something cannot happen, at one version of the account; an instrument not named stands still."""
@@ -25,7 +28,7 @@ class Band(NamedTuple):
 
     def holds(self, account: Account, bars: Sequence[Bar]) -> bool:
         """Return whether these bars stay within the band."""
-        if self.version != account.version:
+        if self.version != account.risk_version:
             return False
         for bar in bars:
             low, high = self.ranges.get(bar.book.instrument.symbol, (math.inf, 0.0))
@@ -84,8 +87,8 @@ class Attribution:
         return found
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing."""
 
 
 class Run:
@@ -98,16 +101,20 @@ class Run:
         self.closed = False
         """Whether a pool was closed out in this bar."""
         self.journal: list[events.JournalEntry] = []
-        self.before_change: Callable[[], None] = _nothing
+        self.before_change: Callable[[], None] = nothing
         """Called before the account changes: figures that were put off are read now."""
+        self.fills = 0
+        self.refused = 0
         self.currency = currency
+        self.calm: Any = None
+        """The calm the run is in (`crossmargin_bt.broker.calm`), None in bars that are worked through."""
         self.day = 0.0
         """The time of the latest bar as backtrader counts days; `time_ms` in its own unit."""
         self._time_ms, self._told_day = 0, 0.0
         self.books: dict[Any, Book] = {}
         self.attribution = Attribution()
         self.last_close: dict[str, float] = {}
-        self.lowest_level = float("inf")
+        self.lowest_level = LEVEL_NOTED
         self.lowest_level_ms = 0
         """When that was: the label of the bar."""
         self.band = NO_BAND
@@ -128,6 +135,11 @@ class Run:
         self._lots_left: dict[int, int] = {}
         self._coming: dict[str, list[ContractTerms]] = {}
         self._volatility: dict[str, RealisedVolatility] = {}
+
+    @property
+    def is_one_pool(self) -> bool:
+        """Whether the whole account is one pool, whose equity is the account's."""
+        return self.account.pooled or len(self.account.balances) == 1
 
     @property
     def time_ms(self) -> int:

@@ -108,9 +108,10 @@ def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
             broker._ococheck(order)
             broker._bracketize(order, cancel=True)
         elif order.active() and id(order.data) in fresh:
-            trigger = _match(broker, order, fresh[id(order.data)], place)
+            bar, feed = fresh[id(order.data)], run.feeds[order.data]
+            trigger = None if pending.lets_pass(order, bar, feed) else _match(broker, order, bar, place)
             if trigger is None:
-                pending.let_rest(order, run.feeds[order.data])
+                pending.let_rest(order, feed)
             else:
                 found.append(trigger)
     return found

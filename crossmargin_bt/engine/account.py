@@ -57,6 +57,9 @@ class Account:
         self.valuation = Valuation(unit, prices or {})
         self.version = 0
         """Counts what was applied: the same version is the same balances, positions and orders."""
+        self.risk_version = 0
+        """The same without orders that come and go, where the venue counts none in its ratio."""
+        self._orders_raise_risk = rules.orders_raise_risk
         self.set_aside: dict[str, float] = {}
         """By currency, what the trader set aside: it counts as in use."""
         self.has_options = False
@@ -231,7 +234,10 @@ class Account:
     def apply(self, event: events.JournalEntry) -> None:
         """Take one journal entry into the account."""
         self.version += 1
-        post = POSTINGS.get(type(event))
+        kind = type(event)
+        if self._orders_raise_risk or (kind is not events.OrderPlaced and kind is not events.OrderRemoved):
+            self.risk_version += 1
+        post = POSTINGS.get(kind)
         if post is not None:
             post(self, event)
 

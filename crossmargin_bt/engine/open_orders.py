@@ -136,6 +136,15 @@ class OpenOrders(dict[int, OpenOrder]):
         else:
             del ladder.steps[bisect_left(ladder.steps, step)]
 
+    def dearest(self, price: float) -> float:
+        """Return no less than what all orders are worth at their own prices, or at this one."""
+        value, total = self._instrument.value, 0.0
+        for ladder in self._ladders.values():
+            if ladder.lots:
+                nearest, farthest = abs(ladder.steps[0][0]), abs(ladder.steps[-1][0])
+                total += max(value(ladder.lots, at) for at in (price, nearest, farthest))
+        return total
+
     def ends(self, side: str) -> list[tuple[float, float]]:
         """Return the prices nearest to and farthest from the market of the orders of a side that buy, and that sell."""
         ladders = (self._ladders.get((side, buys)) for buys in (True, False))

@@ -94,6 +94,10 @@ class Totals(NamedTuple):
         """What the shared balance counts for: less haircuts, with options where they count."""
         return self.balance - self.haircut + (self.option_value if self.options_count else 0.0)
 
+    def headroom(self, use: str) -> float:
+        """Return what is left for a use; below zero when the account is overdrawn."""
+        return formulas.headroom(self.counted, self.profit_for(use), self.in_use)
+
     @property
     def free_margin(self) -> float:
         """What a cross order may take."""
@@ -180,9 +184,8 @@ def headroom(account: Account, book: Book, *, pays: bool = False) -> float:
     Cross orders take free margin; isolated ones, coins and what `pays` a premium take available balance. This is either
     before it is cut at zero.
     """
-    total = totals(account, account.pool_of(book.instrument.settle))
     use = "cross_orders" if MODES[book.margin_mode].POOLED and not pays else "isolated_orders"
-    return formulas.headroom(total.counted, total.profit_for(use), total.in_use)
+    return totals(account, account.pool_of(book.instrument.settle)).headroom(use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
@@ -228,6 +231,20 @@ def risk(account: Account, pool: Pool, *, with_orders: bool = True) -> Risk:
     return _isolated_risk(account, pool) if pool.isolated else _shared_risk(account, pool, with_orders=with_orders)
 
 
+def collateral(account: Account, pool: Pool, *, with_orders: bool = True) -> float:
+    """Return the collateral of `risk` alone."""
+    if pool.isolated:
+        return _isolated_risk(account, pool).collateral
+    return _shared_collateral(account, pool, with_orders=with_orders)
+
+
+def required(account: Account, pool: Pool, *, with_orders: bool = True) -> float:
+    """Return the requirement of `risk` alone."""
+    if pool.isolated:
+        return _isolated_risk(account, pool).requirement
+    return _shared_requirement(account, pool, with_orders=with_orders)
+
+
 def _isolated_risk(account: Account, pool: Pool) -> Risk:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
@@ -239,27 +256,39 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
 
 
 def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
+    return Risk(
+        _shared_collateral(account, pool, with_orders=with_orders),
+        _shared_requirement(account, pool, with_orders=with_orders),
+    )
+
+
+def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> float:
     if account.pooled:
-        holdings = currencies.holdings(account)
-        collateral = sum(one.counted for one in holdings)
-        required = sum(one.maintenance for one in holdings)
+        total = sum(one.counted for one in currencies.holdings(account))
     else:
-        collateral, required = account.balances[pool.currency] + cross_profit(account, pool.currency), 0.0
+        total = account.balances[pool.currency] + cross_profit(account, pool.currency)
         if account.options_count:
-            collateral += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
-    for book in account.busy_books(pool.currency):
-        rate = account.rate(book.instrument.settle)
-        if MODES[book.margin_mode].POOLED and not account.portfolio:
-            required += rate * requirement.book_requirement(book, with_orders=with_orders)
-        if with_orders and book.orders:
-            collateral -= rate * _orders_against(account, book)
+            total += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
+    if with_orders and account.rules.orders_lower_collateral:
+        for book in account.busy_books(pool.currency):
+            if book.orders:
+                total -= account.rate(book.instrument.settle) * _orders_against(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
-        collateral -= currencies.reserved_coins(account, pool.currency)
+        total -= currencies.reserved_coins(account, pool.currency)
+    return total
+
+
+def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> float:
+    total = sum(one.maintenance for one in currencies.holdings(account)) if account.pooled else 0.0
     if account.portfolio:
-        required += sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
-    elif account.has_options:
-        required -= spreads.relief(account, pool.currency, initial=False)
-    return Risk(collateral, required)
+        return total + sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
+    for book in account.busy_books(pool.currency):
+        if MODES[book.margin_mode].POOLED:
+            rate = account.rate(book.instrument.settle)
+            total += rate * requirement.book_requirement(book, with_orders=with_orders)
+    if account.has_options:
+        total -= spreads.relief(account, pool.currency, initial=False)
+    return total
 
 
 def _orders_against(account: Account, book: Book) -> float:

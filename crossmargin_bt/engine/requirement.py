@@ -60,8 +60,14 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
     """Return the maintenance margin of a cross book, with the fee of closing it where the venue counts that."""
     if book.margin_mode == "option":
         return option.requirement(book, with_orders=with_orders)
-    lone = len(book.legs) == 1 and not (with_orders and book.orders) and book.rules.maintenance_price == "mark"
-    if lone and book.instrument.kind != "margin":
+    rules = book.rules
+    with_orders = with_orders and bool(book.orders) and (rules.orders_in_maintenance != "none" or rules.orders_in_tier)
+    if (
+        len(book.legs) == 1
+        and not with_orders
+        and rules.maintenance_price == "mark"
+        and book.instrument.kind != "margin"
+    ):
         # A lone leg is its own tier, whatever the venue's answer.
         (leg,) = book.legs.values()
         margin = book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))

@@ -141,6 +141,17 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Contracts with terms of their own, by date."""
 
     @property
+    def orders_lower_collateral(self) -> bool:
+        """Whether resting orders lower the collateral in the risk ratio."""
+        return self.order_fees_in_ratio or self.order_loss_in_ratio or self.isolated_orders_in_ratio
+
+    @property
+    def orders_raise_risk(self) -> bool:
+        """Whether a resting order can change how far a pool is from any threshold."""
+        counted = self.orders_in_maintenance != "none" or self.orders_in_tier or self.orders_cancelled_overdrawn
+        return counted or self.orders_lower_collateral
+
+    @property
     def looks_at_order_prices(self) -> bool:
         """Whether an order counts for more than its value at its own price: at the market's, or for what it would lose."""
         return self.order_loss_reserved or self.order_loss_in_ratio or self.sell_order_markup is not None

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lean loop: what backtrader's `_runonce` does, looked up once instead of once a bar.
+
+It knows which lines move with which feed, whether the feeds share a clock, who listens to what, and when a strategy has
+all its data. Everything else is done by backtrader's own methods, in backtrader's order.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import backtrader as bt
+from backtrader.linebuffer import LineBuffer
+
+from crossmargin_bt.cerebro.cursors import Cursor, sharing
+
+
+class Clock:
+    """One feed: its bars, its cursor, and what follows it once the broker has seen the bar."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.is_block = bool(getattr(data, "_is_block", False))
+        """Whether the feed needs nothing but its cursor moved."""
+        self.cursor, self.follower = Cursor(), Cursor()
+        self.times = data.lines.datetime.array[: data.buflen()]
+        self.lines = [line for line in data.lines.lines if type(line) is LineBuffer] if self.is_block else []
+        self.following: list[Any] = []
+        """Line buffers of indicators."""
+        self.slow: list[Any] = []
+        """Indicators that keep an index of their own."""
+
+    def move(self) -> None:
+        """Deliver the next bar."""
+        if self.is_block:
+            self.cursor.at += 1
+            self.data._is_delivered = self.cursor.at + 1 < len(self.times)
+        else:
+            self.data.advance()
+
+
+class Act:
+    """One strategy of a run and who listens to it."""
+
+    def __init__(self, strategy: Any) -> None:
+        self.strategy = strategy
+        self.time, *self.others = strategy.lines.lines
+        self.is_warm = False
+        analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
+        self.hears_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
+            map(_hears_cash, analyzers)
+        )
+        self.hears_orders = (
+            _overrides(strategy, bt.Strategy, ("notify_order",))
+            or any(map(_hears_orders, analyzers))
+            or bool(strategy._lineiterators[bt.LineIterator.ObsType])
+        )
+        self.analyzers = [one._next for one in strategy.analyzers if _looks_at_bars(one)]
+        self.has_observers = bool(strategy._lineiterators[bt.LineIterator.ObsType])
+
+    def next(self, dt: float) -> None:
+        """Do what a strategy does in a bar once its data and indicators stand on it."""
+        strategy, time = self.strategy, self.time
+        time._idx += 1
+        time.lencount += 1
+        time.array.append(dt)
+        for line in self.others:
+            line.forward()
+        if strategy._orderspending or strategy._tradespending or self.hears_cash:
+            strategy._notify()
+        if self.is_warm:
+            strategy.next()
+            for look in self.analyzers:
+                look()
+            if self.has_observers:
+                strategy._next_observers(-1, once=True)
+        else:
+            self._warm_up()
+        if strategy._orderspending:
+            strategy._orderspending = []
+            strategy._tradespending = []
+
+    def _warm_up(self) -> None:
+        strategy = self.strategy
+        status = strategy._getminperstatus()
+        if status < 0:
+            self.is_warm = True
+            strategy.next()
+        elif status == 0:
+            strategy.nextstart()
+        else:
+            strategy.prenext()
+        strategy._next_analyzers(status, once=True)
+        strategy._next_observers(status, once=True)
+
+
+class Loop:
+    """One run."""
+
+    def __init__(self, cerebro: Any, strategies: list[Any]) -> None:
+        self._cerebro = cerebro
+        self._broker = cerebro._broker
+        datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
+        self._clocks = [Clock(data) for data in datas]
+        self._acts = [Act(strategy) for strategy in strategies]
+        moving = {id(line): clock for clock in self._clocks for line in clock.data.lines.lines}
+        self._loose: list[Any] = []
+        for strategy in strategies:
+            for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
+                self._follow(indicator, moving)
+
+    def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
+        """Find the feed whose bars move an indicator."""
+        clock = moving.get(id(indicator._clock.lines[0]))
+        lines = indicator.lines if isinstance(indicator.lines, list) else indicator.lines.lines
+        if clock is None:
+            self._loose.append(indicator)  # it follows what this loop does not move
+            return
+        for line in lines:
+            moving[id(line)] = clock
+            if type(line) is LineBuffer:
+                clock.following.append(line)
+            else:
+                clock.slow.append(line)
+
+    def run(self) -> None:
+        """Run to the end of the data, or until somebody asks to stop."""
+        if hasattr(self._broker, "tells_orders"):
+            self._broker.tells_orders = any(act.hears_orders for act in self._acts)
+        groups = [(clock.cursor, clock.lines) for clock in self._clocks]
+        groups += [(clock.follower, clock.following) for clock in self._clocks]
+        with sharing(groups):
+            for dt, moved in _together(self._clocks) if _in_step(self._clocks) else _merged(self._clocks):
+                for clock in moved:
+                    clock.move()
+                if self._bar(dt, moved):
+                    return
+
+    def _bar(self, dt: float, moved: list[Clock]) -> bool:
+        """Do one moment; return whether the run is to stop."""
+        cerebro, broker = self._cerebro, self._broker
+        strategies = cerebro.runningstrats
+        if cerebro._timerscheat:
+            cerebro._check_timers(strategies, dt, cheat=True)
+        if cerebro.p.cheat_on_open:
+            for strategy in strategies:
+                strategy._oncepost_open()
+                if cerebro._event_stop:
+                    return True
+        broker.next()
+        while (order := broker.get_notification()) is not None:
+            owner = strategies[0] if order.owner is None else order.owner
+            owner._addnotification(order, quicknotify=cerebro.p.quicknotify)
+        if cerebro._event_stop:
+            return True
+        if cerebro._timers:
+            cerebro._check_timers(strategies, dt, cheat=False)
+        for clock in moved:
+            clock.follower.at += 1
+            for line in clock.slow:
+                line._idx += 1
+                line.lencount += 1
+        for indicator in self._loose:
+            if len(indicator._clock) > len(indicator):
+                indicator.advance()
+        for act in self._acts:
+            act.next(dt)
+            if cerebro._event_stop:
+                return True
+            if cerebro.runwriters:
+                cerebro._next_writers(strategies)
+        return False
+
+
+def _in_step(clocks: list[Clock]) -> bool:
+    """Return whether all feeds have the same bars, in order."""
+    times = clocks[0].times
+    return all(clock.times == times for clock in clocks[1:])
+
+
+def _together(clocks: list[Clock]) -> Iterator[tuple[float, list[Clock]]]:
+    for dt in clocks[0].times:
+        yield dt, clocks
+
+
+def _merged(clocks: list[Clock]) -> Iterator[tuple[float, list[Clock]]]:
+    """Yield the moments at which any feed has a bar, and which do."""
+    places = [0] * len(clocks)
+    coming = [clock.times[0] if clock.times else math.inf for clock in clocks]
+    while (dt := min(coming)) != math.inf:
+        moved = []
+        for n, clock in enumerate(clocks):
+            if coming[n] <= dt:
+                moved.append(clock)
+                places[n] += 1
+                coming[n] = clock.times[places[n]] if places[n] < len(clock.times) else math.inf
+        yield dt, moved
+
+
+def _overrides(one: Any, base: Any, names: tuple[str, ...]) -> bool:
+    return any(getattr(type(one), name) is not getattr(base, name) or name in one.__dict__ for name in names)
+
+
+def _hears_cash(analyzer: Any) -> bool:
+    names = ("notify_cashvalue", "notify_fund", "_notify_cashvalue", "_notify_fund")
+    return _overrides(analyzer, bt.Analyzer, names) or any(map(_hears_cash, analyzer._children))
+
+
+def _hears_orders(analyzer: Any) -> bool:
+    own = _overrides(analyzer, bt.Analyzer, ("notify_order", "_notify_order"))
+    return (own and getattr(analyzer, "hears_orders", True)) or any(map(_hears_orders, analyzer._children))
+
+
+def _looks_at_bars(analyzer: Any) -> bool:
+    return _overrides(analyzer, bt.Analyzer, ("next", "_next")) or any(map(_looks_at_bars, analyzer._children))
