@@ -26,6 +26,13 @@ class Cerebro(bt.Cerebro):
 
     params = (("turbo", False),)
 
+    def _runnext(self, runstrats: list[Any]) -> None:
+        LOG.info(
+            "backtrader's own run loop: bars are fed one by one (preload or runonce are off, a feed is resampled, replayed or live, "
+            "or an indicator needs it)"
+        )
+        super()._runnext(runstrats)
+
     def _runonce(self, runstrats: list[Any]) -> None:
         reason = unfit.reason(self, runstrats)
         if reason is not None:

@@ -4,7 +4,6 @@
 from typing import Any
 
 import backtrader as bt
-from backtrader.linebuffer import LineBuffer
 
 # What the loop does in their place; a class with its own way of them is run by backtrader's loop.
 REPLACED = (
@@ -17,11 +16,6 @@ def reason(cerebro: Any, strategies: list[Any]) -> str | None:
     """Return why the loop cannot run these strategies, or None when it can."""
     if type(cerebro)._brokernotify is not bt.Cerebro._brokernotify:
         return f"{type(cerebro).__name__} delivers notifications in its own way"
-    for data in cerebro.datas:
-        if data.resampling or data.replaying or data._clone:
-            return f"feed {data._name!r} is resampled, replayed or a clone"
-        if any(line.mode != LineBuffer.UnBounded for line in data.lines.lines):
-            return f"feed {data._name!r} keeps only its latest bars"
     for strategy in strategies:
         own = next((name for name in REPLACED if _differs(strategy, name)), None)
         if own is not None:

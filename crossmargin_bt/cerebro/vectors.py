@@ -10,7 +10,7 @@ result on the data at hand lets backtrader compute it.
 import operator
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -178,9 +178,11 @@ def _forward(line: Any, value: float = float("nan"), size: int = 1) -> None:
 
 
 def _once(one: Any, kernel: Kernel, start: int, end: int) -> None:
-    with np.errstate(all="ignore"):
-        found = kernel(one, start, end) if end - start >= FEW else None
-    if found is None:
+    found = None
+    if end - start >= FEW:
+        with np.errstate(all="ignore"), suppress(ValueError):  # lines of unequal lengths: backtrader says what is wrong
+            found = kernel(one, start, end)
+    if found is None or len(found) != end - start:
         type(one).once(one, start, end)
         return
     line = one if isinstance(one, LineBuffer) else one.lines[0]

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`crossmargin_bt.Cerebro` against backtrader's own: the same results, bit for bit, in everything a run may hold."""
+
+import datetime as dt
+import io
+import logging
+import math
+import struct
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+import pytest
+from compared import frame_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import crossmargin_bt as cm
+from crossmargin_bt.cerebro.windows import exact_sums, extremes
+
+
+def bits(values: Any) -> list[bytes]:
+    """Return the bytes of floats, so that NaN equals itself and -0.0 does not equal 0.0."""
+    return [struct.pack("<d", value) for value in values]
+
+
+INDICATORS = {
+    "sma": lambda d: bt.ind.SMA(d, period=7),
+    "ema": lambda d: bt.ind.EMA(d, period=9),
+    "smma": lambda d: bt.ind.SmoothedMovingAverage(d, period=5),
+    "wma": lambda d: bt.ind.WMA(d, period=6),
+    "rsi": lambda d: bt.ind.RSI(d, period=6),
+    "rsi safe": lambda d: bt.ind.RSI(d, period=6, safediv=True),
+    "atr": lambda d: bt.ind.ATR(d, period=8),
+    "bollinger": lambda d: bt.ind.BollingerBands(d, period=10),
+    "highest": lambda d: bt.ind.Highest(d.high, period=11),
+    "lowest": lambda d: bt.ind.Lowest(d.low, period=12),
+    "crossover": lambda d: bt.ind.CrossOver(bt.ind.SMA(d, period=3), bt.ind.SMA(d, period=8)),
+    "macd": lambda d: bt.ind.MACDHisto(d, period_me1=3, period_me2=6, period_signal=4),
+    "stochastic": lambda d: bt.ind.Stochastic(d, period=6, safediv=True),
+    "operations": lambda d: bt.ind.SMA(abs(d.close(-2) - d.open) * 2.0 + 100.0 / d.close, period=4),
+    "logic": lambda d: bt.And(d.close > d.open, d.high - d.low > 0.1, bt.Or(d.close > 100.0, d.volume > 1.0)),
+    "extremes": lambda d: bt.Max(d.close, d.open, d.close(-1)) - bt.Min(d.close, d.open),
+    "sum": lambda d: bt.ind.SumN(d.close - d.open, period=5),
+    "delayed": lambda d: bt.ind.EMA(d.close(-3), period=4)(-1),
+    "nested": lambda d: bt.ind.SMA(bt.ind.EMA(bt.ind.RSI(d, period=4), period=3), period=5),
+}
+
+
+class Watcher(bt.Strategy):
+    """Keeps what an indicator says in every bar."""
+
+    params = (("make", None),)
+
+    def __init__(self) -> None:
+        self.one = self.p.make(self.data)
+        self.seen: list[tuple[float, ...]] = []
+
+    def next(self) -> None:
+        lines = self.one.lines if isinstance(self.one, bt.linebuffer.LineBuffer) else self.one.lines.lines
+        self.seen.append((float(len(self)), *(line[0] for line in lines)))
+
+
+def harmed(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return candles with values that are hard to sum and compare."""
+    if kind == "plateaus":
+        return frame.round(0)
+    if kind == "far apart":
+        frame = frame.copy()
+        frame.loc[frame.index[30:60]] *= 1e9
+    return frame
+
+
+@pytest.mark.parametrize("kind", ["plain", "plateaus", "far apart"])
+@pytest.mark.parametrize("name", INDICATORS)
+def test_indicators_come_out_the_same(name: str, kind: str) -> None:
+    """Every value of every line, to the last bit."""
+    found = []
+    for kindof in (bt.Cerebro, cm.Cerebro):
+        cerebro = kindof(stdstats=False)
+        cerebro.adddata(cm.feeds.from_frame(harmed(frame_of(3, 150), kind), name="A"))
+        cerebro.addstrategy(Watcher, make=INDICATORS[name])
+        (ran,) = cerebro.run()
+        found.append([bits(row) for row in ran.seen])
+    assert len(found[0]) > 100
+    assert found[0] == found[1]
+
+
+def test_turbo_differs_in_last_digits_at_most() -> None:
+    """Powers of NumPy's are Python's but for rounding."""
+    found = []
+    for turbo in (False, True):
+        cerebro = cm.Cerebro(stdstats=False, turbo=turbo)
+        cerebro.adddata(cm.feeds.from_frame(frame_of(3, 400), name="A"))
+        cerebro.addstrategy(Watcher, make=INDICATORS["bollinger"])
+        (ran,) = cerebro.run()
+        found.append(np.array(ran.seen))
+    assert np.allclose(found[0], found[1], rtol=1e-9)
+
+
+wide = (
+    st.floats(-1e12, 1e12, allow_nan=False)
+    | st.integers(-9, 9).map(float)
+    | st.sampled_from([1e300, -1e300, 5e-324, math.nan])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(wide, min_size=1, max_size=60), st.integers(1, 40))
+def test_sums_over_windows_are_those_of_fsum(values: list[float], period: int) -> None:
+    """Ties, cancellation, overflow on the way and holes included."""
+    whole = [values[n : n + period] for n in range(len(values) - period + 1)]
+    try:
+        expected = [math.fsum(window) for window in whole]
+    except OverflowError:
+        with pytest.raises(OverflowError):
+            exact_sums(np.array(values), period)
+        return
+    assert bits(exact_sums(np.array(values), period)) == bits(expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(wide | st.sampled_from([0.0, -0.0]), min_size=1, max_size=40), st.integers(1, 20), st.booleans())
+def test_extremes_of_windows_are_those_of_max(values: list[float], period: int, highest: bool) -> None:
+    """Zeros of both signs and NaN stand where Python's own let them stand."""
+    pick = max if highest else min
+    expected = [pick(values[n : n + period]) for n in range(len(values) - period + 1)]
+    if expected:
+        assert bits(extremes(np.array(values), period, highest=highest)) == bits(expected)
+
+
+def test_sums_round_ties_as_fsum_does() -> None:
+    """1 + 2**-53 lies halfway between two doubles, and a hair decides."""
+    values = np.array([1.0, 2.0**-53, 2.0**-106, 1.0, 2.0**-53, -(2.0**-107), 3.0, -3.0, 2.0**-53])
+    for period in range(1, 10):
+        expected = [math.fsum(values[n : n + period]) for n in range(len(values) - period + 1)]
+        assert bits(exact_sums(values, period)) == bits(expected)
+
+
+class Busy(bt.Strategy):
+    """Uses everything a strategy may: indicators on every feed, orders of all kinds, timers, its own lines, notifications."""
+
+    lines = ("mine",)
+    params = (("timed", False), ("open", False))
+
+    def __init__(self) -> None:
+        self.cross = [bt.ind.CrossOver(data.close, bt.ind.SMA(data, period=9)) for data in self.datas]
+        self.mean = bt.ind.SMA(self.data.close + self.data.open, period=5)
+        self.far = bt.ind.EMA(self.datas[-1], period=4)
+        self.told: list[Any] = []
+        if self.p.timed:
+            self.add_timer(when=dt.time(6), cheat=self.p.open)
+
+    def notify_order(self, order: Any) -> None:
+        self.told.append((len(self), order.status, order.executed.size, order.executed.price, order.executed.comm))
+
+    def notify_trade(self, trade: Any) -> None:
+        self.told.append((len(self), trade.size, trade.pnl, trade.pnlcomm, trade.barlen, trade.isclosed))
+
+    def notify_cashvalue(self, cash: float, value: float) -> None:
+        self.told.append((cash, value))
+
+    def notify_fund(self, cash: float, value: float, fundvalue: float, shares: float) -> None:
+        self.told.append((fundvalue, shares))
+
+    def notify_timer(self, timer: Any, when: Any, *args: Any, **kwargs: Any) -> None:
+        self.told.append(("timer", when, len(self), self.data.close[0], self.mean[0]))
+
+    def next_open(self) -> None:
+        self.told.append(("open", len(self), self.data.open[0], len(self.mean)))
+
+    def prenext(self) -> None:
+        self.told.append(("prenext", [len(data) for data in self.datas]))
+
+    def nextstart(self) -> None:
+        self.told.append(("nextstart", len(self)))
+        self.next()
+
+    def next(self) -> None:
+        self.lines.mine[0] = self.mean[0]
+        self.told.append(
+            (len(self), self.datetime[0], self.mean[0], [data.close[0] for data in self.datas], self.broker.getvalue())
+        )
+        for data, cross in zip(self.datas, self.cross, strict=True):
+            if cross[0] > 0:
+                self.order_target_percent(data, 0.5)
+                self.sell(data=data, size=0.5, exectype=bt.Order.StopTrail, trailpercent=0.01)
+            elif cross[0] < 0:
+                self.close(data=data)
+                self.buy(
+                    data=data,
+                    size=0.3,
+                    exectype=bt.Order.Limit,
+                    price=data.close[0] * 0.99,
+                    valid=dt.timedelta(hours=5),
+                )
+        if len(self) % 40 == 0:
+            self.buy_bracket(
+                size=0.4,
+                price=self.data.close[0] * 0.999,
+                stopprice=self.data.close[0] * 0.97,
+                limitprice=self.data.close[0] * 1.02,
+            )
+
+
+def ran(kind: Any, prepare: Any, *, runs: int = 1, **settings_: Any) -> list[Any]:
+    """Return all that a run tells: notifications, lines, values and analyzers."""
+    cerebro = kind(**settings_)
+    prepare(cerebro)
+    told: list[Any] = []
+    for _ in range(runs):
+        for strategy in cerebro.run():
+            lines = [bits(line.array) for line in strategy.lines.lines]
+            watched = [bits(line.array) for one in strategy.observers for line in one.lines.lines]
+            analyses = [one.get_analysis() for one in strategy.analyzers]
+            ends = [(len(data), data.buflen(), data.close[0], data.tick_close) for data in strategy.datas]
+            told.append(
+                (strategy.told, len(strategy), lines, watched, repr(analyses), ends, strategy.broker.getvalue())
+            )
+            told.append([repr(event) for event in getattr(strategy.broker, "journal", ())])
+    return told
+
+
+def prepare(
+    cerebro: Any, *, feeds: str = "block", steps: tuple[int, ...] = (1, 1), broker: str = "ours", strategies: int = 1, extras: bool = True,
+    resampled: str = "", **params: Any,
+) -> None:  # fmt: skip
+    """Fill a Cerebro."""
+    instruments = {name: cm.Instrument(symbol=name, lot=0.001) for name in "ABC"}
+    for n, step in enumerate(steps):
+        name, frame = "ABC"[n], frame_of(n, 300).iloc[n * 3 :: step]
+        if feeds == "block":
+            cerebro.adddata(cm.feeds.from_frame(frame, name=name, instrument=instruments[name]))
+        else:
+            cerebro.adddata(
+                bt.feeds.PandasData(dataname=frame, name=name, timeframe=bt.TimeFrame.Minutes, compression=60)
+            )
+    if resampled:
+        data = bt.feeds.PandasData(dataname=frame_of(9, 200), name="X", timeframe=bt.TimeFrame.Minutes, compression=60)
+        getattr(cerebro, resampled)(data, timeframe=bt.TimeFrame.Minutes, compression=180, name="R")
+    if broker == "ours":
+        used = {name: instruments[name] for name in "ABC"[: len(steps)]}
+        cerebro.setbroker(cm.CrossMarginBroker(cash=1000.0, leverage=5.0, instruments=used))
+    else:
+        cerebro.broker.setcash(10_000.0)
+    for _ in range(strategies):
+        cerebro.addstrategy(Busy, **params)
+    if extras:
+        cerebro.addanalyzer(bt.analyzers.TimeReturn, timeframe=bt.TimeFrame.Days)
+        cerebro.addanalyzer(bt.analyzers.DrawDown)
+        cerebro.addanalyzer(bt.analyzers.TradeAnalyzer)
+
+
+CASES = {
+    "plain": {},
+    "one feed": {"steps": (1,)},
+    "unequal clocks": {"steps": (1, 4, 7)},
+    "PandasData": {"feeds": "pandas", "steps": (1, 3)},
+    "stock broker": {"broker": "stock"},
+    "stock everything": {"broker": "stock", "feeds": "pandas"},
+    "three strategies": {"strategies": 3},
+    "timers": {"timed": True},
+    "timers that cheat": {"timed": True, "open": True},
+    "nothing added": {"extras": False},
+    "resampled": {"steps": (1,), "resampled": "resampledata"},
+    "replayed": {"steps": (1,), "resampled": "replaydata", "broker": "stock", "feeds": "pandas"},
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "observers": {"stdstats": True},
+    "no observers": {"stdstats": False},
+    "cheat on open": {"stdstats": False, "cheat_on_open": True},
+    "quicknotify": {"stdstats": False, "quicknotify": True},
+    "lookahead": {"stdstats": False, "lookahead": 3},
+    "trade history": {"stdstats": False, "tradehistory": True},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_is_the_same_as_backtraders(case: str, setting: str, caplog: Any) -> None:
+    """Every notification, line, observer, analyzer and journal entry; the lean loop has run it."""
+    fill = lambda cerebro: prepare(cerebro, **CASES[case])  # noqa: E731
+    with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
+        assert ran(cm.Cerebro, fill, **SETTINGS[setting]) == ran(bt.Cerebro, fill, **SETTINGS[setting])
+    fed_one_by_one = "resampled" in CASES[case]
+    assert [record.getMessage()[:26] for record in caplog.records] == ["backtrader's own run loop:"] * fed_one_by_one
+
+
+def test_a_second_run_and_a_writer_are_the_same() -> None:
+    """Lines are themselves again after a run, and what a writer writes is byte for byte the same."""
+    texts = []
+    for kind in (bt.Cerebro, cm.Cerebro):
+        out = io.StringIO()
+
+        def fill(cerebro: Any, out: Any = out) -> None:
+            prepare(cerebro)
+            cerebro.addwriter(bt.WriterFile, out=out, csv=True)
+
+        told = ran(kind, fill, runs=2, stdstats=True)
+        texts.append((told, out.getvalue()))
+    assert texts[0] == texts[1]
+    assert len(texts[0][1]) > 10_000
+
+
+def test_an_optimisation_is_the_same() -> None:
+    """`optstrategy` goes through the same loop."""
+    found = []
+    for kind in (bt.Cerebro, cm.Cerebro):
+        cerebro = kind(stdstats=False, maxcpus=1, optreturn=False)
+        prepare(cerebro, strategies=0)
+        cerebro.optstrategy(Busy, timed=[False, True])
+        found.append([repr([one.told for one in runs]) for runs in cerebro.run()])
+    assert found[0] == found[1]
+
+
+class Stopper(bt.Strategy):
+    """Asks to stop in the middle."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def next(self) -> None:
+        self.told.append(len(self))
+        if len(self) == 50:
+            self.cerebro.runstop()
+
+
+def test_a_run_stops_where_it_is_asked_to() -> None:
+    """In the same bar, with the lines where they were."""
+
+    def fill(cerebro: Any) -> None:
+        prepare(cerebro, strategies=0)
+        cerebro.addstrategy(Stopper)
+
+    assert ran(cm.Cerebro, fill) == ran(bt.Cerebro, fill)
+
+
+class Odd(bt.Strategy):
+    """Has its own way of something the loop does."""
+
+    def _notify(self, *args: Any, **kwargs: Any) -> None:
+        super()._notify(*args, **kwargs)
+
+
+def test_what_the_loop_does_not_know_backtrader_runs_and_a_line_says_why(caplog: Any) -> None:
+    """Nothing is guessed."""
+    cerebro = cm.Cerebro(stdstats=False)
+    cerebro.adddata(cm.feeds.from_frame(frame_of(1, 60), name="A"))
+    cerebro.addstrategy(Odd)
+    with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
+        cerebro.run()
+    assert "backtrader's own run loop: Odd has its own _notify" in caplog.text
