@@ -11,6 +11,8 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from crossmargin_bt.arrays import exact_totals
+from crossmargin_bt.broker.bars import EPOCH_DAY
 from crossmargin_bt.candles import folder
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
@@ -191,7 +193,7 @@ def from_frame(
 def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_option: bool) -> dict[str, Any]:
     """Return the columns a feed loads, checked."""
     times = pd.DatetimeIndex(candles.index)
-    columns = {"datetime": array("d", (bt.date2num(time) for time in times.to_pydatetime()))}
+    columns = {"datetime": array("d", _day_numbers(times).tobytes())}
     for price in (*PRICES, *marks):
         columns[price] = array("d", _prices(candles, price, name))
     for number in ("volume", "openinterest"):
@@ -275,6 +277,17 @@ def _due(funding: pd.Series, opens: pd.DatetimeIndex, name: str) -> Any:
         if row < len(opens) and stamp >= opens[0]:
             due[row] = rate if np.isnan(due[row]) else due[row] + rate
     return due
+
+
+def _day_numbers(times: pd.DatetimeIndex) -> Any:
+    """Return what `bt.date2num` makes of every time, shape (bars,), float64."""
+    stamps = times.as_unit("us").asi8
+    days, rest = np.divmod(stamps, 86_400_000_000)
+    hours, rest = np.divmod(rest, 3_600_000_000)
+    minutes, rest = np.divmod(rest, 60_000_000)
+    seconds, microseconds = np.divmod(rest, 1_000_000)
+    parts = ((days + EPOCH_DAY, 1.0), (hours, 24.0), (minutes, 1440.0), (seconds, 86_400.0), (microseconds, 86_400e6))
+    return exact_totals([part / whole for part, whole in parts])
 
 
 def _timeframe(times: pd.DatetimeIndex) -> tuple[int, int]:

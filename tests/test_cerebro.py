@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
-from crossmargin_bt.cerebro.windows import exact_sums, extremes
+from crossmargin_bt.arrays import exact_sums, extremes
 
 
 def bits(values: Any) -> list[bytes]:

@@ -110,16 +110,18 @@ class Recorder(bt.Analyzer):
         """Let the broker keep its curve, which costs less than asking in every bar."""
         self._since = -math.inf if self.p.since_ms is None else self.p.since_ms / MS_PER_DAY + EPOCH_DAY - INSTANT
         self._is_margin = self.strategy.broker.account is not None
+        self._time: Any = self.strategy.lines.datetime
         if self._is_margin:
             self.strategy.broker.keep_curve()
 
     def next(self) -> None:
         """Record the bar."""
-        broker, day = self.strategy.broker, self.strategy.lines.datetime[0]
+        broker, time = self.strategy.broker, self._time
+        day = time.array[time._idx]
         if day >= self._since:
             self._days.append(day)
             if self._is_margin:
-                self._places.append(broker.place_in_curve())
+                self._places.append(broker.bars)
             else:
                 row = (broker.equity, broker.margin_used, float(broker.getcash()))
                 for values, value in zip(self._cash_curve.values(), row, strict=True):
@@ -136,8 +138,9 @@ class Recorder(bt.Analyzer):
         if not self._is_margin:
             return {"times_ms": times, **self._cash_curve}
         kept = self.strategy.broker.curve
+        places = [bar - kept.since - 1 for bar in self._places]
         curves = {name: getattr(kept, name) for name in self._cash_curve}
-        return {"times_ms": times, **{name: [values[n] for n in self._places] for name, values in curves.items()}}
+        return {"times_ms": times, **{name: [values[n] for n in places] for name, values in curves.items()}}
 
     def _look(self, now_ms: int) -> None:
         """Record what takes a look at every position."""
@@ -163,6 +166,7 @@ class Recorder(bt.Analyzer):
         broker = self.strategy.broker
         account = broker.account
         journal = broker.journal
+        self._time = None  # lines would take all feeds along to another process
         lowest = broker.lowest_margin_level
         self._record = {
             **self._curves(),

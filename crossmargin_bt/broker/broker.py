@@ -233,6 +233,7 @@ class CrossMarginBroker(Controls):
         if run is None:
             super().next()
             return
+        self.bars += 1
         waits = self.submitted or self._toactivate or self._cash_addition
         if run.calm is not None and not waits and run.calm.passes():
             self._put_off_figures(run, run.calm)

@@ -166,14 +166,14 @@ def found(broker: Any, run: Run) -> Calm | None:
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
         stills.append(Still(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
-    if _may_call(run, stills):
+    if _may_call(run, stills, broker.figures.totals):
         return None
     next_ms = run.next_change_ms
     until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT
     return Calm(broker, run, stills, until)
 
 
-def _may_call(run: Run, stills: list[Still]) -> bool:
+def _may_call(run: Run, stills: list[Still], totals: reading.Totals) -> bool:
     """Return whether more could come to be in use than there is, which is looked at when a bar ends.
 
     What a book locks is largest at one end of its range, or the other: its value rises or falls with the price
@@ -181,7 +181,6 @@ def _may_call(run: Run, stills: list[Still]) -> bool:
     """
     account = run.account
     currency = account.pool_of(run.currency)
-    totals = reading.totals(account, currency)
     if _surely_covered(totals, currency, account, stills):
         return False
     locked, worst = totals.in_use, 0.0

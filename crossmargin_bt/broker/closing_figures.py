@@ -19,6 +19,8 @@ VALUE_FLOOR = 1e-9
 class Figures(NamedTuple):
     """What an account came to when a bar had ended."""
 
+    version: int
+    """Of the account."""
     totals: reading.Totals
     equity: float
     value: float
@@ -47,7 +49,9 @@ def _stock(name: str) -> property:
 class Curve:
     """Equity, margin used and free margin at the end of every bar, as arrays of doubles."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: int = 0) -> None:
+        self.since = since
+        """How many bars there were before its first."""
         self.equity, self.margin_used, self.free_margin = array("d"), array("d"), array("d")
 
     def append(self, figures: Figures) -> None:
@@ -70,7 +74,10 @@ class Curve:
             (self.margin_used, totals.margin_used),
             (self.free_margin, free),
         ):
-            values.frombytes(np.broadcast_to(np.asarray(added, dtype=np.float64), bars).tobytes())
+            if isinstance(added, np.ndarray) and added.ndim:
+                values.frombytes(added.tobytes())
+            else:
+                values.extend(array("d", [float(added)]) * bars)
 
 
 class ClosingFigures:
@@ -78,6 +85,9 @@ class ClosingFigures:
 
     _run: Run | None
     _fundshares: float
+
+    bars = 0
+    """How many bars a margin account has worked through in this run."""
 
     _kept: Figures | None = None
     _curve: Curve | None = None
@@ -99,16 +109,12 @@ class ClosingFigures:
     def keep_curve(self) -> None:
         """Keep the figures of every bar of this run from now on."""
         if self._curve is None:
-            self._curve = Curve()
+            self._curve = Curve(self.bars)
 
     @property
     def keeps_curve(self) -> bool:
         """Whether figures of every bar are kept."""
         return self._curve is not None
-
-    def place_in_curve(self) -> int:
-        """Return the present bar's place in the curve."""
-        return 0 if self._curve is None else len(self._curve.equity) + self._waiting - 1
 
     @property
     def curve(self) -> Curve:
@@ -117,7 +123,7 @@ class ClosingFigures:
         return Curve() if self._curve is None else self._curve
 
     def _forget_figures(self) -> None:
-        self._kept, self._curve, self._waiting = None, None, 0
+        self._kept, self._curve, self._waiting, self.bars = None, None, 0, 0
 
     def _put_off_figures(self, run: Run, bars: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
@@ -160,7 +166,7 @@ class ClosingFigures:
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:
         equity = totals.equity if run.is_one_pool else reading.total_equity(run.account)
         value = max(equity, VALUE_FLOOR)
-        self._kept = Figures(totals, equity, value, value / self._fundshares)
+        self._kept = Figures(run.account.version, totals, equity, value, value / self._fundshares)
         if self._curve is not None and self._is_new_bar:
             self._curve.append(self._kept)
         elif self._curve is not None and self._curve.equity:

@@ -5,6 +5,7 @@ In cash mode every method hands over to the stock broker.
 """
 
 import math
+from collections import deque
 from itertools import islice
 from typing import Any
 
@@ -26,6 +27,10 @@ from crossmargin_bt.engine.room import Room
 ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
 
 
+# So many of the latest orders stay in `broker.orders`; the journal tells of all.
+ORDERS_KEPT = 1000
+
+
 class OrderDesk(StockDesk):
     """What happens to an order between a strategy and the bar in which it trades."""
 
@@ -34,6 +39,7 @@ class OrderDesk(StockDesk):
     def init(self) -> None:
         """Forget the orders of the run before."""
         super().init()
+        self.orders: Any = deque(maxlen=ORDERS_KEPT) if self.p.mode != "cash" else self.orders
         self.tells_orders = True
         """Whether anybody hears what becomes of an order beyond its fills, which trades are made of."""
         self._captured: Match | None = None
@@ -123,7 +129,7 @@ class OrderDesk(StockDesk):
             return
         if not self.submitted:
             return
-        room = Room(self._run.account)
+        room = self._room(self._run)
         while self.submitted:
             order = self.submitted.popleft()
             if self._take_children(order) is None:
@@ -135,6 +141,10 @@ class OrderDesk(StockDesk):
             if resting is not None:
                 super().submit_accept(order)
                 self._place(self._run, order, resting)
+
+    def _room(self, run: Run) -> Room:
+        """Return what is free for orders before the bar's prices are looked at: what was when the bar before ended."""
+        return Room(run.account)
 
     def _admitted(self, run: Run, order: Any, room: Room | None = None) -> OpenOrder | None:
         """Judge an order, and return it as it may rest; one that may not is refused here."""
@@ -238,6 +248,11 @@ class OrderDesk(StockDesk):
         held = (own for queue in (self.pending, self.submitted, waiting) for own in queue)
         return next((own for own in held if own.ref == order.ref), None)
 
+    def _bracketize(self, order: Any, cancel: bool = False) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
+        """Let the children of an order's bracket go on, or go; an order that ended alone has none any more."""
+        if self._run is None or getattr(order.parent, "ref", order.ref) in self._pchildren:
+            super()._bracketize(order, cancel=cancel)
+
     def _ococheck(self, order: Any) -> None:
         """Cancel the others of a one-cancels-other group; unlike the stock queue, ours still holds `order` itself."""
         if self._run is None:
@@ -262,7 +277,7 @@ class OrderDesk(StockDesk):
             return
         run, status = self._run, order.status
         if not order.alive():
-            execution.retire(run, order)
+            execution.retire(self, run, order)
         if status in (Order.Partial, Order.Completed):
             run.fills += 1
         elif status in (Order.Margin, Order.Rejected):

@@ -121,7 +121,7 @@ def journal_refusal(run: Run, order: Any, refusal: Refusal, judged: OpenOrder | 
     )
 
 
-def retire(run: Run, order: Any) -> None:
+def retire(broker: Any, run: Run, order: Any) -> None:
     """Take an order that has ended out of its book."""
     book = run.books.get(order.data)
     number = run.number(order)
@@ -131,6 +131,16 @@ def retire(run: Run, order: Any) -> None:
             events.OrderRemoved(time_ms=run.time_ms, number=number, symbol=book.instrument.symbol, reason=reason)
         )
     run.forget(order)
+    _forget_group(broker, order)
+
+
+def _forget_group(broker: Any, order: Any) -> None:
+    """Drop what the stock broker keeps for ever of an order that belongs to nothing: its group, its queue of children."""
+    ref = order.ref
+    if order.parent is None and broker._ocos.get(ref) == ref and len(broker._ocol.get(ref, ())) < 2:
+        children = broker._pchildren.get(ref, ())
+        if not any(child.ref != ref for child in children):
+            broker._pchildren.pop(ref, None)
 
 
 def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:

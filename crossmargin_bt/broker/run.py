@@ -142,6 +142,11 @@ class Run:
         return self.account.pooled or len(self.account.balances) == 1
 
     @property
+    def is_one_currency(self) -> bool:
+        """Whether there is one balance, and one pool of it."""
+        return len(self.account.balances) == 1
+
+    @property
     def time_ms(self) -> int:
         """The time of the latest bar in milliseconds since 1970-01-01 UTC."""
         if self._told_day != self.day:

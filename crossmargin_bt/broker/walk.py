@@ -156,11 +156,28 @@ class Walk:
         self._broker, self._run, self._bars = broker, run, bars
         self._policy = broker.p.path
         self._by_symbol = {bar.book.instrument.symbol: bar for bar in bars}
-        self._paths: dict[str, tuple[Path, Path, Path, Path]] = {}
+        self._chosen: dict[str, tuple[Path, Path, Path, Path]] = {}
         self.choose_paths()
 
     def choose_paths(self) -> None:
-        """Fix the order of the extremes; under `adverse`, by the legs that are held by now."""
+        """Fix the order of the extremes anew; under `adverse`, by the legs that are held by now."""
+        self._chosen = {}
+        if self._run.finer:
+            self._choose_paths()
+
+    @property
+    def _paths(self) -> dict[str, tuple[Path, Path, Path, Path]]:
+        """The paths of the last and of the mark price by symbol, for what is long and for what is short."""
+        if not self._chosen:
+            self._choose_paths()
+        return self._chosen
+
+    @property
+    def _corners(self) -> list[float]:
+        """The moments at which any path may turn."""
+        return max((paths[0].corners for paths in self._paths.values()), key=len)
+
+    def _choose_paths(self) -> None:
         for symbol, bar in self._by_symbol.items():
             adverse = self._policy == "adverse" and bool(bar.book.legs)
             inside = self._inside(bar)
@@ -173,8 +190,7 @@ class Walk:
                 orders = (True, False) if adverse else (low_first, low_first)
                 last = [path_of(bar.last, low_first=order) for order in orders]
                 mark = [path_of(bar.mark, low_first=order) for order in orders]
-            self._paths[symbol] = (last[0], last[1], mark[0], mark[1])
-        self._corners = max((paths[0].corners for paths in self._paths.values()), key=len)
+            self._chosen[symbol] = (last[0], last[1], mark[0], mark[1])
 
     def _low_first(self, bar: Bar) -> bool:
         """Return whether a bar visits its low first; an option goes with its underlying, a put against it."""
@@ -234,10 +250,13 @@ class Walk:
         self._run.watch.recover()
 
     def _mark(self, moment: float) -> None:
-        for symbol, bar in self._by_symbol.items():
-            _, _, long_path, short_path = self._paths[symbol]
-            bar.book.long_mark = long_path.at(moment)
-            bar.book.short_mark = short_path.at(moment)
+        if moment in (OPEN, CLOSE) and not self._run.finer:
+            for bar in self._bars:  # where every path begins, and ends
+                bar.book.mark(bar.mark.open if moment == OPEN else bar.mark.close)
+        else:
+            for symbol, (_, _, long_path, short_path) in self._paths.items():
+                book = self._by_symbol[symbol].book
+                book.long_mark, book.short_mark = long_path.at(moment), short_path.at(moment)
         self._run.account.now_ms = self._at_ms(moment)
         if self._run.account.has_options:
             self._run.account.follow()

@@ -100,6 +100,9 @@ class Loop:
     def __init__(self, cerebro: Any, strategies: list[Any]) -> None:
         self._cerebro = cerebro
         self._broker = cerebro._broker
+        own = type(self._broker).get_notification is bt.brokers.BackBroker.get_notification
+        self._queue = self._broker.notifs if own else None
+        """The broker's notifications, where they may be looked at without asking for them."""
         datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self._clocks = [Clock(data) for data in datas]
         self._acts = [Act(strategy) for strategy in strategies]
@@ -129,32 +132,52 @@ class Loop:
             self._broker.tells_orders = any(act.hears_orders for act in self._acts)
         groups = [(clock.cursor, clock.lines) for clock in self._clocks]
         groups += [(clock.follower, clock.following) for clock in self._clocks]
+        cerebro = self._cerebro
+        before = bool(cerebro._timerscheat or cerebro.p.cheat_on_open)
         with sharing(groups):
             for dt, moved in _together(self._clocks) if _in_step(self._clocks) else _merged(self._clocks):
                 for clock in moved:
                     clock.move()
-                if self._bar(dt, moved):
+                if before:
+                    self._before_the_broker(dt)
+                if cerebro._event_stop:
                     return
+                self._ask_the_broker()
+                if cerebro._event_stop:
+                    return
+                if cerebro._timers:
+                    cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
+                self._follow_up(moved)
+                for act in self._acts:
+                    act.next(dt)
+                    if cerebro._event_stop:
+                        return
+                    if cerebro.runwriters:
+                        cerebro._next_writers(cerebro.runningstrats)
 
-    def _bar(self, dt: float, moved: list[Clock]) -> bool:
-        """Do one moment; return whether the run is to stop."""
-        cerebro, broker = self._cerebro, self._broker
-        strategies = cerebro.runningstrats
+    def _before_the_broker(self, dt: float) -> None:
+        """Let timers and strategies cheat on the bar's open."""
+        cerebro = self._cerebro
         if cerebro._timerscheat:
-            cerebro._check_timers(strategies, dt, cheat=True)
+            cerebro._check_timers(cerebro.runningstrats, dt, cheat=True)
         if cerebro.p.cheat_on_open:
-            for strategy in strategies:
+            for strategy in cerebro.runningstrats:
                 strategy._oncepost_open()
                 if cerebro._event_stop:
-                    return True
-        broker.next()
-        while (order := broker.get_notification()) is not None:
-            owner = strategies[0] if order.owner is None else order.owner
+                    return
+
+    def _ask_the_broker(self) -> None:
+        """Let the broker work through the bar, and pass its notifications on."""
+        self._broker.next()
+        if self._queue is not None and not self._queue:
+            return
+        cerebro = self._cerebro
+        while (order := self._broker.get_notification()) is not None:
+            owner = cerebro.runningstrats[0] if order.owner is None else order.owner
             owner._addnotification(order, quicknotify=cerebro.p.quicknotify)
-        if cerebro._event_stop:
-            return True
-        if cerebro._timers:
-            cerebro._check_timers(strategies, dt, cheat=False)
+
+    def _follow_up(self, moved: list[Clock]) -> None:
+        """Move the indicators to the bar."""
         for clock in moved:
             clock.follower.at += 1
             for line in clock.slow:
@@ -163,13 +186,6 @@ class Loop:
         for indicator in self._loose:
             if len(indicator._clock) > len(indicator):
                 indicator.advance()
-        for act in self._acts:
-            act.next(dt)
-            if cerebro._event_stop:
-                return True
-            if cerebro.runwriters:
-                cerebro._next_writers(strategies)
-        return False
 
 
 def _in_step(clocks: list[Clock]) -> bool:

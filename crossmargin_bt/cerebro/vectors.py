@@ -20,7 +20,7 @@ import numpy as np
 from backtrader import functions
 from backtrader.linebuffer import LineBuffer, LineOwnOperation, LinesOperation, _LineDelay
 
-from crossmargin_bt.cerebro.windows import exact_sums, extremes
+from crossmargin_bt.arrays import exact_sums, extremes
 
 # Fewer bars than this are left to backtrader.
 FEW = 16
@@ -144,7 +144,7 @@ def fast_once(strategy: Any, *, turbo: bool) -> Iterator[None]:
 
     With `turbo` powers are NumPy's too, whose last digit may differ from Python's (StdDev, BollingerBands).
     """
-    kernels = {**KERNELS, LinesOperation: partial(_operation, turbo=turbo)}
+    kernels: dict[type, Kernel] = {**KERNELS, LinesOperation: partial(_operation, turbo=turbo)}
     changed: list[tuple[Any, str]] = []
     for one in _all_of(strategy):
         lines = one.lines if isinstance(one, LineBuffer) else one.lines.lines

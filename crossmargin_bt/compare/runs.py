@@ -14,6 +14,7 @@ from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.commission import CashCommission
 from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.compare.strategies import StrategySpec, where
 from crossmargin_bt.compare.warming import warming_up
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
@@ -136,7 +137,7 @@ def prepare(
         slip_open=settings.slippage > 0,
         slip_out=settings.slippage > 0,
     )
-    cerebro = bt.Cerebro(stdstats=False)
+    cerebro: bt.Cerebro = Cerebro(stdstats=False)
     cerebro.setbroker(broker)
     info: Any = CashCommission
     for one in candles:

@@ -24,8 +24,10 @@ FEES = 4.0
 class Room:
     """What an account has free at the present marks, less what orders admitted since may take of it."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, totals: reading.Totals | None = None) -> None:
+        """Begin with nothing taken; `totals` are those of the account's only pool, where they are known."""
         self._account = account
+        self._totals = totals
         self._free: dict[tuple[str, bool], float] = {}
 
     def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
@@ -40,7 +42,8 @@ class Room:
         settle = book.instrument.settle
         key = (settle, pooled)
         if key not in self._free:
-            self._free[key] = reading.headroom(self._account, book)
+            totals = self._totals
+            self._free[key] = reading.headroom(self._account, book) if totals is None else totals.headroom(use)
         if not most < self._free[key]:
             return False
         for other in self._free:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sums and extremes over windows of an array, the same as Python's own to the last bit.
+"""Sums and extremes of arrays, the same as Python's own to the last bit.
 
 Arrays are of shape (bars,), float64; a window of `period` ends at each bar.
 """
@@ -28,12 +28,27 @@ def exact_sums(values: Any, period: int) -> Any:
         largest = np.max(np.abs(values), where=np.isfinite(values), initial=0.0)
         high, low = _pairs(values, period)
         doubt = STEP_ERROR * (2 * period.bit_length() + 2) * period * largest
-        sure = (high + (low + doubt) == high) & (high + (low - doubt) == high)
-    if largest * period > LARGEST:
-        sure[:] = False
-    for n in np.flatnonzero(~sure):
+        unsure = _unsure(high, low, doubt)
+    for n in range(len(high)) if largest * period > LARGEST else unsure:
         high[n] = math.fsum(values[n : n + period])
     return high
+
+
+def exact_totals(columns: list[Any]) -> Any:
+    """Return what `math.fsum` makes of every row of columns of finite numbers, shape (bars,)."""
+    total = columns[0], np.zeros_like(columns[0])
+    for column in columns[1:]:
+        total = _added(total, (column, np.zeros_like(column)))
+    high, low = total
+    doubt = STEP_ERROR * len(columns) * sum(np.abs(column) for column in columns)
+    for n in _unsure(high, low, doubt):
+        high[n] = math.fsum(column[n] for column in columns)
+    return high
+
+
+def _unsure(high: Any, low: Any, doubt: Any) -> Any:
+    """Return where a pair, off by at most `doubt`, may round to another number than its first."""
+    return np.flatnonzero(~((high + (low + doubt) == high) & (high + (low - doubt) == high)))
 
 
 def _pairs(values: Any, period: int) -> tuple[Any, Any]:

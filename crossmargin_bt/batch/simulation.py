@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run accounts of a batch: the compiled loop, and the broker where that stops."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmargin_bt.batch.accounts import Account, Outcome
+from crossmargin_bt.batch.lane import State, work_through
+from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.columns import MARKS, PRICES
+from crossmargin_bt.engine.account import Account as EngineAccount
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.rates import TierTable
+from crossmargin_bt.errors import ConfigurationError, FeedError
+from crossmargin_bt.venues import tiers
+
+LOG = logging.getLogger(__name__)
+# A stretch that the broker works through doubles while the one before did not bring the account to rest.
+STRETCH_MAX = 4096
+
+
+def simulate(
+    candles: Sequence[Candles],
+    targets: Sequence[Any],
+    accounts: Sequence[Account],
+    *,
+    venue: str = "generic",
+    curves: bool = False,
+    workers: int = 1,
+) -> list[Outcome]:
+    """Run accounts towards targets, and return what became of each, in their order.
+
+    An account orders at each bar's end what separates its position from the target, at market, and gets it at the next open,
+    as a strategy with `order_target_size` does.
+
+    Args:
+        candles: the markets, on the same bars, settled in one currency; marks and funding are taken where there are any.
+        targets: arrays of sizes in contracts wanted at each bar's end, signed, shape (bars,) for one market or
+            (bars, markets); NaN leaves a position as it is. Sizes are rounded to lots toward zero.
+        accounts: which targets each follows, and its leverage, mode and cash (see `batch.accounts`).
+        venue: a shipped rule book or the path of one.
+        curves: also return every account's equity at the end of every bar.
+        workers: threads; the compiled loop runs in them side by side.
+
+    Raises:
+        ConfigurationError: the extra `[fast]` is missing, an account's mode or targets do not exist, or the venue or a contract
+            has rules the compiled loop does not know (the text names them): use the broker.
+        FeedError: candles that cannot be traded on, or whose bars differ.
+    """
+    kernel = _compiled()
+    market = Market(candles, venue)
+    wanted = [market.lots(one) for one in targets]
+    for account in accounts:
+        if account.mode not in ("cross", "isolated"):
+            raise ConfigurationError(f"a batch has modes 'cross' and 'isolated', got {account.mode!r}")
+        if not 0 <= account.targets < len(wanted):
+            raise ConfigurationError(
+                f"there are {len(wanted)} arrays of targets, account asks for number {account.targets}"
+            )
+        market.check(account)
+
+    def one(account: Account) -> Outcome:
+        return _simulated(kernel, market, account, wanted[account.targets], curves=curves)
+
+    if workers == 1:
+        return [one(account) for account in accounts]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, accounts))
+
+
+def _compiled() -> Any:
+    try:
+        from crossmargin_bt.batch import kernel  # noqa: PLC0415 - numba is an extra
+    except ImportError as error:
+        raise ConfigurationError("a batch needs numba: pip install 'crossmargin_bt[fast]'") from error
+    if not kernel.run.signatures and not kernel.run.stats.cache_hits:
+        LOG.info("compiling the loop, once for this version of the code (some seconds)")
+    return kernel
+
+
+class Market:
+    """Candles, contracts and rules as the compiled loop takes them."""
+
+    def __init__(self, candles: Sequence[Candles], venue: str) -> None:
+        if not candles:
+            raise FeedError("there are no candles")
+        self.venue = tiers.load_with(venue, None)
+        engine = EngineAccount(self.venue.rules)
+        self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
+        _refuse_unknown(self.venue.rules, self.books)
+        index = candles[0].frame.index
+        for one in candles[1:]:
+            if not one.frame.index.equals(index):
+                raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
+        self.frames = [(one.symbol, _with_funding(one), one.instrument) for one in candles]
+        frames = [frame for _, frame, _ in self.frames]
+        self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])
+        marked = [MARKS if MARKS[0] in frame else PRICES for frame in frames]
+        self.mark = np.stack(
+            [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
+        )
+        self.funding = np.ascontiguousarray(
+            [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
+        )
+        self.contracts = np.array(
+            [[b.instrument.units_per_lot, float(b.instrument.inverse), b.taker, b.maker] for b in self.books]
+        )
+        rules = self.venue.rules
+        smallest = max(book.instrument.notional_min for book in self.books)
+        fee = rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none"
+        gains_pay_nothing = "cross_orders" not in rules.profit_pays_for
+        self.rules = np.array(
+            [rules.above_tier_leverage == "raise", fee, smallest, gains_pay_nothing, rules.sell_order_markup or 0.0],
+            dtype=float,
+        )
+
+    @property
+    def bars(self) -> int:
+        """How many bars there are."""
+        return int(self.last.shape[1])
+
+    def tables(self, mode: str) -> Any:
+        """Return the tiers of every contract in a mode, shape (instruments, 4, tiers)."""
+        own = [book.rates[mode] for book in self.books]
+        most = max(len(table.tiers) for table in own if isinstance(table, TierTable))
+        filled = np.zeros((len(own), 4, most))
+        filled[:, 0, :] = np.inf
+        for n, table in enumerate(own):
+            assert isinstance(table, TierTable)
+            for k, tier in enumerate(table.tiers):
+                floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
+                filled[n, :, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
+        return filled
+
+    def lots(self, targets: Any) -> Any:
+        """Return sizes in contracts as whole lots, shape (bars, instruments)."""
+        from crossmargin_bt.batch.kernel import LEAVE  # noqa: PLC0415 - numba is an extra
+
+        sizes = np.asarray(targets, dtype=np.float64)
+        sizes = sizes[:, None] if sizes.ndim == 1 else sizes
+        if sizes.shape != (self.bars, len(self.books)):
+            raise ConfigurationError(
+                f"targets have the shape {sizes.shape}, candles are {self.bars} bars of {len(self.books)} markets"
+            )
+        if np.isinf(sizes).any():
+            raise ConfigurationError("a target is infinite; give sizes in contracts, NaN to leave a position")
+        whole = np.full(sizes.shape, LEAVE, dtype=np.int64)
+        for n, book in enumerate(self.books):
+            given = ~np.isnan(sizes[:, n])
+            distinct, places = np.unique(sizes[given, n], return_inverse=True)
+            whole[given, n] = np.array([book.instrument.lots(size) for size in distinct.tolist()], dtype=np.int64)[
+                places
+            ]
+        return whole
+
+    def check(self, account: Account) -> None:
+        """Refuse an account that the broker would."""
+        for book in self.books:
+            highest = book.instrument.leverage_max
+            if not 1 <= account.leverage <= (highest or account.leverage):
+                raise ConfigurationError(
+                    f"{book.instrument.symbol}: leverage is 1 to {highest:g}, got {account.leverage:g}"
+                )
+        if not account.cash > 0:
+            raise ConfigurationError(f"cash must be above 0, got {account.cash!r}")
+
+
+def _refuse_unknown(rules: Any, books: Sequence[Book]) -> None:
+    """Refuse what the compiled loop cannot vouch for."""
+    unknown = []
+    if rules.volatility_scaling is not None:
+        unknown.append("rates that follow volatility")
+    if rules.isolated_fee_in_margin != "none":
+        unknown.append("closing fees kept with isolated margins")
+    for book in books:
+        if book.is_paid or book.instrument.kind == "margin" or book.instrument.expiry is not None:
+            unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
+        if any(not isinstance(rule, TierTable) for rule in book.rates.values()):
+            unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers")
+        if len(rules.terms(book.instrument.symbol)) > 1 and book.instrument.maintenance is None:
+            unknown.append(f"terms of {book.instrument.symbol} that change")
+    if len({book.instrument.settle for book in books}) > 1:
+        unknown.append("several settle currencies")
+    if unknown:
+        raise ConfigurationError(f"a batch does not know {'; '.join(unknown)}; use the broker")
+
+
+def _with_funding(one: Candles) -> pd.DataFrame:
+    """Return the frame of a market with the rate due at each bar's open."""
+    from crossmargin_bt.feeds import from_frame  # noqa: PLC0415 - only its checks and its columns are wanted here
+
+    rows = from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding).p.rows
+    names = [name for name in (*PRICES, *MARKS) if name in rows]
+    frame = pd.DataFrame({name: np.frombuffer(rows[name]) for name in names}, index=one.frame.index)
+    frame["volume"] = np.frombuffer(rows["volume"])
+    frame["funding_rate"] = np.frombuffer(rows["funding_rate"]) if "funding_rate" in rows else np.nan
+    return frame
+
+
+def _simulated(kernel: Any, market: Market, account: Account, wanted: Any, *, curves: bool) -> Outcome:
+    many = len(market.books)
+    lots, entry, margin = np.zeros(many, np.int64), np.zeros(many), np.zeros(many)
+    money = np.array([account.cash, 0.0, 0.0, account.cash, 0.0])
+    counts = np.zeros(2, np.int64)
+    curve = np.full(market.bars if curves else 0, account.cash)
+    given = (
+        market.last, market.mark, market.funding, bool(market.funding.any()), wanted, market.contracts, market.tables(account.mode),
+        market.rules, float(account.leverage), account.mode == "isolated",
+    )  # fmt: skip
+    settings = {"venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash}
+    settings["currency"] = market.books[0].instrument.settle
+    at, worked, liquidations, bad_debt, stretch, back = 0, 0, 0, 0.0, 1, -1
+    while at < market.bars - 1:
+        at = int(kernel.run(at, *given, lots, entry, margin, money, counts, curve))
+        if at >= market.bars - 1:
+            break
+        stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
+        sums = {"fees": money[kernel.FEES_PAID], "funding": money[kernel.FUNDING], "bad_debt": bad_debt}
+        before = State(float(money[kernel.BALANCE]), lots.copy(), entry.copy(), margin.copy(), sums)
+        while True:
+            end = min(at + stretch + 1, market.bars)
+            frames = [(symbol, frame.iloc[at:end], instrument) for symbol, frame, instrument in market.frames]
+            state = work_through(frames, wanted[at:end], before, settings)
+            if state.is_at_rest or end == market.bars:
+                break
+            stretch *= 2
+        lots[:], entry[:], margin[:] = state.lots, state.entry, state.margin
+        money[kernel.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
+        money[kernel.FEES_PAID], money[kernel.FUNDING] = state.sums["fees"], state.sums["funding"]
+        counts += (state.fills, state.refused)
+        liquidations += state.liquidations
+        worked += end - 1 - at
+        _count_equity(kernel, money, state.curve[1:])
+        if curves:
+            curve[at + 1 : end] = state.curve[1:]
+        at = back = end - 1
+    equity = _equity(market, money[kernel.BALANCE], lots, entry, margin)
+    return Outcome(
+        account, equity, float(money[kernel.DRAWDOWN]), float(money[kernel.FEES_PAID]), float(money[kernel.FUNDING]),
+        int(counts[kernel.FILLS]), int(counts[kernel.REFUSED]), liquidations, bad_debt, worked, curve if curves else None,
+    )  # fmt: skip
+
+
+def _count_equity(kernel: Any, money: Any, curve: Sequence[float]) -> None:
+    """Take bars that the broker worked through into the drawdown."""
+    for equity in curve:
+        money[kernel.PEAK] = max(money[kernel.PEAK], equity)
+        if money[kernel.PEAK] > 0:
+            money[kernel.DRAWDOWN] = max(money[kernel.DRAWDOWN], 1 - equity / money[kernel.PEAK])
+
+
+def _equity(market: Market, balance: float, lots: Any, entry: Any, margin: Any) -> float:
+    """Return what an account is worth at the last closes."""
+    profit, kept = 0.0, 0.0
+    for n, book in enumerate(market.books):
+        if lots[n]:
+            profit += book.instrument.profit(int(lots[n]), float(entry[n]), float(market.mark[n, -1, 3]))
+            kept += float(margin[n])
+    return float(balance) + profit + kept

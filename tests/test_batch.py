@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`crossmargin_bt.batch` against the broker: every account ends as a run of the broker does, bit for bit."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from compared import frame_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import crossmargin_bt as cm
+from crossmargin_bt import batch
+from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.errors import ConfigurationError, FeedError
+
+pytest.importorskip("numba")
+lane = pytest.importorskip("crossmargin_bt.batch.lane")
+
+VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm")
+MODES = ("cross", "isolated")
+
+
+def markets(
+    seed: int, count: int, bars: int, *, wild: float, marked: bool, funded: bool, inverse: bool
+) -> list[Candles]:
+    """Return markets on the same bars, some with marks of their own and funding every eight bars."""
+    found = []
+    for n in range(count):
+        frame = frame_of(seed * 11 + n, bars)
+        centre = frame["close"].iloc[0]
+        prices = ["open", "high", "low", "close"]
+        frame[prices] = centre * (frame[prices] / centre) ** wild
+        random = np.random.default_rng(seed + n)
+        if marked:
+            for name in prices:
+                frame[f"mark_{name}"] = frame[name] * (1 + random.normal(0, 0.0005))
+            frame["mark_high"] = frame[[f"mark_{name}" for name in prices]].max(axis=1)
+            frame["mark_low"] = frame[[f"mark_{name}" for name in prices]].min(axis=1)
+        funding = None
+        if funded:
+            funding = pd.Series(random.normal(0, 0.002, len(frame.index[::8])), index=frame.index[::8])
+        facts: dict[str, Any] = {"inverse": True, "settle": "BTC", "contract_size": 1.0} if inverse else {}
+        found.append(
+            Candles(f"S{n}", frame, funding, cm.Instrument(symbol=f"S{n}", lot=1.0 if inverse else 0.01, **facts))
+        )
+    return found
+
+
+def same(candles: list[Candles], targets: Any, account: batch.Account, venue: str) -> batch.Outcome:
+    """Assert that an account of a batch ends as one that the broker worked through from the first bar to the last."""
+    (found,) = batch.simulate(candles, [targets], [account], venue=venue, curves=True)
+    market = batch.simulation.Market(candles, venue)
+    whole = lane.work_through(
+        market.frames,
+        market.lots(targets),
+        None,
+        {
+            "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
+            "currency": candles[0].instrument.settle,
+        },
+    )  # fmt: skip
+    assert found.curve.tolist() == whole.curve
+    assert found.equity == whole.curve[-1]
+    told = (found.fees, found.funding, found.bad_debt, found.fills, found.refused, found.liquidations)
+    sums = whole.sums
+    assert told == (sums["fees"], sums["funding"], sums["bad_debt"], whole.fills, whole.refused, whole.liquidations)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 3),
+    venue=st.sampled_from(VENUES),
+    mode=st.sampled_from(MODES),
+    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0]),
+    exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
+    wild=st.sampled_from([0.3, 1.0, 2.0]),
+    marked=st.booleans(),
+    funded=st.booleans(),
+)
+def test_every_account_ends_as_the_broker_ends_it(
+    seed: int,
+    count: int,
+    venue: str,
+    mode: str,
+    leverage: float,
+    exposure: float,
+    wild: float,
+    marked: bool,
+    funded: bool,
+) -> None:
+    """Equity of every bar, fees, funding, fills, refusals, liquidations: linear and inverse, tiers, partial liquidations."""
+    inverse = venue == "binance_coinm"
+    candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
+    random = np.random.default_rng(seed)
+    targets = np.full((160, count), np.nan)
+    changes = random.random(targets.shape) < 0.1
+    cash = 10.0 if inverse else 10_000.0
+    unit = cash * 100.0 if inverse else cash / 100.0
+    targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit * exposure / count
+    same(candles, targets, batch.Account(0, leverage, mode, cash), venue)
+
+
+def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
+    """Liquidated in phases by OKX's rules; refused ever after without a bar more than needed worked through."""
+    frame = frame_of(5, 400)
+    falls = np.linspace(1.0, 0.5, 400)
+    frame[["open", "high", "low", "close"]] = frame[["open", "high", "low", "close"]].to_numpy() * falls[:, None]
+    candles = [Candles("BTC-USDT-SWAP", frame, None, cm.Instrument(symbol="BTC-USDT-SWAP", lot=0.01))]
+    found = same(candles, np.full(400, 1500.0), batch.Account(0, 20.0, "cross", 12_000.0), "okx")
+    assert found.liquidations >= 1
+    assert found.refused > 50
+    assert found.worked_through < 200
+
+
+def test_a_quiet_account_is_never_handed_over() -> None:
+    """What a run of the compiled loop is for."""
+    candles = markets(1, 2, 300, wild=1.0, marked=True, funded=True, inverse=False)
+    targets = np.sign(np.random.default_rng(1).normal(size=(300, 2))) * 5
+    found = same(candles, targets, batch.Account(0, 10.0, "cross", 100_000.0), "binance")
+    assert found.worked_through == 0
+    assert found.fills > 200
+
+
+def test_threads_change_nothing() -> None:
+    """Outcomes come in the order of the accounts."""
+    candles = markets(2, 1, 200, wild=1.5, marked=False, funded=True, inverse=False)
+    targets = [np.sign(np.random.default_rng(n).normal(size=200)) * 400 for n in range(3)]
+    asked = batch.accounts(3, leverages=(2.0, 20.0), modes=MODES, cash=(5000.0,))
+    assert len(asked) == 12
+    alone = batch.simulate(candles, targets, asked, venue="okx")
+    assert alone == batch.simulate(candles, targets, asked, venue="okx", workers=2)
+    assert [one.account for one in alone] == asked
+
+
+def test_what_a_batch_does_not_know_is_refused() -> None:
+    """With what to do instead."""
+    candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
+    account = [batch.Account()]
+    flat_targets = np.zeros((50, 2))
+    with pytest.raises(ConfigurationError, match="no table of tiers.*use the broker"):
+        batch.simulate(candles, [flat_targets], account, venue="hyperliquid")
+    with pytest.raises(ConfigurationError, match="closing fees kept with isolated margins"):
+        batch.simulate(candles, [flat_targets], account, venue="bybit")
+    with pytest.raises(ConfigurationError, match="modes 'cross' and 'isolated', got 'portfolio'"):
+        batch.simulate(candles, [flat_targets], [batch.Account(mode="portfolio")])
+    with pytest.raises(ConfigurationError, match=r"shape \(49, 2\), candles are 50 bars of 2 markets"):
+        batch.simulate(candles, [flat_targets[1:]], account)
+    with pytest.raises(ConfigurationError, match="account asks for number 1"):
+        batch.simulate(candles, [flat_targets], [batch.Account(1)])
+    with pytest.raises(ConfigurationError, match="infinite"):
+        batch.simulate(candles, [flat_targets + np.inf], account)
+    with pytest.raises(FeedError, match="S1 and S0 have different bars"):
+        batch.simulate([candles[0], candles[1]._replace(frame=candles[1].frame.iloc[1:])], [flat_targets], account)
+    coin = Candles(
+        "C/USDT", candles[0].frame, None, cm.Instrument(symbol="C/USDT", kind="spot", underlying="C", lot=0.1)
+    )
+    with pytest.raises(ConfigurationError, match="C/USDT, which is of kind 'spot'"):
+        batch.simulate([coin], [flat_targets[:, :1]], account)
+    steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat(0.01))
+    with pytest.raises(ConfigurationError, match="leverage is 1 to 5, got 10"):
+        batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
