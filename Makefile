@@ -21,7 +21,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/bars_per_second.py
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/venues *.egg-info

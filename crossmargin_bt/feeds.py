@@ -47,6 +47,9 @@ class FrameFeed(bt.feed.DataBase):
 
     def __init__(self) -> None:
         super().__init__()
+        lines: Any = self.lines
+        self._head = lines.lines[0]
+        """The buffer whose length is the feed's, as a stock feed finds it through three others."""
         self.instrument: Instrument | None = self.p.instrument
         columns = self.p.rows
         self.has_mark: bool = "mark_open" in columns
@@ -56,6 +59,10 @@ class FrameFeed(bt.feed.DataBase):
         self._is_block = False
         """Whether all bars were loaded in one block, so that nothing but `advance` moves."""
         self._is_delivered = False
+
+    def __len__(self) -> int:
+        length: int = self._head.lencount
+        return length
 
     def start(self) -> None:
         """Go back to the first row."""
@@ -81,6 +88,15 @@ class FrameFeed(bt.feed.DataBase):
         lines: Any = self.lines
         self._buffers = list(lines.lines)
         self.home()
+
+    def advance_peek(self) -> float:
+        """Return the time of the next bar, infinity without one."""
+        if not self._is_block:
+            return float(super().advance_peek())
+        lines: Any = self.lines
+        clock = lines.datetime
+        ahead = clock._idx + 1
+        return float(clock.array[ahead]) if self._head.lencount < self._head.buflen() else math.inf
 
     def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
         """Go on by `size` bars, as a stock feed does: no further than the master's time, and no tick at the very last bar."""

@@ -8,5 +8,6 @@ rule book holds and every account ends as a run of the broker does, bit for bit.
 
 from crossmargin_bt.batch.accounts import Account, Outcome, accounts
 from crossmargin_bt.batch.simulation import simulate
+from crossmargin_bt.candles.market import Candles
 
-__all__ = ["Account", "Outcome", "accounts", "simulate"]
+__all__ = ["Account", "Candles", "Outcome", "accounts", "simulate"]

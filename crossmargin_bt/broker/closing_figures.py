@@ -23,22 +23,26 @@ class Figures(NamedTuple):
     """Of the account."""
     totals: reading.Totals
     equity: float
+    margin_used: float
+    free_margin: float
     value: float
     fund_value: float
 
 
-def _stock(name: str) -> property:
+def _stock(name: str, answer: str) -> property:
     """Return an attribute of the stock broker's that a margin account answers from its figures."""
     stored = f"_stock_{name}"
+    place = Figures._fields.index(answer)
 
     def read(self: Any) -> float:
-        figures: Figures | None = self.figures
+        if self._waiting:
+            self._settle_figures()
+        figures: Figures | None = self._kept
         if figures is None:
             kept: float = self.__dict__[stored]
             return kept
-        if name == "cash":
-            return figures.totals.free_margin
-        return figures.value if name == "_value" else figures.fund_value
+        answered: Any = figures[place]
+        return float(answered)
 
     def write(self: Any, value: float) -> None:
         self.__dict__[stored] = value
@@ -57,13 +61,13 @@ class Curve:
     def append(self, figures: Figures) -> None:
         """Add a bar."""
         self.equity.append(figures.equity)
-        self.margin_used.append(figures.totals.margin_used)
-        self.free_margin.append(figures.totals.free_margin)
+        self.margin_used.append(figures.margin_used)
+        self.free_margin.append(figures.free_margin)
 
     def replace(self, figures: Figures) -> None:
         """Put other figures in the place of the last bar's."""
-        self.equity[-1], self.margin_used[-1] = figures.equity, figures.totals.margin_used
-        self.free_margin[-1] = figures.totals.free_margin
+        self.equity[-1], self.margin_used[-1] = figures.equity, figures.margin_used
+        self.free_margin[-1] = figures.free_margin
 
     def extend(self, totals: reading.Totals, bars: int) -> None:
         """Add so many bars, each figure of the totals an array or the same throughout."""
@@ -95,9 +99,9 @@ class ClosingFigures:
     """How many calm bars' figures have not been worked out."""
     _is_new_bar = False
 
-    cash = _stock("cash")
-    _value = _stock("_value")
-    _fundval = _stock("_fundval")
+    cash = _stock("cash", "free_margin")
+    _value = _stock("_value", "value")
+    _fundval = _stock("_fundval", "fund_value")
 
     @property
     def figures(self) -> Figures | None:
@@ -166,7 +170,9 @@ class ClosingFigures:
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:
         equity = totals.equity if run.is_one_pool else reading.total_equity(run.account)
         value = max(equity, VALUE_FLOOR)
-        self._kept = Figures(run.account.version, totals, equity, value, value / self._fundshares)
+        self._kept = Figures(
+            run.account.version, totals, equity, totals.margin_used, totals.free_margin, value, value / self._fundshares
+        )
         if self._curve is not None and self._is_new_bar:
             self._curve.append(self._kept)
         elif self._curve is not None and self._curve.equity:

@@ -74,7 +74,7 @@ class Readings(ClosingFigures, OrderDesk):
         """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
         run, figures = self._run, self.figures
         if run is not None and figures is not None and (run.account.pooled or len(run.account.balances) == 1):
-            return figures.totals.margin_used
+            return figures.margin_used
         if run is not None:
             return reading.total_margin_used(run.account)
         held = ((data, position) for data, position in self.positions.items() if position.size)
@@ -282,6 +282,8 @@ class Readings(ClosingFigures, OrderDesk):
     def get_value(self, datas: Any = None, mkt: bool = False, lever: bool = False) -> float:  # noqa: FBT001, FBT002 - backtrader's signature
         """Return equity, or the signed value of the positions in `datas`; with `mkt` the value of all positions."""
         run = self._run
+        if run is not None and datas is None and not mkt and not lever:
+            return float(self._value)
         if run is None or not mkt:
             return float(super().get_value(datas, mkt, lever))
         return reading.account_exposure(run.account)

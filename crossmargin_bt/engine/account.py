@@ -100,6 +100,11 @@ class Account:
         """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
         return self.portfolio or (self.has_options and any(terms.value_counts for terms in self.rules.options))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether currencies stand apart and neither coins nor options are traded."""
+        return not (self.pooled or self.has_coins or self.has_options)
+
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
 

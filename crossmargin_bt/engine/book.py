@@ -116,7 +116,7 @@ class Book(msgspec.Struct):
 
     def profit(self, position: Position) -> float:
         """Return the floating profit of a leg, in the settle currency, interest accrued on it taken off."""
-        mark = self.mark_of(position.lots)
+        mark = self.long_mark if position.lots >= 0 else self.short_mark
         profit = self.instrument.profit(position.lots, position.entry, mark)
         if position.interest:
             profit -= self.instrument.interest_cost(position.lots, position.interest, mark)

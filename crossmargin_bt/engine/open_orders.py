@@ -42,8 +42,8 @@ class Ladder:
         self.lots = 0
         self.value = 0
         """What they are worth at their prices, in units of `exact`."""
-        self.steps: list[tuple[float, int, int, float]] = []
-        """(price, negative for buys; when it came; unsigned lots; value)"""
+        self.steps: list[tuple[float, int, int, int]] = []
+        """(price, negative for buys; when it came; unsigned lots; value in units of `exact`)"""
 
     def copy(self) -> "Ladder":
         """Return the same orders, to be changed."""
@@ -127,10 +127,10 @@ class OpenOrders(dict[int, OpenOrder]):
         if ladder is None:
             ladder = self._ladders[order.side, buys] = Ladder()
         lots = abs(order.lots)
-        value = self._instrument.value(lots, order.price)
+        value = exact(self._instrument.value(lots, order.price))
         step = (-order.price if buys else order.price, self._came[order.number], lots, value)
         ladder.lots += sign * lots
-        ladder.value += sign * exact(value)
+        ladder.value += sign * value
         if sign > 0:
             insort(ladder.steps, step)
         else:
@@ -138,17 +138,21 @@ class OpenOrders(dict[int, OpenOrder]):
 
     def dearest(self, price: float) -> float:
         """Return no less than what all orders are worth at their own prices, or at this one."""
-        value, total = self._instrument.value, 0.0
+        total, inverse = 0.0, self._instrument.inverse
         for ladder in self._ladders.values():
             if ladder.lots:
-                nearest, farthest = abs(ladder.steps[0][0]), abs(ladder.steps[-1][0])
-                total += max(value(ladder.lots, at) for at in (price, nearest, farthest))
+                prices = (price, abs(ladder.steps[0][0]), abs(ladder.steps[-1][0]))
+                total += self._instrument.value(ladder.lots, min(prices) if inverse else max(prices))
         return total
 
-    def ends(self, side: str) -> list[tuple[float, float]]:
-        """Return the prices nearest to and farthest from the market of the orders of a side that buy, and that sell."""
-        ladders = (self._ladders.get((side, buys)) for buys in (True, False))
-        return [(abs(one.steps[0][0]), abs(one.steps[-1][0])) for one in ladders if one is not None and one.steps]
+    def ends(self, side: str) -> list[float]:
+        """Return the prices nearest to and farthest from the market of the orders of a side, those that buy and those that sell."""
+        found: list[float] = []
+        for buys in (True, False):
+            ladder = self._ladders.get((side, buys))
+            if ladder is not None and ladder.steps:
+                found += (abs(ladder.steps[0][0]), abs(ladder.steps[-1][0]))
+        return found
 
     def resting_lots(self, side: str, *, buys: bool) -> int:
         """Return the unsigned lots of the orders of a side that buy, or that sell, at prices of their own."""
@@ -179,7 +183,7 @@ class OpenOrders(dict[int, OpenOrder]):
         for price, _, lots, value in opposite.steps:
             if not to_close:
                 break
-            opening -= exact(value)
+            opening -= value
             if lots > to_close:
                 opening += exact(self._instrument.value(lots - to_close, abs(price)))
             to_close -= min(lots, to_close)

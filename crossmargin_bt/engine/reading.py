@@ -131,6 +131,11 @@ def totals(account: Account, currency: str) -> Totals:
             isolated_profit += rate * book.unrealised()
             isolated_margin += rate * sum(leg.margin for leg in book.legs.values())
             isolated_locked += rate * sum(max(leg.margin, 0.0) for leg in book.legs.values())
+    if account.is_plain and not account.set_aside:
+        return Totals(
+            account.balances.get(currency, 0.0), cross_profit, isolated_profit, isolated_margin, isolated_locked, in_use,
+            account.rules.profit_pays_for,
+        )  # fmt: skip
     if account.portfolio:
         in_use += sum(unit.initial for unit in portfolio.units(account, with_orders=True))
     elif account.has_options:

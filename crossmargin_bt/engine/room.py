@@ -68,10 +68,8 @@ def _is_bounded(account: Account, book: Book) -> bool:
 
 def _most(book: Book, side: str, lots: int, price: float) -> float:
     """Return the most that an order can take of what is free."""
-    value = book.instrument.value
-    dearest = max(value(lots, price), value(lots, book.long_mark), value(lots, book.last or price))
-    for nearest, farthest in book.orders.ends(side):
-        dearest = max(dearest, value(lots, nearest), value(lots, farthest))
+    prices = [price, book.long_mark, book.last or price, *book.orders.ends(side)]
+    dearest = book.instrument.value(lots, min(prices) if book.instrument.inverse else max(prices))
     fee = max(abs(book.taker), abs(book.maker))
     away = abs(book.instrument.profit(lots, price, book.long_mark))
     return TWICE * (dearest * (book.rate(0) + FEES * fee) + away)

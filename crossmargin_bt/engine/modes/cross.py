@@ -22,6 +22,10 @@ def in_use(book: Book) -> float:
 def _one_way(book: Book) -> float:
     position = book.leg("net")
     if not book.orders:
+        rules = book.rules
+        if rules.initial_price == "mark" and rules.closing_fee_reserved == "none" and book.instrument.kind != "margin":
+            mark = book.long_mark if position.lots >= 0 else book.short_mark
+            return book.instrument.value(position.lots, mark) * book.rate(position.lots)
         return _held(book, position, book.rate(position.lots))
     waiting = book.pending("net")
     worst = int(formulas.worst_net_size(abs(position.lots), waiting.same_lots, waiting.opposite_lots))
