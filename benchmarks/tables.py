@@ -46,7 +46,9 @@ def ratios(scale: float, rounds: int) -> None:
             for setup in SETUPS:
                 runs[setup].append(asked("one_run.py", name, setup, "--bars", str(bars)))
         print(f"\n{name}: {WORKLOADS[name].instruments} x {bars:,} bars, {rounds} rounds")
-        print("| set-up | bars/s | ratio to stock | goal | peak MiB | trades | final value |\n|---|---|---|---|---|---|---|")
+        print(
+            "| set-up | bars/s | ratio to stock | goal | peak MiB | trades | final value |\n|---|---|---|---|---|---|---|"
+        )
         for setup, found in runs.items():
             seconds = statistics.median(one["seconds"] for one in found)
             ratio = statistics.median(
@@ -92,7 +94,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args()
-    print(f"{platform.platform()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, backtrader {bt.__version__}")
+    print(
+        f"{platform.platform()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, backtrader {bt.__version__}"
+    )
     subprocess.run([sys.executable, str(HERE / "calls.py")], check=True)
     ratios(options.scale, options.rounds)
     many(options.scale)

@@ -142,7 +142,7 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
     account = [batch.Account()]
     flat_targets = np.zeros((50, 2))
-    with pytest.raises(ConfigurationError, match="no table of tiers.*use the broker"):
+    with pytest.raises(ConfigurationError, match=r"no table of tiers.*use the broker"):
         batch.simulate(candles, [flat_targets], account, venue="hyperliquid")
     with pytest.raises(ConfigurationError, match="closing fees kept with isolated margins"):
         batch.simulate(candles, [flat_targets], account, venue="bybit")

@@ -7,257 +7,352 @@ order of operations.
 """
 
 import math
+from typing import Any
 
-import numpy as np
 from numba import njit
 
+from crossmargin_bt.batch.layout import (
+    BALANCE,
+    BEGINS,
+    CLOSE,
+    DEDUCTION,
+    DRAWDOWN,
+    FEES_PAID,
+    FILLS,
+    FLOOR,
+    HIGH,
+    INVERSE,
+    KEPT,
+    LEAVE,
+    LOW,
+    MAKER,
+    OPEN,
+    PEAK,
+    RATE,
+    RECEIVED,
+    REFUSED,
+    TAKER,
+    UNITS,
+)  # fmt: skip
 from crossmargin_bt.engine import formulas
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
+# What is called in every bar is put in its place: handing so many arrays over takes longer than the work.
+_jit_here = njit(nogil=True, error_model="numpy", inline="always")
 _value, _inverse_value = _jit(formulas.value), _jit(formulas.inverse_value)
 _profit, _inverse_profit = _jit(formulas.unrealised_profit), _jit(formulas.inverse_profit)
 _entry, _inverse_entry = _jit(formulas.average_entry), _jit(formulas.inverse_average_entry)
 _fee, _funding, _in_slices = _jit(formulas.fee), _jit(formulas.funding), _jit(formulas.in_slices)
 _initial_rate = _jit(formulas.initial_rate)
 
-# Where a target says nothing: leave the position as it is.
-LEAVE = np.iinfo(np.int64).min
 # Bounds are widened by this part, which is more than rounding.
 HAIR = 1e-9
 # An opening fee, a closing fee at up to twice the value, and one more.
 FEES = 4.0
 # Lots are counted twice, see `crossmargin_bt.engine.room`.
 TWICE = 2.0
-
-# Places in the arrays of an account's money and counts.
-BALANCE, FEES_PAID, FUNDING, PEAK, DRAWDOWN = range(5)
-FILLS, REFUSED = range(2)
+# What a look at the orders of a bar finds.
+UNSURE, FITS, HOPELESS = range(3)
 
 
-@_jit
-def _worth(lots, price, units, inverse):
-    size = abs(lots) * units
-    return _inverse_value(size, price) if inverse else _value(size, price)
+@_jit_here
+def _worth(contracts: Any, i: int, lots: int, price: float) -> float:
+    size = abs(lots) * contracts[i, UNITS]
+    return _inverse_value(size, price) if contracts[i, INVERSE] else _value(size, price)
 
 
-@_jit
-def _gain(lots, entry, price, units, inverse):
-    size = lots * units
-    return _inverse_profit(size, entry, price) if inverse else _profit(size, entry, price)
+@_jit_here
+def _gain(contracts: Any, i: int, lots: int, entry: float, price: float) -> float:
+    size = lots * contracts[i, UNITS]
+    return _inverse_profit(size, entry, price) if contracts[i, INVERSE] else _profit(size, entry, price)
 
 
-@_jit
-def _tier(bounds, worth):
-    n = len(bounds) - 1
-    while n > 0 and worth < bounds[n]:
+@_jit_here
+def _dearer(contracts: Any, i: int, price: float, other: float) -> float:
+    """Return the price, of two, at which a lot is worth more."""
+    return min(price, other) if contracts[i, INVERSE] else max(price, other)
+
+
+@_jit_here
+def _tier(tables: Any, i: int, worth: float) -> int:
+    n = tables.shape[2] - 1
+    while n > 0 and worth < tables[i, BEGINS, n]:
         n -= 1
     return n
 
 
-@_jit
-def _least(price, other, inverse):
-    """Return the price, of two, at which a lot is worth more."""
-    return min(price, other) if inverse else max(price, other)
+@_jit_here
+def _requirement(contracts: Any, tables: Any, i: int, worth: float) -> float:
+    """Return no less than what a position of that worth must keep."""
+    n = _tier(tables, i, worth)
+    return _in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) + worth * contracts[i, KEPT]
+
+
+@_jit_here
+def _ordered(wanted: int, lots: int) -> int:
+    """Return the lots ordered at a bar's end."""
+    return 0 if wanted == LEAVE else wanted - lots
 
 
 @_jit
-def run(
-    start, last, mark, funding, pays, wanted, contracts, tables, rules, leverage, isolated, lots, entry, margin, money, counts, curve,
-):  # fmt: skip
-    """Go on from the end of bar `start`; return the bar at whose end the account still stands, from which it is not sure.
+def _fund(mark, rates, bar, contracts, isolated, lots, new_margin, money):
+    """Settle the funding due at the open; return what the balance received of it. Isolated margins receive their own."""
+    total = 0.0
+    for i in range(len(lots)):
+        if rates[i, bar] != 0 and lots[i] != 0:
+            worth = _worth(contracts, i, lots[i], mark[i, bar, OPEN])
+            amount = _funding(math.copysign(worth, lots[i]), rates[i, bar])
+            money[RECEIVED] += amount
+            if isolated:
+                new_margin[i] += amount
+            else:
+                total += amount
+                money[BALANCE] += amount
+    return total
+
+
+@_jit
+def _need(contracts, tables, i, terms, lots, entry, order, closed, opened, mark_closed, mark_opened):
+    """Return the most a position and its order lock, cost or lose against the mark; infinity where that is not sure."""
+    price = _dearer(
+        contracts, i, _dearer(contracts, i, closed, opened), _dearer(contracts, i, mark_closed, mark_opened)
+    )
+    if lots != 0:
+        price = _dearer(contracts, i, price, entry)
+    worth = _worth(contracts, i, abs(lots) + abs(order), price) * (1 + terms.markup)
+    floor = tables[i, FLOOR, _tier(tables, i, worth)]
+    if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
+        return math.inf
+    opening = order if lots * order >= 0 else max(0, abs(order) - abs(lots))
+    if opening != 0 and _worth(contracts, i, opening, closed) < terms.smallest * (1 + HAIR):
+        return math.inf
+    fee = max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
+    away = abs(_gain(contracts, i, order, closed, mark_closed)) + abs(_gain(contracts, i, order, closed, mark_opened))
+    away += abs(_gain(contracts, i, order, opened, mark_opened))
+    return TWICE * (worth * (_initial_rate(terms.leverage, floor) + FEES * fee) + away)
+
+
+@_jit
+def _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
+    """Return whether an account without positions surely cannot open an order."""
+    least = (
+        min(_worth(contracts, i, order, closed), _worth(contracts, i, order, mark_closed)) / terms.leverage * (1 - HAIR)
+    )
+    return least - abs(_gain(contracts, i, order, closed, mark_closed)) - HAIR > max(balance, 0.0) * (1 + HAIR)
+
+
+@_jit
+def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, entry, balance):
+    """Return whether the bar's orders surely fit, are surely refused, or neither; and what they need at most."""
+    need, before, after, is_flat, all_hopeless = 0.0, 0.0, 0.0, True, True
+    for i in range(len(lots)):
+        order = _ordered(wanted[bar - 1, i], lots[i])
+        closed, mark_closed, mark_opened = last[i, bar - 1, CLOSE], mark[i, bar - 1, CLOSE], mark[i, bar, OPEN]
+        if lots[i] != 0:
+            is_flat = False
+            before += _gain(contracts, i, lots[i], entry[i], mark_closed)
+            after += _gain(contracts, i, lots[i], entry[i], mark_opened)
+        if order != 0 or lots[i] != 0:
+            opened = last[i, bar, OPEN]
+            need += _need(
+                contracts, tables, i, terms, lots[i], entry[i], order, closed, opened, mark_closed, mark_opened
+            )
+        if order != 0 and not _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
+            all_hopeless = False
+    if is_flat and all_hopeless:
+        return HOPELESS, 0.0
+    profit = min(before, after) if terms.gains_pay else min(before, after, 0.0)
+    if terms.isolated:
+        profit = 0.0
+    return (FITS if need * (1 + HAIR) < balance + profit else UNSURE), need
+
+
+@_jit
+def _fill(contracts, i, order, price, have, entry):
+    """Return what of an order closes and opens, what that realises, and the entry after it."""
+    closing, opening = 0, order
+    if have != 0 and (have > 0) != (order > 0):
+        closing = order if abs(order) <= abs(have) else -have
+        opening = order - closing
+    realised = _gain(contracts, i, -closing, entry, price) if closing != 0 else 0.0
+    kept = have + closing
+    after = price
+    if opening == 0:
+        after = entry if kept != 0 else 0.0
+    elif kept != 0 and contracts[i, INVERSE]:
+        after = _inverse_entry(float(kept), entry, float(opening), price)
+    elif kept != 0:
+        after = _entry(float(kept), entry, float(opening), price)
+    return closing, opening, realised, after
+
+
+@_jit
+def _moved(contracts, tables, i, terms, have, margin, closing, opening, price, mark):
+    """Return what an isolated fill moves from the balance to the position's margin, and what of it is set free."""
+    released = 0.0
+    if closing != 0:
+        released = margin if closing == -have else margin * abs(closing) / abs(have)
+    opened = 0.0
+    if opening != 0:
+        floor = 0.0
+        if terms.floor_raises:
+            floor = tables[i, FLOOR, _tier(tables, i, _worth(contracts, i, have + closing + opening, mark))]
+        opened = _worth(contracts, i, opening, price) * _initial_rate(terms.leverage, floor)
+    return opened - released, released
+
+
+@_jit
+def _trade(contracts, tables, i, terms, order, price, mark, lots, entry, margin, money):
+    """Fill an order; return whether that left nothing for the venue to settle."""
+    have = lots[i]
+    fee = _fee(_worth(contracts, i, order, price), contracts[i, TAKER])
+    closing, opening, realised, after = _fill(contracts, i, order, price, have, entry[i])
+    moved = 0.0
+    if terms.isolated:
+        moved, released = _moved(contracts, tables, i, terms, have, margin[i], closing, opening, price, mark)
+        if closing != 0 and released + realised < 0:
+            return False
+        margin[i] = margin[i] + moved if have + order != 0 else 0.0
+    lots[i], entry[i] = have + order, after
+    money[BALANCE] += realised - fee - moved - 0.0
+    money[FEES_PAID] += fee
+    return True
+
+
+@_jit_here
+def _stands(mark, bar, high, low, contracts, tables, terms, lots, entry, margin, collateral):
+    """Return whether no position can come to its requirement while marks lie between two of a bar's."""
+    required = 0.0
+    for i in range(len(lots)):
+        if lots[i] == 0:
+            continue
+        highest, lowest = mark[i, bar, high], mark[i, bar, low]
+        price = _dearer(contracts, i, _dearer(contracts, i, highest, lowest), entry[i])
+        needs = _requirement(contracts, tables, i, _worth(contracts, i, lots[i], price))
+        floating = _gain(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
+        if terms.isolated:
+            if not margin[i] + floating > needs * (1 + HAIR):
+                return False
+        else:
+            required += needs
+            collateral += floating
+    return required == 0 or terms.isolated or collateral > required * (1 + HAIR)
+
+
+@_jit
+def _trade_all(
+    last,
+    mark,
+    wanted,
+    bar,
+    contracts,
+    tables,
+    terms,
+    before,
+    received,
+    lots,
+    entry,
+    new_lots,
+    new_entry,
+    new_margin,
+    money,
+    counts,
+):
+    """Let the bar's orders trade; False where that is not sure."""
+    balance = min(before, money[BALANCE])
+    found, need = _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, entry, balance)
+    if found == UNSURE:
+        return False
+    # Before they trade the venue looks at the open; funding has been settled by then.
+    left = before + min(received, 0.0) - need
+    if found == FITS and not _stands(mark, bar, OPEN, OPEN, contracts, tables, terms, lots, entry, new_margin, left):
+        return False
+    for i in range(len(lots)):
+        order = _ordered(wanted[bar - 1, i], lots[i])
+        if order == 0:
+            continue
+        counts[REFUSED if found == HOPELESS else FILLS] += 1
+        price, at = last[i, bar, OPEN], mark[i, bar, OPEN]
+        if found == FITS and not _trade(
+            contracts, tables, i, terms, order, price, at, new_lots, new_entry, new_margin, money
+        ):
+            return False
+    return money[BALANCE] >= 0 or found == HOPELESS
+
+
+@_jit_here
+def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
+    """Take the equity at a bar's end."""
+    balance, profit, kept = money[BALANCE], 0.0, 0.0
+    for i in range(len(lots)):
+        if lots[i] != 0:
+            profit += _gain(contracts, i, lots[i], entry[i], mark[i, bar, CLOSE])
+            kept += margin[i]
+    equity = balance + 0.0 + profit + kept if isolated else balance + profit
+    if equity > money[PEAK]:
+        money[PEAK] = equity
+    elif money[PEAK] > 0 and 1 - equity / money[PEAK] > money[DRAWDOWN]:
+        money[DRAWDOWN] = 1 - equity / money[PEAK]
+    if len(curve):
+        curve[bar] = equity
+
+
+@_jit
+def run(start, last, mark, funding, pays, wanted, contracts, tables, terms, lots, entry, margin, money, counts, curve):
+    """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
+
+    Arrays come one by one: numba counts references to those inside of tuples, in every bar.
 
     Args:
         start: the bar at whose end the account stands.
-        last, mark: shape (instruments, bars, 4), float64: open, high, low, close.
-        funding: shape (instruments, bars), float64, 0 where none is due.
-        pays: whether any funding is due at all.
-        wanted: shape (bars, instruments), int64: lots wanted at each bar's end, or LEAVE.
-        contracts: shape (instruments, 4), float64: units a lot, 1 when inverse, taker fee, maker fee.
-        tables: shape (instruments, 4, tiers), float64: bounds, maintenance rates, deductions, floors of the initial rate.
-        rules: shape (5,): 1 where a floor raises the initial rate, 1 where the requirement has a closing fee, the smallest value
-            that may be opened, 1 where floating profit pays for nothing, and by how much a sell order is marked up.
-        leverage, isolated: of the account.
-        lots, entry, margin: shape (instruments,), its position, changed in place.
-        money, counts: its sums and counts, changed in place.
-        curve: shape (bars,) or (0,): equity at the end of every bar.
+        last: shape (instruments, bars, 4), float64: open, high, low, close.
+        mark: the same of the mark price.
+        funding: shape (instruments, bars), float64: the rate due at the bar's open, 0 where none is.
+        pays: whether any is due at all.
+        wanted: shape (bars, instruments), int64: lots wanted at the bar's end, or LEAVE.
+        contracts: shape (instruments, 5), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
+            requirement has no such fee.
+        tables: shape (instruments, 4, tiers), float64, see BEGINS.
+        terms: what else the account trades under.
+        lots: shape (instruments,), int64: its positions, changed in place as all that follows.
+        entry: shape (instruments,), float64.
+        margin: shape (instruments,), float64: of isolated positions.
+        money: shape (5,), float64, see BALANCE.
+        counts: shape (2,), int64, see FILLS.
+        curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
     """
-    many, bars = last.shape[0], last.shape[1]
-    new_lots, new_entry, new_margin = np.empty(many, np.int64), np.empty(many), np.empty(many)
-    raises, closing_fee, least, gains_pay_nothing, markup = (
-        rules[0] != 0,
-        rules[1] != 0,
-        rules[2],
-        rules[3] != 0,
-        rules[4],
-    )
-    for bar in range(start + 1, bars):
-        balance, fees, received = money[BALANCE], money[FEES_PAID], money[FUNDING]
-        fills, refused = 0, 0
-        for i in range(many):
+    new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
+    for bar in range(start + 1, last.shape[1]):
+        balance, fees, funded, fills, refused = (
+            money[BALANCE],
+            money[FEES_PAID],
+            money[RECEIVED],
+            counts[FILLS],
+            counts[REFUSED],
+        )
+        received, trades, is_sure = 0.0, False, True
+        for i in range(len(lots)):
             new_lots[i], new_entry[i], new_margin[i] = lots[i], entry[i], margin[i]
+            trades = trades or _ordered(wanted[bar - 1, i], lots[i]) != 0
         if pays:
-            for i in range(many):
-                rate = funding[i, bar]
-                if rate != 0 and lots[i] != 0:
-                    worth = _worth(lots[i], mark[i, bar, 0], contracts[i, 0], contracts[i, 1] != 0)
-                    amount = _funding(math.copysign(worth, lots[i]), rate)
-                    received += amount
-                    if isolated:
-                        new_margin[i] += amount
-                    else:
-                        balance += amount
-        orders, held, need = 0, 0, 0.0
-        for i in range(many):
-            if lots[i] != 0:
-                held += 1
-            if wanted[bar - 1, i] != LEAVE and wanted[bar - 1, i] != lots[i]:
-                orders += 1
-        if orders:
-            # What all positions and orders could lock at most, what they float at now, and whether each is surely refused.
-            before, after, hopeless = 0.0, 0.0, held == 0
-            for i in range(many):
-                units, inverse = contracts[i, 0], contracts[i, 1] != 0
-                order = wanted[bar - 1, i] - lots[i] if wanted[bar - 1, i] != LEAVE else 0
-                if order == 0 and lots[i] == 0:
-                    continue
-                opened = last[i, bar, 0]
-                closed = last[i, bar - 1, 3]
-                dearest = _least(
-                    _least(closed, opened, inverse), _least(mark[i, bar - 1, 3], mark[i, bar, 0], inverse), inverse
-                )
-                if lots[i] != 0:
-                    dearest = _least(dearest, entry[i], inverse)
-                worth = _worth(abs(lots[i]) + abs(order), dearest, units, inverse) * (1 + markup)
-                floor = tables[i, 3, _tier(tables[i, 0], worth)]
-                if floor * leverage > 1 + HAIR and not raises:
-                    return bar - 1
-                fee = max(abs(contracts[i, 2]), abs(contracts[i, 3]))
-                need += TWICE * worth * (_initial_rate(leverage, floor) + FEES * fee)
-                need += TWICE * abs(_gain(order, closed, mark[i, bar - 1, 3], units, inverse))
-                need += TWICE * abs(_gain(order, opened, mark[i, bar, 0], units, inverse))
-                need += TWICE * abs(_gain(order, closed, mark[i, bar, 0], units, inverse))
-                if lots[i] != 0:
-                    before += _gain(lots[i], entry[i], mark[i, bar - 1, 3], units, inverse)
-                    after += _gain(lots[i], entry[i], mark[i, bar, 0], units, inverse)
-                if order != 0:
-                    opening = order if lots[i] * order >= 0 else max(0, abs(order) - abs(lots[i]))
-                    if opening != 0 and _worth(opening, closed, units, inverse) < least * (1 + HAIR):
-                        return bar - 1
-                    cheapest = min(
-                        _worth(order, closed, units, inverse), _worth(order, mark[i, bar - 1, 3], units, inverse)
-                    )
-                    away = abs(_gain(order, closed, mark[i, bar - 1, 3], units, inverse))
-                    if cheapest / leverage * (1 - HAIR) - away - HAIR <= max(balance, 0.0) * (1 + HAIR):
-                        hopeless = False
-            if hopeless:
-                refused = orders
-            else:
-                profit = min(before, after, 0.0) if isolated or gains_pay_nothing else min(before, after)
-                if isolated:
-                    profit = 0.0
-                if not need * (1 + HAIR) < min(money[BALANCE], balance) + profit:
-                    return bar - 1
-                for i in range(many):
-                    order = wanted[bar - 1, i] - lots[i] if wanted[bar - 1, i] != LEAVE else 0
-                    if order == 0:
-                        continue
-                    units, inverse, taker = contracts[i, 0], contracts[i, 1] != 0, contracts[i, 2]
-                    price = last[i, bar, 0]
-                    fee = _fee(_worth(order, price, units, inverse), taker)
-                    have = new_lots[i]
-                    closing, opening = 0, order
-                    if have != 0 and (have > 0) != (order > 0):
-                        closing = order if abs(order) <= abs(have) else -have
-                        opening = order - closing
-                    realised = _gain(-closing, new_entry[i], price, units, inverse) if closing != 0 else 0.0
-                    kept = have + closing
-                    at = new_entry[i]
-                    if opening == 0:
-                        at = new_entry[i] if kept != 0 else 0.0
-                    elif kept != 0:
-                        if inverse:
-                            at = _inverse_entry(float(kept), new_entry[i], float(opening), price)
-                        else:
-                            at = _entry(float(kept), new_entry[i], float(opening), price)
-                    else:
-                        at = price
-                    moved = 0.0
-                    if isolated:
-                        released = 0.0
-                        if closing != 0:
-                            released = new_margin[i] if closing == -have else new_margin[i] * abs(closing) / abs(have)
-                            if released + realised < 0:
-                                return bar - 1
-                        if opening != 0:
-                            floor = 0.0
-                            if raises:
-                                there = _worth(kept + opening, mark[i, bar, 0], units, inverse)
-                                floor = tables[i, 3, _tier(tables[i, 0], there)]
-                            moved = _worth(opening, price, units, inverse) * _initial_rate(leverage, floor)
-                        moved = moved - released
-                        new_margin[i] = new_margin[i] + moved if kept + opening != 0 else 0.0
-                    new_lots[i], new_entry[i] = kept + opening, at
-                    balance += realised - fee - moved - 0.0
-                    fees += fee
-                    fills += 1
-                if balance < 0:
-                    return bar - 1
-        # Whether a position could come to its requirement within the bar: before its orders at the open, and after them.
-        collateral, first, required, before_required = balance, money[BALANCE], 0.0, 0.0
-        isolated_total, profit = 0.0, 0.0
-        for i in range(many):
-            units, inverse = contracts[i, 0], contracts[i, 1] != 0
-            table = tables[i]
-            if new_lots[i] != 0:
-                worst = mark[i, bar, 2] if new_lots[i] > 0 else mark[i, bar, 1]
-                dear = _least(_least(mark[i, bar, 1], mark[i, bar, 2], inverse), new_entry[i], inverse)
-                worth = _worth(new_lots[i], dear, units, inverse)
-                n = _tier(table[0], worth)
-                needs = _in_slices(worth, table[1, n], table[2, n])
-                if closing_fee:
-                    needs += TWICE * worth * abs(contracts[i, 2])
-                floating = _gain(new_lots[i], new_entry[i], worst, units, inverse)
-                if isolated:
-                    if not new_margin[i] + floating > needs * (1 + HAIR):
-                        return bar - 1
-                else:
-                    required += needs
-                    collateral += floating
-            if lots[i] != 0 and (orders or pays):
-                worst = mark[i, bar, 0]
-                worth = _worth(lots[i], _least(worst, entry[i], inverse), units, inverse)
-                n = _tier(table[0], worth)
-                needs = _in_slices(worth, table[1, n], table[2, n])
-                if closing_fee:
-                    needs += TWICE * worth * abs(contracts[i, 2])
-                floating = _gain(lots[i], entry[i], worst, units, inverse)
-                if isolated:
-                    least_margin = min(margin[i], new_margin[i]) if new_lots[i] == lots[i] else margin[i]
-                    if not least_margin + floating > needs * (1 + HAIR):
-                        return bar - 1
-                else:
-                    before_required += needs
-                    first += floating
-        if not isolated:
-            if required > 0 and not collateral > required * (1 + HAIR):
-                return bar - 1
-            paid = min(received - money[FUNDING], 0.0)
-            if before_required > 0 and not first + paid - need > before_required * (1 + HAIR):
-                return bar - 1
-        # Nothing happened but this.
-        money[BALANCE], money[FEES_PAID], money[FUNDING] = balance, fees, received
-        counts[FILLS] += fills
-        counts[REFUSED] += refused
-        for i in range(many):
+            received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
+        if trades:
+            is_sure = _trade_all(
+                last, mark, wanted, bar, contracts, tables, terms, balance, received, lots, entry,
+                new_lots, new_entry, new_margin, money, counts,
+            )  # fmt: skip
+        if not is_sure or not _stands(
+            mark, bar, HIGH, LOW, contracts, tables, terms, new_lots, new_entry, new_margin, money[BALANCE]
+        ):
+            money[BALANCE], money[FEES_PAID], money[RECEIVED], counts[FILLS], counts[REFUSED] = (
+                balance,
+                fees,
+                funded,
+                fills,
+                refused,
+            )
+            return bar - 1
+        for i in range(len(lots)):
             lots[i], entry[i], margin[i] = new_lots[i], new_entry[i], new_margin[i]
-            if lots[i] != 0:
-                profit += _gain(lots[i], entry[i], mark[i, bar, 3], contracts[i, 0], contracts[i, 1] != 0)
-                isolated_total += margin[i]
-        equity = balance + 0.0 + profit + isolated_total if isolated else balance + profit
-        if equity > money[PEAK]:
-            money[PEAK] = equity
-        elif money[PEAK] > 0 and 1 - equity / money[PEAK] > money[DRAWDOWN]:
-            money[DRAWDOWN] = 1 - equity / money[PEAK]
-        if len(curve):
-            curve[bar] = equity
-    return bars - 1
+        _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
+    return last.shape[1] - 1

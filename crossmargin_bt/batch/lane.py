@@ -6,7 +6,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt import feeds
-from crossmargin_bt.batch.kernel import LEAVE
+from crossmargin_bt.batch.layout import LEAVE
 from crossmargin_bt.broker import CrossMarginBroker, execution
 from crossmargin_bt.broker.run import Owned
 from crossmargin_bt.cerebro import Cerebro

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, Outcome
 from crossmargin_bt.batch.lane import State, work_through
 from crossmargin_bt.candles.market import Candles
@@ -17,6 +18,7 @@ from crossmargin_bt.engine.account import Account as EngineAccount
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
+from crossmargin_bt.feeds import from_frame
 from crossmargin_bt.venues import tiers
 
 LOG = logging.getLogger(__name__)
@@ -104,25 +106,34 @@ class Market:
         self.mark = np.stack(
             [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
         )
-        self.funding = np.ascontiguousarray(
-            [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
-        )
         self.contracts = np.array(
-            [[b.instrument.units_per_lot, float(b.instrument.inverse), b.taker, b.maker] for b in self.books]
+            [[b.instrument.units_per_lot, float(b.instrument.inverse), b.maker, b.taker, 0.0] for b in self.books]
         )
         rules = self.venue.rules
-        smallest = max(book.instrument.notional_min for book in self.books)
-        fee = rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none"
-        gains_pay_nothing = "cross_orders" not in rules.profit_pays_for
-        self.rules = np.array(
-            [rules.above_tier_leverage == "raise", fee, smallest, gains_pay_nothing, rules.sell_order_markup or 0.0],
-            dtype=float,
+        if rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none":
+            self.contracts[:, layout.KEPT] = 2 * np.abs(
+                self.contracts[:, layout.TAKER]
+            )  # at a bankruptcy price of up to twice the value
+        self.funding = np.ascontiguousarray(
+            [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
         )
 
     @property
     def bars(self) -> int:
         """How many bars there are."""
         return int(self.last.shape[1])
+
+    def terms(self, account: Account) -> layout.Terms:
+        """Return what an account trades under, as the compiled loop takes it."""
+        rules = self.venue.rules
+        return layout.Terms(
+            floor_raises=rules.above_tier_leverage == "raise",
+            smallest=float(max(book.instrument.notional_min for book in self.books)),
+            gains_pay="cross_orders" in rules.profit_pays_for,
+            markup=float(rules.sell_order_markup or 0.0),
+            leverage=float(account.leverage),
+            isolated=account.mode == "isolated",
+        )
 
     def tables(self, mode: str) -> Any:
         """Return the tiers of every contract in a mode, shape (instruments, 4, tiers)."""
@@ -139,8 +150,6 @@ class Market:
 
     def lots(self, targets: Any) -> Any:
         """Return sizes in contracts as whole lots, shape (bars, instruments)."""
-        from crossmargin_bt.batch.kernel import LEAVE  # noqa: PLC0415 - numba is an extra
-
         sizes = np.asarray(targets, dtype=np.float64)
         sizes = sizes[:, None] if sizes.ndim == 1 else sizes
         if sizes.shape != (self.bars, len(self.books)):
@@ -149,7 +158,7 @@ class Market:
             )
         if np.isinf(sizes).any():
             raise ConfigurationError("a target is infinite; give sizes in contracts, NaN to leave a position")
-        whole = np.full(sizes.shape, LEAVE, dtype=np.int64)
+        whole = np.full(sizes.shape, layout.LEAVE, dtype=np.int64)
         for n, book in enumerate(self.books):
             given = ~np.isnan(sizes[:, n])
             distinct, places = np.unique(sizes[given, n], return_inverse=True)
@@ -192,8 +201,6 @@ def _refuse_unknown(rules: Any, books: Sequence[Book]) -> None:
 
 def _with_funding(one: Candles) -> pd.DataFrame:
     """Return the frame of a market with the rate due at each bar's open."""
-    from crossmargin_bt.feeds import from_frame  # noqa: PLC0415 - only its checks and its columns are wanted here
-
     rows = from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding).p.rows
     names = [name for name in (*PRICES, *MARKS) if name in rows]
     frame = pd.DataFrame({name: np.frombuffer(rows[name]) for name in names}, index=one.frame.index)
@@ -205,60 +212,65 @@ def _with_funding(one: Candles) -> pd.DataFrame:
 def _simulated(kernel: Any, market: Market, account: Account, wanted: Any, *, curves: bool) -> Outcome:
     many = len(market.books)
     lots, entry, margin = np.zeros(many, np.int64), np.zeros(many), np.zeros(many)
-    money = np.array([account.cash, 0.0, 0.0, account.cash, 0.0])
-    counts = np.zeros(2, np.int64)
+    money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(2, np.int64)
     curve = np.full(market.bars if curves else 0, account.cash)
     given = (
-        market.last, market.mark, market.funding, bool(market.funding.any()), wanted, market.contracts, market.tables(account.mode),
-        market.rules, float(account.leverage), account.mode == "isolated",
+        market.last, market.mark, market.funding, bool(market.funding.any()), wanted, market.contracts,
+        market.tables(account.mode), market.terms(account), lots, entry, margin, money, counts, curve,
     )  # fmt: skip
-    settings = {"venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash}
-    settings["currency"] = market.books[0].instrument.settle
+    settings = {
+        "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
+        "currency": market.books[0].instrument.settle,
+    }  # fmt: skip
     at, worked, liquidations, bad_debt, stretch, back = 0, 0, 0, 0.0, 1, -1
-    while at < market.bars - 1:
-        at = int(kernel.run(at, *given, lots, entry, margin, money, counts, curve))
-        if at >= market.bars - 1:
-            break
+    while (at := int(kernel.run(at, *given))) < market.bars - 1:
         stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
-        sums = {"fees": money[kernel.FEES_PAID], "funding": money[kernel.FUNDING], "bad_debt": bad_debt}
-        before = State(float(money[kernel.BALANCE]), lots.copy(), entry.copy(), margin.copy(), sums)
-        while True:
-            end = min(at + stretch + 1, market.bars)
-            frames = [(symbol, frame.iloc[at:end], instrument) for symbol, frame, instrument in market.frames]
-            state = work_through(frames, wanted[at:end], before, settings)
-            if state.is_at_rest or end == market.bars:
-                break
-            stretch *= 2
+        sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
+        before = State(float(money[layout.BALANCE]), lots.copy(), entry.copy(), margin.copy(), sums)
+        state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
         lots[:], entry[:], margin[:] = state.lots, state.entry, state.margin
-        money[kernel.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
-        money[kernel.FEES_PAID], money[kernel.FUNDING] = state.sums["fees"], state.sums["funding"]
+        money[layout.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
+        money[layout.FEES_PAID], money[layout.RECEIVED] = state.sums["fees"], state.sums["funding"]
         counts += (state.fills, state.refused)
         liquidations += state.liquidations
         worked += end - 1 - at
-        _count_equity(kernel, money, state.curve[1:])
+        _count_equity(money, state.curve[1:])
         if curves:
             curve[at + 1 : end] = state.curve[1:]
         at = back = end - 1
-    equity = _equity(market, money[kernel.BALANCE], lots, entry, margin)
     return Outcome(
-        account, equity, float(money[kernel.DRAWDOWN]), float(money[kernel.FEES_PAID]), float(money[kernel.FUNDING]),
-        int(counts[kernel.FILLS]), int(counts[kernel.REFUSED]), liquidations, bad_debt, worked, curve if curves else None,
+        account, _equity(market, money[layout.BALANCE], (lots, entry, margin)), float(money[layout.DRAWDOWN]), float(money[layout.FEES_PAID]),
+        float(money[layout.RECEIVED]), int(counts[layout.FILLS]), int(counts[layout.REFUSED]), liquidations, bad_debt, worked,
+        curve if curves else None,
     )  # fmt: skip
 
 
-def _count_equity(kernel: Any, money: Any, curve: Sequence[float]) -> None:
+def _worked_through(
+    market: Market, wanted: Any, at: int, before: State, *, stretch: int, settings: dict[str, Any]
+) -> tuple[State, int]:
+    """Let the broker go on from the end of a bar until the account is at rest; return where it stands, and the bar after."""
+    while True:
+        end = min(at + stretch + 1, market.bars)
+        frames = [(symbol, frame.iloc[at:end], instrument) for symbol, frame, instrument in market.frames]
+        state = work_through(frames, wanted[at:end], before, settings)
+        if state.is_at_rest or end == market.bars:
+            return state, end
+        stretch *= 2
+
+
+def _count_equity(money: Any, curve: Sequence[float]) -> None:
     """Take bars that the broker worked through into the drawdown."""
     for equity in curve:
-        money[kernel.PEAK] = max(money[kernel.PEAK], equity)
-        if money[kernel.PEAK] > 0:
-            money[kernel.DRAWDOWN] = max(money[kernel.DRAWDOWN], 1 - equity / money[kernel.PEAK])
+        money[layout.PEAK] = max(money[layout.PEAK], equity)
+        if money[layout.PEAK] > 0:
+            money[layout.DRAWDOWN] = max(money[layout.DRAWDOWN], 1 - equity / money[layout.PEAK])
 
 
-def _equity(market: Market, balance: float, lots: Any, entry: Any, margin: Any) -> float:
+def _equity(market: Market, balance: float, held: tuple[Any, Any, Any]) -> float:
     """Return what an account is worth at the last closes."""
     profit, kept = 0.0, 0.0
-    for n, book in enumerate(market.books):
-        if lots[n]:
-            profit += book.instrument.profit(int(lots[n]), float(entry[n]), float(market.mark[n, -1, 3]))
-            kept += float(margin[n])
+    for book, lots, entry, margin, mark in zip(market.books, *held, market.mark[:, -1, 3], strict=True):
+        if lots:
+            profit += book.instrument.profit(int(lots), float(entry), float(mark))
+            kept += float(margin)
     return float(balance) + profit + kept

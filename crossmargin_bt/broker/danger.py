@@ -46,8 +46,12 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values())
     ):
         return _stirred(run, bars)
-    if run.band.holds(account, bars):
-        return Danger.NONE
+    return Danger.NONE if run.band.holds(account, bars) else _beyond_the_band(run, bars)
+
+
+def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
+    """Return what could happen where the band does not say it, and find the next bands."""
+    account = run.account
     pools = reading.pools(account)
     if not pools:
         run.band = run.safe = Band(account.risk_version, dict.fromkeys(account.books, (0.0, math.inf)))

@@ -100,6 +100,7 @@ class Loop:
     def __init__(self, cerebro: Any, strategies: list[Any]) -> None:
         self._cerebro = cerebro
         self._broker = cerebro._broker
+        self._cheats = bool(cerebro._timerscheat or cerebro.p.cheat_on_open)
         own = type(self._broker).get_notification is bt.brokers.BackBroker.get_notification
         self._queue = self._broker.notifs if own else None
         """The broker's notifications, where they may be looked at without asking for them."""
@@ -132,28 +133,32 @@ class Loop:
             self._broker.tells_orders = any(act.hears_orders for act in self._acts)
         groups = [(clock.cursor, clock.lines) for clock in self._clocks]
         groups += [(clock.follower, clock.following) for clock in self._clocks]
-        cerebro = self._cerebro
-        before = bool(cerebro._timerscheat or cerebro.p.cheat_on_open)
         with sharing(groups):
             for dt, moved in _together(self._clocks) if _in_step(self._clocks) else _merged(self._clocks):
                 for clock in moved:
                     clock.move()
-                if before:
-                    self._before_the_broker(dt)
-                if cerebro._event_stop:
+                if not self._bar(dt, moved):
                     return
-                self._ask_the_broker()
-                if cerebro._event_stop:
-                    return
-                if cerebro._timers:
-                    cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
-                self._follow_up(moved)
-                for act in self._acts:
-                    act.next(dt)
-                    if cerebro._event_stop:
-                        return
-                    if cerebro.runwriters:
-                        cerebro._next_writers(cerebro.runningstrats)
+
+    def _bar(self, dt: float, moved: list[Clock]) -> bool:
+        """Do one moment; return whether the run goes on."""
+        cerebro = self._cerebro
+        if self._cheats:
+            self._before_the_broker(dt)
+        if not cerebro._event_stop:
+            self._ask_the_broker()
+        if cerebro._event_stop:
+            return False
+        if cerebro._timers:
+            cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
+        self._follow_up(moved)
+        for act in self._acts:
+            act.next(dt)
+            if cerebro._event_stop:
+                return False
+            if cerebro.runwriters:
+                cerebro._next_writers(cerebro.runningstrats)
+        return True
 
     def _before_the_broker(self, dt: float) -> None:
         """Let timers and strategies cheat on the bar's open."""

@@ -31,11 +31,14 @@ def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = N
     free, orders that surely fit are not judged one by one.
     """
     book = account.books[symbol]
-    coins = MODES[book.margin_mode].PAID
-    if order.reduce_only and not coins:
+    if order.reduce_only and not MODES[book.margin_mode].PAID:
         return order
     if room is not None and not book.orders.reducing and room.takes(book, order.side, order.lots, order.price):
         return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
+    return _judged_exactly(account, symbol, order)
+
+
+def _judged_exactly(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
     after = after_immediate_orders(account)
     if order.reduce_only:
         order = msgspec.structs.replace(
@@ -46,7 +49,7 @@ def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = N
     refusal = _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
-    if coins:
+    if MODES[account.books[symbol].margin_mode].PAID:
         return refusal
     if only_reduces(account.books[symbol], order):
         return msgspec.structs.replace(order, reduce_only=True)
