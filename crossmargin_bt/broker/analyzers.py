@@ -61,6 +61,8 @@ class Recorder(bt.Analyzer):
     def create_analysis(self) -> None:
         """Start empty."""
         self._record: dict[str, Any] = {}
+        self._journal: list[Any] = []
+        self._curve: Any = None
         self._days = array("d")
         self._places = array("q")
         self._cash_curve: dict[str, list[float]] = {"equity": [], "margin_used": [], "free_margin": []}
@@ -132,16 +134,6 @@ class Recorder(bt.Analyzer):
         if self.p.on_bar is not None:
             self.p.on_bar()
 
-    def _curves(self) -> dict[str, list[Any]]:
-        """Return the curves, one entry a bar that was recorded."""
-        times = [time_ms(day) for day in self._days]
-        if not self._is_margin:
-            return {"times_ms": times, **self._cash_curve}
-        kept = self.strategy.broker.curve
-        places = [bar - kept.since - 1 for bar in self._places]
-        curves = {name: getattr(kept, name) for name in self._cash_curve}
-        return {"times_ms": times, **{name: [values[n] for n in places] for name, values in curves.items()}}
-
     def _look(self, now_ms: int) -> None:
         """Record what takes a look at every position."""
         broker = self.strategy.broker
@@ -162,20 +154,21 @@ class Recorder(bt.Analyzer):
                 self._estimates["prices"].setdefault(name, []).append(price)
 
     def stop(self) -> None:
-        """Take from the broker what the record needs; in an optimisation only the record comes back."""
+        """Take from the broker what the record needs; in an optimisation only this comes back."""
         broker = self.strategy.broker
         account = broker.account
-        journal = broker.journal
         self._time = None  # lines would take all feeds along to another process
+        self._journal = broker.journal
+        if self._is_margin:
+            self._curve = broker.curve
         lowest = broker.lowest_margin_level
         self._record = {
-            **self._curves(),
             "margin_level": self._levels,
             "exposure": self._exposure,
             "liquidation_prices": self._estimates,
             "fills": broker.fills if self._is_margin else self._fills,
             "refused": broker.refused if self._is_margin else self._refused,
-            "liquidations": sum(type(event).__name__ == "Liquidated" for event in journal),
+            "liquidations": sum(type(event).__name__ == "Liquidated" for event in self._journal),
             "lowest_margin_level": lowest if math.isfinite(lowest) else None,
             "lowest_margin_level_ms": broker.lowest_margin_level_ms,
             "bad_debt": 0.0 if account is None else float(account.bad_debt),
@@ -183,9 +176,28 @@ class Recorder(bt.Analyzer):
             "funding": 0.0 if account is None else float(account.funding),
             "interest": 0.0 if account is None else float(account.interest),
             "account": {} if account is None else account.setup,
-            "journal": self._cash_journal if account is None else [msgspec.to_builtins(event) for event in journal],
         }
 
     def get_analysis(self) -> dict[str, Any]:
-        """Return the record as plain lists, numbers and dicts; complete once the run has ended."""
+        """Return the record as plain lists, numbers and dicts; complete once the run has ended.
+
+        Until it is asked for, the record is arrays and journal entries, a tenth of that.
+        """
+        if self._record and "journal" not in self._record:
+            journal = [msgspec.to_builtins(event) for event in self._journal]
+            self._record = {
+                **self._curves(),
+                **self._record,
+                "journal": journal if self._is_margin else self._cash_journal,
+            }
         return self._record
+
+    def _curves(self) -> dict[str, list[Any]]:
+        """Return the curves, one entry a bar that was recorded."""
+        times = [time_ms(day) for day in self._days]
+        if not self._is_margin:
+            return {"times_ms": times, **self._cash_curve}
+        kept = self._curve
+        places = [bar - kept.since - 1 for bar in self._places]
+        curves = {name: getattr(kept, name) for name in self._cash_curve}
+        return {"times_ms": times, **{name: [values[n] for n in places] for name, values in curves.items()}}

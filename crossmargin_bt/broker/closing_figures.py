@@ -113,7 +113,10 @@ class ClosingFigures:
     def keep_curve(self) -> None:
         """Keep the figures of every bar of this run from now on."""
         if self._curve is None:
+            self._settle_figures()
             self._curve = Curve(self.bars)
+            if self._run is not None:
+                self._run.calm = None  # the next one keeps the marks of its bars
 
     @property
     def keeps_curve(self) -> bool:
@@ -143,26 +146,34 @@ class ClosingFigures:
             return
         run.before_change = nothing
         marks = run.calm.take_marks()
-        if self._curve is not None and waiting > 1:
-            self._add_to_curve(run, self._curve, marks, waiting - 1)
         account = run.account
+        if self._curve is not None and waiting > 1:
+            self._keep_figures(run, self._added_to_curve(run, self._curve, marks, waiting))
+            return
         self._is_new_bar = True
         self._keep_figures(run, reading.totals(account, account.pool_of(run.currency)))
 
-    def _add_to_curve(self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int) -> None:
-        """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks."""
+    def _added_to_curve(
+        self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int
+    ) -> reading.Totals:
+        """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks. Return the last bar's."""
         account = run.account
         currency = account.pool_of(run.currency)
         kept = [book.prices() for book, _ in marks]
         try:
             for book, values in marks:
-                book.mark(np.array(values[:bars]))  # type: ignore[arg-type]  # the sums do not mind
-            curve.extend(reading.totals(account, currency), bars)
+                book.mark(np.array(values))  # type: ignore[arg-type]  # the sums do not mind
+            whole: Any = reading.totals(account, currency)
+            curve.extend(whole, bars)
+            last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
+            return reading.Totals(*last)
         except ValueError:  # somewhere a figure is compared with another: bar by bar
             for n in range(bars):
                 for book, values in marks:
                     book.mark(values[n])
-                curve.extend(reading.totals(account, currency), 1)
+                totals = reading.totals(account, currency)
+                curve.extend(totals, 1)
+            return totals
         finally:
             for (book, _), prices in zip(marks, kept, strict=True):
                 book.set_prices(prices)

@@ -26,6 +26,11 @@ class Cerebro(bt.Cerebro):
 
     params = (("turbo", False),)
 
+    def stop_writers(self, runstrats: list[Any]) -> None:
+        """Let writers write what came out; without any nobody is asked for it."""
+        if self.runwriters:
+            super().stop_writers(runstrats)
+
     def _runnext(self, runstrats: list[Any]) -> None:
         LOG.info(
             "backtrader's own run loop: bars are fed one by one (preload or runonce are off, a feed is resampled, replayed or live, "

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shortcuts of admission against the exact judgement, and running sums of orders against sums made anew."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossmargin_bt import venues
+from crossmargin_bt.engine import admission, events, fills
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.open_orders import OpenOrders, exact, rounded
+from crossmargin_bt.engine.orders import OpenOrder, Prices, pending
+from crossmargin_bt.engine.room import Room
+
+VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "bybit", "hyperliquid", "kraken", "binance_coinm")
+
+prices = st.floats(50.0, 200.0)
+lots = st.integers(-5000, 5000).filter(bool)
+
+
+@st.composite
+def orders(draw: Any, number: int, mode: str) -> OpenOrder:
+    side = draw(st.sampled_from(["long", "short"])) if mode == "hedge" else "net"
+    return OpenOrder(number, side, draw(lots), draw(prices), group=number, immediate=draw(st.booleans()))
+
+
+@st.composite
+def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
+    """An account with positions and resting orders in one contract, another position beside it, and one more order."""
+    venue = venues.load(draw(st.sampled_from(VENUES)))
+    mode = draw(st.sampled_from(["one_way", "hedge"]))
+    inverse = venue.name == "binance_coinm"
+    facts: dict[str, Any] = {"inverse": True, "settle": "BTC"} if inverse else {}
+    account = Account(venue.rules, position_mode=mode, unit="BTC" if inverse else "USDT")
+    for symbol in ("AAA", "BBB"):
+        account.list_instrument(Instrument(symbol=symbol, lot=0.1, **facts))
+        margin_mode = draw(st.sampled_from(["cross", "isolated"]))
+        leverage = draw(st.sampled_from([1.0, 3.0, 10.0, 20.0]))
+        account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=margin_mode, leverage=leverage))
+        account.mark(symbol, draw(prices))
+        account.books[symbol].last = account.books[symbol].long_mark * draw(st.floats(0.99, 1.01))
+    cash = draw(st.floats(1.0, 1e6)) / (100.0 if inverse else 1.0)
+    account.apply(events.Deposited(time_ms=0, currency="BTC" if inverse else "USDT", amount=cash))
+    for symbol in ("AAA", "BBB"):
+        for side in account.books[symbol].sides:
+            if draw(st.booleans()):
+                held = abs(draw(lots)) * (-1 if side == "short" else 1)
+                account.apply(
+                    fills.filled(account, 0, symbol, side, number=99, lots=held, price=draw(prices), maker=False)
+                )
+    for number in range(1, draw(st.integers(0, 6)) + 1):
+        one = msgspec.structs.replace(draw(orders(number, mode)), immediate=draw(st.integers(0, 3)) == 0)
+        placed = {name: getattr(one, name) for name in one.__struct_fields__}
+        account.apply(events.OrderPlaced(time_ms=0, symbol="AAA", **placed))
+    return account, "AAA", draw(orders(50, mode))
+
+
+@settings(max_examples=400, deadline=None)
+@given(accounts())
+def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
+    """With the bound, and judged exactly: the same order rests, or the same refusal comes back."""
+    account, symbol, order = drawn
+    assert admission.admit(account, symbol, order, Room(account)) == admission.admit(account, symbol, order)
+
+
+@settings(max_examples=300, deadline=None)
+@given(accounts())
+def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
+    """The same for a fill, whose exact judgement never asks for the bound."""
+    account, symbol, order = drawn
+    entry = fills.filled(
+        account, 0, symbol, order.side, number=order.number, lots=order.lots, price=order.price, maker=False
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Room, "takes", lambda *_: False)
+        judged = admission.admit_fill(account, entry)
+    assert admission.admit_fill(account, entry) == judged
+
+
+@settings(max_examples=200, deadline=None)
+@given(accounts())
+def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOrder]) -> None:
+    """A room that counts what it let pass never lets pass what would not fit beside it."""
+    account, symbol, order = drawn
+    room = Room(account)
+    for number in range(60, 66):
+        one = msgspec.structs.replace(order, number=number, group=number)
+        found = admission.admit(account, symbol, one, room)
+        assert found == admission.admit(account, symbol, one)
+        if not isinstance(found, OpenOrder):
+            break
+        placed = {name: getattr(found, name) for name in found.__struct_fields__}
+        account.apply(events.OrderPlaced(time_ms=0, symbol=symbol, **placed))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 8), lots, prices, st.booleans()), max_size=30),
+    st.integers(-4000, 4000),
+    st.booleans(),
+)
+def test_running_sums_are_those_made_anew(changes: list[Any], held: int, inverse: bool) -> None:
+    """However orders came, changed and went: bit for bit what summing those that are left comes to."""
+    instrument = Instrument(symbol="AAA", lot=0.1, **({"inverse": True, "settle": "BTC"} if inverse else {}))
+    running = OpenOrders(instrument)
+    for number, size, price, goes in changes:
+        if goes and number in running:
+            running.pop(number)
+        else:
+            running[number] = OpenOrder(number, "net", size, price, group=number)
+    anew = pending(held, running.values(), Prices(100.0, 100.0, None), instrument=instrument)
+    assert running.pending("net", held)._replace(loss=0.0) == anew._replace(loss=0.0)
+    twin = running.copy()
+    twin.clear()
+    assert running.pending("net", held)._replace(loss=0.0) == anew._replace(loss=0.0)
+    assert not any(twin.pending("net", held))
+
+
+def test_orders_of_a_group_are_not_plain_while_there_are_two() -> None:
+    """Then one stands for both, and the running sums do not serve."""
+    book = OpenOrders(Instrument(symbol="AAA", lot=0.1))
+    book[1] = OpenOrder(1, "net", 5, 100.0, group=7)
+    assert book.is_plain
+    book[2] = OpenOrder(2, "net", 5, 110.0, group=7)
+    assert not book.is_plain
+    book[2] = OpenOrder(2, "net", 3, 110.0, group=7)
+    assert not book.is_plain
+    del book[1]
+    assert book.is_plain
+
+
+@given(st.lists(st.floats(-1e300, 1e300), max_size=20))
+def test_exact_units_round_as_fsum_does(values: list[float]) -> None:
+    """A sum of floats in whole units is `math.fsum`."""
+    try:
+        expected = math.fsum(values)
+    except OverflowError:
+        return
+    assert rounded(sum(map(exact, values))) == expected
+
+
+@pytest.mark.parametrize("venue", ["generic", "okx", "kraken"])
+def test_small_orders_surely_fit(venue: str) -> None:
+    """The bound serves: not every order is judged exactly."""
+    account = Account(venues.load(venue).rules)
+    account.list_instrument(Instrument(symbol="AAA", lot=0.1))
+    account.apply(events.SettingChanged(time_ms=0, symbol="AAA", margin_mode="cross", leverage=10.0))
+    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
+    account.mark("AAA", 100.0)
+    taken = Room(account).takes(account.books["AAA"], "net", 10, 100.0)
+    bounded = not account.books["AAA"].maintenance.has_floor
+    assert taken == bounded
