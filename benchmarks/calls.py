@@ -59,7 +59,7 @@ def main() -> None:
             for (name, setup), most in LIMITS.items()
             if found[name, setup] > most
         ]
-        sys.exit("\n".join(worse))
+        sys.exit("\n".join(worse) or 0)
     print("calls a bar and feed  " + "".join(f"{setup:>9}" for setup in SETUPS))
     for name in ("W1", "W2", "W3"):
         print(f"{name:<22}" + "".join(f"{per_bar(name, setup):9.0f}" for setup in SETUPS), flush=True)
