@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`crossmargin_bt.batch` against the broker: every account ends as a run of the broker does, bit for bit."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,3 +165,12 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat(0.01))
     with pytest.raises(ConfigurationError, match="leverage is 1 to 5, got 10"):
         batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
+
+
+def test_the_example_of_the_documentation_runs(capsys: Any, monkeypatch: Any) -> None:
+    """Twelve accounts, each with what became of it."""
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    code = (root / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(code, "performance.md", "exec"), {})  # noqa: S102 - our own text
+    assert capsys.readouterr().out.count("Account(targets=") == 12

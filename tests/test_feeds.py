@@ -5,6 +5,8 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from random_trader import candles
 
 from crossmargin_bt import Instrument, feeds
@@ -160,3 +162,10 @@ def test_a_feed_needs_a_name() -> None:
     """Settings and strategies refer to it."""
     with pytest.raises(FeedError, match="needs a name"):
         feeds.from_frame(candles(1, 10), name="", instrument=Instrument(symbol="A"))
+
+
+@given(st.lists(st.integers(0, 7_000_000_000_000_000), min_size=1, max_size=50, unique=True))
+def test_times_are_backtraders_own_numbers(microseconds: list[int]) -> None:
+    """Bit for bit what `bt.date2num` makes of each."""
+    index = pd.DatetimeIndex(pd.to_datetime(sorted(microseconds), unit="us"))
+    assert feeds._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
