@@ -7,43 +7,46 @@ order of operations.
 """
 
 import math
+import zlib
+from pathlib import Path
 from typing import Any
 
 from numba import njit
 
+from crossmargin_bt.batch import figuring, layout
+from crossmargin_bt.batch.figuring import (
+    average_entry,
+    compiled,
+    compiled_in_place,
+    dearer,
+    fee_of,
+    funding_of,
+    gain_of,
+    initial_rate,
+    inverse_average_entry,
+    requirement_of,
+    tier_of,
+    worth_of,
+)
 from crossmargin_bt.batch.layout import (
     BALANCE,
-    BEGINS,
     CLOSE,
-    DEDUCTION,
     DRAWDOWN,
     FEES_PAID,
     FILLS,
     FLOOR,
     HIGH,
     INVERSE,
-    KEPT,
     LEAVE,
     LOW,
     MAKER,
     OPEN,
     PEAK,
-    RATE,
     RECEIVED,
     REFUSED,
     TAKER,
-    UNITS,
-)  # fmt: skip
+)
 from crossmargin_bt.engine import formulas
-
-_jit = njit(cache=True, nogil=True, error_model="numpy")
-# What is called in every bar is put in its place: handing so many arrays over takes longer than the work.
-_jit_here = njit(nogil=True, error_model="numpy", inline="always")
-_value, _inverse_value = _jit(formulas.value), _jit(formulas.inverse_value)
-_profit, _inverse_profit = _jit(formulas.unrealised_profit), _jit(formulas.inverse_profit)
-_entry, _inverse_entry = _jit(formulas.average_entry), _jit(formulas.inverse_average_entry)
-_fee, _funding, _in_slices = _jit(formulas.fee), _jit(formulas.funding), _jit(formulas.in_slices)
-_initial_rate = _jit(formulas.initial_rate)
 
 # Bounds are widened by this part, which is more than rounding.
 HAIR = 1e-9
@@ -55,53 +58,20 @@ TWICE = 2.0
 UNSURE, FITS, HOPELESS = range(3)
 
 
-@_jit_here
-def _worth(contracts: Any, i: int, lots: int, price: float) -> float:
-    size = abs(lots) * contracts[i, UNITS]
-    return _inverse_value(size, price) if contracts[i, INVERSE] else _value(size, price)
-
-
-@_jit_here
-def _gain(contracts: Any, i: int, lots: int, entry: float, price: float) -> float:
-    size = lots * contracts[i, UNITS]
-    return _inverse_profit(size, entry, price) if contracts[i, INVERSE] else _profit(size, entry, price)
-
-
-@_jit_here
-def _dearer(contracts: Any, i: int, price: float, other: float) -> float:
-    """Return the price, of two, at which a lot is worth more."""
-    return min(price, other) if contracts[i, INVERSE] else max(price, other)
-
-
-@_jit_here
-def _tier(tables: Any, i: int, worth: float) -> int:
-    n = tables.shape[2] - 1
-    while n > 0 and worth < tables[i, BEGINS, n]:
-        n -= 1
-    return n
-
-
-@_jit_here
-def _requirement(contracts: Any, tables: Any, i: int, worth: float) -> float:
-    """Return no less than what a position of that worth must keep."""
-    n = _tier(tables, i, worth)
-    return _in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) + worth * contracts[i, KEPT]
-
-
-@_jit_here
+@compiled_in_place
 def _ordered(wanted: int, lots: int) -> int:
     """Return the lots ordered at a bar's end."""
     return 0 if wanted == LEAVE else wanted - lots
 
 
-@_jit
+@compiled
 def _fund(mark, rates, bar, contracts, isolated, lots, new_margin, money):
     """Settle the funding due at the open; return what the balance received of it. Isolated margins receive their own."""
     total = 0.0
     for i in range(len(lots)):
         if rates[i, bar] != 0 and lots[i] != 0:
-            worth = _worth(contracts, i, lots[i], mark[i, bar, OPEN])
-            amount = _funding(math.copysign(worth, lots[i]), rates[i, bar])
+            worth = worth_of(contracts, i, lots[i], mark[i, bar, OPEN])
+            amount = funding_of(math.copysign(worth, lots[i]), rates[i, bar])
             money[RECEIVED] += amount
             if isolated:
                 new_margin[i] += amount
@@ -111,37 +81,39 @@ def _fund(mark, rates, bar, contracts, isolated, lots, new_margin, money):
     return total
 
 
-@_jit
+@compiled
 def _need(contracts, tables, i, terms, lots, entry, order, closed, opened, mark_closed, mark_opened):
     """Return the most a position and its order lock, cost or lose against the mark; infinity where that is not sure."""
-    price = _dearer(
-        contracts, i, _dearer(contracts, i, closed, opened), _dearer(contracts, i, mark_closed, mark_opened)
-    )
+    price = dearer(contracts, i, dearer(contracts, i, closed, opened), dearer(contracts, i, mark_closed, mark_opened))
     if lots != 0:
-        price = _dearer(contracts, i, price, entry)
-    worth = _worth(contracts, i, abs(lots) + abs(order), price) * (1 + terms.markup)
-    floor = tables[i, FLOOR, _tier(tables, i, worth)]
+        price = dearer(contracts, i, price, entry)
+    worth = worth_of(contracts, i, abs(lots) + abs(order), price) * (1 + terms.markup)
+    floor = tables[i, FLOOR, tier_of(tables, i, worth)]
     if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
         return math.inf
     opening = order if lots * order >= 0 else max(0, abs(order) - abs(lots))
-    if opening != 0 and _worth(contracts, i, opening, closed) < terms.smallest * (1 + HAIR):
+    if opening != 0 and worth_of(contracts, i, opening, closed) < terms.smallest * (1 + HAIR):
         return math.inf
     fee = max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
-    away = abs(_gain(contracts, i, order, closed, mark_closed)) + abs(_gain(contracts, i, order, closed, mark_opened))
-    away += abs(_gain(contracts, i, order, opened, mark_opened))
-    return TWICE * (worth * (_initial_rate(terms.leverage, floor) + FEES * fee) + away)
+    away = abs(gain_of(contracts, i, order, closed, mark_closed)) + abs(
+        gain_of(contracts, i, order, closed, mark_opened)
+    )
+    away += abs(gain_of(contracts, i, order, opened, mark_opened))
+    return TWICE * (worth * (initial_rate(terms.leverage, floor) + FEES * fee) + away)
 
 
-@_jit
+@compiled
 def _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
     """Return whether an account without positions surely cannot open an order."""
     least = (
-        min(_worth(contracts, i, order, closed), _worth(contracts, i, order, mark_closed)) / terms.leverage * (1 - HAIR)
+        min(worth_of(contracts, i, order, closed), worth_of(contracts, i, order, mark_closed))
+        / terms.leverage
+        * (1 - HAIR)
     )
-    return least - abs(_gain(contracts, i, order, closed, mark_closed)) - HAIR > max(balance, 0.0) * (1 + HAIR)
+    return least - abs(gain_of(contracts, i, order, closed, mark_closed)) - HAIR > max(balance, 0.0) * (1 + HAIR)
 
 
-@_jit
+@compiled
 def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, entry, balance):
     """Return whether the bar's orders surely fit, are surely refused, or neither; and what they need at most."""
     need, before, after, is_flat, all_hopeless = 0.0, 0.0, 0.0, True, True
@@ -150,8 +122,8 @@ def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, ent
         closed, mark_closed, mark_opened = last[i, bar - 1, CLOSE], mark[i, bar - 1, CLOSE], mark[i, bar, OPEN]
         if lots[i] != 0:
             is_flat = False
-            before += _gain(contracts, i, lots[i], entry[i], mark_closed)
-            after += _gain(contracts, i, lots[i], entry[i], mark_opened)
+            before += gain_of(contracts, i, lots[i], entry[i], mark_closed)
+            after += gain_of(contracts, i, lots[i], entry[i], mark_opened)
         if order != 0 or lots[i] != 0:
             opened = last[i, bar, OPEN]
             need += _need(
@@ -167,26 +139,26 @@ def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, ent
     return (FITS if need * (1 + HAIR) < balance + profit else UNSURE), need
 
 
-@_jit
+@compiled
 def _fill(contracts, i, order, price, have, entry):
     """Return what of an order closes and opens, what that realises, and the entry after it."""
     closing, opening = 0, order
     if have != 0 and (have > 0) != (order > 0):
         closing = order if abs(order) <= abs(have) else -have
         opening = order - closing
-    realised = _gain(contracts, i, -closing, entry, price) if closing != 0 else 0.0
+    realised = gain_of(contracts, i, -closing, entry, price) if closing != 0 else 0.0
     kept = have + closing
     after = price
     if opening == 0:
         after = entry if kept != 0 else 0.0
     elif kept != 0 and contracts[i, INVERSE]:
-        after = _inverse_entry(float(kept), entry, float(opening), price)
+        after = inverse_average_entry(float(kept), entry, float(opening), price)
     elif kept != 0:
-        after = _entry(float(kept), entry, float(opening), price)
+        after = average_entry(float(kept), entry, float(opening), price)
     return closing, opening, realised, after
 
 
-@_jit
+@compiled
 def _moved(contracts, tables, i, terms, have, margin, closing, opening, price, mark):
     """Return what an isolated fill moves from the balance to the position's margin, and what of it is set free."""
     released = 0.0
@@ -196,16 +168,16 @@ def _moved(contracts, tables, i, terms, have, margin, closing, opening, price, m
     if opening != 0:
         floor = 0.0
         if terms.floor_raises:
-            floor = tables[i, FLOOR, _tier(tables, i, _worth(contracts, i, have + closing + opening, mark))]
-        opened = _worth(contracts, i, opening, price) * _initial_rate(terms.leverage, floor)
+            floor = tables[i, FLOOR, tier_of(tables, i, worth_of(contracts, i, have + closing + opening, mark))]
+        opened = worth_of(contracts, i, opening, price) * initial_rate(terms.leverage, floor)
     return opened - released, released
 
 
-@_jit
+@compiled
 def _trade(contracts, tables, i, terms, order, price, mark, lots, entry, margin, money):
     """Fill an order; return whether that left nothing for the venue to settle."""
     have = lots[i]
-    fee = _fee(_worth(contracts, i, order, price), contracts[i, TAKER])
+    fee = fee_of(worth_of(contracts, i, order, price), contracts[i, TAKER])
     closing, opening, realised, after = _fill(contracts, i, order, price, have, entry[i])
     moved = 0.0
     if terms.isolated:
@@ -219,7 +191,7 @@ def _trade(contracts, tables, i, terms, order, price, mark, lots, entry, margin,
     return True
 
 
-@_jit_here
+@compiled_in_place
 def _stands(mark, bar, high, low, contracts, tables, terms, lots, entry, margin, collateral):
     """Return whether no position can come to its requirement while marks lie between two of a bar's."""
     required = 0.0
@@ -227,9 +199,9 @@ def _stands(mark, bar, high, low, contracts, tables, terms, lots, entry, margin,
         if lots[i] == 0:
             continue
         highest, lowest = mark[i, bar, high], mark[i, bar, low]
-        price = _dearer(contracts, i, _dearer(contracts, i, highest, lowest), entry[i])
-        needs = _requirement(contracts, tables, i, _worth(contracts, i, lots[i], price))
-        floating = _gain(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
+        price = dearer(contracts, i, dearer(contracts, i, highest, lowest), entry[i])
+        needs = requirement_of(contracts, tables, i, worth_of(contracts, i, lots[i], price))
+        floating = gain_of(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
         if terms.isolated:
             if not margin[i] + floating > needs * (1 + HAIR):
                 return False
@@ -239,7 +211,7 @@ def _stands(mark, bar, high, low, contracts, tables, terms, lots, entry, margin,
     return required == 0 or terms.isolated or collateral > required * (1 + HAIR)
 
 
-@_jit
+@compiled
 def _trade_all(
     last,
     mark,
@@ -280,13 +252,13 @@ def _trade_all(
     return money[BALANCE] >= 0 or found == HOPELESS
 
 
-@_jit_here
+@compiled_in_place
 def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
     """Take the equity at a bar's end."""
     balance, profit, kept = money[BALANCE], 0.0, 0.0
     for i in range(len(lots)):
         if lots[i] != 0:
-            profit += _gain(contracts, i, lots[i], entry[i], mark[i, bar, CLOSE])
+            profit += gain_of(contracts, i, lots[i], entry[i], mark[i, bar, CLOSE])
             kept += margin[i]
     equity = balance + 0.0 + profit + kept if isolated else balance + profit
     if equity > money[PEAK]:
@@ -297,62 +269,82 @@ def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
         curve[bar] = equity
 
 
-@_jit
-def run(start, last, mark, funding, pays, wanted, contracts, tables, terms, lots, entry, margin, money, counts, curve):
-    """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
+def _sources() -> int:
+    """Return what identifies the code that is compiled into the loop."""
+    files = [__file__, figuring.__file__, layout.__file__, formulas.__file__]
+    return zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
 
-    Arrays come one by one: numba counts references to those inside of tuples, in every bar.
 
-    Args:
-        start: the bar at whose end the account stands.
-        last: shape (instruments, bars, 4), float64: open, high, low, close.
-        mark: the same of the mark price.
-        funding: shape (instruments, bars), float64: the rate due at the bar's open, 0 where none is.
-        pays: whether any is due at all.
-        wanted: shape (bars, instruments), int64: lots wanted at the bar's end, or LEAVE.
-        contracts: shape (instruments, 5), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
-            requirement has no such fee.
-        tables: shape (instruments, 4, tiers), float64, see BEGINS.
-        terms: what else the account trades under.
-        lots: shape (instruments,), int64: its positions, changed in place as all that follows.
-        entry: shape (instruments,), float64.
-        margin: shape (instruments,), float64: of isolated positions.
-        money: shape (5,), float64, see BALANCE.
-        counts: shape (2,), int64, see FILLS.
-        curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
+def _loop(sources: int) -> Any:
+    """Return the loop; what is kept of it on disk is kept for these sources alone.
+
+    numba itself looks at the file of the function it keeps, not at those of what it calls.
     """
-    new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
-    for bar in range(start + 1, last.shape[1]):
-        balance, fees, funded, fills, refused = (
-            money[BALANCE],
-            money[FEES_PAID],
-            money[RECEIVED],
-            counts[FILLS],
-            counts[REFUSED],
-        )
-        received, trades, is_sure = 0.0, False, True
-        for i in range(len(lots)):
-            new_lots[i], new_entry[i], new_margin[i] = lots[i], entry[i], margin[i]
-            trades = trades or _ordered(wanted[bar - 1, i], lots[i]) != 0
-        if pays:
-            received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
-        if trades:
-            is_sure = _trade_all(
-                last, mark, wanted, bar, contracts, tables, terms, balance, received, lots, entry,
-                new_lots, new_entry, new_margin, money, counts,
-            )  # fmt: skip
-        if not is_sure or not _stands(
-            mark, bar, HIGH, LOW, contracts, tables, terms, new_lots, new_entry, new_margin, money[BALANCE]
-        ):
-            money[BALANCE], money[FEES_PAID], money[RECEIVED], counts[FILLS], counts[REFUSED] = (
-                balance,
-                fees,
-                funded,
-                fills,
-                refused,
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def run(
+        start, last, mark, funding, pays, wanted, contracts, tables, terms, lots, entry, margin, money, counts, curve
+    ):
+        """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
+
+        Arrays come one by one: numba counts references to those inside of tuples, in every bar.
+
+        Args:
+            start: the bar at whose end the account stands.
+            last: shape (instruments, bars, 4), float64: open, high, low, close.
+            mark: the same of the mark price.
+            funding: shape (instruments, bars), float64: the rate due at the bar's open, 0 where none is.
+            pays: whether any is due at all.
+            wanted: shape (bars, instruments), int64: lots wanted at the bar's end, or LEAVE.
+            contracts: shape (instruments, 5), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
+                requirement has no such fee.
+            tables: shape (instruments, 4, tiers), float64, see BEGINS.
+            terms: what else the account trades under.
+            lots: shape (instruments,), int64: its positions, changed in place as all that follows.
+            entry: shape (instruments,), float64.
+            margin: shape (instruments,), float64: of isolated positions.
+            money: shape (5,), float64, see BALANCE.
+            counts: shape (2,), int64, see FILLS.
+            curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
+        """
+        assert sources >= 0
+        new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
+        for bar in range(start + 1, last.shape[1]):
+            balance, fees, funded, fills, refused = (
+                money[BALANCE],
+                money[FEES_PAID],
+                money[RECEIVED],
+                counts[FILLS],
+                counts[REFUSED],
             )
-            return bar - 1
-        for i in range(len(lots)):
-            lots[i], entry[i], margin[i] = new_lots[i], new_entry[i], new_margin[i]
-        _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
-    return last.shape[1] - 1
+            received, trades, is_sure = 0.0, False, True
+            for i in range(len(lots)):
+                new_lots[i], new_entry[i], new_margin[i] = lots[i], entry[i], margin[i]
+                trades = trades or _ordered(wanted[bar - 1, i], lots[i]) != 0
+            if pays:
+                received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
+            if trades:
+                is_sure = _trade_all(
+                    last, mark, wanted, bar, contracts, tables, terms, balance, received, lots, entry,
+                    new_lots, new_entry, new_margin, money, counts,
+                )  # fmt: skip
+            if not is_sure or not _stands(
+                mark, bar, HIGH, LOW, contracts, tables, terms, new_lots, new_entry, new_margin, money[BALANCE]
+            ):
+                money[BALANCE], money[FEES_PAID], money[RECEIVED], counts[FILLS], counts[REFUSED] = (
+                    balance,
+                    fees,
+                    funded,
+                    fills,
+                    refused,
+                )
+                return bar - 1
+            for i in range(len(lots)):
+                lots[i], entry[i], margin[i] = new_lots[i], new_entry[i], new_margin[i]
+            _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
+        return last.shape[1] - 1
+
+    return run
+
+
+run = _loop(_sources())

@@ -10,6 +10,7 @@ from crossmargin_bt.broker.calm import Calm
 from crossmargin_bt.broker.run import Run, nothing
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.room import Room
 
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
@@ -128,6 +129,12 @@ class ClosingFigures:
         """The figures of every bar since `keep_curve`."""
         self._settle_figures()
         return Curve() if self._curve is None else self._curve
+
+    def _room(self, run: Run) -> Room:
+        """Return what is free for orders before the bar's prices are looked at."""
+        figures = self.figures
+        known = figures is not None and figures.version == run.account.version and run.is_one_currency
+        return Room(run.account, figures.totals if figures is not None and known else None)
 
     def _forget_figures(self) -> None:
         self._kept, self._curve, self._waiting, self.bars = None, None, 0, 0

@@ -22,7 +22,6 @@ from crossmargin_bt.engine.explain import account_before, explain, is_explainabl
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.option_values import option_greeks
 from crossmargin_bt.engine.pricing import Greeks
-from crossmargin_bt.engine.room import Room
 from crossmargin_bt.engine.sizes import maximum_order_lots
 from crossmargin_bt.engine.views import CurrencyView, LoanView, margin_pair
 from crossmargin_bt.engine.views import currency as currency_view
@@ -37,11 +36,6 @@ class Readings(ClosingFigures, OrderDesk):
         self._forget_figures()
         super().init()
         self._infos: dict[Any, ContractCommission] = {}
-
-    def _room(self, run: Run) -> Room:
-        figures = self.figures
-        known = figures is not None and figures.version == run.account.version and run.is_one_currency
-        return Room(run.account, figures.totals if figures is not None and known else None)
 
     @property
     def journal(self) -> list[events.JournalEntry]:
