@@ -14,7 +14,7 @@ version = release = crossmargin_bt.__version__
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "candle-error.md"]
+exclude_patterns = ["growth.md", "_build", "candle-error.md"]
 html_theme = "furo"
 html_title = f"crossmargin_bt {version}"
 

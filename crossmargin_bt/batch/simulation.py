@@ -81,7 +81,7 @@ def _compiled() -> Any:
     except ImportError as error:
         raise ConfigurationError("a batch needs numba: pip install 'crossmargin_bt[fast]'") from error
     if not kernel.run.signatures and not kernel.run.stats.cache_hits:
-        LOG.info("compiling the loop, once for this version of the code (some seconds)")
+        LOG.info("loading the compiled loop; where it is new it is compiled first, which takes some seconds")
     return kernel
 
 
