@@ -351,3 +351,32 @@ def test_what_the_loop_does_not_know_backtrader_runs_and_a_line_says_why(caplog:
     with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
         cerebro.run()
     assert "backtrader's own run loop: Odd has its own _notify" in caplog.text
+
+
+class Second(bt.Strategy):
+    """Says where its indicator stands when the run has ended, and in every bar where that of the strategy beside it does."""
+
+    params = (("stops", False),)
+
+    def __init__(self) -> None:
+        self.mean = bt.ind.SMA(self.data, period=3)
+        self.told: list[Any] = []
+
+    def next(self) -> None:
+        self.told.append([(len(one), len(one.mean), one.mean[0]) for one in self.cerebro.runningstrats])
+        if self.p.stops and len(self) == 60:
+            self.cerebro.runstop()
+
+    def stop(self) -> None:
+        self.told.append((len(self), len(self.data), len(self.mean), self.mean[0]))
+
+
+def test_strategies_side_by_side_move_their_indicators_in_their_own_turn() -> None:
+    """One that stops the run leaves those after it where backtrader leaves them."""
+
+    def fill(cerebro: Any) -> None:
+        prepare(cerebro, strategies=0)
+        cerebro.addstrategy(Second, stops=True)
+        cerebro.addstrategy(Second)
+
+    assert ran(cm.Cerebro, fill) == ran(bt.Cerebro, fill)

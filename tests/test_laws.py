@@ -449,3 +449,40 @@ def _fine_walk(bar: pd.Series):
     for left, right in pairwise(corners):
         for step in range(10_001):
             yield left + (right - left) * step / 10_000
+
+
+class Again(bt.Strategy):
+    """Buys at the start, and again after it was liquidated."""
+
+    def next(self) -> None:
+        if len(self) in (1, 6):
+            self.buy(size=10)
+
+
+@pytest.mark.parametrize("warnings", [(), (5.0, 3.0)])
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+def test_a_level_that_has_been_below_every_threshold_hides_none(
+    mode: str, warnings: tuple[float, ...], monkeypatch
+) -> None:
+    """After a gap took the level below 1, the next position is warned of and liquidated as if nothing had been before."""
+    closes = [100.0] * 3 + [80.0] * 4 + [80 * (1 - 0.001 * n) for n in range(1, 160)]
+    opens = [100.0, *closes[:-1]]
+    opens[3] = 80.0
+    frame = pd.DataFrame(
+        {"open": opens, "close": closes}, index=pd.date_range("2025-01-01", periods=len(closes), freq="h")
+    )
+    frame["high"], frame["low"], frame["volume"] = frame.max(axis=1) * 1.002, frame.min(axis=1) * 0.998, 1.0
+    results = []
+    for walk_every_bar in (False, True):
+        if walk_every_bar:
+            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.adddata(feeds.from_frame(frame, name="AAA", instrument=Instrument(symbol="AAA", lot=0.001)))
+        broker = CrossMarginBroker(cash=5000.0, leverage=10.0, mode=mode, warning_levels=warnings)
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(Again)
+        cerebro.run()
+        results.append((broker.journal, broker.lowest_margin_level, broker.equity))
+    assert results[0] == results[1]
+    if mode == "isolated":
+        assert sum(isinstance(event, events.Liquidated) for event in results[0][0]) == 2

@@ -2,7 +2,7 @@
 """Whether anything can happen to a pool within a bar, found without walking through it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
     near = far if min(far) > 0 else _outlook(run, _widened(bars, 0.0), pools)
     if near.acts <= 0:
         return Danger.ACTS
-    run.safe = _band(run, bars, pools, ACTS, Span(near, far))
+    run.safe = _band(run, bars, pools, Span(near, far), Outlook.of_acting)
     return _sinks(run, bars, pools, Span(near, far))
 
 
@@ -79,18 +79,20 @@ def look_for_sinking(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> Da
 def _sinks(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span") -> Danger:
     if span.near.sinks <= 0:
         return Danger.SINKS
-    run.band = _band(run, bars, pools, SINKS, span)
+    run.band = _band(run, bars, pools, span, Outlook.of_anything)
     return Danger.NONE
 
 
-def _band(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], which: int, span: "Span") -> Band:
+def _band(
+    run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span", slack: Callable[["Outlook"], float]
+) -> Band:
     """Return the band around bars in which there is slack of one kind, looked for on the line from near to far."""
-    near, far = span.near[which], span.far[which]
+    near, far = slack(span.near), slack(span.far)
     room = FARTHEST if far > 0 else ALMOST * FARTHEST * near / (near - far)
     if room < NARROWEST:
         return NO_BAND
     wide = _widened(bars, room)
-    if far <= 0 and _outlook(run, wide, pools)[which] <= 0:
+    if far <= 0 and slack(_outlook(run, wide, pools)) <= 0:
         return NO_BAND
     return Band(run.account.risk_version, wide)
 
@@ -159,8 +161,13 @@ class Outlook(NamedTuple):
     sinks: float
     """Of the lowest margin level so far."""
 
+    def of_acting(self) -> float:
+        """Return the slack before anything acts."""
+        return self.acts
 
-ACTS, SINKS = 0, 1
+    def of_anything(self) -> float:
+        """Return the slack before anything acts, or the level sinks: it may lie below every threshold."""
+        return min(self)
 
 
 class Span(NamedTuple):

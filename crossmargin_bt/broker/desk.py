@@ -250,8 +250,20 @@ class OrderDesk(StockDesk):
 
     def _bracketize(self, order: Any, cancel: bool = False) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
         """Let the children of an order's bracket go on, or go; an order that ended alone has none any more."""
-        if self._run is None or getattr(order.parent, "ref", order.ref) in self._pchildren:
+        if self._run is None:
             super()._bracketize(order, cancel=cancel)
+            return
+        leader = getattr(order.parent, "ref", order.ref)
+        waiting = self._pchildren.get(leader)
+        if waiting is None:
+            return
+        if cancel or order.ref != leader:
+            while waiting:
+                self.cancel(waiting.popleft(), bracket=True)
+            self._pchildren.pop(leader, None)  # it may have gone with the last of them
+        else:
+            waiting.popleft()
+            self._toactivate.extend(waiting)
 
     def _ococheck(self, order: Any) -> None:
         """Cancel the others of a one-cancels-other group; unlike the stock queue, ours still holds `order` itself."""

@@ -22,13 +22,9 @@ class Clock:
         self.data = data
         self.is_block = bool(getattr(data, "_is_block", False))
         """Whether the feed needs nothing but its cursor moved."""
-        self.cursor, self.follower = Cursor(), Cursor()
+        self.cursor = Cursor()
         self.times = data.lines.datetime.array[: data.buflen()]
         self.lines = [line for line in data.lines.lines if type(line) is LineBuffer] if self.is_block else []
-        self.following: list[Any] = []
-        """Line buffers of indicators."""
-        self.slow: list[Any] = []
-        """Indicators that keep an index of their own."""
 
     def move(self) -> None:
         """Deliver the next bar."""
@@ -39,11 +35,34 @@ class Clock:
             self.data.advance()
 
 
-class Act:
-    """One strategy of a run and who listens to it."""
+class Followers:
+    """The indicators of one strategy that one feed moves."""
 
-    def __init__(self, strategy: Any) -> None:
+    def __init__(self) -> None:
+        self.cursor = Cursor()
+        self.lines: list[Any] = []
+        self.slow: list[Any] = []
+        """Lines that keep an index of their own."""
+
+    def move(self) -> None:
+        """Go on by a bar."""
+        self.cursor.at += 1
+        for line in self.slow:
+            line._idx += 1
+            line.lencount += 1
+
+
+class Act:
+    """One strategy of a run, its indicators, and who listens to it."""
+
+    def __init__(self, strategy: Any, clocks: list[Clock]) -> None:
         self.strategy = strategy
+        self.followers = {clock: Followers() for clock in clocks}
+        self._loose: list[Any] = []
+        """Indicators that follow what this loop does not move."""
+        moving = {id(line): clock for clock in clocks for line in clock.data.lines.lines}
+        for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
+            self._follow(indicator, moving)
         self.time, *self.others = strategy.lines.lines
         self.is_warm = False
         analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
@@ -57,6 +76,28 @@ class Act:
         )
         self.analyzers = [one._next for one in strategy.analyzers if _looks_at_bars(one)]
         self.has_observers = bool(strategy._lineiterators[bt.LineIterator.ObsType])
+
+    def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
+        """Find the feed whose bars move an indicator."""
+        clock = moving.get(id(indicator._clock.lines[0]))
+        lines = indicator.lines if isinstance(indicator.lines, list) else indicator.lines.lines
+        if clock is None:
+            self._loose.append(indicator)
+            return
+        for line in lines:
+            moving[id(line)] = clock
+            if type(line) is LineBuffer:
+                self.followers[clock].lines.append(line)
+            else:
+                self.followers[clock].slow.append(line)
+
+    def follow(self, moved: list[Clock]) -> None:
+        """Move the indicators to the bar."""
+        for clock in moved:
+            self.followers[clock].move()
+        for indicator in self._loose:
+            if len(indicator._clock) > len(indicator):
+                indicator.advance()
 
     def next(self, dt: float) -> None:
         """Do what a strategy does in a bar once its data and indicators stand on it."""
@@ -106,33 +147,14 @@ class Loop:
         """The broker's notifications, where they may be looked at without asking for them."""
         datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self._clocks = [Clock(data) for data in datas]
-        self._acts = [Act(strategy) for strategy in strategies]
-        moving = {id(line): clock for clock in self._clocks for line in clock.data.lines.lines}
-        self._loose: list[Any] = []
-        for strategy in strategies:
-            for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
-                self._follow(indicator, moving)
-
-    def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
-        """Find the feed whose bars move an indicator."""
-        clock = moving.get(id(indicator._clock.lines[0]))
-        lines = indicator.lines if isinstance(indicator.lines, list) else indicator.lines.lines
-        if clock is None:
-            self._loose.append(indicator)  # it follows what this loop does not move
-            return
-        for line in lines:
-            moving[id(line)] = clock
-            if type(line) is LineBuffer:
-                clock.following.append(line)
-            else:
-                clock.slow.append(line)
+        self._acts = [Act(strategy, self._clocks) for strategy in strategies]
 
     def run(self) -> None:
         """Run to the end of the data, or until somebody asks to stop."""
         if hasattr(self._broker, "tells_orders"):
             self._broker.tells_orders = any(act.hears_orders for act in self._acts)
         groups = [(clock.cursor, clock.lines) for clock in self._clocks]
-        groups += [(clock.follower, clock.following) for clock in self._clocks]
+        groups += [(one.cursor, one.lines) for act in self._acts for one in act.followers.values()]
         with sharing(groups):
             for dt, moved in _together(self._clocks) if _in_step(self._clocks) else _merged(self._clocks):
                 for clock in moved:
@@ -151,8 +173,8 @@ class Loop:
             return False
         if cerebro._timers:
             cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
-        self._follow_up(moved)
         for act in self._acts:
+            act.follow(moved)
             act.next(dt)
             if cerebro._event_stop:
                 return False
@@ -180,17 +202,6 @@ class Loop:
         while (order := self._broker.get_notification()) is not None:
             owner = cerebro.runningstrats[0] if order.owner is None else order.owner
             owner._addnotification(order, quicknotify=cerebro.p.quicknotify)
-
-    def _follow_up(self, moved: list[Clock]) -> None:
-        """Move the indicators to the bar."""
-        for clock in moved:
-            clock.follower.at += 1
-            for line in clock.slow:
-                line._idx += 1
-                line.lencount += 1
-        for indicator in self._loose:
-            if len(indicator._clock) > len(indicator):
-                indicator.advance()
 
 
 def _in_step(clocks: list[Clock]) -> bool:

@@ -233,7 +233,10 @@ def risk(account: Account, pool: Pool, *, with_orders: bool = True) -> Risk:
 
     With `with_orders`, resting orders count where and as the venue counts them.
     """
-    return _isolated_risk(account, pool) if pool.isolated else _shared_risk(account, pool, with_orders=with_orders)
+    if pool.isolated:
+        return _isolated_risk(account, pool)
+    required = _shared_requirement(account, pool, with_orders=with_orders)
+    return Risk(_shared_collateral(account, pool, with_orders=with_orders), required)
 
 
 def collateral(account: Account, pool: Pool, *, with_orders: bool = True) -> float:
@@ -258,13 +261,6 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     position = book.legs[side]
     _, margin, fee = requirement.isolated_requirement(book, position)
     return Risk(position.margin + book.profit(position), margin + fee)
-
-
-def _shared_risk(account: Account, pool: Pool, *, with_orders: bool) -> Risk:
-    return Risk(
-        _shared_collateral(account, pool, with_orders=with_orders),
-        _shared_requirement(account, pool, with_orders=with_orders),
-    )
 
 
 def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> float:
