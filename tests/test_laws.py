@@ -486,3 +486,26 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
     assert results[0] == results[1]
     if mode == "isolated":
         assert sum(isinstance(event, events.Liquidated) for event in results[0][0]) == 2
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch) -> None:
+    """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same."""
+    results = []
+    for walk_every_bar in (False, True):
+        if walk_every_bar:
+            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+        cerebro = bt.Cerebro(stdstats=False)
+        for n, name in enumerate(("AAA", "BBB")):
+            frame = candles(seed * 2 + n, 200, volatility=(0.003, 0.01, 0.02)[seed % 3])
+            contract = Instrument(symbol=name, lot=0.01, maintenance=TIERS)
+            cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+        broker = CrossMarginBroker(
+            cash=(300.0, 3000.0)[seed % 2], leverage=20.0, venue=("okx", "gate", "kraken", "kucoin")[seed % 4],
+            mode=("cross", "isolated")[seed // 4 % 2], warning_levels=(5.0, 3.0, 1.5), on_liquidation="refill",
+        )  # fmt: skip
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(RandomTrader, seed=seed)
+        cerebro.run()
+        results.append((broker.journal, broker.lowest_margin_level, broker.equity))
+    assert results[0] == results[1]
