@@ -50,7 +50,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     equity: list[float]
     margin_used: list[float]
     lowest_margin_level: float | None
-    """The lowest collateral over requirement, within bars too; None where it never came below 100 (10,000 %)."""
+    """The lowest collateral over requirement, within bars too; None where it never came below 10,000 (1,000,000 %)."""
     fills: int
     refused: int
     liquidations: int

@@ -85,7 +85,7 @@ class Readings(ClosingFigures, OrderDesk):
 
     @property
     def lowest_margin_level(self) -> float:
-        """The lowest margin level of the run so far, the corners of every bar's path included; infinity above 10,000 %."""
+        """The lowest margin level of the run so far, the corners of every bar's path included; infinity above 1,000,000 %."""
         run = self._run
         return math.inf if run is None or run.lowest_level >= LEVEL_NOTED else run.lowest_level
 

@@ -17,7 +17,7 @@ from crossmargin_bt.engine.rules import ContractTerms
 from crossmargin_bt.engine.volatility import RealisedVolatility
 
 # Margin levels from here on are not told apart: nothing is near.
-LEVEL_NOTED = 100.0
+LEVEL_NOTED = 10_000.0
 
 
 class Band(NamedTuple):

@@ -9,7 +9,7 @@ def summarise(result: RunResult) -> Summary:
     """Return the figures of one run.
 
     Capital efficiency is net profit over the mean of the margin used in all bars, None when no
-    margin was ever used. The lowest margin level is None when it never came below 10,000 %.
+    margin was ever used. The lowest margin level is None when it never came below 1,000,000 %.
     """
     final = result.equity[-1] if result.equity else result.starting_cash
     profit = final - result.starting_cash
