@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import backtrader as bt
 import msgspec
@@ -386,16 +388,21 @@ class Pair(bt.Strategy):
                 (self.buy if size > 0 else self.sell)(data=data, size=abs(size))
 
 
+def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return what a run tells as it is, and with every bar walked."""
+    as_is = told()
+    monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+    return as_is, told()
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     """With the band, and with every bar walked, the journal and the lowest level are the same.
 
     One feed is hourly, the other delivers every four hours.
     """
-    results = []
-    for walk_every_bar in (False, True):
-        if walk_every_bar:
-            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+
+    def told() -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(seed * 2 + n, 250, volatility=0.006).drop(columns="funding_rate")
@@ -405,8 +412,10 @@ def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
         sizes = (10.0 if seed % 2 else -10.0, 10.0 if seed % 3 else -10.0)
         cerebro.addstrategy(Pair, sizes=sizes)
         broker = cerebro.run()[0].broker
-        results.append((broker.journal, broker.lowest_margin_level))
-    assert results[0] == results[1]
+        return broker.journal, broker.lowest_margin_level
+
+    as_is, walked = as_is_and_walked(monkeypatch, told)
+    assert as_is == walked
 
 
 def test_liquidation_is_found_where_a_fine_walk_finds_it() -> None:
@@ -472,29 +481,27 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
         {"open": opens, "close": closes}, index=pd.date_range("2025-01-01", periods=len(closes), freq="h")
     )
     frame["high"], frame["low"], frame["volume"] = frame.max(axis=1) * 1.002, frame.min(axis=1) * 0.998, 1.0
-    results = []
-    for walk_every_bar in (False, True):
-        if walk_every_bar:
-            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+
+    def told() -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="AAA", instrument=Instrument(symbol="AAA", lot=0.001)))
         broker = CrossMarginBroker(cash=5000.0, leverage=10.0, mode=mode, warning_levels=warnings)
         cerebro.setbroker(broker)
         cerebro.addstrategy(Again)
         cerebro.run()
-        results.append((broker.journal, broker.lowest_margin_level, broker.equity))
-    assert results[0] == results[1]
+        return broker.journal, broker.lowest_margin_level, broker.equity
+
+    as_is, walked = as_is_and_walked(monkeypatch, told)
+    assert as_is == walked
     if mode == "isolated":
-        assert sum(isinstance(event, events.Liquidated) for event in results[0][0]) == 2
+        assert sum(isinstance(event, events.Liquidated) for event in as_is[0]) == 2
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch) -> None:
     """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same."""
-    results = []
-    for walk_every_bar in (False, True):
-        if walk_every_bar:
-            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+
+    def told() -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(seed * 2 + n, 200, volatility=(0.003, 0.01, 0.02)[seed % 3])
@@ -507,5 +514,7 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
         cerebro.setbroker(broker)
         cerebro.addstrategy(RandomTrader, seed=seed)
         cerebro.run()
-        results.append((broker.journal, broker.lowest_margin_level, broker.equity))
-    assert results[0] == results[1]
+        return broker.journal, broker.lowest_margin_level, broker.equity
+
+    as_is, walked = as_is_and_walked(monkeypatch, told)
+    assert as_is == walked

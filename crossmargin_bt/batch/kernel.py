@@ -25,6 +25,7 @@ from crossmargin_bt.batch.figuring import (
     initial_rate,
     inverse_average_entry,
     requirement_of,
+    split,
     tier_of,
     worth_of,
 )
@@ -46,7 +47,7 @@ from crossmargin_bt.batch.layout import (
     REFUSED,
     TAKER,
 )
-from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine import formulas, position
 
 # Bounds are widened by this part, which is more than rounding.
 HAIR = 1e-9
@@ -142,10 +143,7 @@ def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, ent
 @compiled
 def _fill(contracts, i, order, price, have, entry):
     """Return what of an order closes and opens, what that realises, and the entry after it."""
-    closing, opening = 0, order
-    if have != 0 and (have > 0) != (order > 0):
-        closing = order if abs(order) <= abs(have) else -have
-        opening = order - closing
+    closing, opening = split(have, order)
     realised = gain_of(contracts, i, -closing, entry, price) if closing != 0 else 0.0
     kept = have + closing
     after = price
@@ -271,7 +269,7 @@ def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
 
 def _sources() -> int:
     """Return what identifies the code that is compiled into the loop."""
-    files = [__file__, figuring.__file__, layout.__file__, formulas.__file__]
+    files = [__file__, figuring.__file__, layout.__file__, formulas.__file__, position.__file__]
     return zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
 
 

@@ -103,7 +103,7 @@ class Market:
         frames = [frame for _, frame, _ in self.frames]
         self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])
         marked = [MARKS if MARKS[0] in frame else PRICES for frame in frames]
-        self.mark = np.stack(
+        self.mark = np.ascontiguousarray(
             [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
         )
         self.contracts = np.array(
@@ -111,9 +111,8 @@ class Market:
         )
         rules = self.venue.rules
         if rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none":
-            self.contracts[:, layout.KEPT] = 2 * np.abs(
-                self.contracts[:, layout.TAKER]
-            )  # at a bankruptcy price of up to twice the value
+            # At a bankruptcy price of up to twice the value.
+            self.contracts[:, layout.KEPT] = 2 * np.abs(self.contracts[:, layout.TAKER])
         self.funding = np.ascontiguousarray(
             [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
         )
@@ -140,12 +139,13 @@ class Market:
         own = [book.rates[mode] for book in self.books]
         most = max(len(table.tiers) for table in own if isinstance(table, TierTable))
         filled = np.zeros((len(own), 4, most))
-        filled[:, 0, :] = np.inf
+        filled[:, layout.BEGINS] = np.inf
         for n, table in enumerate(own):
             assert isinstance(table, TierTable)
             for k, tier in enumerate(table.tiers):
                 floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
-                filled[n, :, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
+                places = [layout.BEGINS, layout.RATE, layout.DEDUCTION, layout.FLOOR]
+                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
         return filled
 
     def lots(self, targets: Any) -> Any:
@@ -269,7 +269,7 @@ def _count_equity(money: Any, curve: Sequence[float]) -> None:
 def _equity(market: Market, balance: float, held: tuple[Any, Any, Any]) -> float:
     """Return what an account is worth at the last closes."""
     profit, kept = 0.0, 0.0
-    for book, lots, entry, margin, mark in zip(market.books, *held, market.mark[:, -1, 3], strict=True):
+    for book, lots, entry, margin, mark in zip(market.books, *held, market.mark[:, -1, layout.CLOSE], strict=True):
         if lots:
             profit += book.instrument.profit(int(lots), float(entry), float(mark))
             kept += float(margin)

@@ -174,7 +174,7 @@ class ClosingFigures:
             curve.extend(whole, bars)
             last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
             return reading.Totals(*last)
-        except ValueError:  # somewhere a figure is compared with another: bar by bar
+        except (TypeError, ValueError):  # somewhere a figure is compared or taken for one number: bar by bar
             for n in range(bars):
                 for book, values in marks:
                     book.mark(values[n])

@@ -143,8 +143,7 @@ class OrderDesk(StockDesk):
                 self._place(self._run, order, resting)
 
     def _room(self, run: Run) -> Room:
-        """Return what is free for orders before the bar's prices are looked at: what was when the bar before ended."""
-        return Room(run.account)
+        raise NotImplementedError
 
     def _admitted(self, run: Run, order: Any, room: Room | None = None) -> OpenOrder | None:
         """Judge an order, and return it as it may rest; one that may not is refused here."""

@@ -67,7 +67,7 @@ class Readings(ClosingFigures, OrderDesk):
     def margin_used(self) -> float:
         """Margin locked by positions and orders at the end of the last bar; in cash mode the value of all positions, unsigned."""
         run, figures = self._run, self.figures
-        if run is not None and figures is not None and (run.account.pooled or len(run.account.balances) == 1):
+        if run is not None and figures is not None and run.is_one_pool:
             return figures.margin_used
         if run is not None:
             return reading.total_margin_used(run.account)

@@ -13,7 +13,6 @@ from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
-from crossmargin_bt.engine.rates import SizeRate
 
 # Lots are counted twice: what closes may uncover another order.
 TWICE = 2.0
@@ -60,7 +59,6 @@ def _is_bounded(account: Account, book: Book) -> bool:
         or book.is_paid
         or book.rules.looks_at_order_prices
         or book.maintenance.has_floor
-        or isinstance(book.maintenance, SizeRate)
         or book.instrument.kind == "margin"
         or not book.orders.is_plain
     )
