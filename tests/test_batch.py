@@ -50,9 +50,9 @@ def markets(
     return found
 
 
-def same(candles: list[Candles], targets: Any, account: batch.Account, venue: str) -> batch.Outcome:
+def same(candles: list[Candles], targets: Any, account: batch.Account, venue: str, path: str = "path") -> batch.Outcome:
     """Assert that an account of a batch ends as one that the broker worked through from the first bar to the last."""
-    (found,) = batch.simulate(candles, [targets], [account], venue=venue, curves=True)
+    (found,) = batch.simulate(candles, [targets], [account], venue=venue, path=path, curves=True)
     market = batch.simulation.Market(candles, venue)
     whole = lane.work_through(
         market.frames,
@@ -60,14 +60,15 @@ def same(candles: list[Candles], targets: Any, account: batch.Account, venue: st
         None,
         {
             "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
-            "currency": candles[0].instrument.settle,
+            "currency": candles[0].instrument.settle, "path": path,
         },
     )  # fmt: skip
     assert found.curve.tolist() == whole.curve
     assert found.equity == whole.curve[-1]
-    told = (found.fees, found.funding, found.bad_debt, found.fills, found.refused, found.liquidations)
-    sums = whole.sums
-    assert told == (sums["fees"], sums["funding"], sums["bad_debt"], whole.fills, whole.refused, whole.liquidations)
+    told = (found.fees, found.funding, found.bad_debt)
+    assert told == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
+    counted = (found.fills, found.refused, found.warnings, found.liquidations)
+    assert counted == (whole.fills, whole.refused, whole.warnings, whole.liquidations)
     return found
 
 
@@ -77,7 +78,8 @@ def same(candles: list[Candles], targets: Any, account: batch.Account, venue: st
     count=st.integers(1, 3),
     venue=st.sampled_from(VENUES),
     mode=st.sampled_from(MODES),
-    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0]),
+    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0, 50.0]),
+    path=st.sampled_from(["path", "path", "adverse", "close"]),
     exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
     wild=st.sampled_from([0.3, 1.0, 2.0]),
     marked=st.booleans(),
@@ -89,6 +91,7 @@ def test_every_account_ends_as_the_broker_ends_it(
     venue: str,
     mode: str,
     leverage: float,
+    path: str,
     exposure: float,
     wild: float,
     marked: bool,
@@ -103,7 +106,7 @@ def test_every_account_ends_as_the_broker_ends_it(
     cash = 10.0 if inverse else 10_000.0
     unit = cash * 100.0 if inverse else cash / 100.0
     targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit * exposure / count
-    same(candles, targets, batch.Account(0, leverage, mode, cash), venue)
+    same(candles, targets, batch.Account(0, leverage, mode, cash), venue, path)
 
 
 def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
@@ -116,6 +119,20 @@ def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
     assert found.liquidations >= 1
     assert found.refused > 50
     assert found.worked_through < 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(mode: str) -> None:
+    """OKX warns at 300 %: once a crossing, however long the account stands below it."""
+    frame = frame_of(7, 600)
+    falls = np.repeat([1.0, 0.9875, 1.0, 0.9875, 1.0], [50, 250, 50, 200, 50])
+    frame[["open", "high", "low", "close"]] = 1000.0 * falls[:, None] * [1.0, 1.0005, 0.9995, 1.0]
+    instrument = cm.Instrument(symbol="S0", lot=0.01, maintenance=flat(0.004))
+    account = batch.Account(0, 50.0, mode, 2_100.0)
+    found = same([Candles("S0", frame, None, instrument)], np.full(600, 95.0), account, "okx")
+    assert found.liquidations == 0
+    assert found.warnings == 2
+    assert found.worked_through < 50, "450 bars stand below it"
 
 
 def test_a_quiet_account_is_never_handed_over() -> None:
@@ -163,7 +180,7 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="C/USDT, which is of kind 'spot'"):
         batch.simulate([coin], [flat_targets[:, :1]], account)
     steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat(0.01))
-    with pytest.raises(ConfigurationError, match="leverage is 1 to 5, got 10"):
+    with pytest.raises(ConfigurationError, match="leverage 10 of S0 is above its maximum of 5"):
         batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
 
 

@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     """Received; paid when negative."""
     fills: int
     refused: int
+    warnings: int
+    """How often a pool fell to a margin level that the venue warns at."""
     liquidations: int
     bad_debt: float
     worked_through: int

@@ -53,3 +53,10 @@ def requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> float:
     """Return no less than what a position of that worth must keep."""
     n = tier_of(tables, i, worth)
     return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) + worth * contracts[i, KEPT]
+
+
+@compiled_in_place
+def least_requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> float:
+    """Return no more than what a position of that worth must keep."""
+    n = tier_of(tables, i, worth)
+    return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) - worth * contracts[i, KEPT]

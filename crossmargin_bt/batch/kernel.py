@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit
 
-from crossmargin_bt.batch import figuring, layout
+from crossmargin_bt.batch import figuring, layout, standing
 from crossmargin_bt.batch.figuring import (
     average_entry,
     compiled,
@@ -24,7 +24,6 @@ from crossmargin_bt.batch.figuring import (
     gain_of,
     initial_rate,
     inverse_average_entry,
-    requirement_of,
     split,
     tier_of,
     worth_of,
@@ -47,10 +46,9 @@ from crossmargin_bt.batch.layout import (
     REFUSED,
     TAKER,
 )
+from crossmargin_bt.batch.standing import HAIR, stands, stands_between
 from crossmargin_bt.engine import formulas, position
 
-# Bounds are widened by this part, which is more than rounding.
-HAIR = 1e-9
 # An opening fee, a closing fee at up to twice the value, and one more.
 FEES = 4.0
 # Lots are counted twice, see `crossmargin_bt.engine.room`.
@@ -189,26 +187,6 @@ def _trade(contracts, tables, i, terms, order, price, mark, lots, entry, margin,
     return True
 
 
-@compiled_in_place
-def _stands(mark, bar, high, low, contracts, tables, terms, lots, entry, margin, collateral):
-    """Return whether no position can come to its requirement while marks lie between two of a bar's."""
-    required = 0.0
-    for i in range(len(lots)):
-        if lots[i] == 0:
-            continue
-        highest, lowest = mark[i, bar, high], mark[i, bar, low]
-        price = dearer(contracts, i, dearer(contracts, i, highest, lowest), entry[i])
-        needs = requirement_of(contracts, tables, i, worth_of(contracts, i, lots[i], price))
-        floating = gain_of(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
-        if terms.isolated:
-            if not margin[i] + floating > needs * (1 + HAIR):
-                return False
-        else:
-            required += needs
-            collateral += floating
-    return required == 0 or terms.isolated or collateral > required * (1 + HAIR)
-
-
 @compiled
 def _trade_all(
     last,
@@ -218,6 +196,7 @@ def _trade_all(
     contracts,
     tables,
     terms,
+    highest,
     before,
     received,
     lots,
@@ -235,7 +214,9 @@ def _trade_all(
         return False
     # Before they trade the venue looks at the open; funding has been settled by then.
     left = before + min(received, 0.0) - need
-    if found == FITS and not _stands(mark, bar, OPEN, OPEN, contracts, tables, terms, lots, entry, new_margin, left):
+    if found == FITS and not stands(
+        mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, new_margin, left
+    ):
         return False
     for i in range(len(lots)):
         order = _ordered(wanted[bar - 1, i], lots[i])
@@ -269,7 +250,7 @@ def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
 
 def _sources() -> int:
     """Return what identifies the code that is compiled into the loop."""
-    files = [__file__, figuring.__file__, layout.__file__, formulas.__file__, position.__file__]
+    files = [__file__, figuring.__file__, standing.__file__, layout.__file__, formulas.__file__, position.__file__]
     return zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
 
 
@@ -281,8 +262,9 @@ def _loop(sources: int) -> Any:
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def run(
-        start, last, mark, funding, pays, wanted, contracts, tables, terms, lots, entry, margin, money, counts, curve
-    ):
+        start, last, mark, funding, pays, wanted, contracts, tables, levels, terms,
+        lots, entry, margin, acted, money, counts, curve,
+    ):  # fmt: skip
         """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
 
         Arrays come one by one: numba counts references to those inside of tuples, in every bar.
@@ -297,16 +279,20 @@ def _loop(sources: int) -> Any:
             contracts: shape (instruments, 5), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
                 requirement has no such fee.
             tables: shape (instruments, 4, tiers), float64, see BEGINS.
+            levels: shape (thresholds,), float64: margin levels at which something happens to a pool, the highest first.
             terms: what else the account trades under.
             lots: shape (instruments,), int64: its positions, changed in place as all that follows.
             entry: shape (instruments,), float64.
             margin: shape (instruments,), float64: of isolated positions.
+            acted: shape (instruments,), int64: how many thresholds of each pool have acted; the shared pool of a cross account is
+                the first. Does not change here.
             money: shape (5,), float64, see BALANCE.
             counts: shape (2,), int64, see FILLS.
             curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
         """
         assert sources >= 0
         new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
+        highest, waits = levels[0], acted.any()
         for bar in range(start + 1, last.shape[1]):
             balance, fees, funded, fills, refused = (
                 money[BALANCE],
@@ -321,14 +307,19 @@ def _loop(sources: int) -> Any:
                 trades = trades or _ordered(wanted[bar - 1, i], lots[i]) != 0
             if pays:
                 received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
-            if trades:
+            if waits:
+                is_sure = not trades and stands_between(
+                    mark, bar, HIGH, LOW, contracts, tables, terms, levels, acted, new_lots, new_entry, new_margin,
+                    money[BALANCE],
+                )  # fmt: skip
+            elif trades:
                 is_sure = _trade_all(
-                    last, mark, wanted, bar, contracts, tables, terms, balance, received, lots, entry,
+                    last, mark, wanted, bar, contracts, tables, terms, highest, balance, received, lots, entry,
                     new_lots, new_entry, new_margin, money, counts,
                 )  # fmt: skip
-            if not is_sure or not _stands(
-                mark, bar, HIGH, LOW, contracts, tables, terms, new_lots, new_entry, new_margin, money[BALANCE]
-            ):
+            if not is_sure or not (waits or stands(
+                mark, bar, HIGH, LOW, contracts, tables, terms, highest, new_lots, new_entry, new_margin, money[BALANCE],
+            )):  # fmt: skip
                 money[BALANCE], money[FEES_PAID], money[RECEIVED], counts[FILLS], counts[REFUSED] = (
                     balance,
                     fees,

@@ -6,20 +6,21 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt import feeds
-from crossmargin_bt.batch.layout import LEAVE
+from crossmargin_bt.batch.layout import LEAVE, Held
 from crossmargin_bt.broker import CrossMarginBroker, execution
 from crossmargin_bt.broker.run import Owned
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.engine import events
+from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.position import Position
 
 
 class State:
-    """Where an account stands at the end of a bar."""
+    """Where an account stands at the end of a bar, and what has happened on the way."""
 
-    def __init__(self, balance: float, lots: Any, entry: Any, margin: Any, sums: dict[str, float]) -> None:
-        self.balance, self.lots, self.entry, self.margin, self.sums = balance, lots, entry, margin, sums
-        self.fills = self.refused = self.liquidations = 0
+    def __init__(self, balance: float, held: Held, sums: dict[str, float]) -> None:
+        self.balance, self.held, self.sums = balance, held, sums
+        self.fills = self.refused = self.warnings = self.liquidations = 0
         self.curve: list[float] = []
         self.is_at_rest = True
 
@@ -56,15 +57,22 @@ def resume(broker: Any, owner: Any, state: State) -> None:
     for kind, amount in state.sums.items():
         account.sums[kind, run.currency] = amount
     for n, (data, book) in enumerate(run.books.items()):
-        if state.lots[n]:
-            lots, entry = int(state.lots[n]), float(state.entry[n])
-            book.legs["net"] = Position(lots, entry, float(state.margin[n]))
+        if state.held.lots[n]:
+            lots, entry = int(state.held.lots[n]), float(state.held.entry[n])
+            book.legs["net"] = Position(lots, entry, float(state.held.margin[n]))
             run.attribution.add(data, "net", Owned(owner, 0, lots, entry), book.instrument)
             execution.mirror(broker, run, data)
+    run.watch.resume(dict(zip(pool_names(run), map(int, state.held.acted), strict=False)))
     # No entry tells of this: what was found out about the account before is about another one.
     account.version += 1
     account.risk_version += 1
     run.calm = None
+
+
+def pool_names(run: Any) -> list[str]:
+    """Return the names of the pools as `Held` counts them."""
+    isolated = [f"{book.instrument.symbol}:net" for book in run.books.values() if MODES[book.margin_mode].ISOLATED]
+    return isolated or [run.currency]
 
 
 def work_through(frames: list[Any], wanted: Any, state: State | None, settings: dict[str, Any]) -> State:
@@ -87,15 +95,17 @@ def work_through(frames: list[Any], wanted: Any, state: State | None, settings: 
     account = run.account
     legs = [book.leg("net") for book in run.books.values()]
     sums = {kind: account.sums.get((kind, run.currency), 0.0) for kind in ("fees", "funding", "bad_debt")}
-    ended = State(
-        account.balances[run.currency],
+    acted = [run.watch.acted(name) for name in pool_names(run)]
+    held = Held(
         [leg.lots for leg in legs],
         [leg.entry for leg in legs],
         [leg.margin for leg in legs],
-        sums,
+        acted + [0] * (len(legs) - len(acted)),
     )
+    ended = State(account.balances[run.currency], held, sums)
     ended.fills, ended.refused = broker.fills, broker.refused
+    ended.warnings = sum(isinstance(event, events.RiskState) and event.state == "warning" for event in broker.journal)
     ended.liquidations = sum(isinstance(event, events.Liquidated) for event in broker.journal)
     ended.curve = list(broker.curve.equity)
-    ended.is_at_rest = run.watch.is_at_rest and not any(order.alive() for order in broker.pending)
+    ended.is_at_rest = run.watch.is_settled and not any(order.alive() for order in broker.pending)
     return ended

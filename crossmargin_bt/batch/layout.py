@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the compiled loop takes: where everything stands in its arrays."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,3 +31,21 @@ class Terms(NamedTuple):
     """By how much a sell order is marked up."""
     leverage: float
     isolated: bool
+
+
+class Held(NamedTuple):
+    """What an account holds of every contract, and how many thresholds of each pool have acted; shapes (instruments,).
+
+    The shared pool of a cross account is the first.
+    """
+
+    lots: Any
+    entry: Any
+    margin: Any
+    acted: Any
+
+    @classmethod
+    def nothing(cls, instruments: int) -> "Held":
+        """Return an account that holds nothing."""
+        whole, real = np.zeros(instruments, np.int64), np.zeros(instruments)
+        return cls(whole, real, real.copy(), whole.copy())

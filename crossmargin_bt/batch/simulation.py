@@ -2,6 +2,7 @@
 """Run accounts of a batch: the compiled loop, and the broker where that stops."""
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,14 +13,18 @@ import pandas as pd
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, Outcome
 from crossmargin_bt.batch.lane import State, work_through
+from crossmargin_bt.batch.layout import Held
+from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.watch import thresholds
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.account import Account as EngineAccount
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.path import POLICIES
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.feeds import from_frame
-from crossmargin_bt.venues import tiers
+from crossmargin_bt.venues import Venue, tiers
 
 LOG = logging.getLogger(__name__)
 # A stretch that the broker works through doubles while the one before did not bring the account to rest.
@@ -31,7 +36,8 @@ def simulate(
     targets: Sequence[Any],
     accounts: Sequence[Account],
     *,
-    venue: str = "generic",
+    venue: str | Venue = "generic",
+    path: str = "path",
     curves: bool = False,
     workers: int = 1,
 ) -> list[Outcome]:
@@ -45,7 +51,8 @@ def simulate(
         targets: arrays of sizes in contracts wanted at each bar's end, signed, shape (bars,) for one market or
             (bars, markets); NaN leaves a position as it is. Sizes are rounded to lots toward zero.
         accounts: which targets each follows, and its leverage, mode and cash (see `batch.accounts`).
-        venue: a shipped rule book or the path of one.
+        venue: a shipped rule book, the path of one, or a `crossmargin_bt.venues.Venue`.
+        path: what is read into a candle, as `CrossMarginBroker` takes it.
         curves: also return every account's equity at the end of every bar.
         workers: threads; the compiled loop runs in them side by side.
 
@@ -54,8 +61,14 @@ def simulate(
             has rules the compiled loop does not know (the text names them): use the broker.
         FeedError: candles that cannot be traded on, or whose bars differ.
     """
+    return follow(Market(candles, venue, path), targets, accounts, curves=curves, workers=workers)
+
+
+def follow(
+    market: "Market", targets: Sequence[Any], accounts: Sequence[Account], *, curves: bool = False, workers: int = 1
+) -> list[Outcome]:
+    """Run accounts as `simulate` does, in a market that has been made ready."""
     kernel = _compiled()
-    market = Market(candles, venue)
     wanted = [market.lots(one) for one in targets]
     for account in accounts:
         if account.mode not in ("cross", "isolated"):
@@ -88,9 +101,11 @@ def _compiled() -> Any:
 class Market:
     """Candles, contracts and rules as the compiled loop takes them."""
 
-    def __init__(self, candles: Sequence[Candles], venue: str) -> None:
+    def __init__(self, candles: Sequence[Candles], venue: str | Venue, path: str = "path") -> None:
         if not candles:
             raise FeedError("there are no candles")
+        one_of("path", path, POLICIES)
+        self.path = path
         self.venue = tiers.load_with(venue, None)
         engine = EngineAccount(self.venue.rules)
         self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
@@ -116,6 +131,8 @@ class Market:
         self.funding = np.ascontiguousarray(
             [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
         )
+
+        self.levels = np.array([threshold.level for threshold in thresholds(rules)])
 
     @property
     def bars(self) -> int:
@@ -170,11 +187,8 @@ class Market:
     def check(self, account: Account) -> None:
         """Refuse an account that the broker would."""
         for book in self.books:
-            highest = book.instrument.leverage_max
-            if not 1 <= account.leverage <= (highest or account.leverage):
-                raise ConfigurationError(
-                    f"{book.instrument.symbol}: leverage is 1 to {highest:g}, got {account.leverage:g}"
-                )
+            highest = book.instrument.leverage_max or math.inf
+            Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
         if not account.cash > 0:
             raise ConfigurationError(f"cash must be above 0, got {account.cash!r}")
 
@@ -210,28 +224,29 @@ def _with_funding(one: Candles) -> pd.DataFrame:
 
 
 def _simulated(kernel: Any, market: Market, account: Account, wanted: Any, *, curves: bool) -> Outcome:
-    many = len(market.books)
-    lots, entry, margin = np.zeros(many, np.int64), np.zeros(many), np.zeros(many)
+    held = Held.nothing(len(market.books))
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(2, np.int64)
     curve = np.full(market.bars if curves else 0, account.cash)
     given = (
         market.last, market.mark, market.funding, bool(market.funding.any()), wanted, market.contracts,
-        market.tables(account.mode), market.terms(account), lots, entry, margin, money, counts, curve,
+        market.tables(account.mode), market.levels, market.terms(account), *held, money, counts, curve,
     )  # fmt: skip
     settings = {
         "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
-        "currency": market.books[0].instrument.settle,
+        "currency": market.books[0].instrument.settle, "path": market.path,
     }  # fmt: skip
-    at, worked, liquidations, bad_debt, stretch, back = 0, 0, 0, 0.0, 1, -1
+    at, worked, warnings, liquidations, bad_debt, stretch, back = 0, 0, 0, 0, 0.0, 1, -1
     while (at := int(kernel.run(at, *given))) < market.bars - 1:
         stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
         sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
-        before = State(float(money[layout.BALANCE]), lots.copy(), entry.copy(), margin.copy(), sums)
+        before = State(float(money[layout.BALANCE]), Held(*(one.copy() for one in held)), sums)
         state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
-        lots[:], entry[:], margin[:] = state.lots, state.entry, state.margin
+        for own, after in zip(held, state.held, strict=True):
+            own[:] = after
         money[layout.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
         money[layout.FEES_PAID], money[layout.RECEIVED] = state.sums["fees"], state.sums["funding"]
         counts += (state.fills, state.refused)
+        warnings += state.warnings
         liquidations += state.liquidations
         worked += end - 1 - at
         _count_equity(money, state.curve[1:])
@@ -239,8 +254,8 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Any, *, cu
             curve[at + 1 : end] = state.curve[1:]
         at = back = end - 1
     return Outcome(
-        account, _equity(market, money[layout.BALANCE], (lots, entry, margin)), float(money[layout.DRAWDOWN]), float(money[layout.FEES_PAID]),
-        float(money[layout.RECEIVED]), int(counts[layout.FILLS]), int(counts[layout.REFUSED]), liquidations, bad_debt, worked,
+        account, _equity(market, money[layout.BALANCE], held), float(money[layout.DRAWDOWN]), float(money[layout.FEES_PAID]),
+        float(money[layout.RECEIVED]), int(counts[layout.FILLS]), int(counts[layout.REFUSED]), warnings, liquidations, bad_debt, worked,
         curve if curves else None,
     )  # fmt: skip
 
@@ -266,10 +281,11 @@ def _count_equity(money: Any, curve: Sequence[float]) -> None:
             money[layout.DRAWDOWN] = max(money[layout.DRAWDOWN], 1 - equity / money[layout.PEAK])
 
 
-def _equity(market: Market, balance: float, held: tuple[Any, Any, Any]) -> float:
+def _equity(market: Market, balance: float, held: Held) -> float:
     """Return what an account is worth at the last closes."""
     profit, kept = 0.0, 0.0
-    for book, lots, entry, margin, mark in zip(market.books, *held, market.mark[:, -1, layout.CLOSE], strict=True):
+    closes = market.mark[:, -1, layout.CLOSE]
+    for book, lots, entry, margin, mark in zip(market.books, *held[:3], closes, strict=True):
         if lots:
             profit += book.instrument.profit(int(lots), float(entry), float(mark))
             kept += float(margin)

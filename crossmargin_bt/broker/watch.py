@@ -4,7 +4,7 @@
 A threshold acts once a crossing and is armed again when the pool has recovered above it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Close, Closing
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.reading import Pool
+from crossmargin_bt.engine.rules import Rules
 
 # Assumption: a pool that was reduced is looked at again after a second; no venue publishes how often it looks.
 RECHECK_MS = 1_000.0
@@ -43,28 +44,30 @@ OVERDRAWN = Threshold(0.0, "overdrawn")
 """Not a level: more is in use than there is."""
 
 
+def thresholds(rules: Rules, own: Iterable[Threshold] = ()) -> list[Threshold]:
+    """Return a venue's thresholds with one's own, the highest first, liquidation last."""
+    found = {*own, *(Threshold(level, "warning") for level in rules.warning_levels)}
+    if rules.order_cancel_level is not None:
+        found.add(Threshold(rules.order_cancel_level, "cancel"))
+    return [*sorted(found, reverse=True), LIQUIDATION]
+
+
 class RiskWatch:
     """The thresholds of one run, which of them have acted, and the pools that rest after they were reduced."""
 
     def __init__(self, broker: Any, run: Run) -> None:
         self._broker, self._run = broker, run
         rules = run.account.rules
-        levels = {*rules.warning_levels, *broker.p.warning_levels}
-        self._levels = sorted([Threshold(level, "warning") for level in levels], reverse=True)
-        if rules.order_cancel_level is not None:
-            self._levels.append(Threshold(rules.order_cancel_level, "cancel"))
-            self._levels.sort(reverse=True)
+        own = [Threshold(level, "warning") for level in broker.p.warning_levels]
         self._reserve: Reserve | None = broker.p.reserve
         self._reserve_left = 0.0
         if self._reserve is not None:
             self._reserve_left = self._reserve.amount
-            self._levels.append(Threshold(self._reserve.at_level, "replenish"))
-            self._levels.sort(reverse=True)
+            own.append(Threshold(self._reserve.at_level, "replenish"))
         terms = rules.borrowing
         if run.account.pooled and terms is not None and terms.repay_level > LIQUIDATION.level:
-            self._levels.append(Threshold(terms.repay_level, "repay"))
-            self._levels.sort(reverse=True)
-        self._levels.append(LIQUIDATION)
+            own.append(Threshold(terms.repay_level, "repay"))
+        self._levels = thresholds(rules, own)
         self._acted: dict[str, set[Threshold]] = {}
         self._called: set[str] = set()
         self._rests_until: dict[str, float] = {}
@@ -88,10 +91,23 @@ class RiskWatch:
         watched = self._run.account.rules.orders_cancelled_overdrawn and not pool.isolated
         return watched and OVERDRAWN not in self._acted.get(pool.name, ())
 
+    def acted(self, name: str) -> int:
+        """Return how many thresholds of a pool have acted, from the highest on."""
+        return len(self._acted.get(name, ()))
+
+    def resume(self, acted: Mapping[str, int]) -> None:
+        """Let so many thresholds of each pool have acted."""
+        self._acted = {name: set(self._levels[:count]) for name, count in acted.items() if count}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no pool waits to be looked at again, or for what is free to be enough."""
+        return not (self._rests_until or any(OVERDRAWN in acted for acted in self._acted.values()))
+
     @property
     def is_at_rest(self) -> bool:
         """Whether no pool waits to recover, to be looked at again, or for a margin call to be met."""
-        return not (self._acted or self._rests_until or self._called)
+        return self.is_settled and not (self._acted or self._called)
 
     @property
     def has_acted(self) -> bool:
