@@ -5,7 +5,7 @@ from typing import Any
 
 from numba import njit
 
-from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, RATE, UNITS
+from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, RATE, TAKER, UNITS
 from crossmargin_bt.engine import formulas, position
 
 compiled = njit(nogil=True, error_model="numpy")
@@ -59,4 +59,5 @@ def requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> float:
 def least_requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> float:
     """Return no more than what a position of that worth must keep."""
     n = tier_of(tables, i, worth)
-    return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) - worth * contracts[i, KEPT]
+    kept = contracts[i, KEPT] if contracts[i, TAKER] < 0 else 0.0
+    return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) - worth * kept
