@@ -3,8 +3,11 @@
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 DAYS_PER_YEAR = 365
 MS_PER_DAY = 86_400_000
@@ -23,7 +26,7 @@ class Performance(NamedTuple):
     drawdown_max: float
 
 
-def drawdown_max(equity: Sequence[float]) -> float:
+def drawdown_max(equity: ArrayLike) -> float:
     """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
 
     `equity`: shape (bars,), float64, the account's currency.
@@ -31,18 +34,22 @@ def drawdown_max(equity: Sequence[float]) -> float:
     >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
     0.5
     """
-    peaks = accumulate(equity, max)
-    return max((1 - value / peak for value, peak in zip(equity, peaks, strict=True) if peak > 0), default=0.0)
+    values = np.asarray(equity, dtype=np.float64)
+    peaks = np.maximum.accumulate(values)
+    risen = peaks > 0
+    return float(np.max(1 - values[risen] / peaks[risen], initial=0.0))
 
 
-def daily(times_ms: Sequence[int], equity: Sequence[float], start: float) -> list[float]:
-    """Return the equity at the start and at the last bar of every UTC day that has one.
+def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
+    """Return the equity at the start and at the last bar of every UTC day that has one; times ascend.
 
     >>> daily([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
     [100.0, 102.0, 99.0]
     """
-    ends = {time // MS_PER_DAY: value for time, value in zip(times_ms, equity, strict=True)}
-    return [start, *(ends[day] for day in sorted(ends))]
+    days = np.asarray(times_ms, dtype=np.int64) // MS_PER_DAY
+    values = np.asarray(equity, dtype=np.float64)
+    ends = np.append(days[1:] != days[:-1], [True] * bool(len(days)))
+    return [start, *values[ends].tolist()]
 
 
 def returns(values: Sequence[float]) -> list[float]:
@@ -54,7 +61,7 @@ def returns(values: Sequence[float]) -> list[float]:
     return [after / before - 1 if before > 0 else 0.0 for before, after in pairwise(values)]
 
 
-def performance(times_ms: Sequence[int], equity: Sequence[float], start: float) -> Performance:
+def performance(times_ms: ArrayLike, equity: ArrayLike, start: float) -> Performance:
     """Return the figures of a curve from its daily returns.
 
     Sharpe: mean over standard deviation (n - 1), the risk-free rate 0. Sortino: mean over the root mean square of the
@@ -64,7 +71,7 @@ def performance(times_ms: Sequence[int], equity: Sequence[float], start: float) 
     daily_returns = returns(values)
     n = len(daily_returns)
     total = values[-1] / start - 1 if start else 0.0
-    deepest = drawdown_max([start, *equity])
+    deepest = drawdown_max(np.append(start, np.asarray(equity, dtype=np.float64)))
     annual = _annual(total, n)
     mean = math.fsum(daily_returns) / n if n else 0.0
     deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in daily_returns) / (n - 1)) if n > 1 else 0.0

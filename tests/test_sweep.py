@@ -81,6 +81,128 @@ def swept(home: Path, out: str, *more: object) -> pd.DataFrame:
     return pq.read_table(home / out / "results.parquet").to_pandas()
 
 
+FAST = '''
+import backtrader as bt
+import numpy as np
+import pandas as pd
+
+
+class Fast(bt.Strategy):
+    """Long above an average, short below, in both ways."""
+
+    params = (("period", 5), ("size", 1.0), ("ahead", 0))
+
+    def __init__(self):
+        self.average = bt.ind.SMA(self.data.close, period=self.p.period)
+
+    def next(self):
+        wanted = self.p.size if self.data.close[0] > self.average[0] else -self.p.size
+        if self.position.size != wanted:
+            self.order_target_size(target=wanted)
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        (frame,) = candles.values()
+        average = frame["close"].rolling(period).mean()
+        wanted = np.where(frame["close"] > average, size, -size)
+        return np.where(average.isna(), np.nan, np.roll(wanted, -ahead))
+
+
+class Slow(bt.Strategy):
+    """Follows the same signals bar by bar."""
+
+    params = (("period", 5), ("size", 1.0), ("ahead", 0))
+
+    def __init__(self):
+        frame = pd.DataFrame({"close": np.frombuffer(self.data.p.rows["close"])})
+        self.wanted = Fast.signals({"": frame}, self.p.period, self.p.size, self.p.ahead)
+
+    def next(self):
+        wanted = self.wanted[len(self) - 1]
+        if not np.isnan(wanted) and self.position.size != wanted:
+            self.order_target_size(target=wanted)
+
+
+class Mute(bt.Strategy):
+    """Says nothing."""
+
+    params = (("period", 5),)
+
+
+class Broken(Fast):
+    """Says what is no size."""
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        return "up"
+
+
+class Short(Fast):
+    """Says too little."""
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        return np.zeros(3)
+'''
+
+
+@pytest.fixture
+def fast(home: Path) -> Path:
+    """The file of strategies with signals."""
+    pytest.importorskip("numba")
+    file = home / "fast.py"
+    file.write_text(FAST, encoding="utf-8")
+    return file
+
+
+def by_signals(fast: Path, name: str, out: str, *more: object) -> Result:
+    data = ("--data", fast.parent / "data", "--cash", 40_000, "--out", fast.parent / out, "--jobs", 1)
+    return crossmargin("sweep", f"{fast}:{name}", *data, "--param", "period=3,8", *more)
+
+
+@pytest.mark.parametrize("walk", [(), ("--walk-forward", "10d/5d")])
+def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str, ...]) -> None:
+    """Every figure that a batch has, to the last digit, with warm-ups and sizes that are refused or liquidated too."""
+    varied = ("--param", "size=1,40", "--param", "leverage=5,20", *walk)
+    assert by_signals(fast, "Fast", f"f{len(walk)}", "--fast", *varied).exit_code == 0
+    assert by_signals(fast, "Slow", f"s{len(walk)}", *varied).exit_code == 0
+    quick, slow = (pd.read_parquet(fast.parent / f"{kind}{len(walk)}" / "results.parquet") for kind in "fs")
+    unknown = ["margin_used_peak", "margin_used_mean", "capital_efficiency", "lowest_margin_level"]
+    assert quick[unknown].isna().all(axis=None)
+    inside = quick["sample"] != "out"  # out of sample another figure may have been the best
+    left, right = (frame[inside].drop(columns=[*unknown, "key"]).reset_index(drop=True) for frame in (quick, slow))
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    assert left["refused"].sum() + left["liquidations"].sum() > 0 or walk
+
+
+def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
+    """And what differs is told."""
+    same = by_signals(fast, "Fast", "same", "--fast")
+    assert "the best, run bar by bar, is the same: return" in same.output
+    other = fast.with_name("other.py")
+    other.write_text(FAST.replace("-size)\n        return", "-2 * size)\n        return"), encoding="utf-8")
+    assert "do not trade alike" in by_signals(other, "Fast", "other", "--fast").output
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "text"),
+    [
+        ("Fast", ("--param", "ahead=1"), "Fast.signals looks ahead: at 20"),
+        ("Mute", (), "--fast needs Mute.signals"),
+        ("Broken", (), "which is no array of sizes"),
+        ("Short", (), "returned the shape (3, 1), candles are (480, 1)"),
+        ("Fast", ("--modes", "cash"), "--fast knows the modes isolated, cross"),
+        ("Fast", ("--slippage", "0.001"), "--fast knows no slippage"),
+        ("Fast", ("--objective", "margin_level"), "--fast does not tell margin_level"),
+    ],
+)
+def test_what_signals_cannot_be_swept_by_is_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
+    """With what to do instead."""
+    result = by_signals(fast, name, "refused", "--fast", *more)
+    assert result.exit_code == 2
+    assert text in result.output
+
+
 def started(home: Path, out: str, *more: object) -> "subprocess.Popen[bytes]":
     """Return a sweep in a process group of its own."""
     command = [sys.executable, "-m", "crossmargin_bt.cli", *map(str, words(home, out, *more))]

@@ -68,7 +68,7 @@ def follow(
     market: "Market", targets: Sequence[Any], accounts: Sequence[Account], *, curves: bool = False, workers: int = 1
 ) -> list[Outcome]:
     """Run accounts as `simulate` does, in a market that has been made ready."""
-    kernel = _compiled()
+    kernel = compiled_loop()
     wanted = [market.lots(one) for one in targets]
     for account in accounts:
         if account.mode not in ("cross", "isolated"):
@@ -88,7 +88,12 @@ def follow(
         return list(pool.map(one, accounts))
 
 
-def _compiled() -> Any:
+def compiled_loop() -> Any:
+    """Return the module of the compiled loop.
+
+    Raises:
+        ConfigurationError: numba is not installed.
+    """
     try:
         from crossmargin_bt.batch import kernel  # noqa: PLC0415 - numba is an extra
     except ImportError as error:
@@ -114,6 +119,7 @@ class Market:
         for one in candles[1:]:
             if not one.frame.index.equals(index):
                 raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
+        self.times_ms = pd.DatetimeIndex(index).as_unit("ms").asi8
         self.frames = [(one.symbol, _with_funding(one), one.instrument) for one in candles]
         frames = [frame for _, frame, _ in self.frames]
         self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])

@@ -57,13 +57,16 @@ SHOWN = 8
 @click.option(
     "--dask", metavar="ADDRESS", help="A dask scheduler (tcp://host:8786), or local for a cluster on this machine."
 )
+@click.option(
+    "--fast", is_flag=True, help="Follow the strategy's signals() in a compiled loop, then run the best bar by bar."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results; without it sweeps/ and the class.")
 @click.option("--again", is_flag=True, help="Run combinations again that failed before.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def sweep(
     *, strategy: str, params: tuple[str, ...], market: MarketOptions, modes: str, venue: str, tiers: tuple[str, ...],
     account: AccountOptions, search: str, trials: int, seed: int, objective: str, walk: str | None, jobs: int, dask: str | None,
-    out: Path | None, again: bool, debug: bool,
+    fast: bool, out: Path | None, again: bool, debug: bool,
 ) -> None:  # fmt: skip
     """Search the params of a strategy under several margin modes.
 
@@ -90,22 +93,47 @@ def sweep(
         # The class is named in full, so that a run is the same however it was asked for.
         shared = plan.Shared(
             source._replace(name=spec.name), {book.name: book for book in books}, account.settings(candles),
-            _data(market, candles), plan.hashed(source.beside()),
+            _data(market, candles), plan.hashed(source.beside()), fast,
         )  # fmt: skip
         (way,) = listed(search, "search", SEARCHES, most=1)
         definition = Definition(
             shared, axes, tuple(chosen), tuple(aim.name for aim in aims), way,
             trials=trials, seed=seed, walk=None if walk is None else plan.walk_of(walk),
         )  # fmt: skip
+        if fast:
+            _check_fast(definition, spec, candles)
         folder = out or Path("sweeps") / spec.name
         with Store(folder) as store, Engine(jobs, dask) as engine:
             if again:
                 store.forget_failed()
             rows = _followed(definition, candles, store, engine, aims)
         _report(definition, rows, folder)
+        if fast:
+            _confirm(definition, rows, aims)
         click.echo(f"rows: {folder / 'results.parquet'}\nreport: {folder / 'report.html'}")
         if rows and all(row.error for row in rows):
             raise ConfigurationError(f"all of {len(rows)} runs failed; the first: {rows[0].error}")
+
+
+def _check_fast(definition: "Definition", spec: Any, candles: "Sequence[Candles]") -> None:
+    """Refuse what signals cannot be swept by, signals that look ahead among it."""
+    from crossmargin_bt.sweep import fast, space
+
+    shared, axes = definition.shared, definition.axes
+    fast.check(spec, definition.modes, definition.objective, shared.settings, [one.name for one in axes])
+    first = {one.name: one.between[0] if one.between is not None else one.values[0] for one in axes}
+    own, _ = space.divided(first, list(spec.strategy.params._getkeys()))
+    fast.check_signals(spec, candles, own)
+
+
+def _confirm(definition: "Definition", rows: "Sequence[Row]", aims: "Sequence[Objective]") -> None:
+    """Run the best bar by bar, and tell what that comes to beside its signals."""
+    from crossmargin_bt import sweep as sweeping
+    from crossmargin_bt.sweep import table
+
+    best = min((row for row in rows if row.sample != "out" and not row.error), key=aims[0].rank, default=None)
+    if best is not None:
+        click.echo(table.beside(best, sweeping.in_full(definition, best)))
 
 
 def _data(market: MarketOptions, candles: "Sequence[Candles]") -> Any:

@@ -3,7 +3,7 @@
 
 from crossmargin_bt.sweep.plan import Arm, Definition, Task
 from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES, Objective, Row, objectives
-from crossmargin_bt.sweep.running import run
+from crossmargin_bt.sweep.running import in_full, run
 from crossmargin_bt.sweep.space import Axis, axis
 from crossmargin_bt.sweep.store import Store
 
@@ -18,6 +18,7 @@ __all__ = [
     "Store",
     "Task",
     "axis",
+    "in_full",
     "objectives",
     "run",
 ]

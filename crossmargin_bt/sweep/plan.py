@@ -93,6 +93,8 @@ class Shared(NamedTuple):
     data: Data
     imports: str = ""
     """What the user's own modules beside the strategy hash to."""
+    fast: bool = False
+    """Whether batch accounts follow the strategy's signals in place of runs, see `crossmargin_bt.sweep.fast`."""
 
 
 class Task(NamedTuple):
@@ -124,6 +126,7 @@ class Definition(NamedTuple):
             "strategy": hashlib.sha256(shared.source.content).hexdigest(),
             "class": shared.source.name,
             "imports": shared.imports,
+            **({"fast": True} if shared.fast else {}),
             "venue": shared.venues[arm.venue],
             "mode": arm.mode,
             "settings": repr(shared.settings),
@@ -148,6 +151,7 @@ class Definition(NamedTuple):
             "seed": self.seed if self.search != "grid" else None,
             "objective": list(self.objective),
             "walk_forward_ms": self.walk,
+            "fast": self.shared.fast,
             "version": __version__,
         }
 

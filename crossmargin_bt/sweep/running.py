@@ -10,9 +10,10 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.sweep import space
 from crossmargin_bt.sweep.engines import Engine
-from crossmargin_bt.sweep.plan import Arm, Definition, Task, windows
+from crossmargin_bt.sweep.plan import Arm, Definition, Task, Window, windows
 from crossmargin_bt.sweep.rows import OBJECTIVES, Row
 from crossmargin_bt.sweep.store import Store
+from crossmargin_bt.sweep.worker import execute
 
 Rounds = Generator[list[Task], dict[str, Row], None]
 """Yields tasks, is sent their rows by key, and yields the next."""
@@ -52,6 +53,17 @@ def run(
         except StopIteration:
             tasks = None
     return store.finish([*order])
+
+
+def in_full(definition: Definition, row: Row) -> Row:
+    """Return what a combination comes to that was swept by its signals, run by the strategy's own `next`.
+
+    Of a walk forward the rows in sample.
+    """
+    span = None if row.from_ms is None or row.to_ms is None else Window(row.from_ms, row.to_ms)
+    arm = Arm(row.venue, row.mode, row.window, row.sample, span)
+    shared = definition.shared._replace(fast=False)
+    return execute(definition._replace(shared=shared).task(arm, row.params), shared)
 
 
 def _rounds(definition: Definition, candles: Sequence[Candles]) -> Rounds:

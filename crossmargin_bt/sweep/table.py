@@ -32,6 +32,21 @@ def _plain(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
 
 
+def beside(signals: Row, full: Row) -> str:
+    """Return in a line what the best by its signals comes to when it is run bar by bar."""
+    if full.error:
+        return f"the best does not run bar by bar: {full.error}"
+    shown = ("final_equity", "fills", "liquidations", "refused")
+    differs = any(signals.figures[name] != full.figures[name] for name in shown)
+    told = f"return {figure(full, 'total_return', '+.2%')}, lowest margin level {figure(full, 'lowest_margin_level', ',.0%')}"
+    if not differs:
+        return f"the best, run bar by bar, is the same: {told}"
+    return (
+        f"the best, run bar by bar: {told}; by its signals: return {figure(signals, 'total_return', '+.2%')}. "
+        "next() and signals() do not trade alike"
+    )
+
+
 class Board:
     """The best so far by the first objective, with what stands below; made anew when the terminal asks for it."""
 

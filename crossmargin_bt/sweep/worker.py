@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.compare import StrategySpec, run
+from crossmargin_bt.compare import Settings, StrategySpec, run
 from crossmargin_bt.compare.strategies import where
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, FeedError
-from crossmargin_bt.results import RunResult
+from crossmargin_bt.sweep import fast
 from crossmargin_bt.sweep.plan import Data, Shared, Task, Window, digest
 from crossmargin_bt.sweep.rows import Row, figures_of
 from crossmargin_bt.sweep.space import divided
@@ -39,7 +39,7 @@ def execute(task: Task, shared: Shared) -> Row:
     """
     spec, candles = shared.source.load(), candles_of(shared.data)
     try:
-        found = figures_of(_run(task, shared, spec, candles))
+        found = (_followed if shared.fast else _run)(task, shared, spec, candles)
     except CrossMarginError as error:
         return failed(task, str(error).partition("; --debug")[0])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run must not end ten thousand
@@ -61,21 +61,39 @@ def _row(task: Task, figures: dict[str, float | None], error: str = "") -> Row:
     )  # fmt: skip
 
 
-def _run(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candles]) -> RunResult:
+def _given(task: Task, shared: Shared, spec: StrategySpec) -> tuple[StrategySpec, Settings]:
+    """Return the strategy with the params of a task, and its settings."""
     own, settings = divided(task.params, list(spec.strategy.params._getkeys()))
     for name, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigurationError(f"{name} cannot be {value!r}")
+    return spec.given(own), shared.settings._replace(**settings)
+
+
+def _run(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candles]) -> dict[str, float | None]:
+    spec, settings = _given(task, shared, spec)
     span = task.arm.span
-    return run(
-        spec.given(own),
+    result = run(
+        spec,
         cut(candles, span),
         venue=shared.venues[task.arm.venue],
         mode=task.arm.mode,
-        settings=shared.settings._replace(**settings),
+        settings=settings,
         trade_from_ms=None if span is None else span.trade_from_ms,
         detail=False,
     )
+    return figures_of(result)
+
+
+def _followed(task: Task, shared: Shared, spec: StrategySpec, candles: Sequence[Candles]) -> dict[str, float | None]:
+    spec, settings = _given(task, shared, spec)
+    span = task.arm.span
+    bars = cut(candles, span)
+    market = fast.market_of((shared.data, span), bars, shared.venues[task.arm.venue], settings.path)
+    return fast.figures_of(
+        fast.signals(spec, bars, spec.params), market, mode=task.arm.mode, settings=settings,
+        trade_from_ms=None if span is None else span.trade_from_ms,
+    )  # fmt: skip
 
 
 def cut(candles: Sequence[Candles], span: Window | None) -> list[Candles]:
