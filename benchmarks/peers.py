@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""W1 in other tools, side by side with ours; each that is installed runs in a process of its own.
+"""W1 to W3 in other tools, side by side with ours; each that is installed runs in a process of its own.
 
     pip install vectorbt backtesting backtrader-next
     python benchmarks/peers.py --bars 100000
 
-What they run is the same crossover on the same candles at the same fee; none of them has margin rules. vectorbt, which
+What they run is the same strategy on the same candles at the same fee; none of them has margin rules. vectorbt, which
 compiles, and our batch run twice in the same process, and the second run counts. backtrader-next takes backtrader's place
-under another name, so its strategy is W1's written against it.
+under another name, so the workloads' own strategies run in it; the others have a crossover written for them, and run W1 alone.
 """
 
 import argparse
@@ -17,18 +17,23 @@ import sys
 import time
 from typing import Any
 
-from workloads import CASH, FEE, LEVERAGE, WORKLOADS, candles
+import workloads
+from workloads import CASH, FEE, LEVERAGE, candles
 
-TOOLS = ("stock", "house", "batch", "backtrader_next", "backtesting", "vectorbt")
+OURS = ("stock", "house", "batch")
+TOOLS = (*OURS, "backtrader_next", "backtesting", "vectorbt")
+NAMES = {"W1": 1, "W2": 4, "W3": 5}
+"""The workloads, and which part of W1's bars every instrument of them has."""
 
 
-def ours(tool: str, bars: int) -> float:
+def ours(name: str, tool: str, bars: int) -> float:
     """Return seconds of stock backtrader and of ours."""
     from one_run import prepared  # noqa: PLC0415 - a process of another tool does without
 
-    data = [candles(bars, 0)]
+    workload = workloads.WORKLOADS[name]
+    data = workloads.frames(workload, bars)
     began = time.perf_counter()
-    prepared(tool, WORKLOADS["W1"].strategy, data, 1).run()
+    prepared(tool, workload.strategy, data, workload.minutes).run()
     return time.perf_counter() - began
 
 
@@ -47,28 +52,20 @@ def batch(bars: int) -> float:
     return time.perf_counter() - began
 
 
-def backtrader_next(bars: int) -> float:
+def backtrader_next(name: str, bars: int) -> float:
     """Return seconds of backtrader-next without observers."""
     import backtrader_next as bt  # noqa: PLC0415
 
-    class Crossover(bt.Strategy):
-        """W1's strategy."""
-
-        def __init__(self) -> None:
-            self.cross = bt.ind.CrossOver(bt.ind.SMA(self.data, period=10), bt.ind.SMA(self.data, period=50))
-
-        def next(self) -> None:
-            if self.cross[0]:
-                order = self.buy if self.cross[0] > 0 else self.sell
-                order(size=1.0 + abs(self.position.size))
-
-    frame = candles(bars, 0)
+    sys.modules["backtrader"] = bt  # the strategies of the workloads become its own
+    workload = importlib.reload(workloads).WORKLOADS[name]
+    data = workloads.frames(workload, bars)
     began = time.perf_counter()
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataframe=frame))
+    for n, frame in enumerate(data):
+        cerebro.adddata(bt.feeds.PandasData(dataframe=frame, name=f"S{n}"))
     cerebro.broker.setcash(CASH)
     cerebro.broker.setcommission(commission=FEE)
-    cerebro.addstrategy(Crossover)
+    cerebro.addstrategy(workload.strategy)
     cerebro.run()
     return time.perf_counter() - began
 
@@ -117,36 +114,49 @@ def vectorbt(bars: int) -> float:
     return time.perf_counter() - began
 
 
-RUNS: dict[str, Any] = {
-    "batch": batch,
-    "backtrader_next": backtrader_next,
-    "backtesting": backtesting,
-    "vectorbt": vectorbt,
-}
+ONLY_W1: dict[str, Any] = {"batch": batch, "backtesting": backtesting, "vectorbt": vectorbt}
+
+
+def run(name: str, tool: str, bars: int) -> float:
+    """Return the seconds a tool takes for a workload."""
+    if tool in ONLY_W1:
+        return float(ONLY_W1[tool](bars))
+    return backtrader_next(name, bars) if tool == "backtrader_next" else ours(name, tool, bars)
 
 
 def main() -> None:
-    """Print a line a tool."""
+    """Print a table a workload, a line a tool."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bars", type=int, default=100_000)
+    parser.add_argument(
+        "--bars", type=int, default=100_000, help="of W1; a quarter of them of every instrument in W2, a fifth in W3"
+    )
+    parser.add_argument("--workload", choices=NAMES, help="this one alone")
     parser.add_argument("--tool", choices=TOOLS, help="run this one alone and print its seconds")
     options = parser.parse_args()
     if options.tool:
-        run = RUNS.get(options.tool)
-        json.dump(run(options.bars) if run else ours(options.tool, options.bars), sys.stdout)
+        json.dump(run(options.workload or "W1", options.tool, options.bars), sys.stdout)
         return
-    print(f"W1 with {options.bars:,} bars\n| tool | seconds | bars/s |\n|---|---|---|")
+    for name, share in NAMES.items():
+        if options.workload in (None, name):
+            _table(name, options.bars // share)
+
+
+def _table(name: str, bars: int) -> None:
+    count = bars * workloads.WORKLOADS[name].instruments
+    print(f"{name} with {count:,} bars\n| tool | seconds | bars/s |\n|---|---|---|")
     for tool in TOOLS:
-        if tool in RUNS and tool != "batch" and importlib.util.find_spec(tool) is None:
+        if tool in ONLY_W1 and name != "W1":
+            continue
+        if tool not in OURS and importlib.util.find_spec(tool) is None:
             print(f"| {tool} | not installed | |")
             continue
-        command = [sys.executable, __file__, "--tool", tool, "--bars", str(options.bars)]
+        command = [sys.executable, __file__, "--tool", tool, "--workload", name, "--bars", str(bars)]
         found = subprocess.run(command, check=False, capture_output=True, text=True)
         if found.returncode:
             print(f"| {tool} | {found.stderr.strip().splitlines()[-1]} | |")
             continue
         seconds = json.loads(found.stdout.strip().splitlines()[-1])
-        print(f"| {tool} | {seconds:.2f} | {options.bars / seconds:,.0f} |", flush=True)
+        print(f"| {tool} | {seconds:.2f} | {count / seconds:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

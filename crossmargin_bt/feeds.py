@@ -4,6 +4,7 @@
 import math
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class FrameFeed(bt.feed.DataBase):
     """
 
     lines = (*MARKS, "funding_rate")
-    params = (("instrument", None), ("rows", ()))
+    params = (("instrument", None), ("rows", ()), ("again", None))
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +57,8 @@ class FrameFeed(bt.feed.DataBase):
         self.has_funding: bool = "funding_rate" in columns
         self.has_index: bool = "index_price" in columns
         self._row = -1
+        self._is_handed_over = False
+        """Whether the lines were made of the rows themselves, which may have been changed since."""
         self._is_block = False
         """Whether all bars were loaded in one block, so that nothing but `advance` moves."""
         self._is_delivered = False
@@ -67,6 +70,9 @@ class FrameFeed(bt.feed.DataBase):
     def start(self) -> None:
         """Go back to the first row."""
         super().start()
+        if self._is_handed_over:
+            self.p.rows, _ = self.p.again()
+            self._is_handed_over = False
         self._row = -1
         self._is_block = False
 
@@ -81,8 +87,9 @@ class FrameFeed(bt.feed.DataBase):
         empty = array("d", [math.nan]) * rows
         for name in self.getlinealiases():
             line = getattr(self.lines, name)
-            line.array = array("d", columns.get(name, empty))
+            line.array = columns.get(name, empty)
             line.lencount, line.idx = rows, rows - 1
+        self._is_handed_over = True
         self._row = rows
         self._is_block = True
         lines: Any = self.lines
@@ -185,6 +192,24 @@ def from_frame(
     """
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
+    read = partial(_read, frame, name, funding, is_option=instrument is not None and instrument.kind == "option")
+    columns, times = read()
+    timeframe, compression = _timeframe(times)
+    feed: Any = OptionFeed if instrument is not None and instrument.kind == "option" else FrameFeed
+    return feed(
+        rows=columns,
+        again=read,
+        instrument=instrument,
+        name=name,
+        timeframe=timeframe,
+        compression=compression,
+    )
+
+
+def _read(
+    frame: pd.DataFrame, name: str, funding: pd.Series | None, *, is_option: bool
+) -> tuple[dict[str, Any], pd.DatetimeIndex]:
+    """Return the columns of a frame, checked, and its times."""
     if not isinstance(frame, pd.DataFrame):
         raise FeedError(f"feed {name}: from_frame takes a pandas DataFrame, got {type(frame).__name__}")
     candles = _with_times(frame.rename(columns=lambda column: str(column).lower()), name)
@@ -197,13 +222,11 @@ def from_frame(
     crossed = candles.index[candles["high"] < candles["low"]]
     if len(crossed):
         raise FeedError(f"feed {name}: the high is below the low at {crossed[0]}; mend or drop that row")
-    columns = _columns(candles, marks, name, is_option=instrument is not None and instrument.kind == "option")
+    columns = _columns(candles, marks, name, is_option=is_option)
     times = pd.DatetimeIndex(candles.index)
     if funding is not None:
         columns["funding_rate"] = array("d", _due(funding, times, name))
-    timeframe, compression = _timeframe(times)
-    feed: Any = OptionFeed if instrument is not None and instrument.kind == "option" else FrameFeed
-    return feed(rows=columns, instrument=instrument, name=name, timeframe=timeframe, compression=compression)
+    return columns, times
 
 
 def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_option: bool) -> dict[str, Any]:

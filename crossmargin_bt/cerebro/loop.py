@@ -23,7 +23,8 @@ class Clock:
         self.is_block = bool(getattr(data, "_is_block", False))
         """Whether the feed needs nothing but its cursor moved."""
         self.cursor = Cursor()
-        self.times = data.lines.datetime.array[: data.buflen()]
+        times = data.lines.datetime.array
+        self.times = times if len(times) == data.buflen() else times[: data.buflen()]
         self.lines = [line for line in data.lines.lines if type(line) is LineBuffer] if self.is_block else []
 
     def move(self) -> None:
