@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_trader import candles
 
-from crossmargin_bt import Instrument, feeds
+from crossmargin_bt import Cerebro, Instrument, feeds
 from crossmargin_bt.errors import FeedError
 
 LINES = ("datetime", "open", "high", "low", "close", "volume")
@@ -169,3 +169,27 @@ def test_times_are_backtraders_own_numbers(microseconds: list[int]) -> None:
     """Bit for bit what `bt.date2num` makes of each."""
     index = pd.DatetimeIndex(pd.to_datetime(sorted(microseconds), unit="us"))
     assert feeds._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
+
+
+class Scribbler(bt.Strategy):
+    """Keeps the closes, and writes into them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def next(self):
+        self.seen.append(self.data.close[0])
+        self.data.close[0] = 1.0
+
+
+@pytest.mark.parametrize("kind", [bt.Cerebro, Cerebro])
+def test_a_second_run_reads_the_frame_anew(kind: type) -> None:
+    """What a strategy writes into a line is gone with its run, as with a stock feed."""
+    index = pd.date_range("2024-01-01", periods=6, freq="h")
+    closes = [10.0, 11.0, 12.0, 11.0, 10.0, 9.0]
+    frame = pd.DataFrame({"open": closes, "high": 20.0, "low": 5.0, "close": closes}, index=index)
+    cerebro = kind(stdstats=False)
+    cerebro.adddata(feeds.from_frame(frame, name="COIN"))
+    cerebro.addstrategy(Scribbler)
+    assert [cerebro.run()[0].seen for _ in range(3)] == [closes] * 3
+    assert frame["close"].tolist() == closes

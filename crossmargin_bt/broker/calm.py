@@ -61,10 +61,10 @@ class Calm:
         may_sink = False
         for feed, lowest, highest, mark_lowest, mark_highest, level in self._stills:
             clock = feed.clock
-            length = clock.lencount
+            at = clock._idx
+            length = at + 1
             if length == feed.length:
                 continue
-            at = clock._idx
             day = clock.array[at]
             bottom, top, close = feed.low.array[at], feed.high.array[at], feed.close.array[at]
             # Written so that a NaN fails it.
