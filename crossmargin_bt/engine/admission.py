@@ -28,14 +28,19 @@ def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = N
     can trade; an immediate order is judged by its fill. What does not raise what is locked is always
     admitted. An order that by itself can do nothing but close is never refused: where other orders
     already close the position and margin for more is not there, it is admitted as reduce-only. In a `room` of what is
-    free, orders that surely fit are not judged one by one.
+    free, orders that surely fit are not judged one by one, until one is admitted that had to be.
     """
     book = account.books[symbol]
     if order.reduce_only and not MODES[book.margin_mode].PAID:
+        if room is not None and order.immediate:
+            room.close()
         return order
     if room is not None and not book.orders.reducing and room.takes(book, order.side, order.lots, order.price):
         return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
-    return _judged_exactly(account, symbol, order)
+    judged = _judged_exactly(account, symbol, order)
+    if room is not None and not isinstance(judged, Refusal):
+        room.close()
+    return judged
 
 
 def _judged_exactly(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:

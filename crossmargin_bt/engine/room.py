@@ -28,10 +28,15 @@ class Room:
         self._account = account
         self._totals = totals
         self._free: dict[tuple[str, bool], float] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Take no more orders: one was admitted whose need is not counted here."""
+        self._is_closed = True
 
     def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
         """Return whether an order surely fits, and count it; False says nothing."""
-        if not _is_bounded(self._account, book):
+        if self._is_closed or not _is_bounded(self._account, book):
             return False
         most = _most(book, side, lots, price)
         pooled = MODES[book.margin_mode].POOLED

@@ -155,3 +155,40 @@ def test_small_orders_surely_fit(venue: str) -> None:
     taken = Room(account).takes(account.books["AAA"], "net", 10, 100.0)
     bounded = not account.books["AAA"].maintenance.has_floor
     assert taken == bounded
+
+
+@settings(max_examples=300, deadline=None)
+@given(accounts(), st.data())
+def test_orders_of_one_bar_are_admitted_as_each_by_itself(drawn: tuple[Account, str, OpenOrder], data: Any) -> None:
+    """A room that takes some of them says of every other what the exact judgement says."""
+    account, _, _ = drawn
+    mode = "hedge" if account.hedged else "one_way"
+    room = Room(account)
+    for number in range(60, 66):
+        symbol = data.draw(st.sampled_from(["AAA", "BBB"]))
+        order = data.draw(orders(number, mode))
+        kinds = st.booleans() if not account.hedged else st.just(False)
+        order = msgspec.structs.replace(order, reduce_only=data.draw(kinds) and data.draw(st.booleans()))
+        admitted = admission.admit(account, symbol, order, room)
+        assert admitted == admission.admit(account, symbol, order)
+        if isinstance(admitted, OpenOrder) and admitted.lots:
+            placed = {name: getattr(admitted, name) for name in admitted.__struct_fields__}
+            account.apply(events.OrderPlaced(time_ms=0, symbol=symbol, **placed))
+
+
+def test_an_order_that_was_judged_exactly_leaves_no_room() -> None:
+    """60 and 45 of 100 that are free: the first is admitted, the second refused, in one bar as in two."""
+    account = Account(venues.load("generic").rules)
+    for symbol in ("AAA", "BBB"):
+        account.list_instrument(Instrument(symbol=symbol, lot=0.1))
+        account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode="isolated", leverage=10.0))
+        account.mark(symbol, 100.0)
+    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=100.0))
+    room = Room(account)
+    first = admission.admit(account, "AAA", OpenOrder(1, "net", 60, 100.0, immediate=True), room)
+    assert isinstance(first, OpenOrder)
+    placed = {name: getattr(first, name) for name in first.__struct_fields__}
+    account.apply(events.OrderPlaced(time_ms=0, symbol="AAA", **placed))
+    assert not isinstance(
+        admission.admit(account, "BBB", OpenOrder(2, "net", 45, 100.0, immediate=True), room), OpenOrder
+    )
