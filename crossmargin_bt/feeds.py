@@ -40,7 +40,8 @@ class FrameFeed(bt.feed.DataBase):
     """A feed over arrays; build it with `from_frame`.
 
     Beside the OHLCV lines it carries `mark_open` ... `mark_close` and `funding_rate` (a fraction,
-    due at the bar's open; NaN where nothing is due).
+    due at the bar's open; NaN where nothing is due). Lines that it has no column for share one buffer of NaN: read them,
+    but do not write into them.
     """
 
     lines = (*MARKS, "funding_rate")

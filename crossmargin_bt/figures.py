@@ -45,10 +45,12 @@ def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
 
     >>> daily([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
     [100.0, 102.0, 99.0]
+    >>> daily([], [], 100.0)
+    [100.0]
     """
     days = np.asarray(times_ms, dtype=np.int64) // MS_PER_DAY
     values = np.asarray(equity, dtype=np.float64)
-    ends = np.append(days[1:] != days[:-1], [True] * bool(len(days)))
+    ends = np.append(days[1:] != days[:-1], np.ones(min(len(days), 1), dtype=bool))
     return [start, *values[ends].tolist()]
 
 

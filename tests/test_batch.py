@@ -122,6 +122,18 @@ def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_rebate_may_be_what_an_order_fits_by(mode: str) -> None:
+    """The fee of an order that opens is counted when it is looked at whether it is hopeless, one that is received too."""
+    index = pd.date_range("2024-01-01", periods=40, freq="h")
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
+    instrument = cm.Instrument(symbol="S0", lot=0.01, maker=0.0, taker=-0.001, maintenance=flat(0.005))
+    found = same(
+        [Candles("S0", frame, None, instrument)], np.full(40, 100.5), batch.Account(0, 10.0, mode, 1000.0), "generic"
+    )
+    assert found.fills == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(mode: str) -> None:
     """OKX warns at 300 %: once a crossing, however long the account stands below it."""
     frame = frame_of(7, 600)
@@ -170,6 +182,8 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
         batch.simulate(candles, [flat_targets[1:]], account)
     with pytest.raises(ConfigurationError, match="account asks for number 1"):
         batch.simulate(candles, [flat_targets], [batch.Account(1)])
+    with pytest.raises(ConfigurationError, match=r"a target of 1e\+200 contracts of S0 is too large"):
+        batch.simulate(candles, [flat_targets + 1e200], account)
     with pytest.raises(ConfigurationError, match="infinite"):
         batch.simulate(candles, [flat_targets + np.inf], account)
     with pytest.raises(FeedError, match="S1 and S0 have different bars"):

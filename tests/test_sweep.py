@@ -137,6 +137,22 @@ class Broken(Fast):
         return "up"
 
 
+class Exits(Fast):
+    """Leaves."""
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        raise SystemExit(3)
+
+
+class Nothing(Fast):
+    """Returns nothing."""
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        pass
+
+
 class Short(Fast):
     """Says too little."""
 
@@ -190,6 +206,8 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
         ("Fast", ("--param", "ahead=1"), "Fast.signals looks ahead: at 20"),
         ("Mute", (), "--fast needs Mute.signals"),
         ("Broken", (), "which is no array of sizes"),
+        ("Exits", (), "Exits.signals failed: SystemExit"),
+        ("Nothing", (), "which is no array of sizes"),
         ("Short", (), "returned the shape (3, 1), candles are (480, 1)"),
         ("Fast", ("--modes", "cash"), "--fast knows the modes isolated, cross"),
         ("Fast", ("--slippage", "0.001"), "--fast knows no slippage"),

@@ -104,11 +104,9 @@ def _need(contracts, tables, i, terms, lots, entry, order, closed, opened, mark_
 @compiled
 def _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
     """Return whether an account without positions surely cannot open an order."""
-    least = (
-        min(worth_of(contracts, i, order, closed), worth_of(contracts, i, order, mark_closed))
-        / terms.leverage
-        * (1 - HAIR)
-    )
+    values = (worth_of(contracts, i, order, closed), worth_of(contracts, i, order, mark_closed))
+    rebate = max(0.0, -contracts[i, TAKER]) * max(values)
+    least = min(values) / terms.leverage * (1 - HAIR) - rebate * (1 + HAIR)
     return least - abs(gain_of(contracts, i, order, closed, mark_closed)) - HAIR > max(balance, 0.0) * (1 + HAIR)
 
 

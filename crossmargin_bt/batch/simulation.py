@@ -27,6 +27,8 @@ from crossmargin_bt.feeds import from_frame
 from crossmargin_bt.venues import Venue, tiers
 
 LOG = logging.getLogger(__name__)
+# Lots from here on have no place in the compiled loop's arithmetic.
+LOTS_MAX = 2**53
 # A stretch that the broker works through doubles while the one before did not bring the account to rest.
 STRETCH_MAX = 4096
 
@@ -181,6 +183,10 @@ class Market:
             )
         if np.isinf(sizes).any():
             raise ConfigurationError("a target is infinite; give sizes in contracts, NaN to leave a position")
+        for n, book in enumerate(self.books):
+            most = float(np.nanmax(np.abs(sizes[:, n]), initial=0.0))
+            if book.instrument.lots(most) >= LOTS_MAX:
+                raise ConfigurationError(f"a target of {most:g} contracts of {book.instrument.symbol} is too large")
         whole = np.full(sizes.shape, layout.LEAVE, dtype=np.int64)
         for n, book in enumerate(self.books):
             given = ~np.isnan(sizes[:, n])

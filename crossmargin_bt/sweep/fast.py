@@ -91,7 +91,7 @@ def signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str,
     frames = {one.symbol: one.frame.copy(deep=False) for one in candles}
     try:
         found = spec.strategy.signals(frames, **given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StrategyFileError(f"{spec.name}.signals failed: {where(error, spec.file)}") from error
     if isinstance(found, pd.DataFrame):
         missing = [symbol for symbol in frames if symbol not in found]
@@ -104,6 +104,8 @@ def signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str,
         raise StrategyFileError(
             f"{spec.name}.signals returned {type(found).__name__}, which is no array of sizes"
         ) from error
+    if not sizes.ndim:
+        raise StrategyFileError(f"{spec.name}.signals returned {type(found).__name__}, which is no array of sizes")
     sizes = sizes[:, None] if sizes.ndim == 1 else sizes
     wanted = (len(candles[0].frame), len(candles))
     if sizes.shape != wanted:
