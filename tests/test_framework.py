@@ -322,3 +322,20 @@ def test_feeds_that_deliver_irregularly() -> None:
     cerebro.addstrategy(RandomTrader, seed=9, size=20.0)
     (strategy,) = cerebro.run()
     check_books(strategy, INSTRUMENTS, "one_way")
+
+
+def test_orders_that_ended_are_let_go() -> None:
+    """The broker and the strategy under backtrader's own loop keep the latest thousand; stock keeps all, for ever."""
+    index = pd.date_range("2024-01-01", periods=1_200, freq="h")
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
+
+    class Turner(bt.Strategy):
+        def next(self):
+            self.order_target_size(target=len(self) % 2)
+
+    cerebro = bt.Cerebro()
+    cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=PLAIN))
+    cerebro.setbroker(CrossMarginBroker(cash=1e6))
+    cerebro.addstrategy(Turner)
+    (ran,) = cerebro.run()
+    assert (len(ran.broker.orders), len(ran._orders), ran.broker.fills) == (1000, 1000, 1199)

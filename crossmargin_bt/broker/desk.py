@@ -27,7 +27,8 @@ from crossmargin_bt.engine.room import Room
 ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
 
 
-# So many of the latest orders stay in `broker.orders`; the journal tells of all.
+# So many of the latest orders stay in `broker.orders`, and of what strategies were told in their `_orders`, which nothing reads;
+# the journal tells of all.
 ORDERS_KEPT = 1000
 
 
@@ -66,6 +67,8 @@ class OrderDesk(StockDesk):
         reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
         if reason is not None:
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
+        if type(getattr(owner, "_orders", None)) is list:
+            owner._orders = deque(owner._orders, maxlen=ORDERS_KEPT)
         book = run.books[data]
         execution.put_on_ticks(book.instrument, keywords, buys=buys)
         if book.hedged:
