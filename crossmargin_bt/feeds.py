@@ -193,10 +193,11 @@ def from_frame(
     """
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
-    read = partial(_read, frame, name, funding, is_option=instrument is not None and instrument.kind == "option")
+    is_option = instrument is not None and instrument.kind == "option"
+    read = partial(_read, frame, name, funding, is_option=is_option)
     columns, times = read()
     timeframe, compression = _timeframe(times)
-    feed: Any = OptionFeed if instrument is not None and instrument.kind == "option" else FrameFeed
+    feed: Any = OptionFeed if is_option else FrameFeed
     return feed(
         rows=columns,
         again=read,

@@ -14,7 +14,7 @@ from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, Outcome
 from crossmargin_bt.batch.lane import State, work_through
 from crossmargin_bt.batch.layout import Held
-from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.settings import MARGIN_MODES, Settings, one_of
 from crossmargin_bt.broker.watch import thresholds
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
@@ -73,7 +73,7 @@ def follow(
     kernel = compiled_loop()
     wanted = [market.lots(one) for one in targets]
     for account in accounts:
-        if account.mode not in ("cross", "isolated"):
+        if account.mode not in MARGIN_MODES:
             raise ConfigurationError(f"a batch has modes 'cross' and 'isolated', got {account.mode!r}")
         if not 0 <= account.targets < len(wanted):
             raise ConfigurationError(

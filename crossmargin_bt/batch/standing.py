@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the positions of an account surely keep between the thresholds they stand between."""
+"""Whether the positions of an account surely keep between the thresholds they stand between.
+
+What `stands` looks at is a part of what `stands_between` does. It is written by itself because it runs in every bar: the whole
+of it there makes the loop two thirds slower.
+"""
 
 from crossmargin_bt.batch.figuring import (
     compiled,

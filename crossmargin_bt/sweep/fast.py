@@ -14,6 +14,7 @@ import pandas as pd
 
 from crossmargin_bt import figures
 from crossmargin_bt.batch import Account, simulation
+from crossmargin_bt.broker.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare import Settings, StrategySpec
 from crossmargin_bt.compare.strategies import where
@@ -22,7 +23,6 @@ from crossmargin_bt.errors import ConfigurationError, StrategyFileError
 from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES
 from crossmargin_bt.venues import Venue
 
-MODES = ("isolated", "cross")
 UNKNOWN = ("margin_used_peak", "margin_used_mean", "capital_efficiency", "lowest_margin_level")
 """Figures that only a run of the broker has."""
 # Signals are worked out on so many shares of the candles less one, to see whether those at the end change when more come.
@@ -45,8 +45,8 @@ def check(
     if spec.position_mode != "one_way":
         raise ConfigurationError(f"{spec.name} has position_mode {spec.position_mode!r}; --fast knows 'one_way'")
     for mode in modes:
-        if mode not in MODES:
-            raise ConfigurationError(f"--fast knows the modes {', '.join(MODES)}; leave {mode!r} or --fast out")
+        if mode not in MARGIN_MODES:
+            raise ConfigurationError(f"--fast knows the modes {', '.join(MARGIN_MODES)}; leave {mode!r} or --fast out")
     if settings.slippage or "slippage" in varied:
         raise ConfigurationError("--fast knows no slippage; leave it or --fast out")
     for name in aims:
