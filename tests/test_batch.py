@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import Any
 
+import backtrader as bt
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +15,16 @@ from hypothesis import strategies as st
 
 import crossmargin_bt as cm
 from crossmargin_bt import batch
+from crossmargin_bt.batch.layout import Wanted
+from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.engine.path import Candle, path_of
 from crossmargin_bt.engine.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 pytest.importorskip("numba")
 lane = pytest.importorskip("crossmargin_bt.batch.lane")
+resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm")
 MODES = ("cross", "isolated")
@@ -50,13 +56,22 @@ def markets(
     return found
 
 
-def same(candles: list[Candles], targets: Any, account: batch.Account, venue: str, path: str = "path") -> batch.Outcome:
+def same(
+    candles: list[Candles],
+    targets: Any,
+    account: batch.Account,
+    venue: str,
+    path: str = "path",
+    orders: batch.LimitOrders | None = None,
+) -> batch.Outcome:
     """Assert that an account of a batch ends as one that the broker worked through from the first bar to the last."""
-    (found,) = batch.simulate(candles, [targets], [account], venue=venue, path=path, curves=True)
-    market = batch.simulation.Market(candles, venue)
+    placed = [] if orders is None else [orders]
+    asked = account if orders is None else account._replace(orders=0)
+    (found,) = batch.simulate(candles, [targets], [asked], orders=placed, venue=venue, path=path, curves=True)
+    market = Market(candles, venue)
     whole = lane.work_through(
         market.frames,
-        market.lots(targets),
+        Wanted(market.lots(targets), None if orders is None else market.quotes(orders)),
         None,
         {
             "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
@@ -107,6 +122,123 @@ def test_every_account_ends_as_the_broker_ends_it(
     unit = cash * 100.0 if inverse else cash / 100.0
     targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit * exposure / count
     same(candles, targets, batch.Account(0, leverage, mode, cash), venue, path)
+
+
+def placed(
+    random: np.random.Generator, candles: list[Candles], slots: int, *, often: float, away: float, unit: float
+) -> batch.LimitOrders:
+    """Return limit orders around the closes, some beyond them, placed, replaced and cancelled now and then."""
+    bars = len(candles[0].frame)
+    sizes, prices = np.full((2, bars, len(candles), slots), np.nan)
+    said = random.random(sizes.shape) < often
+    sizes[said] = random.choice([0.0, 1.0, -1.0, 2.5, -0.7], said.sum()) * unit
+    for n, one in enumerate(candles):
+        close = one.frame["close"].to_numpy()[:, None]
+        prices[:, n] = close * (1 - np.sign(sizes[:, n]) * random.normal(away, 2 * away, (bars, slots)))
+    return batch.LimitOrders(sizes, prices)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 3),
+    slots=st.integers(1, 4),
+    venue=st.sampled_from(VENUES),
+    mode=st.sampled_from(MODES),
+    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0, 50.0]),
+    path=st.sampled_from(["path", "path", "adverse", "close"]),
+    exposure=st.sampled_from([0.05, 0.3, 1.0, 5.0, 15.0]),
+    wild=st.sampled_from([0.3, 1.0, 2.0]),
+    often=st.sampled_from([0.02, 0.1, 0.5]),
+    away=st.sampled_from([0.0, 0.002, 0.01]),
+    ticks=st.booleans(),
+    marked=st.booleans(),
+    funded=st.booleans(),
+    with_targets=st.booleans(),
+)
+def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
+    seed: int,
+    count: int,
+    slots: int,
+    venue: str,
+    mode: str,
+    leverage: float,
+    path: str,
+    exposure: float,
+    wild: float,
+    often: float,
+    away: float,
+    ticks: bool,
+    marked: bool,
+    funded: bool,
+    with_targets: bool,
+) -> None:
+    """Fills in the order of the paths, as maker and as taker, offset against positions, refused, cancelled by the venue."""
+    inverse = venue == "binance_coinm"
+    candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
+    if ticks:
+        candles = [one._replace(instrument=msgspec.structs.replace(one.instrument, tick=0.05)) for one in candles]
+    random = np.random.default_rng(seed)
+    cash = 10.0 if inverse else 10_000.0
+    unit = (cash * 100.0 if inverse else cash / 100.0) * exposure / count
+    targets = np.full((160, count), np.nan)
+    if with_targets:
+        changes = random.random(targets.shape) < 0.05
+        targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit
+    orders = placed(random, candles, slots, often=often, away=away, unit=unit / 2)
+    same(candles, targets, batch.Account(0, leverage, mode, cash), venue, path, orders)
+
+
+class Quoter(bt.Strategy):
+    """Two limit orders a side, requoted every five bars."""
+
+    def __init__(self) -> None:
+        """Begin without quotes."""
+        self.quotes: list[Any] = []
+
+    def next(self) -> None:
+        """Cancel all, and place all anew."""
+        if len(self) % 5:
+            return
+        for order in self.quotes:
+            self.cancel(order)
+        price = self.data.close[0]
+        self.quotes = [self.buy(size=1.0, exectype=bt.Order.Limit, price=price * (1 - off)) for off in (0.004, 0.008)]
+        self.quotes += [self.sell(size=1.0, exectype=bt.Order.Limit, price=price * (1 + off)) for off in (0.004, 0.008)]
+
+
+def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
+    """A quoter written for backtrader, and the same as arrays: equal to the last digit, and never handed over."""
+    (market,) = markets(3, 1, 500, wild=1.0, marked=False, funded=False, inverse=False)
+    broker = cm.CrossMarginBroker(cash=100_000.0, leverage=10.0)
+    cerebro = cm.Cerebro(stdstats=False)
+    cerebro.setbroker(broker)
+    cerebro.adddata(cm.feeds.from_frame(market.frame, name="S0", instrument=market.instrument))
+    cerebro.addstrategy(Quoter)
+    cerebro.run()
+    close = market.frame["close"].to_numpy()
+    sizes, prices = np.full((2, 500, 4), np.nan)
+    sizes[4::5] = [1.0, 1.0, -1.0, -1.0]
+    prices[4::5] = close[4::5, None] * [1 - 0.004, 1 - 0.008, 1 + 0.004, 1 + 0.008]
+    account = batch.Account(targets=None, leverage=10.0, cash=100_000.0, orders=0)
+    (found,) = batch.simulate([market], [], [account], orders=[batch.LimitOrders(sizes, prices)])
+    assert found.fills == broker.fills > 100
+    assert found.equity == broker.getvalue()
+    assert found.worked_through == 0
+
+
+def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
+    """Whichever extreme comes first, and prices that are a corner themselves."""
+    random = np.random.default_rng(1)
+    for _ in range(500):
+        opened, close = random.integers(95, 105, 2) / 1.0
+        candle = Candle(
+            opened, max(opened, close) + random.integers(0, 4), min(opened, close) - random.integers(0, 4), close
+        )
+        level = random.integers(int(candle.low * 4), int(candle.high * 4) + 1) / 4
+        for low_first in (False, True):
+            expected = path_of(candle, low_first=low_first).reaches(level)
+            assert resting.moment_reached(np.array([[candle]]), 0, 0, level, low_first) == expected
 
 
 def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
@@ -184,6 +316,16 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
         batch.simulate(candles, [flat_targets], [batch.Account(1)])
     with pytest.raises(ConfigurationError, match=r"a target of 1e\+200 contracts of S0 is too large"):
         batch.simulate(candles, [flat_targets + 1e200], account)
+    with pytest.raises(ConfigurationError, match="0 arrays of limit orders, account asks for number 0"):
+        batch.simulate(candles, [flat_targets], [batch.Account(orders=0)])
+    quotes = batch.LimitOrders(np.ones((50, 2, 1)), np.full((50, 2, 1), 100.0))
+    nowhere = quotes._replace(prices=np.where(np.arange(50) == 7, -1.0, 100.0)[:, None, None] + np.zeros((50, 2, 1)))
+    with pytest.raises(ConfigurationError, match="limit order of bar 7, S0, slot 0 has the price -1; give one above 0"):
+        batch.simulate(candles, [flat_targets], account, orders=[nowhere])
+    with pytest.raises(ConfigurationError, match=r"sizes of shape \(50, 2, 1\) and prices of \(49, 2, 1\)"):
+        batch.simulate(candles, [flat_targets], account, orders=[quotes._replace(prices=quotes.prices[1:])])
+    with pytest.raises(ConfigurationError, match=r"shape \(50, 1, 1\), candles are 50 bars of 2 markets"):
+        batch.simulate(candles, [flat_targets], account, orders=[batch.LimitOrders(*(one[:, :1] for one in quotes))])
     with pytest.raises(ConfigurationError, match="infinite"):
         batch.simulate(candles, [flat_targets + np.inf], account)
     with pytest.raises(FeedError, match="S1 and S0 have different bars"):
@@ -198,10 +340,11 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
         batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
 
 
-def test_the_example_of_the_documentation_runs(capsys: Any, monkeypatch: Any) -> None:
-    """Twelve accounts, each with what became of it."""
+@pytest.mark.parametrize(("example", "accounts"), [(1, 12), (2, 6)])
+def test_the_examples_of_the_documentation_run(example: int, accounts: int, capsys: Any, monkeypatch: Any) -> None:
+    """So many accounts, each with what became of it."""
     root = Path(__file__).parents[1]
     monkeypatch.chdir(root)
-    code = (root / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    code = (root / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[example].split("```")[0]
     exec(compile(code, "performance.md", "exec"), {})  # noqa: S102 - our own text
-    assert capsys.readouterr().out.count("Account(targets=") == 12
+    assert capsys.readouterr().out.count("Account(targets=") == accounts

@@ -9,12 +9,27 @@ from typing import Any, NamedTuple
 class Account(NamedTuple):
     """One account of a batch."""
 
-    targets: int = 0
-    """Which of the arrays of targets it follows."""
+    targets: int | None = 0
+    """Which of the arrays of targets it follows; None follows none."""
     leverage: float = 10.0
     mode: str = "cross"
     """"cross" or "isolated"."""
     cash: float = 10_000.0
+    orders: int | None = None
+    """Which of the limit orders it places, if any."""
+
+
+class LimitOrders(NamedTuple):
+    """Limit orders that are placed at bars' ends, each in a slot of its own; one that fills leaves its slot empty.
+
+    Both arrays have the shape (bars, slots) for one market, or (bars, markets, slots).
+    """
+
+    sizes: Any
+    """In contracts, signed, rounded to lots toward zero: what stands in the slot is cancelled, and this placed in its stead
+    (nothing when it is 0). NaN leaves what stands there."""
+    prices: Any
+    """Where they rest, rounded to ticks never to a worse price; of no meaning where there is no size."""
 
 
 class Outcome(NamedTuple):
@@ -41,15 +56,22 @@ class Outcome(NamedTuple):
 
 
 def accounts(
-    targets: int,
+    targets: int | Sequence[int | None],
     *,
+    orders: int | Sequence[int | None] = (None,),
     leverages: Sequence[float] = (10.0,),
     modes: Sequence[str] = ("cross",),
     cash: Sequence[float] = (10_000.0,),
 ) -> list[Account]:
-    """Return every combination of so many arrays of targets with leverages, modes and starting cash.
+    """Return every combination of so many arrays of targets and of limit orders with leverages, modes and starting cash.
 
     >>> len(accounts(3, leverages=(5, 10), modes=("cross", "isolated")))
     12
+    >>> accounts([None], orders=2, leverages=(5,))[1]
+    Account(targets=None, leverage=5, mode='cross', cash=10000.0, orders=1)
     """
-    return [Account(*one) for one in product(range(targets), leverages, modes, cash)]
+    followed, placed = (range(one) if isinstance(one, int) else one for one in (targets, orders))
+    return [
+        Account(target, leverage, mode, money, order)
+        for target, order, leverage, mode, money in product(followed, placed, leverages, modes, cash)
+    ]

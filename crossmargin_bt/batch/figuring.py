@@ -6,7 +6,7 @@ from typing import Any
 from numba import njit
 
 from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, RATE, TAKER, UNITS
-from crossmargin_bt.engine import formulas, position
+from crossmargin_bt.engine import formulas, path, position
 
 compiled = njit(nogil=True, error_model="numpy")
 # What is called in every bar is put in its place: handing so many arrays over takes longer than the work.
@@ -16,7 +16,7 @@ profit_of, inverse_profit_of = compiled(formulas.unrealised_profit), compiled(fo
 average_entry, inverse_average_entry = compiled(formulas.average_entry), compiled(formulas.inverse_average_entry)
 fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.in_slices)
 initial_rate = compiled(formulas.initial_rate)
-split = compiled(position.split)
+split, low_comes_first = compiled(position.split), compiled(path.low_comes_first)
 
 
 @compiled_in_place

@@ -13,18 +13,14 @@ from typing import Any
 
 from numba import njit
 
-from crossmargin_bt.batch import figuring, layout, standing
+from crossmargin_bt.batch import figuring, layout, resting, standing, trading
 from crossmargin_bt.batch.figuring import (
-    average_entry,
     compiled,
     compiled_in_place,
     dearer,
-    fee_of,
     funding_of,
     gain_of,
     initial_rate,
-    inverse_average_entry,
-    split,
     tier_of,
     worth_of,
 )
@@ -36,31 +32,22 @@ from crossmargin_bt.batch.layout import (
     FILLS,
     FLOOR,
     HIGH,
-    INVERSE,
-    LEAVE,
     LOW,
     MAKER,
     OPEN,
     PEAK,
     RECEIVED,
     REFUSED,
+    RESTING,
     TAKER,
 )
+from crossmargin_bt.batch.resting import FEES, TWICE, work
 from crossmargin_bt.batch.standing import HAIR, stands, stands_between
-from crossmargin_bt.engine import formulas, position
+from crossmargin_bt.batch.trading import ordered, trade
+from crossmargin_bt.engine import formulas, path, position
 
-# An opening fee, a closing fee at up to twice the value, and one more.
-FEES = 4.0
-# Lots are counted twice, see `crossmargin_bt.engine.room`.
-TWICE = 2.0
 # What a look at the orders of a bar finds.
 UNSURE, FITS, HOPELESS = range(3)
-
-
-@compiled_in_place
-def _ordered(wanted: int, lots: int) -> int:
-    """Return the lots ordered at a bar's end."""
-    return 0 if wanted == LEAVE else wanted - lots
 
 
 @compiled
@@ -115,7 +102,7 @@ def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, ent
     """Return whether the bar's orders surely fit, are surely refused, or neither; and what they need at most."""
     need, before, after, is_flat, all_hopeless = 0.0, 0.0, 0.0, True, True
     for i in range(len(lots)):
-        order = _ordered(wanted[bar - 1, i], lots[i])
+        order = ordered(wanted[bar - 1, i], lots[i])
         closed, mark_closed, mark_opened = last[i, bar - 1, CLOSE], mark[i, bar - 1, CLOSE], mark[i, bar, OPEN]
         if lots[i] != 0:
             is_flat = False
@@ -134,55 +121,6 @@ def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, ent
     if terms.isolated:
         profit = 0.0
     return (FITS if need * (1 + HAIR) < balance + profit else UNSURE), need
-
-
-@compiled
-def _fill(contracts, i, order, price, have, entry):
-    """Return what of an order closes and opens, what that realises, and the entry after it."""
-    closing, opening = split(have, order)
-    realised = gain_of(contracts, i, -closing, entry, price) if closing != 0 else 0.0
-    kept = have + closing
-    after = price
-    if opening == 0:
-        after = entry if kept != 0 else 0.0
-    elif kept != 0 and contracts[i, INVERSE]:
-        after = inverse_average_entry(float(kept), entry, float(opening), price)
-    elif kept != 0:
-        after = average_entry(float(kept), entry, float(opening), price)
-    return closing, opening, realised, after
-
-
-@compiled
-def _moved(contracts, tables, i, terms, have, margin, closing, opening, price, mark):
-    """Return what an isolated fill moves from the balance to the position's margin, and what of it is set free."""
-    released = 0.0
-    if closing != 0:
-        released = margin if closing == -have else margin * abs(closing) / abs(have)
-    opened = 0.0
-    if opening != 0:
-        floor = 0.0
-        if terms.floor_raises:
-            floor = tables[i, FLOOR, tier_of(tables, i, worth_of(contracts, i, have + closing + opening, mark))]
-        opened = worth_of(contracts, i, opening, price) * initial_rate(terms.leverage, floor)
-    return opened - released, released
-
-
-@compiled
-def _trade(contracts, tables, i, terms, order, price, mark, lots, entry, margin, money):
-    """Fill an order; return whether that left nothing for the venue to settle."""
-    have = lots[i]
-    fee = fee_of(worth_of(contracts, i, order, price), contracts[i, TAKER])
-    closing, opening, realised, after = _fill(contracts, i, order, price, have, entry[i])
-    moved = 0.0
-    if terms.isolated:
-        moved, released = _moved(contracts, tables, i, terms, have, margin[i], closing, opening, price, mark)
-        if closing != 0 and released + realised < 0:
-            return False
-        margin[i] = margin[i] + moved if have + order != 0 else 0.0
-    lots[i], entry[i] = have + order, after
-    money[BALANCE] += realised - fee - moved - 0.0
-    money[FEES_PAID] += fee
-    return True
 
 
 @compiled
@@ -217,13 +155,24 @@ def _trade_all(
     ):
         return False
     for i in range(len(lots)):
-        order = _ordered(wanted[bar - 1, i], lots[i])
+        order = ordered(wanted[bar - 1, i], lots[i])
         if order == 0:
             continue
         counts[REFUSED if found == HOPELESS else FILLS] += 1
         price, at = last[i, bar, OPEN], mark[i, bar, OPEN]
-        if found == FITS and not _trade(
-            contracts, tables, i, terms, order, price, at, new_lots, new_entry, new_margin, money
+        if found == FITS and not trade(
+            contracts,
+            tables,
+            i,
+            terms,
+            order,
+            price,
+            (at, at),
+            contracts[i, TAKER],
+            new_lots,
+            new_entry,
+            new_margin,
+            money,
         ):
             return False
     return money[BALANCE] >= 0 or found == HOPELESS
@@ -248,20 +197,21 @@ def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
 
 def _sources() -> int:
     """Return what identifies the code that is compiled into the loop."""
-    files = [__file__, figuring.__file__, standing.__file__, layout.__file__, formulas.__file__, position.__file__]
+    parts = (figuring, formulas, layout, path, position, resting, standing, trading)
+    files = [__file__, *(part.__file__ for part in parts)]
     return zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
 
 
-def _loop(sources: int) -> Any:
+def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
     """Return the loop; what is kept of it on disk is kept for these sources alone.
 
     numba itself looks at the file of the function it keeps, not at those of what it calls.
     """
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def run(
+    def run(  # noqa: C901 - as above
         start, last, mark, funding, pays, wanted, contracts, tables, levels, terms,
-        lots, entry, margin, acted, money, counts, curve,
+        lots, entry, margin, acted, money, counts, curve, quotes=None, limits=None, quoted=None, orders=None, prices=None, bounds=None,
     ):  # fmt: skip
         """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
 
@@ -285,12 +235,20 @@ def _loop(sources: int) -> Any:
             acted: shape (instruments,), int64: how many thresholds of each pool have acted; the shared pool of a cross account is
                 the first. Does not change here.
             money: shape (5,), float64, see BALANCE.
-            counts: shape (2,), int64, see FILLS.
+            counts: shape (4,), int64, see FILLS.
             curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
+            quotes: shape (bars, instruments, slots), int64: the signed lots of limit orders given at the bar's end, or LEAVE.
+            limits: shape (bars, instruments, slots), float64: their prices.
+            quoted: shape (bars,): whether any are given. All None, which makes a loop of its own, where nobody places any.
+            orders: shape (instruments, slots, 3), int64: the limit orders that rest, see `Resting`; changed in place as what follows.
+            prices: shape (instruments, slots), float64.
+            bounds: shape (instruments, 6), float64.
         """
         assert sources >= 0
         new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
         highest, waits = levels[0], acted.any()
+        if quotes is not None:
+            new_orders, new_prices, new_bounds = orders.copy(), prices.copy(), bounds.copy()
         for bar in range(start + 1, last.shape[1]):
             balance, fees, funded, fills, refused = (
                 money[BALANCE],
@@ -302,20 +260,30 @@ def _loop(sources: int) -> Any:
             received, trades, is_sure = 0.0, False, True
             for i in range(len(lots)):
                 new_lots[i], new_entry[i], new_margin[i] = lots[i], entry[i], margin[i]
-                trades = trades or _ordered(wanted[bar - 1, i], lots[i]) != 0
+                trades = trades or ordered(wanted[bar - 1, i], lots[i]) != 0
             if pays:
                 received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
+            has_orders = False
+            if quotes is not None:  # written so that numba leaves it out where it is None
+                has_orders = counts[RESTING] > 0 or quoted[bar - 1]
             if waits:
-                is_sure = not trades and stands_between(
+                is_sure = not (trades or has_orders) and stands_between(
                     mark, bar, HIGH, LOW, contracts, tables, terms, levels, acted, new_lots, new_entry, new_margin,
                     money[BALANCE],
                 )  # fmt: skip
+            elif has_orders:
+                if quotes is not None:
+                    is_sure = work(
+                        last, mark, wanted, bar, contracts, tables, terms, highest, balance, trades, lots, new_lots, new_entry,
+                        new_margin, money, counts, quotes, limits, quoted, orders, prices, bounds, new_orders, new_prices,
+                        new_bounds,
+                    )  # fmt: skip
             elif trades:
                 is_sure = _trade_all(
                     last, mark, wanted, bar, contracts, tables, terms, highest, balance, received, lots, entry,
                     new_lots, new_entry, new_margin, money, counts,
                 )  # fmt: skip
-            if not is_sure or not (waits or stands(
+            if not is_sure or not (waits or has_orders or stands(
                 mark, bar, HIGH, LOW, contracts, tables, terms, highest, new_lots, new_entry, new_margin, money[BALANCE],
             )):  # fmt: skip
                 money[BALANCE], money[FEES_PAID], money[RECEIVED], counts[FILLS], counts[REFUSED] = (

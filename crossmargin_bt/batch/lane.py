@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bars that the broker works through for an account of a batch: a short run of backtrader from where the account stands."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import backtrader as bt
 
 from crossmargin_bt import feeds
-from crossmargin_bt.batch.layout import LEAVE, Held
-from crossmargin_bt.broker import CrossMarginBroker, execution
+from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
+from crossmargin_bt.broker import CrossMarginBroker, execution, orders
 from crossmargin_bt.broker.run import Owned
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.engine import events
@@ -18,38 +19,69 @@ from crossmargin_bt.engine.position import Position
 class State:
     """Where an account stands at the end of a bar, and what has happened on the way."""
 
-    def __init__(self, balance: float, held: Held, sums: dict[str, float]) -> None:
-        self.balance, self.held, self.sums = balance, held, sums
+    def __init__(self, balance: float, held: Held, sums: dict[str, float], resting: Sequence[LimitOrder] = ()) -> None:
+        self.balance, self.held, self.sums, self.orders = balance, held, sums, resting
         self.fills = self.refused = self.warnings = self.liquidations = 0
         self.curve: list[float] = []
         self.is_at_rest = True
 
 
 class Follower(bt.Strategy):
-    """Trades towards targets in lots, at market, whenever they differ from what is held."""
+    """Trades towards targets in lots, at market, whenever they differ from what is held, and places limit orders."""
 
     params = (("wanted", None), ("state", None))
 
     def start(self) -> None:
         """Let the broker keep the equity of every bar."""
         self.broker.keep_curve()
+        self.placed: dict[tuple[int, int], Any] = {}
+        """By (instrument, slot)."""
 
     def next(self) -> None:
         """Order what is missing; the last bar is left to whoever goes on from it."""
         at = len(self) - 1
         if not at and self.p.state is not None:
             resume(self.broker, self, self.p.state)
-        if at + 1 == len(self.p.wanted):
+        if at + 1 == len(self.p.wanted.lots):
             return
-        for data, wanted in zip(self.datas, self.p.wanted[at], strict=True):
-            book = self.broker.account.books[data._name]
-            lots = 0 if wanted == LEAVE else int(wanted) - book.leg("net").lots
-            if lots:
-                order = self.buy if lots > 0 else self.sell
-                order(data=data, size=book.instrument.size(abs(lots)))
+        quotes = self.p.wanted.quotes
+        said = quotes is not None and quotes.said[at]
+        if said:
+            for instrument, slot in zip(*(quotes.lots[at] != LEAVE).nonzero(), strict=True):
+                if (instrument, slot) in self.placed:
+                    self.cancel(self.placed.pop((instrument, slot)))
+        for data, wanted in zip(self.datas, self.p.wanted.lots[at], strict=True):
+            self._order(data, 0 if wanted == LEAVE else int(wanted) - self._book(data).leg("net").lots)
+        if said:
+            for instrument, slot in zip(*(quotes.lots[at] != LEAVE).nonzero(), strict=True):
+                lots, price = int(quotes.lots[at, instrument, slot]), float(quotes.prices[at, instrument, slot])
+                data = self.datas[instrument]
+                if lots:
+                    self.placed[instrument, slot] = self._order(data, lots, exectype=bt.Order.Limit, price=price)
+
+    def _book(self, data: Any) -> Any:
+        return self.broker.account.books[data._name]
+
+    def _order(self, data: Any, lots: int, **keywords: Any) -> Any:
+        """Order signed lots, if any."""
+        if not lots:
+            return None
+        order = self.buy if lots > 0 else self.sell
+        return order(data=data, size=self._book(data).instrument.size(abs(lots)), **keywords)
+
+    def resting(self) -> list[LimitOrder]:
+        """Return the limit orders that are in the market, first come first."""
+        run = self.broker._run
+        by_ref = {order.ref: at for at, order in self.placed.items()}
+        found = []
+        for order in self.broker.pending:
+            if order.alive() and order.ref in by_ref:
+                kept = run.books[order.data].orders[run.number(order)]
+                found.append(LimitOrder(*by_ref[order.ref], kept.lots, kept.covered, kept.price))
+        return found
 
 
-def resume(broker: Any, owner: Any, state: State) -> None:
+def resume(broker: Any, owner: Follower, state: State) -> None:
     """Put an account where a state says it stands."""
     run = broker._run
     account = run.account
@@ -62,11 +94,30 @@ def resume(broker: Any, owner: Any, state: State) -> None:
             book.legs["net"] = Position(lots, entry, float(state.held.margin[n]))
             run.attribution.add(data, "net", Owned(owner, 0, lots, entry), book.instrument)
             execution.mirror(broker, run, data)
+    for order in state.orders:
+        owner.placed[order.instrument, order.slot] = _let_rest(broker, owner, order)
     run.watch.resume(dict(zip(pool_names(run), map(int, state.held.acted), strict=False)))
     # No entry tells of this: what was found out about the account before is about another one.
     account.version += 1
     account.risk_version += 1
     run.calm = None
+
+
+def _let_rest(broker: Any, owner: Follower, order: LimitOrder) -> Any:
+    """Put a limit order into the market as one that has seen a bar."""
+    run, data = broker._run, owner.datas[order.instrument]
+    book = run.books[data]
+    given = {"price": order.price, "exectype": bt.Order.Limit}
+    entered = orders.entered(owner, data, book.instrument.size(abs(order.lots)), given, buys=order.lots > 0)
+    entered.addinfo(covered=order.covered)
+    broker._ocoize(entered, None)
+    for step in (entered.submit, entered.accept):
+        step(broker)
+    broker.pending.append(entered)
+    broker.pending.let_rest(entered, run.feeds[data])
+    resting = broker._as_resting(run, entered)
+    book.orders[resting.number] = resting
+    return entered
 
 
 def pool_names(run: Any) -> list[str]:
@@ -75,12 +126,12 @@ def pool_names(run: Any) -> list[str]:
     return isolated or [run.currency]
 
 
-def work_through(frames: list[Any], wanted: Any, state: State | None, settings: dict[str, Any]) -> State:
+def work_through(frames: list[Any], wanted: Wanted, state: State | None, settings: dict[str, Any]) -> State:
     """Return where the account stands after the last of these bars, the first of which it has already seen.
 
     Args:
         frames: (symbol, frame, instrument) of every feed, frames with mark and `funding_rate` columns where there are any.
-        wanted: shape (bars, instruments), lots.
+        wanted: what it does at the end of these bars.
         state: where it stands at the end of the first bar; None for an account that begins.
         settings: of the broker.
     """
@@ -90,7 +141,7 @@ def work_through(frames: list[Any], wanted: Any, state: State | None, settings: 
     broker = CrossMarginBroker(**settings)
     cerebro.setbroker(broker)
     cerebro.addstrategy(Follower, wanted=wanted, state=state)
-    cerebro.run()
+    (follower,) = cerebro.run()
     run: Any = broker._run
     account = run.account
     legs = [book.leg("net") for book in run.books.values()]
@@ -102,10 +153,12 @@ def work_through(frames: list[Any], wanted: Any, state: State | None, settings: 
         [leg.margin for leg in legs],
         acted + [0] * (len(legs) - len(acted)),
     )
-    ended = State(account.balances[run.currency], held, sums)
+    ended = State(account.balances[run.currency], held, sums, follower.resting())
     ended.fills, ended.refused = broker.fills, broker.refused
     ended.warnings = sum(isinstance(event, events.RiskState) and event.state == "warning" for event in broker.journal)
     ended.liquidations = sum(isinstance(event, events.Liquidated) for event in broker.journal)
     ended.curve = list(broker.curve.equity)
-    ended.is_at_rest = run.watch.is_settled and not any(order.alive() for order in broker.pending)
+    alive = [order for order in broker.pending if order.alive()]
+    is_known = len(alive) == len(ended.orders) and not any(map(execution.reduces_only, alive))
+    ended.is_at_rest = run.watch.is_settled and is_known
     return ended

@@ -14,6 +14,7 @@ import pandas as pd
 
 from crossmargin_bt import figures
 from crossmargin_bt.batch import Account, simulation
+from crossmargin_bt.batch.market import Market
 from crossmargin_bt.broker.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare import Settings, StrategySpec
@@ -114,7 +115,7 @@ def signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str,
 
 
 def figures_of(
-    sizes: Any, market: simulation.Market, *, mode: str, settings: Settings, trade_from_ms: int | None
+    sizes: Any, market: Market, *, mode: str, settings: Settings, trade_from_ms: int | None
 ) -> dict[str, float | None]:
     """Return the figures of a row: those of a run of the broker towards the same sizes, but for UNKNOWN.
 
@@ -138,10 +139,10 @@ def figures_of(
     return {name: None if told.get(name) is None else float(told[name]) for name in FIGURES}
 
 
-_READY: list[tuple[Any, Venue, simulation.Market]] = []
+_READY: list[tuple[Any, Venue, Market]] = []
 
 
-def market_of(key: Any, candles: Sequence[Candles], venue: Venue, path: str) -> simulation.Market:
+def market_of(key: Any, candles: Sequence[Candles], venue: Venue, path: str) -> Market:
     """Return the market of these candles, made ready once a process for runs that follow one another.
 
     Raises:
@@ -150,6 +151,6 @@ def market_of(key: Any, candles: Sequence[Candles], venue: Venue, path: str) -> 
     for known, its_venue, ready in _READY:
         if known == (key, path) and its_venue == venue:
             return ready
-    ready = simulation.Market(candles, venue, path)
+    ready = Market(candles, venue, path)
     _READY[:] = [((key, path), venue, ready)]
     return ready

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The market of a batch, as arrays: candles, contracts, rules, and what accounts want in it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmargin_bt.batch import layout
+from crossmargin_bt.batch.accounts import Account, LimitOrders
+from crossmargin_bt.batch.layout import Quotes
+from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.watch import thresholds
+from crossmargin_bt.candles.market import Candles
+from crossmargin_bt.columns import MARKS, PRICES
+from crossmargin_bt.engine.account import Account as EngineAccount
+from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.path import POLICIES
+from crossmargin_bt.engine.rates import TierTable
+from crossmargin_bt.errors import ConfigurationError, FeedError
+from crossmargin_bt.feeds import from_frame
+from crossmargin_bt.venues import Venue, tiers
+
+# Lots from here on have no place in the compiled loop's arithmetic.
+LOTS_MAX = 2**53
+
+
+class Market:
+    """Candles, contracts and rules as the compiled loop takes them."""
+
+    def __init__(self, candles: Sequence[Candles], venue: str | Venue, path: str = "path") -> None:
+        if not candles:
+            raise FeedError("there are no candles")
+        one_of("path", path, POLICIES)
+        self.path = path
+        self.venue = tiers.load_with(venue, None)
+        engine = EngineAccount(self.venue.rules)
+        self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
+        _refuse_unknown(self.venue.rules, self.books)
+        index = candles[0].frame.index
+        for one in candles[1:]:
+            if not one.frame.index.equals(index):
+                raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
+        self.times_ms = pd.DatetimeIndex(index).as_unit("ms").asi8
+        self.frames = [(one.symbol, _with_funding(one), one.instrument) for one in candles]
+        frames = [frame for _, frame, _ in self.frames]
+        self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])
+        marked = [MARKS if MARKS[0] in frame else PRICES for frame in frames]
+        self.mark = np.ascontiguousarray(
+            [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
+        )
+        self.contracts = np.array(
+            [[b.instrument.units_per_lot, float(b.instrument.inverse), b.maker, b.taker, 0.0] for b in self.books]
+        )
+        rules = self.venue.rules
+        if rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none":
+            # At a bankruptcy price of up to twice the value.
+            self.contracts[:, layout.KEPT] = 2 * np.abs(self.contracts[:, layout.TAKER])
+        self.funding = np.ascontiguousarray(
+            [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
+        )
+
+        self.levels = np.array([threshold.level for threshold in thresholds(rules)])
+
+    @property
+    def bars(self) -> int:
+        """How many bars there are."""
+        return int(self.last.shape[1])
+
+    def terms(self, account: Account) -> layout.Terms:
+        """Return what an account trades under, as the compiled loop takes it."""
+        rules = self.venue.rules
+        return layout.Terms(
+            floor_raises=rules.above_tier_leverage == "raise",
+            smallest=float(max(book.instrument.notional_min for book in self.books)),
+            gains_pay="cross_orders" in rules.profit_pays_for,
+            markup=float(rules.sell_order_markup or 0.0),
+            leverage=float(account.leverage),
+            isolated=account.mode == "isolated",
+            adverse=self.path == "adverse",
+        )
+
+    def tables(self, mode: str) -> Any:
+        """Return the tiers of every contract in a mode, shape (instruments, 4, tiers)."""
+        own = [book.rates[mode] for book in self.books]
+        most = max(len(table.tiers) for table in own if isinstance(table, TierTable))
+        filled = np.zeros((len(own), 4, most))
+        filled[:, layout.BEGINS] = np.inf
+        for n, table in enumerate(own):
+            assert isinstance(table, TierTable)
+            for k, tier in enumerate(table.tiers):
+                floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
+                places = [layout.BEGINS, layout.RATE, layout.DEDUCTION, layout.FLOOR]
+                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
+        return filled
+
+    def lots(self, targets: Any) -> Any:
+        """Return sizes in contracts as whole lots, shape (bars, instruments)."""
+        sizes = np.asarray(targets, dtype=np.float64)
+        sizes = sizes[:, None] if sizes.ndim == 1 else sizes
+        if sizes.shape != (self.bars, len(self.books)):
+            raise ConfigurationError(
+                f"targets have the shape {sizes.shape}, candles are {self.bars} bars of {len(self.books)} markets"
+            )
+        return self._whole("target", sizes)
+
+    def _whole(self, what: str, sizes: Any) -> Any:
+        """Return sizes as whole lots; the second axis counts markets."""
+        if np.isinf(sizes).any():
+            raise ConfigurationError(f"a {what} is infinite; give sizes in contracts, NaN to leave things as they are")
+        whole = np.full(sizes.shape, layout.LEAVE, dtype=np.int64)
+        for n, book in enumerate(self.books):
+            own = sizes[:, n]
+            most = float(np.nanmax(np.abs(own), initial=0.0))
+            if book.instrument.lots(most) >= LOTS_MAX:
+                raise ConfigurationError(f"a {what} of {most:g} contracts of {book.instrument.symbol} is too large")
+            given = ~np.isnan(own)
+            distinct, places = np.unique(own[given], return_inverse=True)
+            whole[:, n][given] = np.array([book.instrument.lots(size) for size in distinct.tolist()], np.int64)[places]
+        return whole
+
+    def quotes(self, given: LimitOrders) -> Quotes:
+        """Return limit orders in whole lots, at prices on ticks."""
+        sizes, prices = (np.asarray(one, dtype=np.float64) for one in given)
+        if sizes.shape != prices.shape:
+            raise ConfigurationError(f"limit orders have sizes of shape {sizes.shape} and prices of {prices.shape}")
+        if sizes.ndim == 2 and len(self.books) == 1:
+            sizes, prices = sizes[:, None], prices[:, None]
+        if sizes.ndim != 3 or sizes.shape[:2] != (self.bars, len(self.books)):
+            raise ConfigurationError(
+                f"limit orders have the shape {sizes.shape}, candles are {self.bars} bars of {len(self.books)} markets"
+                " (bars, markets, slots)"
+            )
+        lots = self._whole("limit order", sizes)
+        is_placed = (lots != layout.LEAVE) & (lots != 0)
+        unusable = is_placed & ~((prices > 0) & np.isfinite(prices))
+        if unusable.any():
+            bar, market, slot = np.argwhere(unusable)[0].tolist()
+            raise ConfigurationError(
+                f"the limit order of bar {bar}, {self.books[market].instrument.symbol}, slot {slot} has the price "
+                f"{prices[bar, market, slot]:g}; give one above 0"
+            )
+        on_ticks = np.where(is_placed, prices, 0.0)
+        for n, book in enumerate(self.books):
+            if book.instrument.tick:
+                own, placed = on_ticks[:, n], is_placed[:, n]
+                own[placed] = [
+                    book.instrument.round_price(price, "down" if size > 0 else "up")
+                    for price, size in zip(own[placed].tolist(), lots[:, n][placed].tolist(), strict=True)
+                ]
+        said = (lots != layout.LEAVE).any(axis=(1, 2))
+        return Quotes(np.ascontiguousarray(lots), np.ascontiguousarray(on_ticks), said)
+
+    def check(self, account: Account) -> None:
+        """Refuse an account that the broker would."""
+        for book in self.books:
+            highest = book.instrument.leverage_max or math.inf
+            Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
+        if not account.cash > 0:
+            raise ConfigurationError(f"cash must be above 0, got {account.cash!r}")
+
+
+def _refuse_unknown(rules: Any, books: Sequence[Book]) -> None:
+    """Refuse what the compiled loop cannot vouch for."""
+    unknown = []
+    if rules.volatility_scaling is not None:
+        unknown.append("rates that follow volatility")
+    if rules.isolated_fee_in_margin != "none":
+        unknown.append("closing fees kept with isolated margins")
+    for book in books:
+        if book.is_paid or book.instrument.kind == "margin" or book.instrument.expiry is not None:
+            unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
+        if any(not isinstance(rule, TierTable) for rule in book.rates.values()):
+            unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers")
+        if len(rules.terms(book.instrument.symbol)) > 1 and book.instrument.maintenance is None:
+            unknown.append(f"terms of {book.instrument.symbol} that change")
+    if len({book.instrument.settle for book in books}) > 1:
+        unknown.append("several settle currencies")
+    if unknown:
+        raise ConfigurationError(f"a batch does not know {'; '.join(unknown)}; use the broker")
+
+
+def _with_funding(one: Candles) -> pd.DataFrame:
+    """Return the frame of a market with the rate due at each bar's open."""
+    rows = from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding).p.rows
+    names = [name for name in (*PRICES, *MARKS) if name in rows]
+    frame = pd.DataFrame({name: np.frombuffer(rows[name]) for name in names}, index=one.frame.index)
+    frame["volume"] = np.frombuffer(rows["volume"])
+    frame["funding_rate"] = np.frombuffer(rows["funding_rate"]) if "funding_rate" in rows else np.nan
+    return frame

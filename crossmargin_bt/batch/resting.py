@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Limit orders in the compiled loop: which of them a bar reaches, in which order, and whether all of it is sure.
+
+They trade as backtrader matches them: at the open where that is at the limit or better, otherwise at the limit where the bar
+comes to it, all instruments moving in step along their paths (`crossmargin_bt.engine.path`).
+"""
+
+from crossmargin_bt.batch.figuring import (
+    compiled,
+    compiled_in_place,
+    gain_of,
+    initial_rate,
+    low_comes_first,
+    requirement_of,
+    tier_of,
+    worth_of,
+)
+from crossmargin_bt.batch.layout import (
+    ARRIVED,
+    BALANCE,
+    BEST_BUY,
+    BEST_SELL,
+    CLOSE,
+    COVERED,
+    FILLS,
+    FLOOR,
+    HIGH,
+    HIGHEST,
+    INVERSE,
+    LEAVE,
+    LOTS,
+    LOW,
+    LOW_FIRST,
+    LOWEST,
+    MAKER,
+    OPEN,
+    ORDERED,
+    PLACE,
+    RESTING,
+    TAKER,
+)
+from crossmargin_bt.batch.standing import HAIR, stands
+from crossmargin_bt.batch.trading import ordered, trade
+from crossmargin_bt.engine.path import Candle
+
+# An opening fee, a closing fee at up to twice the value, and one more.
+FEES = 4.0
+# Lots are counted twice, see `crossmargin_bt.engine.room`.
+TWICE = 2.0
+NOBODY = -1
+
+
+@compiled
+def moment_reached(last, i, bar, level, low_first):
+    """Return the first moment at which a bar's price is at a level: what `engine.path.Path.reaches` says of four prices."""
+    second, third = (LOW, HIGH) if low_first else (HIGH, LOW)
+    before = last[i, bar, OPEN]
+    if before == level:
+        return 0.0
+    for n, turn in enumerate((second, third, CLOSE)):
+        after = last[i, bar, turn]
+        if before == level:
+            return float(n)
+        if (before - level) * (after - level) <= 0:
+            return n + (level - before) / (after - before)
+        before = after
+    return 3.0
+
+
+@compiled_in_place
+def _opens_beyond(last, i, bar, lots, price):
+    """Return whether an order trades at the open."""
+    return last[i, bar, OPEN] <= price if lots > 0 else last[i, bar, OPEN] >= price
+
+
+@compiled_in_place
+def _is_within(last, i, bar, lots, price):
+    """Return whether a bar comes to the price of an order."""
+    return last[i, bar, LOW] <= price if lots > 0 else last[i, bar, HIGH] >= price
+
+
+@compiled
+def sum_up(orders, prices, bounds):
+    """Put what the orders of every contract come to into `bounds`; return how many there are."""
+    count = 0
+    for i in range(orders.shape[0]):
+        lots, buy, sell, lowest, highest = 0, 0.0, float("inf"), float("inf"), 0.0
+        for k in range(orders.shape[1]):
+            if orders[i, k, LOTS] == 0:
+                continue
+            count += 1
+            lots += abs(orders[i, k, LOTS])
+            price = prices[i, k]
+            lowest, highest = min(lowest, price), max(highest, price)
+            if orders[i, k, LOTS] > 0:
+                buy = max(buy, price)
+            else:
+                sell = min(sell, price)
+        bounds[i, ORDERED], bounds[i, BEST_BUY], bounds[i, BEST_SELL] = lots, buy, sell
+        bounds[i, LOWEST], bounds[i, HIGHEST] = lowest, highest
+    return count
+
+
+@compiled
+def _is_reached(last, bar, bounds):
+    """Return whether a bar comes to the price of any order."""
+    for i in range(bounds.shape[0]):
+        low, high = min(last[i, bar, LOW], last[i, bar, OPEN]), max(last[i, bar, HIGH], last[i, bar, OPEN])
+        if low <= bounds[i, BEST_BUY] or high >= bounds[i, BEST_SELL]:
+            return True
+    return False
+
+
+@compiled
+def _fit(last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, bounds, balance):
+    """Return whether everything ordered may rest or trade within a bar, in any order, without more in use than there is.
+
+    Everything is counted at the dearest price around, and every fee and every step from an order's price to a mark is lost.
+    """
+    need, required, lost, floating = 0.0, 0.0, 0.0, 0.0
+    for i in range(len(lots)):
+        market = abs(ordered(wanted[bar - 1, i], lots[i]))
+        more = market + bounds[i, ORDERED]
+        if lots[i] == 0 and more == 0:
+            continue
+        mark_low = min(mark[i, bar, LOW], mark[i, bar - 1, CLOSE])
+        mark_high = max(mark[i, bar, HIGH], mark[i, bar - 1, CLOSE])
+        low = min(mark_low, last[i, bar, LOW], last[i, bar, OPEN], last[i, bar - 1, CLOSE], bounds[i, LOWEST])
+        high = max(mark_high, last[i, bar, HIGH], last[i, bar, OPEN], last[i, bar - 1, CLOSE], bounds[i, HIGHEST])
+        if lots[i] != 0:
+            low, high = min(low, entry[i]), max(high, entry[i])
+            floating += gain_of(contracts, i, lots[i], entry[i], mark_low if lots[i] > 0 else mark_high)
+        worth = worth_of(contracts, i, abs(lots[i]) + more, low if contracts[i, INVERSE] else high)
+        marked_up = worth * (1 + terms.markup)
+        floor = tables[i, FLOOR, tier_of(tables, i, marked_up)]
+        if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
+            return False
+        fees = marked_up * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
+        lost += TWICE * (fees + abs(gain_of(contracts, i, more, low, high)))
+        need += TWICE * marked_up * initial_rate(terms.leverage, floor)
+        required += requirement_of(contracts, tables, i, worth)
+    if terms.isolated:
+        return (need + lost) * (1 + HAIR) < balance
+    profit = floating if terms.gains_pay else min(floating, 0.0)
+    is_carried = balance + floating - lost > highest * required * (1 + HAIR)
+    return is_carried and (need + lost) * (1 + HAIR) < balance + profit
+
+
+@compiled
+def _covered(lots, market, orders, i, k):
+    """Return how many lots of an order that comes now would open, those before it closing first; see `engine.room`."""
+    order, held = orders[i, k, LOTS], lots + market
+    if held * order >= 0:
+        return abs(order)
+    others = 0
+    for other in range(orders.shape[1]):
+        if other != k and orders[i, other, LOTS] * order > 0:
+            others += abs(orders[i, other, LOTS])
+    return max(0, abs(order) - max(0, abs(held) - others))
+
+
+@compiled
+def _take_in(wanted, quotes, limits, bar, contracts, terms, lots, orders, prices, first):
+    """Cancel and place what was said at the bar's end before; return the next place in the queue, or NOBODY where it is not sure."""
+    for i in range(orders.shape[0]):
+        for k in range(orders.shape[1]):
+            if quotes[bar - 1, i, k] != LEAVE:
+                orders[i, k, LOTS] = 0
+    place = first
+    for i in range(orders.shape[0]):
+        market = ordered(wanted[bar - 1, i], lots[i])
+        for k in range(orders.shape[1]):
+            order = quotes[bar - 1, i, k]
+            if order in (LEAVE, 0):
+                continue
+            orders[i, k, LOTS], prices[i, k] = order, limits[bar - 1, i, k]
+            orders[i, k, COVERED] = _covered(lots[i], market, orders, i, k)
+            orders[i, k, PLACE] = place
+            place += 1
+            opening = abs(order) if lots[i] * order >= 0 else max(0, abs(order) - abs(lots[i]))
+            if opening != 0 and worth_of(contracts, i, opening, prices[i, k]) < terms.smallest * (1 + HAIR):
+                return NOBODY
+    return place
+
+
+@compiled
+def _first_open(last, bar, orders, prices, since, until):
+    """Return the instrument and slot of the order that came first, of those from one place to another which the open reaches."""
+    found, at, slot = until, NOBODY, NOBODY
+    for i in range(orders.shape[0]):
+        for k in range(orders.shape[1]):
+            lots, place = orders[i, k, LOTS], orders[i, k, PLACE]
+            if lots != 0 and since <= place < found and _opens_beyond(last, i, bar, lots, prices[i, k]):
+                found, at, slot = place, i, k
+    return at, slot
+
+
+@compiled
+def _first_inside(last, bar, orders, prices, bounds):
+    """Return the instrument and slot of the order that the paths reach first; of several at once the one that came first."""
+    soonest, came, at, slot = 4.0, 0, NOBODY, NOBODY
+    for i in range(orders.shape[0]):
+        for k in range(orders.shape[1]):
+            lots = orders[i, k, LOTS]
+            if lots == 0 or not _is_within(last, i, bar, lots, prices[i, k]):
+                continue
+            moment = moment_reached(last, i, bar, prices[i, k], bounds[i, LOW_FIRST] != 0)
+            if moment < soonest or (moment == soonest and orders[i, k, PLACE] < came):
+                soonest, came, at, slot = moment, orders[i, k, PLACE], i, k
+    return at, slot
+
+
+@compiled
+def _fill(contracts, tables, i, k, terms, price, marks, charged, lots, entry, margin, money, counts, orders):
+    """Fill a limit order; return whether that is sure."""
+    order = orders[i, k, LOTS]
+    orders[i, k, LOTS] = 0
+    counts[FILLS] += 1
+    return (
+        trade(contracts, tables, i, terms, order, price, marks, charged, lots, entry, margin, money)
+        and money[BALANCE] >= 0
+    )
+
+
+@compiled
+def _fill_at_open(
+    last, mark, bar, contracts, tables, terms, charged, since, until, lots, entry, margin, money, counts, orders, prices
+):  # fmt: skip
+    """Fill the orders from one place in the queue to another that the open reaches; return whether that is sure."""
+    i, k = _first_open(last, bar, orders, prices, since, until)
+    while i != NOBODY:
+        marks = (mark[i, bar, OPEN], mark[i, bar, OPEN])
+        if not _fill(
+            contracts, tables, i, k, terms, last[i, bar, OPEN], marks, contracts[i, charged], lots, entry, margin, money,
+            counts, orders,
+        ):  # fmt: skip
+            return False
+        i, k = _first_open(last, bar, orders, prices, since, until)
+    return True
+
+
+@compiled
+def _trade_at_open(
+    last, mark, wanted, bar, contracts, tables, terms, first, after, held, lots, entry, margin, money, counts, orders, prices
+):  # fmt: skip
+    """Let everything trade that the open reaches, first come first: what rested, orders at market, what is new."""
+    if not _fill_at_open(
+        last, mark, bar, contracts, tables, terms, MAKER, 0, first, lots, entry, margin, money, counts, orders, prices
+    ):  # fmt: skip
+        return False
+    for i in range(len(held)):
+        order = ordered(wanted[bar - 1, i], held[i])
+        if order == 0:
+            continue
+        counts[FILLS] += 1
+        marks = (mark[i, bar, OPEN], mark[i, bar, OPEN])
+        if not trade(
+            contracts, tables, i, terms, order, last[i, bar, OPEN], marks, contracts[i, TAKER], lots, entry, margin, money
+        ):  # fmt: skip
+            return False
+    return money[BALANCE] >= 0 and _fill_at_open(
+        last, mark, bar, contracts, tables, terms, TAKER, first, after, lots, entry, margin, money, counts, orders, prices
+    )  # fmt: skip
+
+
+@compiled
+def _trade_inside(
+    last, mark, bar, contracts, tables, terms, highest, lots, entry, margin, money, counts, orders, prices, bounds
+):  # fmt: skip
+    """Let everything trade that prices reach after the open; return whether that is sure, and nothing else happens."""
+    for i in range(len(lots)):
+        candle = Candle(last[i, bar, OPEN], last[i, bar, HIGH], last[i, bar, LOW], last[i, bar, CLOSE])
+        bounds[i, LOW_FIRST] = lots[i] > 0 if terms.adverse and lots[i] != 0 else low_comes_first(candle)
+    while stands(mark, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE]):
+        i, k = _first_inside(last, bar, orders, prices, bounds)
+        if i == NOBODY:
+            return True
+        marks = (mark[i, bar, LOW], mark[i, bar, HIGH])
+        if not _fill(
+            contracts, tables, i, k, terms, prices[i, k], marks, contracts[i, MAKER], lots, entry, margin, money, counts,
+            orders,
+        ):  # fmt: skip
+            return False
+    return False
+
+
+@compiled
+def work(
+    last, mark, wanted, bar, contracts, tables, terms, highest, before, trades, held, lots, entry, margin, money, counts,
+    quotes, limits, quoted, orders, prices, bounds, new_orders, new_prices, new_bounds,
+):  # fmt: skip
+    """Take a bar of an account with limit orders; return whether all of it is sure, otherwise its orders stay as they were.
+
+    `before` is the balance before the bar's funding, `trades` whether anything is ordered at market, `held` are the positions at
+    the end of the bar before; `lots`, `entry` and `margin`, the same after funding, change in place, and `new_orders`,
+    `new_prices` and `new_bounds` are room to work in. The loop tells of the others.
+    """
+    balance = min(before, money[BALANCE])
+    if not (trades or quoted[bar - 1] or _is_reached(last, bar, bounds)):
+        return _fit(
+            last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, bounds, balance
+        ) and stands(mark, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
+    new_orders[:], new_prices[:] = orders, prices
+    first = counts[ARRIVED]
+    after = _take_in(wanted, quotes, limits, bar, contracts, terms, held, new_orders, new_prices, first)
+    if after == NOBODY:
+        return False
+    sum_up(new_orders, new_prices, new_bounds)
+    is_sure = (
+        _fit(last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, new_bounds, balance)
+        and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
+        and _trade_at_open(
+            last, mark, wanted, bar, contracts, tables, terms, first, after, held, lots, entry, margin, money, counts,
+            new_orders, new_prices,
+        )
+        and _trade_inside(
+            last, mark, bar, contracts, tables, terms, highest, lots, entry, margin, money, counts, new_orders, new_prices,
+            new_bounds,
+        )
+    )  # fmt: skip
+    if is_sure:
+        orders[:], prices[:] = new_orders, new_prices
+        counts[ARRIVED], counts[RESTING] = after, sum_up(orders, prices, bounds)
+    return is_sure
