@@ -97,14 +97,13 @@ class Fast(bt.Strategy):
 
     def next(self):
         wanted = self.p.size if self.data.close[0] > self.average[0] else -self.p.size
-        if self.position.size != wanted:
-            self.order_target_size(target=wanted)
+        self.order_target_size(target=wanted * self.data.close.array[0] / self.data.close[0])
 
     @staticmethod
     def signals(candles, period, size, ahead):
         (frame,) = candles.values()
         average = frame["close"].rolling(period).mean()
-        wanted = np.where(frame["close"] > average, size, -size)
+        wanted = np.where(frame["close"] > average, size, -size) * frame["close"].iloc[0] / frame["close"]
         return np.where(average.isna(), np.nan, np.roll(wanted, -ahead))
 
 
@@ -119,7 +118,7 @@ class Slow(bt.Strategy):
 
     def next(self):
         wanted = self.wanted[len(self) - 1]
-        if not np.isnan(wanted) and self.position.size != wanted:
+        if not np.isnan(wanted):
             self.order_target_size(target=wanted)
 
 
@@ -151,6 +150,32 @@ class Nothing(Fast):
     @staticmethod
     def signals(candles, period, size, ahead):
         pass
+
+
+class Rare(Fast):
+    """Looks ahead, but seldom says anything."""
+
+    @staticmethod
+    def signals(candles, period, size, ahead):
+        (frame,) = candles.values()
+        move = frame["close"].shift(-1) / frame["close"] - 1
+        wanted = np.where(move.abs() > move.abs().quantile(0.99), np.sign(move) * size, np.nan)
+        return pd.Series(wanted).ffill().to_numpy()
+
+
+class Bound(Fast):
+    """Is no static method."""
+
+    def signals(self, candles, period, size, ahead):
+        return np.zeros(len(candles))
+
+
+class Few(Fast):
+    """Takes too few."""
+
+    @staticmethod
+    def signals(candles, period):
+        return np.zeros(480)
 
 
 class Short(Fast):
@@ -196,8 +221,9 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
     same = by_signals(fast, "Fast", "same", "--fast")
     assert "the best, run bar by bar, is the same: return" in same.output
     other = fast.with_name("other.py")
-    other.write_text(FAST.replace("-size)\n        return", "-2 * size)\n        return"), encoding="utf-8")
-    assert "do not trade alike" in by_signals(other, "Fast", "other", "--fast").output
+    other.write_text(FAST.replace("size, -size) *", "size, -2 * size) *"), encoding="utf-8")
+    told = by_signals(other, "Fast", "other", "--fast").output
+    assert "do not trade alike: final equity " in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
@@ -205,10 +231,19 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
     [
         ("Fast", ("--param", "ahead=1"), "Fast.signals looks ahead: at 20"),
         ("Mute", (), "--fast needs Mute.signals"),
-        ("Broken", (), "which is no array of sizes"),
+        ("Rare", (), "Rare.signals looks ahead: at 20"),
+        ("Bound", (), "Bound.signals must be a static method: write @staticmethod"),
+        ("Few", (), "does not take the candles and the params period, size, ahead: got an unexpected"),
+        ("Fast", ("--venue", "bybit"), "closing fees kept with isolated margins (venue bybit); use mode 'cross'"),
+        (
+            "Fast",
+            ("--venue", "hyperliquid"),
+            "no table of tiers (venue hyperliquid); use the broker, a sweep without --fast",
+        ),
+        ("Broken", (), "Broken.signals returned str that holds no numbers"),
         ("Exits", (), "Exits.signals failed: SystemExit"),
         ("Nothing", (), "which is no array of sizes"),
-        ("Short", (), "returned the shape (3, 1), candles are (480, 1)"),
+        ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; give a size for every bar"),
         ("Fast", ("--modes", "cash"), "--fast knows the modes isolated, cross"),
         ("Fast", ("--slippage", "0.001"), "--fast knows no slippage"),
         ("Fast", ("--objective", "margin_level"), "--fast does not tell margin_level"),

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The accounts of a batch, and what becomes of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
+
+from crossmargin_bt.errors import ConfigurationError
 
 
 class Account(NamedTuple):
@@ -44,7 +46,9 @@ class Outcome(NamedTuple):
     funding: float
     """Received; paid when negative."""
     fills: int
+    """How often an order traded, in full or in part: a reversal whose opening half is refused did."""
     refused: int
+    """Orders, in full or in part."""
     warnings: int
     """How often a pool fell to a margin level that the venue warns at."""
     liquidations: int
@@ -69,7 +73,13 @@ def accounts(
     12
     >>> accounts([None], orders=2, leverages=(5,))[1]
     Account(targets=None, leverage=5, mode='cross', cash=10000.0, orders=1)
+
+    Raises:
+        ConfigurationError: one of them stands alone.
     """
+    for name, given in (("leverages", leverages), ("modes", modes), ("cash", cash)):
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ConfigurationError(f"{name} are several, got {given!r}; write ({given!r},)")
     followed, placed = (range(one) if isinstance(one, int) else one for one in (targets, orders))
     return [
         Account(target, leverage, mode, money, order)

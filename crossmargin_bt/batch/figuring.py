@@ -5,8 +5,8 @@ from typing import Any
 
 from numba import njit
 
-from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, RATE, TAKER, UNITS
-from crossmargin_bt.engine import formulas, path, position
+from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, LOT, PER_CONTRACT, RATE, TAKER, UNITS
+from crossmargin_bt.engine import formulas, instrument, path, position
 
 compiled = njit(nogil=True, error_model="numpy")
 # What is called in every bar is put in its place: handing so many arrays over takes longer than the work.
@@ -16,7 +16,14 @@ profit_of, inverse_profit_of = compiled(formulas.unrealised_profit), compiled(fo
 average_entry, inverse_average_entry = compiled(formulas.average_entry), compiled(formulas.inverse_average_entry)
 fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.in_slices)
 initial_rate = compiled(formulas.initial_rate)
+whole_lots, size_of_lots = compiled(instrument.whole_lots), compiled(instrument.size_of_lots)
 split, low_comes_first = compiled(position.split), compiled(path.low_comes_first)
+
+
+@compiled_in_place
+def missing(contracts: Any, i: int, wanted: float, lots: int) -> float:
+    """Return the size that separates a position from a target."""
+    return wanted - size_of_lots(lots, contracts[i, LOT], contracts[i, PER_CONTRACT])
 
 
 @compiled_in_place

@@ -11,17 +11,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from crossmargin_bt.batch import figuring, layout, resting, standing, trading
 from crossmargin_bt.batch.figuring import (
     compiled,
     compiled_in_place,
-    dearer,
     funding_of,
     gain_of,
-    initial_rate,
-    tier_of,
+    size_of_lots,
     worth_of,
 )
 from crossmargin_bt.batch.layout import (
@@ -30,30 +29,26 @@ from crossmargin_bt.batch.layout import (
     DRAWDOWN,
     FEES_PAID,
     FILLS,
-    FLOOR,
     HIGH,
+    LOT,
     LOW,
-    MAKER,
     OPEN,
     PEAK,
+    PER_CONTRACT,
     RECEIVED,
     REFUSED,
     RESTING,
     TAKER,
 )
-from crossmargin_bt.batch.resting import FEES, TWICE, work
-from crossmargin_bt.batch.standing import HAIR, stands, stands_between
-from crossmargin_bt.batch.trading import ordered, trade
+from crossmargin_bt.batch.resting import work
+from crossmargin_bt.batch.standing import HAIR, fit, stands, stands_between
+from crossmargin_bt.batch.trading import is_too_small, ordered, trade
 from crossmargin_bt.engine import formulas, path, position
-
-# What a look at the orders of a bar finds.
-UNSURE, FITS, HOPELESS = range(3)
 
 
 @compiled
 def _fund(mark, rates, bar, contracts, isolated, lots, new_margin, money):
-    """Settle the funding due at the open; return what the balance received of it. Isolated margins receive their own."""
-    total = 0.0
+    """Settle the funding due at the open; isolated margins receive their own."""
     for i in range(len(lots)):
         if rates[i, bar] != 0 and lots[i] != 0:
             worth = worth_of(contracts, i, lots[i], mark[i, bar, OPEN])
@@ -62,30 +57,7 @@ def _fund(mark, rates, bar, contracts, isolated, lots, new_margin, money):
             if isolated:
                 new_margin[i] += amount
             else:
-                total += amount
                 money[BALANCE] += amount
-    return total
-
-
-@compiled
-def _need(contracts, tables, i, terms, lots, entry, order, closed, opened, mark_closed, mark_opened):
-    """Return the most a position and its order lock, cost or lose against the mark; infinity where that is not sure."""
-    price = dearer(contracts, i, dearer(contracts, i, closed, opened), dearer(contracts, i, mark_closed, mark_opened))
-    if lots != 0:
-        price = dearer(contracts, i, price, entry)
-    worth = worth_of(contracts, i, abs(lots) + abs(order), price) * (1 + terms.markup)
-    floor = tables[i, FLOOR, tier_of(tables, i, worth)]
-    if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
-        return math.inf
-    opening = order if lots * order >= 0 else max(0, abs(order) - abs(lots))
-    if opening != 0 and worth_of(contracts, i, opening, closed) < terms.smallest * (1 + HAIR):
-        return math.inf
-    fee = max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
-    away = abs(gain_of(contracts, i, order, closed, mark_closed)) + abs(
-        gain_of(contracts, i, order, closed, mark_opened)
-    )
-    away += abs(gain_of(contracts, i, order, opened, mark_opened))
-    return TWICE * (worth * (initial_rate(terms.leverage, floor) + FEES * fee) + away)
 
 
 @compiled
@@ -98,84 +70,45 @@ def _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
 
 
 @compiled
-def _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, entry, balance):
-    """Return whether the bar's orders surely fit, are surely refused, or neither; and what they need at most."""
-    need, before, after, is_flat, all_hopeless = 0.0, 0.0, 0.0, True, True
+def _all_are_hopeless(last, mark, wanted, bar, contracts, terms, lots, balance):
+    """Return whether an account that holds nothing surely cannot open any of its orders."""
     for i in range(len(lots)):
-        order = ordered(wanted[bar - 1, i], lots[i])
-        closed, mark_closed, mark_opened = last[i, bar - 1, CLOSE], mark[i, bar - 1, CLOSE], mark[i, bar, OPEN]
-        if lots[i] != 0:
-            is_flat = False
-            before += gain_of(contracts, i, lots[i], entry[i], mark_closed)
-            after += gain_of(contracts, i, lots[i], entry[i], mark_opened)
-        if order != 0 or lots[i] != 0:
-            opened = last[i, bar, OPEN]
-            need += _need(
-                contracts, tables, i, terms, lots[i], entry[i], order, closed, opened, mark_closed, mark_opened
-            )
-        if order != 0 and not _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance):
-            all_hopeless = False
-    if is_flat and all_hopeless:
-        return HOPELESS, 0.0
-    profit = min(before, after) if terms.gains_pay else min(before, after, 0.0)
-    if terms.isolated:
-        profit = 0.0
-    return (FITS if need * (1 + HAIR) < balance + profit else UNSURE), need
+        order = ordered(contracts, i, wanted[bar - 1, i], lots[i])
+        closed, mark_closed = last[i, bar - 1, CLOSE], mark[i, bar - 1, CLOSE]
+        if lots[i] != 0 or (order != 0 and not _is_hopeless(contracts, i, terms, order, closed, mark_closed, balance)):
+            return False
+    return True
 
 
 @compiled
 def _trade_all(
-    last,
-    mark,
-    wanted,
-    bar,
-    contracts,
-    tables,
-    terms,
-    highest,
-    before,
-    received,
-    lots,
-    entry,
-    new_lots,
-    new_entry,
-    new_margin,
-    money,
-    counts,
-):
+    last, mark, wanted, bar, contracts, tables, terms, highest, before, lots, entry, new_lots, new_entry, new_margin, money,
+    counts, bounds,
+):  # fmt: skip
     """Let the bar's orders trade; False where that is not sure."""
     balance = min(before, money[BALANCE])
-    found, need = _look_at_orders(last, mark, wanted, bar, contracts, tables, terms, lots, entry, balance)
-    if found == UNSURE:
-        return False
+    if _all_are_hopeless(last, mark, wanted, bar, contracts, terms, lots, balance):
+        for i in range(len(lots)):
+            counts[REFUSED] += ordered(contracts, i, wanted[bar - 1, i], lots[i]) != 0
+        return True
     # Before they trade the venue looks at the open; funding has been settled by then.
-    left = before + min(received, 0.0) - need
-    if found == FITS and not stands(
-        mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, new_margin, left
+    if not (
+        fit(last, mark, wanted, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, bounds, balance)
+        and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, new_margin, balance)
     ):
         return False
     for i in range(len(lots)):
-        order = ordered(wanted[bar - 1, i], lots[i])
+        order = ordered(contracts, i, wanted[bar - 1, i], lots[i])
         if order == 0:
             continue
-        counts[REFUSED if found == HOPELESS else FILLS] += 1
-        price, at = last[i, bar, OPEN], mark[i, bar, OPEN]
-        if found == FITS and not trade(
-            contracts,
-            tables,
-            i,
-            terms,
-            order,
-            price,
-            (at, at),
-            contracts[i, TAKER],
-            new_lots,
-            new_entry,
-            new_margin,
-            money,
-        ):
+        counts[FILLS] += 1
+        marks = (mark[i, bar, OPEN], mark[i, bar, OPEN])
+        if not trade(
+            contracts, tables, i, terms, order, last[i, bar, OPEN], marks, contracts[i, TAKER], new_lots, new_entry,
+            new_margin, money,
+        ):  # fmt: skip
             return False
-    return money[BALANCE] >= 0 or found == HOPELESS
+    return money[BALANCE] >= 0
 
 
 @compiled_in_place
@@ -209,9 +142,9 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
     """
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def run(  # noqa: C901 - as above
+    def run(  # noqa: C901, PLR0912 - as above
         start, last, mark, funding, pays, wanted, contracts, tables, levels, terms,
-        lots, entry, margin, acted, money, counts, curve, quotes=None, limits=None, quoted=None, orders=None, prices=None, bounds=None,
+        lots, entry, margin, acted, money, counts, curve, bounds, quotes=None, limits=None, quoted=None, orders=None, prices=None,
     ):  # fmt: skip
         """Go on from the end of bar `start`; return the bar at whose end the account stands, after which it is not sure.
 
@@ -223,8 +156,8 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
             mark: the same of the mark price.
             funding: shape (instruments, bars), float64: the rate due at the bar's open, 0 where none is.
             pays: whether any is due at all.
-            wanted: shape (bars, instruments), int64: lots wanted at the bar's end, or LEAVE.
-            contracts: shape (instruments, 5), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
+            wanted: shape (bars, instruments), float64: the sizes wanted at the bar's end; NaN leaves what is held.
+            contracts: shape (instruments, 7), float64, see UNITS; KEPT is the most of its value that closing costs, 0 where the
                 requirement has no such fee.
             tables: shape (instruments, 4, tiers), float64, see BEGINS.
             levels: shape (thresholds,), float64: margin levels at which something happens to a pool, the highest first.
@@ -237,15 +170,19 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
             money: shape (5,), float64, see BALANCE.
             counts: shape (4,), int64, see FILLS.
             curve: shape (bars,), float64: equity at the end of every bar; (0,) where it is not wanted.
-            quotes: shape (bars, instruments, slots), int64: the signed lots of limit orders given at the bar's end, or LEAVE.
+            bounds: shape (instruments, 6), float64: what the limit orders that rest come to, see `Resting`; changed in place.
+            quotes: shape (bars, instruments, slots), int64: the signed lots of limit orders given at the bar's end, or LEAVE. None,
+                as all that follows, which makes a loop of its own, where nobody places any.
             limits: shape (bars, instruments, slots), float64: their prices.
-            quoted: shape (bars,): whether any are given. All None, which makes a loop of its own, where nobody places any.
-            orders: shape (instruments, slots, 3), int64: the limit orders that rest, see `Resting`; changed in place as what follows.
-            prices: shape (instruments, slots), float64.
-            bounds: shape (instruments, 6), float64.
+            quoted: shape (bars,): whether any are given.
+            orders: shape (instruments, slots, 3), int64: the limit orders that rest; changed in place.
+            prices: shape (instruments, slots), float64; changed in place.
         """
         assert sources >= 0
         new_lots, new_entry, new_margin = lots.copy(), entry.copy(), margin.copy()
+        sizes = np.array(
+            [size_of_lots(lots[i], contracts[i, LOT], contracts[i, PER_CONTRACT]) for i in range(len(lots))]
+        )
         highest, waits = levels[0], acted.any()
         if quotes is not None:
             new_orders, new_prices, new_bounds = orders.copy(), prices.copy(), bounds.copy()
@@ -257,12 +194,14 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
                 counts[FILLS],
                 counts[REFUSED],
             )
-            received, trades, is_sure = 0.0, False, True
+            trades, is_sure = False, True
             for i in range(len(lots)):
                 new_lots[i], new_entry[i], new_margin[i] = lots[i], entry[i], margin[i]
-                trades = trades or ordered(wanted[bar - 1, i], lots[i]) != 0
+                if wanted[bar - 1, i] != sizes[i]:  # spares the division in most bars
+                    trades = trades or ordered(contracts, i, wanted[bar - 1, i], lots[i]) != 0
+                    counts[REFUSED] += is_too_small(contracts, i, wanted[bar - 1, i], lots[i])
             if pays:
-                received = _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
+                _fund(mark, funding, bar, contracts, terms.isolated, lots, new_margin, money)
             has_orders = False
             if quotes is not None:  # written so that numba leaves it out where it is None
                 has_orders = counts[RESTING] > 0 or quoted[bar - 1]
@@ -280,8 +219,8 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
                     )  # fmt: skip
             elif trades:
                 is_sure = _trade_all(
-                    last, mark, wanted, bar, contracts, tables, terms, highest, balance, received, lots, entry,
-                    new_lots, new_entry, new_margin, money, counts,
+                    last, mark, wanted, bar, contracts, tables, terms, highest, balance, lots, entry, new_lots, new_entry,
+                    new_margin, money, counts, bounds,
                 )  # fmt: skip
             if not is_sure or not (waits or has_orders or stands(
                 mark, bar, HIGH, LOW, contracts, tables, terms, highest, new_lots, new_entry, new_margin, money[BALANCE],
@@ -295,8 +234,12 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
                 )
                 return bar - 1
             for i in range(len(lots)):
+                if lots[i] != new_lots[i]:
+                    sizes[i] = size_of_lots(new_lots[i], contracts[i, LOT], contracts[i, PER_CONTRACT])
                 lots[i], entry[i], margin[i] = new_lots[i], new_entry[i], new_margin[i]
             _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
+        for i in range(len(lots) if start + 1 < last.shape[1] else 0):
+            counts[REFUSED] += is_too_small(contracts, i, wanted[-1, i], lots[i])
         return last.shape[1] - 1
 
     return run

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bars that the broker works through for an account of a batch: a short run of backtrader from where the account stands."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import backtrader as bt
+import numpy as np
 
 from crossmargin_bt import feeds
 from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
@@ -27,9 +29,9 @@ class State:
 
 
 class Follower(bt.Strategy):
-    """Trades towards targets in lots, at market, whenever they differ from what is held, and places limit orders."""
+    """Trades towards targets, at market, whenever they differ from what is held, and places limit orders."""
 
-    params = (("wanted", None), ("state", None))
+    params = (("wanted", None), ("state", None), ("is_last", True))
 
     def start(self) -> None:
         """Let the broker keep the equity of every bar."""
@@ -38,36 +40,30 @@ class Follower(bt.Strategy):
         """By (instrument, slot)."""
 
     def next(self) -> None:
-        """Order what is missing; the last bar is left to whoever goes on from it."""
+        """Order what is missing; unless it is the last of all, the last bar is left to whoever goes on from it."""
         at = len(self) - 1
         if not at and self.p.state is not None:
             resume(self.broker, self, self.p.state)
-        if at + 1 == len(self.p.wanted.lots):
+        if at + 1 == len(self.p.wanted.sizes) and not self.p.is_last:
             return
         quotes = self.p.wanted.quotes
-        said = quotes is not None and quotes.said[at]
-        if said:
-            for instrument, slot in zip(*(quotes.lots[at] != LEAVE).nonzero(), strict=True):
-                if (instrument, slot) in self.placed:
-                    self.cancel(self.placed.pop((instrument, slot)))
-        for data, wanted in zip(self.datas, self.p.wanted.lots[at], strict=True):
-            self._order(data, 0 if wanted == LEAVE else int(wanted) - self._book(data).leg("net").lots)
-        if said:
-            for instrument, slot in zip(*(quotes.lots[at] != LEAVE).nonzero(), strict=True):
-                lots, price = int(quotes.lots[at, instrument, slot]), float(quotes.prices[at, instrument, slot])
-                data = self.datas[instrument]
-                if lots:
-                    self.placed[instrument, slot] = self._order(data, lots, exectype=bt.Order.Limit, price=price)
+        said = [] if quotes is None else np.argwhere(quotes.lots[at] != LEAVE).tolist()
+        for instrument, slot in said:
+            if (instrument, slot) in self.placed:
+                self.cancel(self.placed.pop((instrument, slot)))
+        for data, wanted in zip(self.datas, self.p.wanted.sizes[at].tolist(), strict=True):
+            if not math.isnan(wanted):
+                self.order_target_size(data=data, target=wanted)
+        for instrument, slot in said:
+            lots, price = int(quotes.lots[at, instrument, slot]), float(quotes.prices[at, instrument, slot])
+            if lots:
+                self.placed[instrument, slot] = self._place(self.datas[instrument], lots, price)
 
-    def _book(self, data: Any) -> Any:
-        return self.broker.account.books[data._name]
-
-    def _order(self, data: Any, lots: int, **keywords: Any) -> Any:
-        """Order signed lots, if any."""
-        if not lots:
-            return None
+    def _place(self, data: Any, lots: int, price: float) -> Any:
+        """Place a limit order of signed lots."""
+        size = self.broker.account.books[data._name].instrument.size(abs(lots))
         order = self.buy if lots > 0 else self.sell
-        return order(data=data, size=self._book(data).instrument.size(abs(lots)), **keywords)
+        return order(data=data, size=size, exectype=bt.Order.Limit, price=price)
 
     def resting(self) -> list[LimitOrder]:
         """Return the limit orders that are in the market, first come first."""
@@ -126,7 +122,9 @@ def pool_names(run: Any) -> list[str]:
     return isolated or [run.currency]
 
 
-def work_through(frames: list[Any], wanted: Wanted, state: State | None, settings: dict[str, Any]) -> State:
+def work_through(
+    frames: list[Any], wanted: Wanted, state: State | None, settings: dict[str, Any], *, is_last: bool = True
+) -> State:
     """Return where the account stands after the last of these bars, the first of which it has already seen.
 
     Args:
@@ -134,13 +132,14 @@ def work_through(frames: list[Any], wanted: Wanted, state: State | None, setting
         wanted: what it does at the end of these bars.
         state: where it stands at the end of the first bar; None for an account that begins.
         settings: of the broker.
+        is_last: whether no bars follow.
     """
     cerebro = Cerebro(stdstats=False)
     for symbol, frame, instrument in frames:
         cerebro.adddata(feeds.from_frame(frame, name=symbol, instrument=instrument))
     broker = CrossMarginBroker(**settings)
     cerebro.setbroker(broker)
-    cerebro.addstrategy(Follower, wanted=wanted, state=state)
+    cerebro.addstrategy(Follower, wanted=wanted, state=state, is_last=is_last)
     (follower,) = cerebro.run()
     run: Any = broker._run
     account = run.account

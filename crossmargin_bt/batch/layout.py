@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Where a target says nothing: leave the position as it is.
+# Where nothing is said of a limit order: leave it as it is.
 LEAVE = np.iinfo(np.int64).min
 # Places in a candle.
 OPEN, HIGH, LOW, CLOSE = range(4)
-# Places in the arrays of contracts, shape (instruments, 5), and tiers, shape (instruments, 4, tiers); where a table has fewer tiers
+# Places in the arrays of contracts, shape (instruments, 7), and tiers, shape (instruments, 4, tiers); where a table has fewer tiers
 # than another, the rest begin at infinity.
-UNITS, INVERSE, MAKER, TAKER, KEPT = range(5)
+UNITS, INVERSE, MAKER, TAKER, KEPT, LOT, PER_CONTRACT = range(7)
 BEGINS, RATE, DEDUCTION, FLOOR = range(4)
 # Places in an account's money, shape (5,), and counts, shape (4,).
 BALANCE, FEES_PAID, RECEIVED, PEAK, DRAWDOWN = range(5)
@@ -35,6 +35,8 @@ class Terms(NamedTuple):
     """By how much a sell order is marked up."""
     leverage: float
     isolated: bool
+    nets: bool
+    """Whether an order locks nothing but by how much it makes a position larger."""
     adverse: bool
     """Whether a bar visits first the extreme against a position."""
 
@@ -71,14 +73,14 @@ class Quotes(NamedTuple):
 class Wanted(NamedTuple):
     """What an account does at bars' ends."""
 
-    lots: Any
-    """Shape (bars, instruments), int64: the positions it goes to, or LEAVE."""
+    sizes: Any
+    """Shape (bars, instruments), float64: the positions it goes to; NaN leaves what is held."""
     quotes: Quotes | None = None
 
     def rows(self, start: int, end: int) -> "Wanted":
         """Return what it does at the end of some bars."""
         quotes = None if self.quotes is None else Quotes(*(one[start:end] for one in self.quotes))
-        return Wanted(self.lots[start:end], quotes)
+        return Wanted(self.sizes[start:end], quotes)
 
 
 class LimitOrder(NamedTuple):

@@ -33,12 +33,14 @@ class Market:
     def __init__(self, candles: Sequence[Candles], venue: str | Venue, path: str = "path") -> None:
         if not candles:
             raise FeedError("there are no candles")
+        if isinstance(candles, Candles) or not all(isinstance(one, Candles) for one in candles):
+            raise FeedError("candles are a list of batch.Candles, as candles.folder.read returns it")
         one_of("path", path, POLICIES)
         self.path = path
         self.venue = tiers.load_with(venue, None)
         engine = EngineAccount(self.venue.rules)
         self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
-        _refuse_unknown(self.venue.rules, self.books)
+        _refuse_unknown(self.venue, self.books)
         index = candles[0].frame.index
         for one in candles[1:]:
             if not one.frame.index.equals(index):
@@ -52,7 +54,12 @@ class Market:
             [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
         )
         self.contracts = np.array(
-            [[b.instrument.units_per_lot, float(b.instrument.inverse), b.maker, b.taker, 0.0] for b in self.books]
+            [
+                [one.units_per_lot, one.inverse, book.maker, book.taker, 0.0, one.lot, one.lots_per_contract]
+                for book in self.books
+                for one in [book.instrument]
+            ],
+            dtype=np.float64,
         )
         rules = self.venue.rules
         if rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none":
@@ -79,6 +86,7 @@ class Market:
             markup=float(rules.sell_order_markup or 0.0),
             leverage=float(account.leverage),
             isolated=account.mode == "isolated",
+            nets=rules.order_offset != "sum",
             adverse=self.path == "adverse",
         )
 
@@ -96,34 +104,30 @@ class Market:
                 filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
         return filled
 
-    def lots(self, targets: Any) -> Any:
-        """Return sizes in contracts as whole lots, shape (bars, instruments)."""
-        sizes = np.asarray(targets, dtype=np.float64)
+    def sizes(self, targets: Any) -> Any:
+        """Return targets as the compiled loop takes them, shape (bars, instruments)."""
+        if not np.ndim(targets):
+            raise ConfigurationError("targets are several arrays; write [targets] for one")
+        sizes = np.ascontiguousarray(targets, dtype=np.float64)
         sizes = sizes[:, None] if sizes.ndim == 1 else sizes
         if sizes.shape != (self.bars, len(self.books)):
             raise ConfigurationError(
                 f"targets have the shape {sizes.shape}, candles are {self.bars} bars of {len(self.books)} markets"
             )
-        return self._whole("target", sizes)
+        self._check_sizes("target", sizes)
+        return sizes
 
-    def _whole(self, what: str, sizes: Any) -> Any:
-        """Return sizes as whole lots; the second axis counts markets."""
+    def _check_sizes(self, what: str, sizes: Any) -> None:
         if np.isinf(sizes).any():
             raise ConfigurationError(f"a {what} is infinite; give sizes in contracts, NaN to leave things as they are")
-        whole = np.full(sizes.shape, layout.LEAVE, dtype=np.int64)
         for n, book in enumerate(self.books):
-            own = sizes[:, n]
-            most = float(np.nanmax(np.abs(own), initial=0.0))
+            most = float(np.nanmax(np.abs(sizes[:, n]), initial=0.0))
             if book.instrument.lots(most) >= LOTS_MAX:
                 raise ConfigurationError(f"a {what} of {most:g} contracts of {book.instrument.symbol} is too large")
-            given = ~np.isnan(own)
-            distinct, places = np.unique(own[given], return_inverse=True)
-            whole[:, n][given] = np.array([book.instrument.lots(size) for size in distinct.tolist()], np.int64)[places]
-        return whole
 
     def quotes(self, given: LimitOrders) -> Quotes:
         """Return limit orders in whole lots, at prices on ticks."""
-        sizes, prices = (np.asarray(one, dtype=np.float64) for one in given)
+        sizes, prices = (np.asarray(one, dtype=np.float64) for one in (given.sizes, given.prices))
         if sizes.shape != prices.shape:
             raise ConfigurationError(f"limit orders have sizes of shape {sizes.shape} and prices of {prices.shape}")
         if sizes.ndim == 2 and len(self.books) == 1:
@@ -133,7 +137,13 @@ class Market:
                 f"limit orders have the shape {sizes.shape}, candles are {self.bars} bars of {len(self.books)} markets"
                 " (bars, markets, slots)"
             )
-        lots = self._whole("limit order", sizes)
+        self._check_sizes("limit order", sizes)
+        lots = np.full(sizes.shape, layout.LEAVE, dtype=np.int64)
+        for n, book in enumerate(self.books):
+            own = sizes[:, n]
+            is_said = ~np.isnan(own)
+            distinct, places = np.unique(own[is_said], return_inverse=True)
+            lots[:, n][is_said] = np.array([book.instrument.lots(size) for size in distinct.tolist()], np.int64)[places]
         is_placed = (lots != layout.LEAVE) & (lots != 0)
         unusable = is_placed & ~((prices > 0) & np.isfinite(prices))
         if unusable.any():
@@ -154,7 +164,12 @@ class Market:
         return Quotes(np.ascontiguousarray(lots), np.ascontiguousarray(on_ticks), said)
 
     def check(self, account: Account) -> None:
-        """Refuse an account that the broker would."""
+        """Refuse an account that the broker would, or whose margins the compiled loop does not know."""
+        if account.mode == "isolated" and self.venue.rules.isolated_fee_in_margin != "none":
+            raise ConfigurationError(
+                f"a batch does not know closing fees kept with isolated margins (venue {self.venue.name}); use mode 'cross', or the "
+                "broker, a sweep without --fast"
+            )
         for book in self.books:
             highest = book.instrument.leverage_max or math.inf
             Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
@@ -162,13 +177,12 @@ class Market:
             raise ConfigurationError(f"cash must be above 0, got {account.cash!r}")
 
 
-def _refuse_unknown(rules: Any, books: Sequence[Book]) -> None:
+def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
     """Refuse what the compiled loop cannot vouch for."""
+    rules = venue.rules
     unknown = []
     if rules.volatility_scaling is not None:
         unknown.append("rates that follow volatility")
-    if rules.isolated_fee_in_margin != "none":
-        unknown.append("closing fees kept with isolated margins")
     for book in books:
         if book.is_paid or book.instrument.kind == "margin" or book.instrument.expiry is not None:
             unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
@@ -179,7 +193,9 @@ def _refuse_unknown(rules: Any, books: Sequence[Book]) -> None:
     if len({book.instrument.settle for book in books}) > 1:
         unknown.append("several settle currencies")
     if unknown:
-        raise ConfigurationError(f"a batch does not know {'; '.join(unknown)}; use the broker")
+        raise ConfigurationError(
+            f"a batch does not know {'; '.join(unknown)} (venue {venue.name}); use the broker, a sweep without --fast"
+        )
 
 
 def _with_funding(one: Candles) -> pd.DataFrame:

@@ -8,11 +8,7 @@ comes to it, all instruments moving in step along their paths (`crossmargin_bt.e
 from crossmargin_bt.batch.figuring import (
     compiled,
     compiled_in_place,
-    gain_of,
-    initial_rate,
     low_comes_first,
-    requirement_of,
-    tier_of,
     worth_of,
 )
 from crossmargin_bt.batch.layout import (
@@ -23,10 +19,8 @@ from crossmargin_bt.batch.layout import (
     CLOSE,
     COVERED,
     FILLS,
-    FLOOR,
     HIGH,
     HIGHEST,
-    INVERSE,
     LEAVE,
     LOTS,
     LOW,
@@ -39,14 +33,10 @@ from crossmargin_bt.batch.layout import (
     RESTING,
     TAKER,
 )
-from crossmargin_bt.batch.standing import HAIR, stands
+from crossmargin_bt.batch.standing import HAIR, fit, stands
 from crossmargin_bt.batch.trading import ordered, trade
 from crossmargin_bt.engine.path import Candle
 
-# An opening fee, a closing fee at up to twice the value, and one more.
-FEES = 4.0
-# Lots are counted twice, see `crossmargin_bt.engine.room`.
-TWICE = 2.0
 NOBODY = -1
 
 
@@ -112,41 +102,6 @@ def _is_reached(last, bar, bounds):
 
 
 @compiled
-def _fit(last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, bounds, balance):
-    """Return whether everything ordered may rest or trade within a bar, in any order, without more in use than there is.
-
-    Everything is counted at the dearest price around, and every fee and every step from an order's price to a mark is lost.
-    """
-    need, required, lost, floating = 0.0, 0.0, 0.0, 0.0
-    for i in range(len(lots)):
-        market = abs(ordered(wanted[bar - 1, i], lots[i]))
-        more = market + bounds[i, ORDERED]
-        if lots[i] == 0 and more == 0:
-            continue
-        mark_low = min(mark[i, bar, LOW], mark[i, bar - 1, CLOSE])
-        mark_high = max(mark[i, bar, HIGH], mark[i, bar - 1, CLOSE])
-        low = min(mark_low, last[i, bar, LOW], last[i, bar, OPEN], last[i, bar - 1, CLOSE], bounds[i, LOWEST])
-        high = max(mark_high, last[i, bar, HIGH], last[i, bar, OPEN], last[i, bar - 1, CLOSE], bounds[i, HIGHEST])
-        if lots[i] != 0:
-            low, high = min(low, entry[i]), max(high, entry[i])
-            floating += gain_of(contracts, i, lots[i], entry[i], mark_low if lots[i] > 0 else mark_high)
-        worth = worth_of(contracts, i, abs(lots[i]) + more, low if contracts[i, INVERSE] else high)
-        marked_up = worth * (1 + terms.markup)
-        floor = tables[i, FLOOR, tier_of(tables, i, marked_up)]
-        if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
-            return False
-        fees = marked_up * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
-        lost += TWICE * (fees + abs(gain_of(contracts, i, more, low, high)))
-        need += TWICE * marked_up * initial_rate(terms.leverage, floor)
-        required += requirement_of(contracts, tables, i, worth)
-    if terms.isolated:
-        return (need + lost) * (1 + HAIR) < balance
-    profit = floating if terms.gains_pay else min(floating, 0.0)
-    is_carried = balance + floating - lost > highest * required * (1 + HAIR)
-    return is_carried and (need + lost) * (1 + HAIR) < balance + profit
-
-
-@compiled
 def _covered(lots, market, orders, i, k):
     """Return how many lots of an order that comes now would open, those before it closing first; see `engine.room`."""
     order, held = orders[i, k, LOTS], lots + market
@@ -168,7 +123,7 @@ def _take_in(wanted, quotes, limits, bar, contracts, terms, lots, orders, prices
                 orders[i, k, LOTS] = 0
     place = first
     for i in range(orders.shape[0]):
-        market = ordered(wanted[bar - 1, i], lots[i])
+        market = ordered(contracts, i, wanted[bar - 1, i], lots[i])
         for k in range(orders.shape[1]):
             order = quotes[bar - 1, i, k]
             if order in (LEAVE, 0):
@@ -249,7 +204,7 @@ def _trade_at_open(
     ):  # fmt: skip
         return False
     for i in range(len(held)):
-        order = ordered(wanted[bar - 1, i], held[i])
+        order = ordered(contracts, i, wanted[bar - 1, i], held[i])
         if order == 0:
             continue
         counts[FILLS] += 1
@@ -297,8 +252,8 @@ def work(
     """
     balance = min(before, money[BALANCE])
     if not (trades or quoted[bar - 1] or _is_reached(last, bar, bounds)):
-        return _fit(
-            last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, bounds, balance
+        return fit(
+            last, mark, wanted, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, bounds, balance
         ) and stands(mark, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
     new_orders[:], new_prices[:] = orders, prices
     first = counts[ARRIVED]
@@ -307,7 +262,7 @@ def work(
         return False
     sum_up(new_orders, new_prices, new_bounds)
     is_sure = (
-        _fit(last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, new_bounds, balance)
+        fit(last, mark, wanted, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, new_bounds, balance)
         and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
         and _trade_at_open(
             last, mark, wanted, bar, contracts, tables, terms, first, after, held, lots, entry, margin, money, counts,

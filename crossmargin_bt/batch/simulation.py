@@ -43,7 +43,8 @@ def simulate(
     Args:
         candles: the markets, on the same bars, settled in one currency; marks and funding are taken where there are any.
         targets: arrays of sizes in contracts wanted at each bar's end, signed, shape (bars,) for one market or
-            (bars, markets); NaN leaves a position as it is. Sizes are rounded to lots toward zero.
+            (bars, markets); NaN leaves a position as it is. What separates from them is cut to whole lots; where it is less than
+            one, the order counts as refused.
         accounts: which targets each follows, which limit orders it places, and its leverage, mode and cash (see `batch.accounts`).
         orders: what limit orders are placed, each as arrays.
         venue: a shipped rule book, the path of one, or a `crossmargin_bt.venues.Venue`.
@@ -70,7 +71,9 @@ def follow(
 ) -> list[Outcome]:
     """Run accounts as `simulate` does, in a market that has been made ready."""
     kernel = compiled_loop()
-    wanted = [market.lots(one) for one in targets]
+    if workers < 1:
+        raise ConfigurationError(f"workers are at least 1, got {workers}")
+    wanted = [market.sizes(one) for one in targets]
     placed = [market.quotes(one) for one in orders]
     for account in accounts:
         if account.mode not in MARGIN_MODES:
@@ -79,12 +82,12 @@ def follow(
             if number is not None and not 0 <= number < len(there):
                 raise ConfigurationError(f"there are {len(there)} arrays of {name}, account asks for number {number}")
         market.check(account)
-    nowhere = np.full((market.bars, len(market.books)), layout.LEAVE, dtype=np.int64)
+    nowhere = np.full((market.bars, len(market.books)), np.nan)
 
     def one(account: Account) -> Outcome:
-        lots = nowhere if account.targets is None else wanted[account.targets]
+        sizes = nowhere if account.targets is None else wanted[account.targets]
         quotes = None if account.orders is None else placed[account.orders]
-        return _simulated(kernel, market, account, Wanted(lots, quotes), curves=curves)
+        return _simulated(kernel, market, account, Wanted(sizes, quotes), curves=curves)
 
     if workers == 1:
         return [one(account) for account in accounts]
@@ -112,13 +115,13 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
     curve = np.full(market.bars if curves else 0, account.cash)
     given: tuple[Any, ...] = (
-        market.last, market.mark, market.funding, bool(market.funding.any()), wanted.lots, market.contracts,
+        market.last, market.mark, market.funding, bool(market.funding.any()), wanted.sizes, market.contracts,
         market.tables(account.mode), market.levels, market.terms(account), *held, money, counts, curve,
     )  # fmt: skip
-    resting = None
+    resting = Resting.none(len(market.books), 0 if wanted.quotes is None else wanted.quotes.lots.shape[2])
+    given += (resting.bounds,)
     if wanted.quotes is not None:
-        resting = Resting.none(*wanted.quotes.lots.shape[1:])
-        given += (*wanted.quotes, *resting)
+        given += (*wanted.quotes, resting.orders, resting.prices)
     settings = {
         "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
         "currency": market.books[0].instrument.settle, "path": market.path,
@@ -127,15 +130,12 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
     while (at := int(kernel.run(at, *given))) < market.bars - 1:
         stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
         sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
-        orders = () if resting is None else resting.listed()
-        before = State(float(money[layout.BALANCE]), Held(*(one.copy() for one in held)), sums, orders)
+        before = State(float(money[layout.BALANCE]), Held(*(one.copy() for one in held)), sums, resting.listed())
         state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
         for own, after in zip(held, state.held, strict=True):
             own[:] = after
-        if resting is not None:
-            resting.take(state.orders)
-            counts[layout.ARRIVED] = len(state.orders)
-            counts[layout.RESTING] = kernel.resting.sum_up(*resting)
+        resting.take(state.orders)
+        counts[layout.ARRIVED], counts[layout.RESTING] = len(state.orders), kernel.resting.sum_up(*resting)
         money[layout.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
         money[layout.FEES_PAID], money[layout.RECEIVED] = state.sums["fees"], state.sums["funding"]
         counts[[layout.FILLS, layout.REFUSED]] += (state.fills, state.refused)
@@ -160,7 +160,7 @@ def _worked_through(
     while True:
         end = min(at + stretch + 1, market.bars)
         frames = [(symbol, frame.iloc[at:end], instrument) for symbol, frame, instrument in market.frames]
-        state = work_through(frames, wanted.rows(at, end), before, settings)
+        state = work_through(frames, wanted.rows(at, end), before, settings, is_last=end == market.bars)
         if state.is_at_rest or end == market.bars:
             return state, end
         stretch *= 2

@@ -9,17 +9,30 @@ from crossmargin_bt.batch.figuring import (
     gain_of,
     initial_rate,
     inverse_average_entry,
+    missing,
     split,
     tier_of,
+    whole_lots,
     worth_of,
 )
-from crossmargin_bt.batch.layout import BALANCE, FEES_PAID, FLOOR, INVERSE, LEAVE
+from crossmargin_bt.batch.layout import BALANCE, FEES_PAID, FLOOR, INVERSE, LOT, PER_CONTRACT
+from crossmargin_bt.engine.instrument import DUST
 
 
 @compiled_in_place
-def ordered(wanted, lots):
-    """Return the lots ordered towards a target at a bar's end."""
-    return 0 if wanted == LEAVE else wanted - lots
+def ordered(contracts, i, wanted, lots):
+    """Return the lots ordered towards a target at a bar's end; what separates from it is cut to whole ones."""
+    size = missing(contracts, i, wanted, lots)
+    if size == 0 or size != size:  # noqa: PLR0124 - a NaN leaves the position
+        return 0
+    return whole_lots(size, contracts[i, LOT], contracts[i, PER_CONTRACT])
+
+
+@compiled_in_place
+def is_too_small(contracts, i, wanted, lots):
+    """Return whether what separates a position from a target is less than a lot, and more than rounding."""
+    size = abs(missing(contracts, i, wanted, lots))
+    return DUST * contracts[i, LOT] <= size < contracts[i, LOT] and ordered(contracts, i, wanted, lots) == 0
 
 
 @compiled

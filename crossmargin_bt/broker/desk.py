@@ -64,6 +64,8 @@ class OrderDesk(StockDesk):
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
+        if data in run.books and run.books[data].instrument.is_dust(size):
+            return None
         reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
         if reason is not None:
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)

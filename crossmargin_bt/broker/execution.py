@@ -45,11 +45,11 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
 
 def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
     if not math.isfinite(size) or not instrument.lots(size):
-        return f"size {size!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+        return f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
     for name in ("price", "plimit"):
         price = keywords.get(name)
         if price is not None and not 0 < price < math.inf:
-            return f"{name} must be above 0, got {price!r}"
+            return f"{name} must be above 0, got {float(price)!r}"
     return None
 
 

@@ -26,9 +26,9 @@ SUFFIXES = (".parquet", ".csv")
 
 
 def read(
-    directory: Path,
+    directory: Path | str,
     *,
-    symbols: Sequence[str] | None = None,
+    symbols: Sequence[str] | str | None = None,
     timeframe: str | None = None,
     start: str | None = None,
     end: str | None = None,
@@ -45,6 +45,8 @@ def read(
             grid of times.
         RuleError: instruments.toml breaks the schema.
     """
+    directory = Path(directory)
+    symbols = [symbols] if isinstance(symbols, str) else symbols
     if not directory.is_dir():
         raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
     if downloads and _is_stored(directory, symbols):

@@ -121,6 +121,7 @@ def _check_fast(definition: "Definition", spec: Any, candles: "Sequence[Candles]
 
     shared, axes = definition.shared, definition.axes
     fast.check(spec, definition.modes, definition.objective, shared.settings, [one.name for one in axes])
+    fast.check_venues(list(shared.venues.values()), candles, definition.modes, shared.settings)
     first = {one.name: one.between[0] if one.between is not None else one.values[0] for one in axes}
     own, _ = space.divided(first, list(spec.strategy.params._getkeys()))
     fast.check_signals(spec, candles, own)

@@ -16,10 +16,23 @@ from crossmargin_bt.errors import RuleError
 # A size that falls short of a whole lot by a hair is that lot: 0.3 / 0.1 is 2.9999999999999996. The hair is this part
 # of a lot, and this part of the lots counted, since a float of many lots is coarser.
 LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
+# What is left between two sizes that are meant to be the same, in lots, is less than this.
+DUST = 1e-6
 
 Kind = Literal["perpetual", "future", "spot", "margin", "option"]
 # Kinds that have a long and a short leg in hedge mode; of the others an account has one position.
 TWO_SIDED = ("perpetual", "future")
+
+
+def whole_lots(size: float, lot: float, lots_per_contract: float) -> int:
+    """Return the whole lots in `size` contracts, rounded toward zero."""
+    exact = size * lots_per_contract if lots_per_contract else size / lot
+    return math.trunc(exact + math.copysign(LOT_TOLERANCE + COUNT_TOLERANCE * abs(exact), exact))
+
+
+def size_of_lots(lots: int, lot: float, lots_per_contract: float) -> float:
+    """Return the size in contracts of whole lots."""
+    return lots / lots_per_contract if lots_per_contract else lots * lot
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -144,8 +157,15 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         >>> Instrument(symbol="BTCUSDT", lot=0.1).lots(-0.39)
         -3
         """
-        exact = size * self.lots_per_contract if self.lots_per_contract else size / self.lot
-        return math.trunc(exact + math.copysign(LOT_TOLERANCE + COUNT_TOLERANCE * abs(exact), exact))
+        return whole_lots(size, self.lot, self.lots_per_contract)
+
+    def is_dust(self, size: float) -> bool:
+        """Return whether a size is nothing but what rounding leaves between two sizes.
+
+        >>> Instrument(symbol="BTCUSDT", lot=0.001).is_dust(0.1 + 0.2 - 0.3)
+        True
+        """
+        return abs(size) < DUST * self.lot
 
     def size(self, lots: int) -> float:
         """Return the size in contracts of whole `lots`.
@@ -153,7 +173,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         >>> Instrument(symbol="BTCUSDT", lot=0.1).size(3)
         0.3
         """
-        return lots / self.lots_per_contract if self.lots_per_contract else lots * self.lot
+        return size_of_lots(lots, self.lot, self.lots_per_contract)
 
     def value(self, lots: int, price: float) -> float:
         """Return the unsigned value of `lots` at `price`, in the settle currency."""

@@ -6,6 +6,7 @@ strategy's; what it returns are the sizes in contracts wanted at each bar's end 
 for one market, (bars, markets), or a frame with a column a symbol.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,8 +27,8 @@ from crossmargin_bt.venues import Venue
 
 UNKNOWN = ("margin_used_peak", "margin_used_mean", "capital_efficiency", "lowest_margin_level")
 """Figures that only a run of the broker has."""
-# Signals are worked out on so many shares of the candles less one, to see whether those at the end change when more come.
-CUTS = 16
+# So many times signals are worked out on the candles up to a bar, spread evenly, and as often up to bars where they change.
+CUTS = 15
 
 
 def check(
@@ -43,6 +44,10 @@ def check(
         raise ConfigurationError(
             f"--fast needs {spec.name}.signals(candles, **params), a static method that returns the sizes wanted; see docs/sweeps.md"
         )
+    if not isinstance(inspect.getattr_static(spec.strategy, "signals"), staticmethod):
+        raise ConfigurationError(
+            f"{spec.name}.signals must be a static method: write @staticmethod above it, without self"
+        )
     if spec.position_mode != "one_way":
         raise ConfigurationError(f"{spec.name} has position_mode {spec.position_mode!r}; --fast knows 'one_way'")
     for mode in modes:
@@ -55,18 +60,30 @@ def check(
             raise ConfigurationError(f"--fast does not tell {name}; choose another --objective, or leave --fast out")
 
 
+def check_venues(venues: Sequence[Venue], candles: Sequence[Candles], modes: Sequence[str], settings: Settings) -> None:
+    """Refuse what a batch does not know of these venues.
+
+    Raises:
+        ConfigurationError, FeedError: see `batch.simulate`.
+    """
+    for venue in venues:
+        market = Market(candles, venue, settings.path)
+        for mode in modes:
+            market.check(Account(0, 1.0, mode, settings.cash))
+
+
 def check_signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str, Any]) -> None:
-    """Refuse signals that change when later candles come: looked for at CUTS moments.
+    """Refuse signals that change when later candles come, looked for at bars spread evenly and at those where they change.
 
     Raises:
         ConfigurationError: they do; the text names the first bar.
         StrategyFileError: they cannot be used.
     """
     whole = signals(spec, candles, params)
-    for cut in range(1, CUTS):
-        bars = len(whole) * cut // CUTS
-        if not bars:
-            continue
+    changes = np.flatnonzero((whole[1:] != whole[:-1]).any(axis=1)) + 2
+    there = [len(whole) * cut // (CUTS + 1) for cut in range(1, CUTS + 1)]
+    there += changes[np.linspace(0, len(changes) - 1, min(CUTS, len(changes)), dtype=int)].tolist()
+    for bars in sorted({bars for bars in there if bars}):
         early = signals(spec, [one._replace(frame=one.frame.iloc[:bars]) for one in candles], params)
         known = whole[:bars]
         differ = np.flatnonzero(~((known == early) | (np.isnan(known) & np.isnan(early))).all(axis=1))
@@ -91,6 +108,13 @@ def signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str,
     given = {**dict(spec.strategy.params._getitems()), **params}
     frames = {one.symbol: one.frame.copy(deep=False) for one in candles}
     try:
+        inspect.signature(spec.strategy.signals).bind(frames, **given)
+    except TypeError as error:
+        names = ", ".join(given)
+        raise StrategyFileError(
+            f"{spec.name}.signals does not take the candles and the params {names}: {error}; let it take all of them, or **params"
+        ) from error
+    try:
         found = spec.strategy.signals(frames, **given)
     except (Exception, SystemExit) as error:
         raise StrategyFileError(f"{spec.name}.signals failed: {where(error, spec.file)}") from error
@@ -102,16 +126,17 @@ def signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str,
     try:
         sizes = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise StrategyFileError(
-            f"{spec.name}.signals returned {type(found).__name__}, which is no array of sizes"
-        ) from error
+        raise StrategyFileError(f"{spec.name}.signals returned {type(found).__name__} that holds no numbers") from error
     if not sizes.ndim:
         raise StrategyFileError(f"{spec.name}.signals returned {type(found).__name__}, which is no array of sizes")
-    sizes = sizes[:, None] if sizes.ndim == 1 else sizes
-    wanted = (len(candles[0].frame), len(candles))
-    if sizes.shape != wanted:
-        raise StrategyFileError(f"{spec.name}.signals returned the shape {sizes.shape}, candles are {wanted}")
-    return sizes
+    bars, markets = len(candles[0].frame), len(candles)
+    shaped = sizes[:, None] if sizes.ndim == 1 else sizes
+    if shaped.shape != (bars, markets):
+        raise StrategyFileError(
+            f"{spec.name}.signals returned the shape {sizes.shape} for {bars} bars of {markets} markets; give a size for every bar, "
+            "NaN where nothing is wanted"
+        )
+    return shaped
 
 
 def figures_of(

@@ -37,14 +37,15 @@ def beside(signals: Row, full: Row) -> str:
     if full.error:
         return f"the best does not run bar by bar: {full.error}"
     shown = ("final_equity", "fills", "liquidations", "refused")
-    differs = any(signals.figures[name] != full.figures[name] for name in shown)
+    differ = [name for name in shown if signals.figures[name] != full.figures[name]]
     told = f"return {figure(full, 'total_return', '+.2%')}, lowest margin level {figure(full, 'lowest_margin_level', ',.0%')}"
-    if not differs:
+    if not differ:
         return f"the best, run bar by bar, is the same: {told}"
-    return (
-        f"the best, run bar by bar: {told}; by its signals: return {figure(signals, 'total_return', '+.2%')}. "
-        "next() and signals() do not trade alike"
+    beside = ", ".join(
+        f"{name.replace('_', ' ')} {figure(full, name, ',.10g')} against {figure(signals, name, ',.10g')}"
+        for name in differ
     )
+    return f"the best, run bar by bar: {told}. next() and signals() do not trade alike: {beside}"
 
 
 class Board:
