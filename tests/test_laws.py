@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.broker import walk
+from crossmargin_bt.broker.ahead import Ahead
 from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.engine import admission, estimates, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
@@ -499,12 +501,15 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
 
 @pytest.mark.parametrize("seed", range(24))
 def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch) -> None:
-    """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same."""
+    """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same.
+
+    So are cash and value of every bar.
+    """
 
     def told() -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
-            frame = candles(seed * 2 + n, 200, volatility=(0.003, 0.01, 0.02)[seed % 3])
+            frame = candles(seed * 2 + n, 200 + 50 * n, volatility=(0.003, 0.01, 0.02)[seed % 3])
             contract = Instrument(symbol=name, lot=0.01, maintenance=TIERS)
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(
@@ -512,9 +517,57 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
             mode=("cross", "isolated")[seed // 4 % 2], warning_levels=(5.0, 3.0, 1.5), on_liquidation="refill",
         )  # fmt: skip
         cerebro.setbroker(broker)
-        cerebro.addstrategy(RandomTrader, seed=seed)
-        cerebro.run()
-        return broker.journal, broker.lowest_margin_level, broker.equity
+        cerebro.addstrategy(RandomTrader, seed=seed, rate=0.6 if seed < 12 else 0.03)
+        (strategy,) = cerebro.run()
+        return broker.journal, broker.lowest_margin_level, broker.equity, strategy.curve
 
     as_is, walked = as_is_and_walked(monkeypatch, told)
     assert as_is == walked
+
+
+class Reader(bt.Strategy):
+    """Holds two positions, changes one now and then, and reads the account in every bar."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[float, ...]] = []
+
+    def next(self) -> None:
+        if len(self) in (5, 60, 61, 150, 231):
+            self.buy(data=self.data0, size=1 + len(self) % 3)
+        if len(self) == 150:
+            self.sell(data=self.data1, size=2, exectype=bt.Order.Limit, price=self.data1.close[0] * 1.1)
+        broker = self.broker
+        self.read.append((broker.getcash(), broker.getvalue(), broker.get_fundvalue(), broker.equity))
+
+
+@pytest.mark.parametrize("venue", ["okx", "kucoin", "binance", "bybit"])
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+@pytest.mark.parametrize("unequal", [False, True])
+def test_figures_worked_out_ahead_are_those_of_the_bar(venue: str, mode: str, unequal: bool, monkeypatch) -> None:
+    """Read in every bar, with feeds that pause and end, they are what they are with every bar walked."""
+    looked = Counter[bool]()
+    ahead = Ahead.told
+
+    def counted(self: Ahead, bar: int) -> Any:
+        found = ahead(self, bar)
+        looked[found is not None] += 1
+        return found
+
+    def told() -> Any:
+        monkeypatch.setattr(Ahead, "told", counted)
+        cerebro = bt.Cerebro(stdstats=False)
+        for n, name in enumerate(("AAA", "BBB")):
+            frame = candles(n, 300, volatility=0.002)
+            frame["funding_rate"] = frame["funding_rate"].where(frame.index.hour == 0)
+            frame = frame.drop(frame.index[100:110]).iloc[:280] if n and unequal else frame
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+        broker = CrossMarginBroker(cash=3000.0, leverage=10.0, venue=venue, mode=mode)
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(Reader)
+        (strategy,) = cerebro.run()
+        return strategy.read, broker.journal
+
+    as_is, walked = as_is_and_walked(monkeypatch, told)
+    assert as_is == walked
+    assert looked[True] > 60

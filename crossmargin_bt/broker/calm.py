@@ -8,6 +8,7 @@ order reached. Anything else the broker works through in full (`crossmargin_bt.b
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from backtrader.linebuffer import LineBuffer
 
 from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, Feed
@@ -97,6 +98,15 @@ class Calm:
             marks.append(book.long_mark)
         return True
 
+    def marks_ahead(self, bars: int) -> list[tuple[Book, Any]]:
+        """Return the marks of this bar and of those that follow it, by book that counts in the figures; fewer where a feed ends."""
+        found = []
+        for feed, *_ in self._stills:
+            if feed.book.legs or feed.book.orders:
+                line, at = feed.mark[-1] if feed.mark else feed.close, feed.clock._idx
+                found.append((feed.book, np.array(line.array[at : at + bars])))
+        return found
+
     def take_marks(self) -> list[tuple[Book, list[float]]]:
         """Return the marks of the bars since the last time, oldest first, by book."""
         taken = self._marks
@@ -166,7 +176,8 @@ def found(broker: Any, run: Run) -> Calm | None:
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
         stills.append(Still(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
-    if _may_call(run, stills, broker.figures.totals):
+    totals = broker.figures.totals
+    if totals is None or _may_call(run, stills, totals):
         return None
     next_ms = run.next_change_ms
     until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossmargin_bt.broker.ahead import FEWEST, MOST, Ahead, Told, free_of, totals_over
 from crossmargin_bt.broker.calm import Calm
 from crossmargin_bt.broker.run import Run, nothing
 from crossmargin_bt.engine import reading
@@ -22,7 +23,8 @@ class Figures(NamedTuple):
 
     version: int
     """Of the account."""
-    totals: reading.Totals
+    totals: reading.Totals | None
+    """None of a calm bar whose figures were worked out ahead."""
     equity: float
     margin_used: float
     free_margin: float
@@ -72,12 +74,10 @@ class Curve:
 
     def extend(self, totals: reading.Totals, bars: int) -> None:
         """Add so many bars, each figure of the totals an array or the same throughout."""
-        head = totals.headroom("cross_orders")
-        free = np.where(head < 0.0, 0.0, head)
         for values, added in (
             (self.equity, totals.equity),
             (self.margin_used, totals.margin_used),
-            (self.free_margin, free),
+            (self.free_margin, free_of(totals)),
         ):
             if isinstance(added, np.ndarray) and added.ndim:
                 values.frombytes(added.tobytes())
@@ -99,6 +99,9 @@ class ClosingFigures:
     _waiting = 0
     """How many calm bars' figures have not been worked out."""
     _is_new_bar = False
+    _ahead: Ahead | None = None
+    _read_at = 0
+    """The bar whose figures were last read after it had been calm."""
 
     cash = _stock("cash", "free_margin")
     _value = _stock("_value", "value")
@@ -137,7 +140,8 @@ class ClosingFigures:
         return Room(run.account, figures.totals if figures is not None and known else None)
 
     def _forget_figures(self) -> None:
-        self._kept, self._curve, self._waiting, self.bars = None, None, 0, 0
+        self._kept, self._curve, self._ahead = None, None, None
+        self._waiting = self.bars = self._read_at = 0
 
     def _put_off_figures(self, run: Run, bars: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
@@ -152,13 +156,34 @@ class ClosingFigures:
         if run is None or not waiting:
             return
         run.before_change = nothing
-        marks = run.calm.take_marks()
         account = run.account
-        if self._curve is not None and waiting > 1:
-            self._keep_figures(run, self._added_to_curve(run, self._curve, marks, waiting))
-            return
-        self._is_new_bar = True
-        self._keep_figures(run, reading.totals(account, account.pool_of(run.currency)))
+        if self._curve is not None:
+            marks = run.calm.take_marks()
+            if waiting > 1:
+                self._keep_figures(run, self._added_to_curve(run, self._curve, marks, waiting))
+                return
+            self._is_new_bar = True
+        told = self._told_ahead(run)
+        if told is None:
+            self._keep_figures(run, reading.totals(account, account.pool_of(run.currency)))
+        else:
+            self._keep(Figures(account.version, None, *told, *self._valued(told.equity)))
+
+    def _told_ahead(self, run: Run) -> Told | None:
+        """Return the figures of this calm bar where they were worked out ahead; where they are read in every bar, look ahead."""
+        calm, ahead = run.calm, self._ahead
+        is_read_on, self._read_at = self._read_at == self.bars - 1, self.bars
+        if not (is_read_on and calm.marks_are_kept):
+            return None
+        bars = FEWEST
+        if ahead is not None and ahead.calm is calm:
+            told = ahead.told(self.bars)
+            if told is not None or ahead.is_empty:
+                return told
+            bars = min(2 * ahead.bars, MOST)
+        account = run.account
+        self._ahead = Ahead(account, account.pool_of(run.currency), calm, self.bars, bars)
+        return self._ahead.told(self.bars)
 
     def _added_to_curve(
         self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int
@@ -166,33 +191,32 @@ class ClosingFigures:
         """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks. Return the last bar's."""
         account = run.account
         currency = account.pool_of(run.currency)
-        kept = [book.prices() for book, _ in marks]
-        try:
-            for book, values in marks:
-                book.mark(np.array(values))  # type: ignore[arg-type]  # the sums do not mind
-            whole: Any = reading.totals(account, currency)
+        whole = totals_over(account, currency, marks)
+        if whole is not None:
             curve.extend(whole, bars)
             last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
             return reading.Totals(*last)
-        except (TypeError, ValueError):  # somewhere a figure is compared or taken for one number: bar by bar
-            for n in range(bars):
-                for book, values in marks:
-                    book.mark(values[n])
-                totals = reading.totals(account, currency)
-                curve.extend(totals, 1)
-            return totals
-        finally:
-            for (book, _), prices in zip(marks, kept, strict=True):
-                book.set_prices(prices)
+        for n in range(bars):
+            for book, values in marks:
+                book.mark(values[n])
+            totals = reading.totals(account, currency)
+            curve.extend(totals, 1)
+        return totals  # the marks stand at the last bar's again
 
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:
         equity = totals.equity if run.is_one_pool else reading.total_equity(run.account)
+        version, used, free = run.account.version, totals.margin_used, totals.free_margin
+        self._keep(Figures(version, totals, equity, used, free, *self._valued(equity)))
+
+    def _valued(self, equity: float) -> tuple[float, float]:
+        """Return what the account is worth to backtrader, and a share of its fund."""
         value = max(equity, VALUE_FLOOR)
-        self._kept = Figures(
-            run.account.version, totals, equity, totals.margin_used, totals.free_margin, value, value / self._fundshares
-        )
+        return value, value / self._fundshares
+
+    def _keep(self, figures: Figures) -> None:
+        self._kept = figures
         if self._curve is not None and self._is_new_bar:
-            self._curve.append(self._kept)
+            self._curve.append(figures)
         elif self._curve is not None and self._curve.equity:
-            self._curve.replace(self._kept)
+            self._curve.replace(figures)
         self._is_new_bar = False
