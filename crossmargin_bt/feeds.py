@@ -28,7 +28,10 @@ def _tick(name: str) -> property:
         if not self._is_block:
             kept: float | None = self.__dict__.get(stored)
             return kept
-        return float(getattr(self.lines, name)[0]) if self._is_delivered else None
+        if not self._is_delivered:
+            return None
+        line = self._line_of[name]
+        return float(line.array[line._idx])
 
     def write(self: Any, value: float | None) -> None:
         self.__dict__[stored] = value
@@ -95,6 +98,7 @@ class FrameFeed(bt.feed.DataBase):
         self._is_block = True
         lines: Any = self.lines
         self._buffers = list(lines.lines)
+        self._line_of = {name: getattr(lines, name) for name in self.getlinealiases()}
         self.home()
 
     def advance_peek(self) -> float:

@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_trader import RandomTrader, candles
 
-from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
+from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.ahead import Ahead
 from crossmargin_bt.broker.danger import Danger
@@ -526,10 +526,15 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
 
 
 class Reader(bt.Strategy):
-    """Holds two positions, changes one now and then, and reads the account in every bar."""
+    """Holds two positions, changes one now and then, and reads the account every so many bars, while its curve is kept."""
+
+    params = (("every", 1),)
 
     def __init__(self) -> None:
         self.read: list[tuple[float, ...]] = []
+
+    def start(self) -> None:
+        self.broker.keep_curve()
 
     def next(self) -> None:
         if len(self) in (5, 60, 61, 150, 231):
@@ -537,14 +542,18 @@ class Reader(bt.Strategy):
         if len(self) == 150:
             self.sell(data=self.data1, size=2, exectype=bt.Order.Limit, price=self.data1.close[0] * 1.1)
         broker = self.broker
-        self.read.append((broker.getcash(), broker.getvalue(), broker.get_fundvalue(), broker.equity))
+        if not len(self) % self.p.every:
+            self.read.append((broker.getcash(), broker.getvalue(), broker.get_fundvalue(), broker.equity))
 
 
 @pytest.mark.parametrize("venue", ["okx", "kucoin", "binance", "bybit"])
 @pytest.mark.parametrize("mode", ["cross", "isolated"])
 @pytest.mark.parametrize("unequal", [False, True])
-def test_figures_worked_out_ahead_are_those_of_the_bar(venue: str, mode: str, unequal: bool, monkeypatch) -> None:
-    """Read in every bar, with feeds that pause and end, they are what they are with every bar walked."""
+@pytest.mark.parametrize("every", [1, 7])
+def test_figures_of_calm_bars_are_those_of_bars_walked(
+    venue: str, mode: str, unequal: bool, every: int, monkeypatch
+) -> None:
+    """Worked out ahead where they are read in every bar, behind where they are not, with feeds that pause and end."""
     looked = Counter[bool]()
     ahead = Ahead.told
 
@@ -555,7 +564,7 @@ def test_figures_worked_out_ahead_are_those_of_the_bar(venue: str, mode: str, un
 
     def told() -> Any:
         monkeypatch.setattr(Ahead, "told", counted)
-        cerebro = bt.Cerebro(stdstats=False)
+        cerebro: Any = (bt.Cerebro if every == 1 else Cerebro)(stdstats=False)  # stock's loop asks in every bar itself
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(n, 300, volatility=0.002)
             frame["funding_rate"] = frame["funding_rate"].where(frame.index.hour == 0)
@@ -564,10 +573,12 @@ def test_figures_worked_out_ahead_are_those_of_the_bar(venue: str, mode: str, un
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(cash=3000.0, leverage=10.0, venue=venue, mode=mode)
         cerebro.setbroker(broker)
-        cerebro.addstrategy(Reader)
+        cerebro.addstrategy(Reader, every=every)
         (strategy,) = cerebro.run()
-        return strategy.read, broker.journal
+        kept = broker.curve
+        assert len(kept.equity) == broker.bars
+        return strategy.read, broker.journal, kept.equity, kept.margin_used, kept.free_margin
 
     as_is, walked = as_is_and_walked(monkeypatch, told)
     assert as_is == walked
-    assert looked[True] > 60
+    assert (looked[True] > 60) == (every == 1)

@@ -81,6 +81,7 @@ def resume(broker: Any, owner: Follower, state: State) -> None:
     """Put an account where a state says it stands."""
     run = broker._run
     account = run.account
+    run.before_change()
     account.balances[run.currency] = state.balance
     for kind, amount in state.sums.items():
         account.sums[kind, run.currency] = amount

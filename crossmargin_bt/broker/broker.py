@@ -249,11 +249,23 @@ class CrossMarginBroker(Controls):
         self._process_order_history()
         walk.through(self, run, bars)
         run.scale_rates(bars)
+        if self._becomes_calm(run):
+            return
         self._refresh(run)
         run.discipline.end_bar(bars)
         if run.notices:
             self._tell(run)
-        run.calm = None if self._userhist or self._unvalued else calm.found(self, run)
+        run.calm = None if self._userhist or self._unvalued else calm.found(self, run, self.figures)
+
+    def _becomes_calm(self, run: Run) -> bool:
+        """Return whether a calm begins after a bar, surely enough that the bar's own figures may wait as well."""
+        if run.notices or self._userhist or self._unvalued or self._cash_addition:
+            return False
+        run.calm = calm.found(self, run)
+        if run.calm is not None:
+            run.calm.note_marks()
+            self._put_off_figures(run, run.calm)
+        return run.calm is not None
 
     def _goes_on(self, run: Run) -> bool:
         """Do what follows a close-out, once its bar has been seen by everyone; return whether the run goes on."""
@@ -293,6 +305,7 @@ class CrossMarginBroker(Controls):
 
     def _refresh(self, run: Run) -> None:
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
+        run.before_change()
         account, currency = run.account, run.currency
         while self._cash_addition:
             amount = float(self._cash_addition.popleft())

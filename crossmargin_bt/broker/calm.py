@@ -16,7 +16,6 @@ from crossmargin_bt.broker.danger import Danger, look_for_sinking
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.walk import Walk
 from crossmargin_bt.engine import reading, risk_control
-from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 
@@ -43,7 +42,7 @@ class Calm:
     def __init__(self, broker: Any, run: Run, stills: list[Still], until: float) -> None:
         self._broker, self._run, self._stills, self._until = broker, run, stills, until
         self._version = run.account.version
-        self._pools = reading.pools(run.account)
+        self._pools = run.pools()
         # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
         self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"
         self._marks: list[tuple[Book, list[float]]] = []
@@ -98,6 +97,11 @@ class Calm:
             marks.append(book.long_mark)
         return True
 
+    def note_marks(self) -> None:
+        """Keep the marks of the bar after which the calm begins: its figures wait as those of the bars that follow."""
+        for book, marks in self._marks:
+            marks.append(book.long_mark)
+
     def marks_ahead(self, bars: int) -> list[tuple[Book, Any]]:
         """Return the marks of this bar and of those that follow it, by book that counts in the figures; fewer where a feed ends."""
         found = []
@@ -144,8 +148,11 @@ def _marked(feed: Feed, at: int, bottom: float, top: float, close: float) -> tup
     return (bottom, top, mark) if bottom <= mark <= top and bottom <= opened <= top else None
 
 
-def found(broker: Any, run: Run) -> Calm | None:
-    """Return the calm that begins after the bar just worked through, if one does."""
+def found(broker: Any, run: Run, figures: Any = None) -> Calm | None:
+    """Return the calm that begins after the bar just worked through, if one does.
+
+    Without the bar's figures only one in which the account surely covers all that may come to be in use.
+    """
     account = run.account
     watch = run.watch
     if (
@@ -176,8 +183,7 @@ def found(broker: Any, run: Run) -> Calm | None:
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
         stills.append(Still(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
-    totals = broker.figures.totals
-    if totals is None or _may_call(run, stills, totals):
+    if not _is_surely_covered(run, stills) and (figures is None or _may_call(run, stills, figures.totals)):
         return None
     next_ms = run.next_change_ms
     until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT
@@ -192,8 +198,6 @@ def _may_call(run: Run, stills: list[Still], totals: reading.Totals) -> bool:
     """
     account = run.account
     currency = account.pool_of(run.currency)
-    if _surely_covered(totals, currency, account, stills):
-        return False
     locked, worst = totals.in_use, 0.0
     for feed, _, _, low, high, _ in stills:
         book, mode = feed.book, MODES[feed.book.margin_mode]
@@ -217,18 +221,24 @@ def _may_call(run: Run, stills: list[Still], totals: reading.Totals) -> bool:
     return risk_control.shortage(totals._replace(in_use=locked, cross_profit=totals.cross_profit + worst)) >= 0
 
 
-def _surely_covered(totals: reading.Totals, currency: str, account: Account, stills: list[Still]) -> bool:
+def _is_surely_covered(run: Run, stills: list[Still]) -> bool:
     """Return whether what is there covers everything at its dearest, without any offset, and more."""
-    most, loss = totals.in_use, 0.0
+    account = run.account
+    currency = account.pool_of(run.currency)
+    if not account.is_plain or account.set_aside:
+        return False
+    most, left = 0.0, account.balances.get(currency, 0.0)
     for feed, _, _, low, high, _ in stills:
         book = feed.book
-        if not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
+        if not (book.legs or book.orders) or book.instrument.settle != currency:
             continue
         if not 0 < low <= high < math.inf:
             return False
+        profit = book.unrealised()
+        left += profit if MODES[book.margin_mode].POOLED else min(profit, 0.0)
         for price in (low, high):
             for leg in book.legs.values():
                 most += book.instrument.value(leg.lots, price)
-                loss += abs(book.instrument.profit(leg.lots, book.mark_of(leg.lots), price))
+                left -= abs(book.instrument.profit(leg.lots, book.mark_of(leg.lots), price))
             most += book.orders.dearest(price)
-    return risk_control.shortage(totals._replace(in_use=DEAREST * most, cross_profit=totals.cross_profit - loss)) < 0
+    return most * DEAREST < left

@@ -16,6 +16,8 @@ from crossmargin_bt.engine.room import Room
 # What getvalue() says of an account that lost everything. Stock analyzers take logarithms and
 # quotients of it and stop the run at 0; the journal and `equity` keep the exact 0.
 VALUE_FLOOR = 1e-9
+# So many bars are summed one by one sooner than as arrays.
+FEW = 3
 
 
 class Figures(NamedTuple):
@@ -61,7 +63,7 @@ class Curve:
         """How many bars there were before its first."""
         self.equity, self.margin_used, self.free_margin = array("d"), array("d"), array("d")
 
-    def append(self, figures: Figures) -> None:
+    def append(self, figures: Figures | reading.Totals) -> None:
         """Add a bar."""
         self.equity.append(figures.equity)
         self.margin_used.append(figures.margin_used)
@@ -146,6 +148,7 @@ class ClosingFigures:
     def _put_off_figures(self, run: Run, bars: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
         self._waiting += 1
+        self._is_new_bar = False
         run.before_change = self._settle_figures
         if self._curve is not None and not bars.marks_are_kept:
             self._settle_figures()
@@ -191,7 +194,7 @@ class ClosingFigures:
         """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks. Return the last bar's."""
         account = run.account
         currency = account.pool_of(run.currency)
-        whole = totals_over(account, currency, marks)
+        whole = totals_over(account, currency, marks) if bars > FEW else None
         if whole is not None:
             curve.extend(whole, bars)
             last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
@@ -200,7 +203,7 @@ class ClosingFigures:
             for book, values in marks:
                 book.mark(values[n])
             totals = reading.totals(account, currency)
-            curve.extend(totals, 1)
+            curve.append(totals)
         return totals  # the marks stand at the last bar's again
 
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:

@@ -21,7 +21,8 @@ class ContractCommission(bt.CommInfoBase):
     params: Any = (("instrument", None), ("leverage", 1.0), ("price", None), ("stocklike", True), ("percabs", True))
 
     def __init__(self) -> None:
-        self.p.mult = self.p.instrument.contract_size
+        self.p.mult = self._mult = self.p.instrument.contract_size
+        self._is_linear = not self.p.instrument.is_curved
         self.p.commtype = self.COMM_PERC
         super().__init__()
 
@@ -41,8 +42,8 @@ class ContractCommission(bt.CommInfoBase):
         return self._value(1.0, price) / float(self.p.leverage)
 
     def _value(self, size: float, price: float) -> float:
-        if not self.instrument.is_curved:
-            return float(formulas.value(size * self.p.mult, price)) * self.rate
+        if self._is_linear:
+            return float(formulas.value(size * self._mult, price)) * self.rate
         return float(formulas.inverse_value(size * self.p.mult, price if self.instrument.inverse else 1.0)) * self.rate
 
     def profitandloss(self, size: float, price: float, newprice: float) -> float:

@@ -52,7 +52,7 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
 def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
     """Return what could happen where the band does not say it, and find the next bands."""
     account = run.account
-    pools = reading.pools(account)
+    pools = run.pools()
     if not pools:
         run.band = run.safe = Band(account.risk_version, dict.fromkeys(account.books, (0.0, math.inf)))
         return Danger.NONE

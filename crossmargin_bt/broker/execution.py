@@ -139,7 +139,7 @@ def _forget_group(broker: Any, order: Any) -> None:
     ref = order.ref
     if order.parent is None and broker._ocos.get(ref) == ref and len(broker._ocol.get(ref, ())) < 2:
         children = broker._pchildren.get(ref, ())
-        if not any(child.ref != ref for child in children):
+        if not children or (len(children) == 1 and children[0].ref == ref):
             broker._pchildren.pop(ref, None)
 
 
@@ -199,9 +199,9 @@ def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Match
     _book(run, book, entry)
     left = run.take_lots(order, entry.lots)
     owned = Owned(order.owner, order.tradeid, entry.lots, entry.price)
-    own_entry = run.attribution.add(order.data, entry.side, owned, instrument)
-    mirror(broker, run, order.data)
     after = book.leg(entry.side)
+    own_entry = run.attribution.add(order.data, entry.side, owned, instrument, (held, after))
+    mirror(broker, run, order.data)
     size = instrument.size(entry.lots)
     if not left:
         order.executed.remsize = size
@@ -263,6 +263,10 @@ def _report(broker: Any, order: Any, entry: events.Filled, done: Done, *, match:
 def mirror(broker: Any, run: Run, data: Any) -> None:
     """Show backtrader the net position of a feed, at the entry of its larger leg."""
     book = run.books[data]
+    if not book.hedged:
+        leg = book.leg("net")
+        broker.positions[data].fix(book.instrument.size(leg.lots), leg.entry)
+        return
     legs = sorted(book.legs.values(), key=lambda leg: abs(leg.lots))
     net = sum(leg.lots for leg in legs)
     broker.positions[data].fix(book.instrument.size(net), legs[-1].entry if net else 0.0)

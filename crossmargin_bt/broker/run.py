@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from crossmargin_bt.broker.bars import Bar, Feed, time_ms
 from crossmargin_bt.broker.finer import Finer
-from crossmargin_bt.engine import events, invariants
+from crossmargin_bt.engine import events, invariants, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
@@ -56,19 +56,30 @@ class Attribution:
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], dict[tuple[int, Any], Owned]] = {}
 
-    def add(self, data: Any, side: str, fill: Owned, instrument: Instrument) -> float:
-        """Count a fill at the price its `entry` names; return the average entry of the part before it, 0 without one."""
-        parts = self._held.setdefault((id(data), side), {})
-        key = (id(fill.owner), fill.tradeid)
-        before = parts.get(key, fill._replace(lots=0, entry=0.0))
-        after = fill_position(
-            Position(before.lots, before.entry), fill.lots, fill.entry, instrument=instrument
-        ).position
+    def add(
+        self, data: Any, side: str, fill: Owned, instrument: Instrument, leg: tuple[Position, Position] | None = None
+    ) -> float:
+        """Count a fill at the price its `entry` names; return the average entry of the part before it, 0 without one.
+
+        `leg` is the whole leg before and after the fill, where that is known: mostly the part is all of it.
+        """
+        at = (id(data), side)
+        parts = self._held.get(at)
+        if parts is None:
+            parts = self._held[at] = {}
+        owner, tradeid, added, price = fill
+        key = (id(owner), tradeid)
+        part = parts.get(key)
+        lots, entry = (0, 0.0) if part is None else (part.lots, part.entry)
+        if leg is not None and lots == leg[0].lots and entry == leg[0].entry:
+            after = leg[1]
+        else:
+            after = fill_position(Position(lots, entry), added, price, instrument=instrument).position
         if after.lots:
-            parts[key] = fill._replace(lots=after.lots, entry=after.entry)
+            parts[key] = Owned(owner, tradeid, after.lots, after.entry)
         else:
             parts.pop(key, None)
-        return before.entry
+        return entry
 
     def first(self, data: Any, side: str, lots: int) -> list[Owned]:
         """Return the parts of a leg that make up `lots` (signed like the leg), oldest first.
@@ -131,6 +142,8 @@ class Run:
         self._next_expiry = 0.0
         self.feeds: dict[Any, Feed] = {}
         self._check = check
+        self._pools: list[reading.Pool] = []
+        self._pools_version = -1
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
         self._coming: dict[str, list[ContractTerms]] = {}
@@ -160,6 +173,12 @@ class Run:
         """When the next contract expires or takes other terms; infinity for never."""
         coming = [terms[0].since_ms for terms in self._coming.values() if terms]
         return min([self._next_expiry, *coming])
+
+    def pools(self) -> list[reading.Pool]:
+        """Return the pools that have something at risk."""
+        if self._pools_version != self.account.version or self.account.pooled:  # debts rise with prices
+            self._pools, self._pools_version = reading.pools(self.account), self.account.version
+        return self._pools
 
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""

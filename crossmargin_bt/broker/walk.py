@@ -269,14 +269,14 @@ class Walk:
     def _note_levels(self, *moments: float) -> None:
         for at in moments:
             self._mark(at)
-            levels = [reading.risk(self._run.account, pool).margin_level for pool in reading.pools(self._run.account)]
+            levels = [reading.risk(self._run.account, pool).margin_level for pool in self._run.pools()]
             self._run.note_level(min(levels, default=math.inf))
 
     def _first_met(self, start: float, end: float) -> tuple[float, Pool, Threshold] | None:
         """Return the first moment at which a pool comes to its highest threshold that may still act."""
         run = self._run
         found: tuple[float, Pool, Threshold] | None = None
-        for pool in reading.pools(run.account):
+        for pool in run.pools():
             orders = bool(risk_control.adding_orders(run.account, pool))
             if not (pool.legs or orders or risk_control.has_debt(run.account, pool)):
                 continue  # nothing here could be cancelled or closed

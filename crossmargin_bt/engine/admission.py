@@ -12,7 +12,7 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
-from crossmargin_bt.engine.room import Room, opening_lots
+from crossmargin_bt.engine.room import Room, opening_lots, surely_fits
 
 
 def only_reduces(book: Book, order: OpenOrder) -> bool:
@@ -126,7 +126,8 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if account.books[symbol].margin_mode == "spot":
         return coin_orders.fill_refused(account, entry, subject=subject)
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
-    if not opened or Room(account).takes(account.books[symbol], entry.side, entry.lots, entry.price):
+    what = (account.books[symbol], entry.side, entry.lots, entry.price)
+    if not opened or surely_fits(account, *what) or Room(account).takes(*what):
         return None
     order = account.books[symbol].orders.get(entry.number)
     before = account.copy(symbol)

@@ -36,13 +36,11 @@ class Room:
 
     def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
         """Return whether an order surely fits, and count it; False says nothing."""
-        if self._is_closed or not _is_bounded(self._account, book):
+        if self._is_closed or not _is_bounded(self._account, book) or _may_uncover_losses(book, side, lots):
             return False
         most = _most(book, side, lots, price)
         pooled = MODES[book.margin_mode].POOLED
-        use = "cross_orders" if pooled else "isolated_orders"
-        if use not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0:
-            return False  # a loss that is realised may have been outweighed by profit that does not count
+        use = _use(book)
         settle = book.instrument.settle
         key = (settle, pooled)
         if key not in self._free:
@@ -54,6 +52,43 @@ class Room:
             if other[0] == settle:
                 self._free[other] -= most
         return True
+
+
+def surely_fits(account: Account, book: Book, side: str, lots: int, price: float) -> bool:
+    """Return whether an order or a fill surely fits, by a bound on what is in use as well; False says nothing.
+
+    Sooner said than by a `Room`: positions and orders are counted at their dearest prices, without any offset.
+    """
+    if not account.is_plain or account.set_aside or _may_uncover_losses(book, side, lots):
+        return False
+    settle = book.instrument.settle
+    gains = MODES[book.margin_mode].POOLED and _use(book) in book.rules.profit_pays_for
+    left = account.balances[settle]
+    for other in account.busy_books(settle):
+        if not _is_bounded(account, other):
+            return False
+        value = other.orders.dearest(other.long_mark) if other.orders else 0.0
+        for leg in other.legs.values():
+            prices = (other.mark_of(leg.lots), other.last or leg.entry, leg.entry)
+            value += other.instrument.value(leg.lots, min(prices) if other.instrument.inverse else max(prices))
+        profit = other.unrealised()
+        left += profit if gains and MODES[other.margin_mode].POOLED else min(profit, 0.0)
+        left -= value * _dearness(other)
+    return _is_bounded(account, book) and _most(book, side, lots, price) < left
+
+
+def _use(book: Book) -> str:
+    return "cross_orders" if MODES[book.margin_mode].POOLED else "isolated_orders"
+
+
+def _may_uncover_losses(book: Book, side: str, lots: int) -> bool:
+    """Return whether a loss that is realised may have been outweighed by profit that does not count."""
+    return _use(book) not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0
+
+
+def _dearness(book: Book) -> float:
+    """Return the most that margin and fees of what a value stands for may come to, as a part of it."""
+    return book.rate(0) + FEES * max(abs(book.taker), abs(book.maker))
 
 
 def _is_bounded(account: Account, book: Book) -> bool:
@@ -73,9 +108,8 @@ def _most(book: Book, side: str, lots: int, price: float) -> float:
     """Return the most that an order can take of what is free."""
     prices = [price, book.long_mark, book.last or price, *book.orders.ends(side)]
     dearest = book.instrument.value(lots, min(prices) if book.instrument.inverse else max(prices))
-    fee = max(abs(book.taker), abs(book.maker))
     away = abs(book.instrument.profit(lots, price, book.long_mark))
-    return TWICE * (dearest * (book.rate(0) + FEES * fee) + away)
+    return TWICE * (dearest * _dearness(book) + away)
 
 
 def opening_lots(book: Book, side: str, lots: int) -> int:

@@ -18,6 +18,8 @@ def after_fill(account: Account, entry: events.Filled, isolated_short: float) ->
     """
     book = account.books[entry.symbol]
     currency = book.instrument.settle
+    if not (isolated_short or account.pooled) and account.balance(currency) >= 0:
+        return  # most fills
     leg = f"{entry.symbol}:{entry.side}"
     yield from fills.debts_covered(account, entry.time_ms, leg, currency, isolated_short)
 
