@@ -42,6 +42,8 @@ class Calm:
     def __init__(self, broker: Any, run: Run, stills: list[Still], until: float) -> None:
         self._broker, self._run, self._stills, self._until = broker, run, stills, until
         self._version = run.account.version
+        self.since: int = broker.bars
+        """The bar after which it began."""
         self._pools = run.pools()
         # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
         self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"

@@ -176,7 +176,7 @@ class ClosingFigures:
         """Return the figures of this calm bar where they were worked out ahead; where they are read in every bar, look ahead."""
         calm, ahead = run.calm, self._ahead
         is_read_on, self._read_at = self._read_at == self.bars - 1, self.bars
-        if not (is_read_on and calm.marks_are_kept):
+        if not (is_read_on and calm.marks_are_kept and self.bars > calm.since + 1):
             return None
         bars = FEWEST
         if ahead is not None and ahead.calm is calm:

@@ -16,6 +16,7 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.room import Room
 from crossmargin_bt.errors import suggestion
 
 BACKTRADER_KEYWORDS = (
@@ -143,8 +144,8 @@ def _forget_group(broker: Any, order: Any) -> None:
             broker._pchildren.pop(ref, None)
 
 
-def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
-    """Fill what the trigger's order can trade, notify it, and settle what follows from it."""
+def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool, room: Room | None = None) -> None:
+    """Fill what the trigger's order can trade, notify it, and settle what follows from it; see `admission.admit_fill`."""
     order, match = trigger.order, trigger.match
     book = run.books[order.data]
     side = leg_of(order)
@@ -161,7 +162,7 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool) -> None:
         run.account, run.time_ms, book.instrument.symbol, side,
         number=run.number(order), lots=lots, price=match.price, maker=maker,
     )  # fmt: skip
-    refusal = admit_fill(run.account, entry)
+    refusal = admit_fill(run.account, entry, room=room)
     if refusal is not None:
         # What closes always may; but a coin that is sold has to be there, and one that is bought back to be paid for.
         closed = 0 if book.margin_mode == "spot" else position.split(held, lots)[0]

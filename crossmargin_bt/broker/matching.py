@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When on the path a resting order fills. Whether it does, and at what price, is backtrader's own matching."""
+"""Which resting orders fill in a bar, and when on its path. Whether one does, and at what price, is backtrader's own matching."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from backtrader import Order
 
 from crossmargin_bt.broker.bars import Bar
-from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path
+from crossmargin_bt.broker.queue import OrderQueue
+from crossmargin_bt.broker.run import Run
+from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path, low_comes_first, path_of
 
 
 class Match(NamedTuple):
@@ -62,3 +65,41 @@ def moment_of(order: Any, path: Path, match: Match, *, was_triggered: bool, stop
         if moment is not None and order.exectype in TRIGGERED_LIMITS:
             moment = path.beyond(limit, below=buys, since=moment)
     return CLOSE if moment is None else moment
+
+
+def matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
+    """Return which resting orders fill in these bars; expired ones are taken away."""
+    pending: OrderQueue = broker.pending
+    if not pending:
+        return []
+    fresh = {id(bar.data): bar for bar in bars}
+    found: list[Trigger] = []
+    for place, order in pending.to_look_at(fresh):
+        if not order.alive():
+            continue  # cancelled by the end of another in this very loop
+        if order.expire():
+            pending.remove(order)
+            broker.notify(order)
+            broker._ococheck(order)
+            broker._bracketize(order, cancel=True)
+        elif order.active() and id(order.data) in fresh:
+            bar, feed = fresh[id(order.data)], run.feeds[order.data]
+            trigger = None if pending.lets_pass(order, bar, feed) else _match(broker, order, bar, place)
+            if trigger is None:
+                pending.let_rest(order, feed)
+            else:
+                found.append(trigger)
+    return found
+
+
+def _match(broker: Any, order: Any, bar: Bar, place: int) -> Trigger | None:
+    created = order.created
+    stop, limit, was_triggered = created.price, created.pricelimit, order.triggered
+    match: Match | None = broker.match(order)
+    if match is None:
+        return None
+    if order.exectype in TRAILING:
+        created.price, created.pricelimit = stop, limit
+    path = path_of(bar.last, low_first=low_comes_first(bar.last))
+    moment = moment_of(order, path, match, was_triggered=was_triggered, stop=stop, limit=limit)
+    return Trigger(moment, place, order, match, was_triggered, stop, limit, bar)

@@ -11,8 +11,7 @@ from crossmargin_bt.broker import execution, expiring
 from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.danger import Danger, danger
 from crossmargin_bt.broker.finer import Inside
-from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Match, Trigger, leg_of, moment_of
-from crossmargin_bt.broker.queue import OrderQueue
+from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Trigger, leg_of, matches, moment_of
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.watch import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.engine import fills, interest, reading, risk_control
@@ -29,6 +28,7 @@ from crossmargin_bt.engine.path import (
     path_through,
 )
 from crossmargin_bt.engine.reading import Pool
+from crossmargin_bt.engine.room import Room
 
 # A forced close gives away no more than this part of the price.
 SLIPPAGE_MAX = 0.5
@@ -38,7 +38,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     """Work through the new bars of one moment in time and leave the account marked at their closes."""
     if not bars:
         return
-    matched = _matches(broker, run, bars)
+    matched = matches(broker, run, bars)
     _fill_at(BEFORE, broker, run, matched)
     expiring.settle(broker, run, bars)
     _settle_funding(run, bars)
@@ -87,56 +87,22 @@ def _charge_interest(run: Run) -> None:
 
 
 def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -> None:
+    room = Room(run.account)
     for trigger in matched:
         if trigger.moment == moment and trigger.order.alive():
-            _fill(broker, run, trigger)
+            entries = len(run.journal)
+            _fill(broker, run, trigger, room)
+            if len(run.journal) != entries + 1:
+                room.close()  # more has happened than a fill
 
 
-def _matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
-    """Return which resting orders fill in these bars; expired ones are taken away."""
-    pending: OrderQueue = broker.pending
-    if not pending:
-        return []
-    fresh = {id(bar.data): bar for bar in bars}
-    found: list[Trigger] = []
-    for place, order in pending.to_look_at(fresh):
-        if not order.alive():
-            continue  # cancelled by the end of another in this very loop
-        if order.expire():
-            pending.remove(order)
-            broker.notify(order)
-            broker._ococheck(order)
-            broker._bracketize(order, cancel=True)
-        elif order.active() and id(order.data) in fresh:
-            bar, feed = fresh[id(order.data)], run.feeds[order.data]
-            trigger = None if pending.lets_pass(order, bar, feed) else _match(broker, order, bar, place)
-            if trigger is None:
-                pending.let_rest(order, feed)
-            else:
-                found.append(trigger)
-    return found
-
-
-def _match(broker: Any, order: Any, bar: Bar, place: int) -> Trigger | None:
-    created = order.created
-    stop, limit, was_triggered = created.price, created.pricelimit, order.triggered
-    match: Match | None = broker.match(order)
-    if match is None:
-        return None
-    if order.exectype in TRAILING:
-        created.price, created.pricelimit = stop, limit
-    path = path_of(bar.last, low_first=low_comes_first(bar.last))
-    moment = moment_of(order, path, match, was_triggered=was_triggered, stop=stop, limit=limit)
-    return Trigger(moment, place, order, match, was_triggered, stop, limit, bar)
-
-
-def _fill(broker: Any, run: Run, trigger: Trigger) -> None:
+def _fill(broker: Any, run: Run, trigger: Trigger, room: Room | None = None) -> None:
     order = trigger.order
     if order.exectype in TRIGGERED_LIMITS:
         maker = trigger.was_triggered
     else:
         maker = order.exectype == order.Limit and (broker.pending.rests(order) or trigger.moment > OPEN)
-    execution.fill(broker, run, trigger, maker=maker)
+    execution.fill(broker, run, trigger, maker=maker, room=room)
     if order.alive():
         if order.exectype in TRAILING:
             order.trailadjust(trigger.bar.last.close)
@@ -231,11 +197,12 @@ class Walk:
         looks = self._policy != "close" or end in (OPEN, CLOSE)
         found = danger(self._run, self._bars) if looks else Danger.NONE
         if found is not Danger.NONE:
-            for left, right in pairwise([start, *(c for c in self._corners if start < c < end), end]):
-                if found is Danger.ACTS:
+            moments = [start, *(c for c in self._corners if start < c < end), end]
+            if found is Danger.ACTS:
+                for left, right in pairwise(moments):
                     self._watch(left, right)
-                else:
-                    self._note_levels(left, right)
+            else:
+                self._note_levels(*dict.fromkeys(moments))
         self._mark(end)
 
     def _watch(self, start: float, end: float) -> None:

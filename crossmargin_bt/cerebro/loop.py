@@ -70,6 +70,7 @@ class Act:
         self.hears_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
             map(_hears_cash, analyzers)
         )
+        self._heard_by = analyzers
         self.hears_orders = (
             _overrides(strategy, bt.Strategy, ("notify_order",))
             or any(map(_hears_orders, analyzers))
@@ -108,8 +109,10 @@ class Act:
         time.array.append(dt)
         for line in self.others:
             line.forward()
-        if strategy._orderspending or strategy._tradespending or self.hears_cash:
+        if self.hears_cash:
             strategy._notify()
+        elif strategy._orderspending or strategy._tradespending:
+            self._tell()
         if self.is_warm:
             strategy.next()
             for look in self.analyzers:
@@ -121,6 +124,21 @@ class Act:
         if strategy._orderspending:
             strategy._orderspending = []
             strategy._tradespending = []
+
+    def _tell(self) -> None:
+        """Do what `_notify` does where nobody hears of cash, which is then not asked for."""
+        strategy = self.strategy
+        if strategy.cerebro.p.quicknotify:
+            return  # told already
+        for order in strategy._orderspending:
+            if order.exectype != order.Historical or order.histnotify:
+                strategy.notify_order(order)
+            for analyzer in self._heard_by:
+                analyzer._notify_order(order)
+        for trade in strategy._tradespending:
+            strategy.notify_trade(trade)
+            for analyzer in self._heard_by:
+                analyzer._notify_trade(trade)
 
     def _warm_up(self) -> None:
         strategy = self.strategy

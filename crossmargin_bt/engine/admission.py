@@ -12,7 +12,7 @@ from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
-from crossmargin_bt.engine.room import Room, opening_lots, surely_fits
+from crossmargin_bt.engine.room import Room, opening_lots
 
 
 def only_reduces(book: Book, order: OpenOrder) -> bool:
@@ -115,20 +115,24 @@ def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> even
     return fills.filled(account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False)
 
 
-def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill") -> Refusal | None:
+def admit_fill(
+    account: Account, entry: events.Filled, *, subject: str = "fill", room: Room | None = None
+) -> Refusal | None:
     """Return why a fill may not happen, or None when it may.
 
     What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
     order had the margin of its covered lots reserved when it was admitted, so their fill may also take
     that, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
+    Fills at the same marks, one after the other, may share a `room`.
     """
     symbol = entry.symbol
     if account.books[symbol].margin_mode == "spot":
         return coin_orders.fill_refused(account, entry, subject=subject)
     closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
-    what = (account.books[symbol], entry.side, entry.lots, entry.price)
-    if not opened or surely_fits(account, *what) or Room(account).takes(*what):
+    room = room or Room(account)
+    if not opened or room.takes(account.books[symbol], entry.side, entry.lots, entry.price):
         return None
+    room.close()
     order = account.books[symbol].orders.get(entry.number)
     before = account.copy(symbol)
     book = before.books[symbol]

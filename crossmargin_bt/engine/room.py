@@ -9,6 +9,8 @@ worth at most the highest price anything of its side is valued at, twice where w
 costs besides are fees and the distance between its price and the mark.
 """
 
+import math
+
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
@@ -21,13 +23,14 @@ FEES = 4.0
 
 
 class Room:
-    """What an account has free at the present marks, less what orders admitted since may take of it."""
+    """What an account has free at the present marks, less what orders or fills admitted since may take of it."""
 
     def __init__(self, account: Account, totals: reading.Totals | None = None) -> None:
         """Begin with nothing taken; `totals` are those of the account's only pool, where they are known."""
         self._account = account
         self._totals = totals
         self._free: dict[tuple[str, bool], float] = {}
+        self._exact: set[tuple[str, bool]] = set()
         self._is_closed = False
 
     def close(self) -> None:
@@ -39,13 +42,16 @@ class Room:
         if self._is_closed or not _is_bounded(self._account, book) or _may_uncover_losses(book, side, lots):
             return False
         most = _most(book, side, lots, price)
-        pooled = MODES[book.margin_mode].POOLED
-        use = _use(book)
         settle = book.instrument.settle
-        key = (settle, pooled)
+        key = (settle, MODES[book.margin_mode].POOLED)
         if key not in self._free:
             totals = self._totals
-            self._free[key] = reading.headroom(self._account, book) if totals is None else totals.headroom(use)
+            self._free[key] = _least_headroom(self._account, book) if totals is None else totals.headroom(_use(book))
+        if not most < self._free[key]:
+            if self._totals is not None or key in self._exact:
+                return False
+            self._exact.add(key)
+            self._free[key] = reading.headroom(self._account, book)
         if not most < self._free[key]:
             return False
         for other in self._free:
@@ -54,19 +60,19 @@ class Room:
         return True
 
 
-def surely_fits(account: Account, book: Book, side: str, lots: int, price: float) -> bool:
-    """Return whether an order or a fill surely fits, by a bound on what is in use as well; False says nothing.
+def _least_headroom(account: Account, book: Book) -> float:
+    """Return no more than the headroom for orders of a book, positions and orders counted at their dearest, without any offset.
 
-    Sooner said than by a `Room`: positions and orders are counted at their dearest prices, without any offset.
+    Sooner said than the headroom itself; minus infinity where it is not sure.
     """
-    if not account.is_plain or account.set_aside or _may_uncover_losses(book, side, lots):
-        return False
+    if not account.is_plain or account.set_aside:
+        return -math.inf
     settle = book.instrument.settle
     gains = MODES[book.margin_mode].POOLED and _use(book) in book.rules.profit_pays_for
     left = account.balances[settle]
     for other in account.busy_books(settle):
         if not _is_bounded(account, other):
-            return False
+            return -math.inf
         value = other.orders.dearest(other.long_mark) if other.orders else 0.0
         for leg in other.legs.values():
             prices = (other.mark_of(leg.lots), other.last or leg.entry, leg.entry)
@@ -74,7 +80,7 @@ def surely_fits(account: Account, book: Book, side: str, lots: int, price: float
         profit = other.unrealised()
         left += profit if gains and MODES[other.margin_mode].POOLED else min(profit, 0.0)
         left -= value * _dearness(other)
-    return _is_bounded(account, book) and _most(book, side, lots, price) < left
+    return left
 
 
 def _use(book: Book) -> str:

@@ -69,6 +69,24 @@ def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, O
 
 
 @settings(max_examples=300, deadline=None)
+@given(accounts(), st.lists(st.tuples(lots, prices), min_size=2, max_size=5))
+def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
+    drawn: tuple[Account, str, OpenOrder], more: list[tuple[int, float]]
+) -> None:
+    """One after the other at the same marks: what a room admits is admitted without one."""
+    account, symbol, order = drawn
+    room = Room(account)
+    for size, price in more:
+        entry = fills.filled(account, 0, symbol, order.side, number=60, lots=size, price=price, maker=False)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Room, "takes", lambda *_: False)
+            exactly = admission.admit_fill(account, entry)
+        assert admission.admit_fill(account, entry, room=room) == exactly
+        if exactly is None:
+            account.apply(entry)
+
+
+@settings(max_examples=300, deadline=None)
 @given(accounts())
 def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """The same for a fill, whose exact judgement never asks for the bound."""
