@@ -87,8 +87,10 @@ class Feed:
         if self.mark:
             given = Candle(*[line[0] for line in self.mark])
             mark = given if _usable(given) else candle
-        rate = self.funding[0] if self.funding is not None and funding_is_new else 0.0
-        return Bar(self.data, self.book, time_ms(day), candle, mark, 0.0 if math.isnan(rate) else rate)
+        rate = 0.0
+        if self.funding is not None and funding_is_new and not math.isnan(self.funding[0]):
+            rate = self.funding[0]
+        return Bar(self.data, self.book, time_ms(day), candle, mark, rate)
 
 
 def _usable(candle: Sequence[float]) -> bool:

@@ -49,8 +49,7 @@ class Calm:
         self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"
         self._marks: list[tuple[Book, list[float]]] = []
         if broker.keeps_curve and self.marks_are_kept:
-            books = (still.feed.book for still in stills)
-            self._marks = [(book, []) for book in books if book.legs or book.orders]
+            self._marks = [(feed.book, []) for feed, *_ in stills if feed.book.legs or feed.book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
 
     def passes(self) -> bool:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
@@ -58,8 +57,7 @@ class Calm:
         run = self._run
         if run.account.version != self._version:
             return False
-        moved = self._moved
-        moved.clear()
+        moved = self._moved = []
         may_sink = False
         for feed, lowest, highest, mark_lowest, mark_highest, level in self._stills:
             clock = feed.clock
@@ -94,7 +92,8 @@ class Calm:
             book = feed.book
             book.long_mark = book.short_mark = mark
             book.last = run.last_close[feed.symbol] = close
-            run.day = max(run.day, day)
+            if day > run.day:  # noqa: PLR1730 - a call in every bar
+                run.day = day
         for book, marks in self._marks:
             marks.append(book.long_mark)
         return True
@@ -236,11 +235,13 @@ def _is_surely_covered(run: Run, stills: list[Still]) -> bool:
             continue
         if not 0 < low <= high < math.inf:
             return False
-        profit = book.unrealised()
-        left += profit if MODES[book.margin_mode].POOLED else min(profit, 0.0)
-        for price in (low, high):
-            for leg in book.legs.values():
-                most += book.instrument.value(leg.lots, price)
-                left -= abs(book.instrument.profit(leg.lots, book.mark_of(leg.lots), price))
-            most += book.orders.dearest(price)
+        dearest = min(low, book.last) if book.instrument.inverse else max(high, book.last)
+        for leg in book.legs.values():
+            if leg.interest:
+                return False
+            most += book.instrument.value(leg.lots, (min if book.instrument.inverse else max)(dearest, leg.entry))
+            profit = book.instrument.profit(leg.lots, leg.entry, low if leg.lots > 0 else high)
+            left += profit if MODES[book.margin_mode].POOLED else min(profit, 0.0)
+        if book.orders:
+            most += book.orders.dearest(dearest)
     return most * DEAREST < left

@@ -64,9 +64,9 @@ class OrderDesk(StockDesk):
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
-        if data in run.books and run.books[data].instrument.is_dust(size):
-            return None
         reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
+        if reason is not None and data in run.books and run.books[data].instrument.is_dust(size):
+            return None
         if reason is not None:
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
         if type(getattr(owner, "_orders", None)) is list:
@@ -186,13 +186,14 @@ class OrderDesk(StockDesk):
         price = order.data.open[0] if at_open else execution.reference_price(order)
         # A bracket's exits exclude each other, and so do the members of a one-cancels-other group.
         leader = self._ocos[order.ref] if order.parent is None else order.parent.ref
+        number = run.number(order)
         return OpenOrder(
-            run.number(order),
+            number,
             leg_of(order),
             run.lots_left(order),
             price,
             execution.reduces_only(order),
-            run.number_of(leader),
+            number if leader == order.ref else run.number_of(leader),
             immediate=order.exectype in (bt.Order.Market, bt.Order.Historical),
             covered=order.info.get("covered", 0),
         )

@@ -92,9 +92,9 @@ def reference_price(order: Any) -> float:
 
 def reduces_only(order: Any) -> bool:
     """Return whether the order may only close: by its keyword, or because it opposes the leg it names."""
-    side = leg_of(order)
-    opposes = side != "net" and (side == "long") != order.isbuy()
-    return bool(order.info.get("reduce_only")) or opposes
+    side = order.info.get("position_side")
+    opposes = side and side != "net" and (side == "long") != order.isbuy()
+    return bool(opposes or order.info.get("reduce_only"))
 
 
 def journal_refusal(run: Run, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None) -> None:

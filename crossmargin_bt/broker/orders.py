@@ -93,7 +93,7 @@ def entered(owner: Any, data: Any, size: float, given: dict[str, Any], *, buys: 
         made: Any = BuyOrder if buys else SellOrder
         return made(owner=owner, data=data, size=size, **given)
     kind: Any = BuyOrder if buys else SellOrder
-    params = PARAMS[kind].__new__(PARAMS[kind])
+    params = object.__new__(PARAMS[kind])
     answers = params.__dict__
     answers.update(DEFAULTS)
     answers.update(given)

@@ -199,7 +199,10 @@ class Run:
 
     def number_of(self, ref: int) -> int:
         """Return the number of the order with backtrader's reference, which goes on counting from run to run."""
-        return self._numbers.setdefault(ref, len(self._numbers) + 1)
+        number = self._numbers.get(ref)
+        if number is None:
+            number = self._numbers[ref] = len(self._numbers) + 1
+        return number
 
     def lots_left(self, order: Any) -> int:
         """Return the signed lots the order has still to trade."""

@@ -72,6 +72,8 @@ class Account:
         """By currency, or symbol:side of a margin pair, the debts on which interest has been charged."""
         self.interest_rates: dict[str, float] = {}
         """Yearly interest rates by currency in place of the venue's."""
+        self.dearness: dict[str, tuple[Any, float | None]] = {}
+        """By symbol, what `crossmargin_bt.engine.room` has found out about a book, and under which setting."""
         self._symbols: dict[str, list[str]] = {}
         self.sums: dict[tuple[str, str], float] = {}
         """By kind and currency, what was paid (received, for funding) and borne so far."""
@@ -133,6 +135,7 @@ class Account:
         self.has_options |= instrument.kind == "option"
         self.has_loans |= instrument.kind == "margin"
         self.valuation.list(book)
+        self.dearness.clear()
         return book
 
     def pool_of(self, currency: str) -> str:

@@ -39,9 +39,10 @@ class Room:
 
     def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
         """Return whether an order surely fits, and count it; False says nothing."""
-        if self._is_closed or not _is_bounded(self._account, book) or _may_uncover_losses(book, side, lots):
+        dearness = None if self._is_closed else _dearness(self._account, book)
+        if dearness is None or _may_uncover_losses(book, side, lots):
             return False
-        most = _most(book, side, lots, price)
+        most = _most(book, side, lots, price, dearness)
         settle = book.instrument.settle
         key = (settle, MODES[book.margin_mode].POOLED)
         if key not in self._free:
@@ -71,7 +72,8 @@ def _least_headroom(account: Account, book: Book) -> float:
     gains = MODES[book.margin_mode].POOLED and _use(book) in book.rules.profit_pays_for
     left = account.balances[settle]
     for other in account.busy_books(settle):
-        if not _is_bounded(account, other):
+        dearness = _dearness(account, other)
+        if dearness is None:
             return -math.inf
         value = other.orders.dearest(other.long_mark) if other.orders else 0.0
         for leg in other.legs.values():
@@ -79,7 +81,7 @@ def _least_headroom(account: Account, book: Book) -> float:
             value += other.instrument.value(leg.lots, min(prices) if other.instrument.inverse else max(prices))
         profit = other.unrealised()
         left += profit if gains and MODES[other.margin_mode].POOLED else min(profit, 0.0)
-        left -= value * _dearness(other)
+        left -= value * dearness
     return left
 
 
@@ -92,30 +94,38 @@ def _may_uncover_losses(book: Book, side: str, lots: int) -> bool:
     return _use(book) not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0
 
 
-def _dearness(book: Book) -> float:
-    """Return the most that margin and fees of what a value stands for may come to, as a part of it."""
-    return book.rate(0) + FEES * max(abs(book.taker), abs(book.maker))
+def _dearness(account: Account, book: Book) -> float | None:
+    """Return the most that margin and fees of what a value stands for may come to, as a part of it.
+
+    None where what an order takes depends on what else there is.
+    """
+    if book.orders and not book.orders.is_plain:
+        return None
+    setting = (book.leverage, book.scale, book.rates, book.margin_mode)
+    known = account.dearness.get(book.instrument.symbol)
+    if known is None or known[0] != setting:
+        known = account.dearness[book.instrument.symbol] = (setting, _dearness_of_setting(account, book))
+    return known[1]
 
 
-def _is_bounded(account: Account, book: Book) -> bool:
-    """Return whether what an order takes does not depend on what else there is."""
-    return not (
+def _dearness_of_setting(account: Account, book: Book) -> float | None:
+    depends = (
         account.pooled
         or account.has_options
         or book.is_paid
         or book.rules.looks_at_order_prices
         or book.maintenance.has_floor
         or book.instrument.kind == "margin"
-        or not book.orders.is_plain
     )
+    return None if depends else book.rate(0) + FEES * max(abs(book.taker), abs(book.maker))
 
 
-def _most(book: Book, side: str, lots: int, price: float) -> float:
+def _most(book: Book, side: str, lots: int, price: float, dearness: float) -> float:
     """Return the most that an order can take of what is free."""
     prices = [price, book.long_mark, book.last or price, *book.orders.ends(side)]
     dearest = book.instrument.value(lots, min(prices) if book.instrument.inverse else max(prices))
     away = abs(book.instrument.profit(lots, price, book.long_mark))
-    return TWICE * (dearest * _dearness(book) + away)
+    return TWICE * (dearest * dearness + away)
 
 
 def opening_lots(book: Book, side: str, lots: int) -> int:

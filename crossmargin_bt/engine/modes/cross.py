@@ -92,7 +92,8 @@ def _held_value(book: Book, position: Position) -> float:
 
 def _locked(book: Book, value: float, rate: float, direction: int) -> float:
     """Return the initial margin of orders worth `value`, with the fee of closing what they would open."""
-    return value * rate + book.closing_fee(book.rules.closing_fee_reserved, value, direction)
+    fee = book.rules.closing_fee_reserved
+    return value * rate if fee == "none" else value * rate + book.closing_fee(fee, value, direction)
 
 
 def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
