@@ -259,7 +259,8 @@ class CrossMarginBroker(Controls):
 
     def _becomes_calm(self, run: Run) -> bool:
         """Return whether a calm begins after a bar, surely enough that the bar's own figures may wait as well."""
-        if run.notices or self._userhist or self._unvalued or self._cash_addition:
+        is_refilled = not self._is_new_bar  # its figures have been taken, and are to be replaced
+        if is_refilled or run.notices or self._userhist or self._unvalued or self._cash_addition:
             return False
         run.calm = calm.found(self, run)
         if run.calm is not None:
