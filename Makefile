@@ -23,6 +23,7 @@ docs: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/venues *.egg-info

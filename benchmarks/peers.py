@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 import workloads
 from workloads import CASH, FEE, LEVERAGE, candles
 
@@ -37,19 +38,33 @@ def ours(name: str, tool: str, bars: int) -> float:
     return time.perf_counter() - began
 
 
-def batch(bars: int) -> float:
-    """Return seconds of a batch of one account."""
+def batch(name: str, bars: int) -> float:
+    """Return seconds of a batch of one account: W1's crossover as targets, W3's quotes as limit orders."""
     from many_runs import targets  # noqa: PLC0415
 
     import crossmargin_bt as cm  # noqa: PLC0415
 
     frame = candles(bars, 0)
+    close = frame["close"].to_numpy()
     market = cm.batch.Candles("S0", frame, None, cm.Instrument(symbol="S0", lot=0.001, maker=FEE, taker=FEE))
     for _ in range(2):
         began = time.perf_counter()
-        wanted = targets(frame["close"].to_numpy(), 10, 50)
-        cm.batch.simulate([market], [wanted], cm.batch.accounts(1, leverages=(LEVERAGE,), cash=(CASH,)))
+        if name == "W1":
+            wanted, orders, account = [targets(close, 10, 50)], [], cm.batch.Account(0, LEVERAGE, cash=CASH)
+        else:
+            wanted, orders = [], [quotes(cm.batch.LimitOrders, close)]
+            account = cm.batch.Account(None, LEVERAGE, cash=CASH, orders=0)
+        cm.batch.simulate([market], wanted, [account], orders=orders)
     return time.perf_counter() - began
+
+
+def quotes(limit_orders: Any, close: Any) -> Any:
+    """Return W3's ten limit orders a side, requoted every 20 bars."""
+    sizes, prices = np.full((2, len(close), 20), np.nan)
+    sizes[19::20, :10], sizes[19::20, 10:] = 1.0, -1.0
+    away = close[19::20, None] * 0.0005 * np.arange(1, 11)
+    prices[19::20] = close[19::20, None] + np.concatenate([-away, away], axis=1)
+    return limit_orders(sizes, prices)
 
 
 def backtrader_next(name: str, bars: int) -> float:
@@ -114,13 +129,15 @@ def vectorbt(bars: int) -> float:
     return time.perf_counter() - began
 
 
-ONLY_W1: dict[str, Any] = {"batch": batch, "backtesting": backtesting, "vectorbt": vectorbt}
+ONLY_W1: dict[str, Any] = {"backtesting": backtesting, "vectorbt": vectorbt}
 
 
 def run(name: str, tool: str, bars: int) -> float:
     """Return the seconds a tool takes for a workload."""
     if tool in ONLY_W1:
         return float(ONLY_W1[tool](bars))
+    if tool == "batch":
+        return batch(name, bars)
     return backtrader_next(name, bars) if tool == "backtrader_next" else ours(name, tool, bars)
 
 
@@ -145,8 +162,8 @@ def _table(name: str, bars: int) -> None:
     count = bars * workloads.WORKLOADS[name].instruments
     print(f"{name} with {count:,} bars\n| tool | seconds | bars/s |\n|---|---|---|")
     for tool in TOOLS:
-        if tool in ONLY_W1 and name != "W1":
-            continue
+        if (tool in ONLY_W1 and name != "W1") or (tool == "batch" and name == "W2"):
+            continue  # a batch knows no stop orders
         if tool not in OURS and importlib.util.find_spec(tool) is None:
             print(f"| {tool} | not installed | |")
             continue

@@ -40,7 +40,7 @@ from crossmargin_bt.batch.layout import (
     RESTING,
     TAKER,
 )
-from crossmargin_bt.batch.resting import work
+from crossmargin_bt.batch.resting import is_among, prove, work
 from crossmargin_bt.batch.standing import HAIR, fit, stands, stands_between
 from crossmargin_bt.batch.trading import is_too_small, ordered, trade
 from crossmargin_bt.engine import formulas, path, position
@@ -93,7 +93,7 @@ def _trade_all(
         return True
     # Before they trade the venue looks at the open; funding has been settled by then.
     if not (
-        fit(last, mark, wanted, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, bounds, balance)
+        fit(last, mark, wanted, bar, OPEN, OPEN, 0.0, contracts, tables, terms, highest, lots, entry, bounds, balance)
         and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, new_margin, balance)
     ):
         return False
@@ -186,6 +186,7 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
         highest, waits = levels[0], acted.any()
         if quotes is not None:
             new_orders, new_prices, new_bounds = orders.copy(), prices.copy(), bounds.copy()
+            band, proven = np.empty((len(lots), 4)), np.inf
         for bar in range(start + 1, last.shape[1]):
             balance, fees, funded, fills, refused = (
                 money[BALANCE],
@@ -205,6 +206,8 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
             has_orders = False
             if quotes is not None:  # written so that numba leaves it out where it is None
                 has_orders = counts[RESTING] > 0 or quoted[bar - 1]
+                if not (waits or trades or quoted[bar - 1]) and min(balance, money[BALANCE]) >= proven:
+                    has_orders = has_orders and not is_among(last, mark, bar, bounds, band)
             if waits:
                 is_sure = not (trades or has_orders) and stands_between(
                     mark, bar, HIGH, LOW, contracts, tables, terms, levels, acted, new_lots, new_entry, new_margin,
@@ -237,6 +240,23 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
                 if lots[i] != new_lots[i]:
                     sizes[i] = size_of_lots(new_lots[i], contracts[i, LOT], contracts[i, PER_CONTRACT])
                 lots[i], entry[i], margin[i] = new_lots[i], new_entry[i], new_margin[i]
+            if has_orders:  # noqa: SIM102 - see above
+                if quotes is not None:
+                    proven = prove(
+                        last,
+                        mark,
+                        wanted,
+                        bar,
+                        contracts,
+                        tables,
+                        terms,
+                        highest,
+                        lots,
+                        entry,
+                        bounds,
+                        money[BALANCE],
+                        band,
+                    )
             _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
         for i in range(len(lots) if start + 1 < last.shape[1] else 0):
             counts[REFUSED] += is_too_small(contracts, i, wanted[-1, i], lots[i])

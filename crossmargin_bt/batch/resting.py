@@ -38,6 +38,10 @@ from crossmargin_bt.batch.trading import ordered, trade
 from crossmargin_bt.engine.path import Candle
 
 NOBODY = -1
+# So far prices may move, as a part of themselves, before all is looked at anew.
+ROOM = 0.01
+# Places in the prices among which orders rest and positions stand, shape (instruments, 4).
+LAST_LOW, LAST_HIGH, MARK_LOW, MARK_HIGH = range(4)
 
 
 @compiled
@@ -67,6 +71,33 @@ def _opens_beyond(last, i, bar, lots, price):
 def _is_within(last, i, bar, lots, price):
     """Return whether a bar comes to the price of an order."""
     return last[i, bar, LOW] <= price if lots > 0 else last[i, bar, HIGH] >= price
+
+
+@compiled
+def prove(last, mark, wanted, bar, contracts, tables, terms, highest, lots, entry, bounds, balance, band):
+    """Return down to which balance all fits while prices stay within `band`, which is filled; infinity where it is none."""
+    for i in range(len(lots)):
+        band[i, LAST_LOW], band[i, LAST_HIGH] = last[i, bar, LOW] * (1 - ROOM), last[i, bar, HIGH] * (1 + ROOM)
+        band[i, MARK_LOW], band[i, MARK_HIGH] = mark[i, bar, LOW] * (1 - ROOM), mark[i, bar, HIGH] * (1 + ROOM)
+    fits = fit(
+        last, mark, wanted, bar, HIGH, LOW, ROOM, contracts, tables, terms, highest, lots, entry, bounds, balance
+    )
+    return balance if fits else float("inf")
+
+
+@compiled_in_place
+def is_among(last, mark, bar, bounds, band):
+    """Return whether a bar stays within the prices that were proven, and reaches no order."""
+    for i in range(len(band)):
+        low, high = min(last[i, bar, LOW], last[i, bar, OPEN]), max(last[i, bar, HIGH], last[i, bar, OPEN])
+        if not (
+            max(band[i, LAST_LOW], bounds[i, BEST_BUY]) < low
+            and high < min(band[i, LAST_HIGH], bounds[i, BEST_SELL])
+            and band[i, MARK_LOW] < mark[i, bar, LOW]
+            and mark[i, bar, HIGH] < band[i, MARK_HIGH]
+        ):
+            return False
+    return True
 
 
 @compiled
@@ -253,7 +284,7 @@ def work(
     balance = min(before, money[BALANCE])
     if not (trades or quoted[bar - 1] or _is_reached(last, bar, bounds)):
         return fit(
-            last, mark, wanted, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, bounds, balance
+            last, mark, wanted, bar, HIGH, LOW, 0.0, contracts, tables, terms, highest, lots, entry, bounds, balance
         ) and stands(mark, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
     new_orders[:], new_prices[:] = orders, prices
     first = counts[ARRIVED]
@@ -262,7 +293,7 @@ def work(
         return False
     sum_up(new_orders, new_prices, new_bounds)
     is_sure = (
-        fit(last, mark, wanted, bar, HIGH, LOW, contracts, tables, terms, highest, lots, entry, new_bounds, balance)
+        fit(last, mark, wanted, bar, HIGH, LOW, 0.0, contracts, tables, terms, highest, lots, entry, new_bounds, balance)
         and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, margin, money[BALANCE])
         and _trade_at_open(
             last, mark, wanted, bar, contracts, tables, terms, first, after, held, lots, entry, margin, money, counts,

@@ -82,9 +82,10 @@ def _is_between(levels, acted, worst, best, most, least):
 
 
 @compiled
-def fit(last, mark, wanted, bar, high, low, contracts, tables, terms, level, lots, entry, bounds, balance):
+def fit(last, mark, wanted, bar, high, low, room, contracts, tables, terms, level, lots, entry, bounds, balance):
     """Return whether everything ordered may rest and trade, in any order, between the close before and two prices of a bar.
 
+    With `room` these prices are that part of themselves farther away.
     Whatever trades, no more is in use than there is, and the shared pool keeps above a margin level. Everything that is held or may
     be opened is counted at the dearest price around, every fee is paid, every step from one of these prices to another is lost,
     and profit that one position has does not make up for what another may lose where gains do not pay.
@@ -105,13 +106,11 @@ def fit(last, mark, wanted, bar, high, low, contracts, tables, terms, level, lot
             locked = more
         elif resting == 0 and (terms.nets or len(lots) == 1):
             locked = max(abs(lots[i]), abs(lots[i] + order))
-        mark_low, mark_high = (
-            min(mark[i, bar, low], mark[i, bar - 1, CLOSE]),
-            max(mark[i, bar, high], mark[i, bar - 1, CLOSE]),
-        )
+        mark_low = min(mark[i, bar, low], mark[i, bar - 1, CLOSE]) * (1 - room)
+        mark_high = max(mark[i, bar, high], mark[i, bar - 1, CLOSE]) * (1 + room)
         opened, closed = last[i, bar, OPEN], last[i, bar - 1, CLOSE]
-        lowest = min(mark_low, last[i, bar, low], opened, closed, bounds[i, LOWEST])
-        highest = max(mark_high, last[i, bar, high], opened, closed, bounds[i, HIGHEST])
+        lowest = min(mark_low, min(last[i, bar, low], opened, closed) * (1 - room), bounds[i, LOWEST])
+        highest = max(mark_high, max(last[i, bar, high], opened, closed) * (1 + room), bounds[i, HIGHEST])
         away = abs(gain_of(contracts, i, abs(order) + resting, lowest, highest))
         if lots[i] != 0:
             lowest, highest = min(lowest, entry[i]), max(highest, entry[i])
