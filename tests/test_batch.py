@@ -33,10 +33,12 @@ MODES = ("cross", "isolated")
 def markets(
     seed: int, count: int, bars: int, *, wild: float, marked: bool, funded: bool, inverse: bool
 ) -> list[Candles]:
-    """Return markets on the same bars, some with marks of their own and funding every eight bars."""
+    """Return markets on the same bars, some with marks of their own and funding every eight bars; every other seed has holes."""
     found = []
     for n in range(count):
-        frame = frame_of(seed * 11 + n, bars)
+        frame = frame_of(seed * 11 + n, bars + bars // 10)
+        kept = np.sort(np.random.default_rng(seed).permutation(len(frame))[:bars]) if seed % 2 else np.arange(bars)
+        frame = frame.iloc[kept]
         centre = frame["close"].iloc[0]
         prices = ["open", "high", "low", "close"]
         frame[prices] = centre * (frame[prices] / centre) ** wild
@@ -83,7 +85,8 @@ def same(
     told = (found.fees, found.funding, found.bad_debt)
     assert told == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
     counted = (found.fills, found.refused, found.warnings, found.liquidations)
-    assert counted == (whole.fills, whole.refused, whole.warnings, whole.liquidations)
+    too_small = 0 if orders is None else market.quotes(orders).too_small
+    assert counted == (whole.fills, whole.refused + too_small, whole.warnings, whole.liquidations)
     return found
 
 
@@ -290,6 +293,17 @@ def test_a_quiet_account_is_never_handed_over() -> None:
     assert found.fills > 200
 
 
+def test_what_is_less_than_a_lot_is_refused() -> None:
+    """As a target at any bar's end, the last one too, and as a limit order; what rounding leaves is no order."""
+    (market,) = markets(2, 1, 3, wild=1.0, marked=False, funded=False, inverse=False)
+    found = same([market], np.array([0.3, 0.1 + 0.2, 0.305]), batch.Account(cash=1000), "generic")
+    assert (found.fills, found.refused) == (1, 1)
+    orders = batch.LimitOrders(np.array([[0.005], [0.0], [1e-12]]), np.full((3, 1), 90.0))
+    assert same([market], np.full(3, np.nan), batch.Account(), "generic", orders=orders).refused == 1
+    one = market._replace(frame=market.frame.iloc[:1])
+    assert same([one], np.array([0.004]), batch.Account(), "generic").refused == 1
+
+
 def test_threads_change_nothing() -> None:
     """Outcomes come in the order of the accounts."""
     candles = markets(2, 1, 200, wild=1.5, marked=False, funded=True, inverse=False)
@@ -333,6 +347,10 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     nowhere = quotes._replace(prices=np.where(np.arange(50) == 7, -1.0, 100.0)[:, None, None] + np.zeros((50, 2, 1)))
     with pytest.raises(ConfigurationError, match="limit order of bar 7, S0, slot 0 has the price -1; give one above 0"):
         batch.simulate(candles, [flat_targets], account, orders=[nowhere])
+    coarse = candles[0]._replace(instrument=cm.Instrument(symbol="S0", lot=0.01, tick=0.5))
+    low = batch.LimitOrders(np.ones((50, 1)), np.full((50, 1), 0.4))
+    with pytest.raises(ConfigurationError, match="has the price 0 on its ticks; give one above 0"):
+        batch.simulate([coarse], [], [batch.Account(None, orders=0)], orders=[low])
     with pytest.raises(ConfigurationError, match=r"sizes of shape \(50, 2, 1\) and prices of \(49, 2, 1\)"):
         batch.simulate(candles, [flat_targets], account, orders=[quotes._replace(prices=quotes.prices[1:])])
     with pytest.raises(ConfigurationError, match=r"shape \(50, 1, 1\), candles are 50 bars of 2 markets"):

@@ -699,3 +699,23 @@ def test_inverse_trades_agree_with_the_account() -> None:
     gain, fees = 10_000 / 50_000 - 10_000 / 62_500, 10.0 / 50_000 + 10.0 / 62_500
     assert strategy.trades_closed == [(0, pytest.approx(gain))]
     assert broker.getvalue() == pytest.approx(1 + gain - fees)
+
+
+def test_a_price_below_a_tick_is_refused_and_dust_is_no_order() -> None:
+    """Rounded to its tick a limit would be at nothing, which backtrader reads as no limit at all."""
+    candle = (100.0, 101.0, 99.0, 100.0)
+    answers: list = []
+    script = {
+        1: lambda s: answers.append(s.buy(size=1, exectype=bt.Order.Limit, price=0.2)),
+        2: lambda s: answers.append(s.order_target_size(target=0.1 + 0.2)),
+        4: lambda s: answers.append(s.order_target_size(target=0.3)),
+    }
+    instrument = Instrument(symbol="BTC", lot=0.01, tick=0.5)
+    broker = CrossMarginBroker(cash=1000.0)
+    (strategy,) = run(broker, bars(*[candle] * 6), scripts=[script], instrument=instrument)
+    refused, filled, dust = answers
+    assert refused.info.reject.reason == "price 0.2 is less than a tick of BTC (0.5)"
+    assert filled.status == filled.Completed
+    assert dust is None, "0.1 + 0.2 and 0.3 are one size"
+    assert (broker.fills, broker.refused) == (1, 1)
+    assert strategy.position.size == 0.3

@@ -29,7 +29,7 @@ class LimitOrders(NamedTuple):
 
     sizes: Any
     """In contracts, signed, rounded to lots toward zero: what stands in the slot is cancelled, and this placed in its stead
-    (nothing when it is 0). NaN leaves what stands there."""
+    (nothing when it is 0; refused when it is less than a lot). NaN leaves what stands there."""
     prices: Any
     """Where they rest, rounded to ticks never to a worse price; of no meaning where there is no size."""
 

@@ -258,8 +258,6 @@ def _loop(sources: int) -> Any:  # noqa: C901 - one loop over bars
                         band,
                     )
             _end_bar(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
-        for i in range(len(lots) if start + 1 < last.shape[1] else 0):
-            counts[REFUSED] += is_too_small(contracts, i, wanted[-1, i], lots[i])
         return last.shape[1] - 1
 
     return run

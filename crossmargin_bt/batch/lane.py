@@ -21,7 +21,15 @@ from crossmargin_bt.engine.position import Position
 class State:
     """Where an account stands at the end of a bar, and what has happened on the way."""
 
-    def __init__(self, balance: float, held: Held, sums: dict[str, float], resting: Sequence[LimitOrder] = ()) -> None:
+    def __init__(
+        self,
+        balance: float,
+        held: Held,
+        sums: dict[str, float],
+        resting: Sequence[LimitOrder] = (),
+        step: tuple[float, int] = (math.inf, 0),
+    ) -> None:
+        self.step = step
         self.balance, self.held, self.sums, self.orders = balance, held, sums, resting
         self.fills = self.refused = self.warnings = self.liquidations = 0
         self.curve: list[float] = []
@@ -82,6 +90,7 @@ def resume(broker: Any, owner: Follower, state: State) -> None:
     run = broker._run
     account = run.account
     run.before_change()
+    run.step_days, run.bar_ms = state.step
     account.balances[run.currency] = state.balance
     for kind, amount in state.sums.items():
         account.sums[kind, run.currency] = amount

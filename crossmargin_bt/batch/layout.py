@@ -68,6 +68,8 @@ class Quotes(NamedTuple):
     """The same shape, float64."""
     said: Any
     """Shape (bars,): whether anything is."""
+    too_small: int
+    """How many were given that are less than a lot, which are refused."""
 
 
 class Wanted(NamedTuple):
@@ -79,7 +81,9 @@ class Wanted(NamedTuple):
 
     def rows(self, start: int, end: int) -> "Wanted":
         """Return what it does at the end of some bars."""
-        quotes = None if self.quotes is None else Quotes(*(one[start:end] for one in self.quotes))
+        quotes = self.quotes
+        if quotes is not None:
+            quotes = Quotes(quotes.lots[start:end], quotes.prices[start:end], quotes.said[start:end], quotes.too_small)
         return Wanted(self.sizes[start:end], quotes)
 
 

@@ -17,6 +17,7 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.account import Account as EngineAccount
 from crossmargin_bt.engine.book import Book
+from crossmargin_bt.engine.instrument import DUST
 from crossmargin_bt.engine.path import POLICIES
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
@@ -46,6 +47,8 @@ class Market:
             if not one.frame.index.equals(index):
                 raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
         self.times_ms = pd.DatetimeIndex(index).as_unit("ms").asi8
+        self.steps = _steps(candles[0], self.times_ms)
+        """By bar, the shortest step so far, as a `Run` has it."""
         self.frames = [(one.symbol, _with_funding(one), one.instrument) for one in candles]
         frames = [frame for _, frame, _ in self.frames]
         self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])
@@ -145,13 +148,7 @@ class Market:
             distinct, places = np.unique(own[is_said], return_inverse=True)
             lots[:, n][is_said] = np.array([book.instrument.lots(size) for size in distinct.tolist()], np.int64)[places]
         is_placed = (lots != layout.LEAVE) & (lots != 0)
-        unusable = is_placed & ~((prices > 0) & np.isfinite(prices))
-        if unusable.any():
-            bar, market, slot = np.argwhere(unusable)[0].tolist()
-            raise ConfigurationError(
-                f"the limit order of bar {bar}, {self.books[market].instrument.symbol}, slot {slot} has the price "
-                f"{prices[bar, market, slot]:g}; give one above 0"
-            )
+        self._check_prices(is_placed, prices, "")
         on_ticks = np.where(is_placed, prices, 0.0)
         for n, book in enumerate(self.books):
             if book.instrument.tick:
@@ -160,8 +157,20 @@ class Market:
                     book.instrument.round_price(price, "down" if size > 0 else "up")
                     for price, size in zip(own[placed].tolist(), lots[:, n][placed].tolist(), strict=True)
                 ]
+        self._check_prices(is_placed, on_ticks, " on its ticks")
+        dust = np.array([DUST * book.instrument.lot for book in self.books])[:, None]
+        too_small = int(((lots == 0) & (np.abs(sizes) >= dust)).sum())
         said = (lots != layout.LEAVE).any(axis=(1, 2))
-        return Quotes(np.ascontiguousarray(lots), np.ascontiguousarray(on_ticks), said)
+        return Quotes(np.ascontiguousarray(lots), np.ascontiguousarray(on_ticks), said, too_small)
+
+    def _check_prices(self, is_placed: Any, prices: Any, where: str) -> None:
+        unusable = is_placed & ~((prices > 0) & np.isfinite(prices))
+        if unusable.any():
+            bar, market, slot = np.argwhere(unusable)[0].tolist()
+            raise ConfigurationError(
+                f"the limit order of bar {bar}, {self.books[market].instrument.symbol}, slot {slot} has the price "
+                f"{prices[bar, market, slot]:g}{where}; give one above 0"
+            )
 
     def check(self, account: Account) -> None:
         """Refuse an account that the broker would, or whose margins the compiled loop does not know."""
@@ -196,6 +205,17 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
         raise ConfigurationError(
             f"a batch does not know {'; '.join(unknown)} (venue {venue.name}); use the broker, a sweep without --fast"
         )
+
+
+def _steps(one: Candles, times_ms: Any) -> list[tuple[float, int]]:
+    """Return, by bar, the shortest step between two bars so far: in days, as backtrader counts them, and in milliseconds."""
+    days = np.frombuffer(from_frame(one.frame, name=one.symbol, instrument=one.instrument).p.rows["datetime"])
+    shortest, found = (math.inf, 0), [(math.inf, 0)]
+    for step, step_ms in zip(np.diff(days).tolist(), np.diff(times_ms).tolist(), strict=True):
+        if 0 < step < shortest[0]:
+            shortest = (step, step_ms)
+        found.append(shortest)
+    return found
 
 
 def _with_funding(one: Candles) -> pd.DataFrame:

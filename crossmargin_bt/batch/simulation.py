@@ -2,6 +2,7 @@
 """Run accounts of a batch: the compiled loop, and the broker where that stops."""
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -113,7 +114,7 @@ def compiled_loop() -> Any:
 def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *, curves: bool) -> Outcome:
     held = Held.nothing(len(market.books))
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
-    curve = np.full(market.bars if curves else 0, account.cash)
+    curve = np.full(market.bars if curves else 0, float(account.cash))
     given: tuple[Any, ...] = (
         market.last, market.mark, market.funding, bool(market.funding.any()), wanted.sizes, market.contracts,
         market.tables(account.mode), market.levels, market.terms(account), *held, money, counts, curve,
@@ -121,7 +122,8 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
     resting = Resting.none(len(market.books), 0 if wanted.quotes is None else wanted.quotes.lots.shape[2])
     given += (resting.bounds,)
     if wanted.quotes is not None:
-        given += (*wanted.quotes, resting.orders, resting.prices)
+        given += (*wanted.quotes[:-1], resting.orders, resting.prices)
+        counts[layout.REFUSED] = wanted.quotes.too_small
     settings = {
         "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
         "currency": market.books[0].instrument.settle, "path": market.path,
@@ -130,7 +132,8 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
     while (at := int(kernel.run(at, *given))) < market.bars - 1:
         stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
         sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
-        before = State(float(money[layout.BALANCE]), Held(*(one.copy() for one in held)), sums, resting.listed())
+        holds = Held(*(one.copy() for one in held))
+        before = State(float(money[layout.BALANCE]), holds, sums, resting.listed(), step=market.steps[at])
         state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
         for own, after in zip(held, state.held, strict=True):
             own[:] = after
@@ -146,11 +149,22 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
         if curves:
             curve[at + 1 : end] = state.curve[1:]
         at = back = end - 1
+    if back != market.bars - 1:  # otherwise the broker has seen the last bar's end
+        counts[layout.REFUSED] += _too_small(market, wanted, held)
     return Outcome(
         account, _equity(market, money[layout.BALANCE], held), float(money[layout.DRAWDOWN]), float(money[layout.FEES_PAID]),
         float(money[layout.RECEIVED]), int(counts[layout.FILLS]), int(counts[layout.REFUSED]), warnings, liquidations, bad_debt, worked,
         curve if curves else None,
     )  # fmt: skip
+
+
+def _too_small(market: Market, wanted: Wanted, held: Held) -> int:
+    """Return how many orders of the last bar's end are less than a lot."""
+    found = 0
+    for book, size, lots in zip(market.books, wanted.sizes[-1].tolist(), held.lots.tolist(), strict=True):
+        missing = 0.0 if math.isnan(size) else size - book.instrument.size(lots)
+        found += not (book.instrument.is_dust(missing) or book.instrument.lots(missing))
+    return found
 
 
 def _worked_through(

@@ -10,14 +10,19 @@ from crossmargin_bt.broker import calm, listing, walk
 from crossmargin_bt.broker.controls import Controls
 from crossmargin_bt.broker.discipline import Discipline
 from crossmargin_bt.broker.queue import OrderQueue
-from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import MODES, Settings, one_of
+from crossmargin_bt.broker.settings import (
+    MODES,
+    Settings,
+    check_amounts,
+    check_instruments,
+    check_risk,
+    one_of,
+)
 from crossmargin_bt.broker.watch import RiskWatch
 from crossmargin_bt.engine import events, path, reading, switching
 from crossmargin_bt.engine.account import POOLINGS, Account
 from crossmargin_bt.engine.book import SIDES
-from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.engine.valuation import DOLLARS
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.venues import tiers
@@ -104,13 +109,13 @@ class CrossMarginBroker(Controls):
         one_of("path", self.p.path, path.POLICIES)
         one_of("pooling", self.p.pooling, POOLINGS)
         for name in ("deposits", "prices", "interest_rates"):
-            _check_amounts(name, getattr(self.p, name))
+            check_amounts(name, getattr(self.p, name))
         one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
         if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
             raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
-        _check_risk(self.p)
+        check_risk(self.p)
         self._refuse_unchecked(self.p.checksubmit)
-        _check_instruments(self.p.instruments)
+        check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
         if self.p.mode == "portfolio" and self.venue.rules.portfolio is None:
             raise ConfigurationError(
@@ -324,36 +329,3 @@ class CrossMarginBroker(Controls):
         self._value_deposits(account)
         run.watch.end_bar(totals)
         self._keep_figures(run, totals)
-
-
-def _check_amounts(name: str, given: Any) -> None:
-    if given is None:
-        return
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"{name} is a dict by currency, got {type(given).__name__}")
-    for currency, amount in given.items():
-        if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
-            raise ConfigurationError(f"{name} of {currency} must not be negative, got {amount!r}")
-
-
-def _check_risk(given: Any) -> None:
-    levels = given.warning_levels
-    if not isinstance(levels, list | tuple) or not all(isinstance(x, int | float) and 1 < x < math.inf for x in levels):
-        raise ConfigurationError(f"warning_levels are margin levels above 1 (3.0 is 300 %), got {levels!r}")
-    for name in ("liquidation_slippage", "liquidation_impact"):
-        value = getattr(given, name)
-        if not (isinstance(value, int | float) and 0 <= value < 1):
-            raise ConfigurationError(f"{name} lies from 0 to below 1 (0.001 is 0.1 %), got {value!r}")
-    if given.reserve is not None and not isinstance(given.reserve, Reserve):
-        raise ConfigurationError(f"reserve is a Reserve(amount=, at_level=, to_level=), got {given.reserve!r}")
-    if not (isinstance(given.insurance_fund, int | float) and given.insurance_fund >= 0):
-        raise ConfigurationError(f"insurance_fund must not be negative, got {given.insurance_fund!r}")
-
-
-def _check_instruments(given: Any) -> None:
-    if given is None:
-        return
-    if not isinstance(given, dict) or not all(isinstance(one, Instrument) for one in given.values()):
-        raise ConfigurationError(
-            "instruments is a dict of Instrument by feed name: {'BTCUSDT': Instrument(symbol=...)}"
-        )

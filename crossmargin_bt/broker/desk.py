@@ -16,7 +16,7 @@ from backtrader import Order
 from crossmargin_bt.broker import execution, orders
 from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.stock import StockDesk, unusable_figures, valid_until
+from crossmargin_bt.broker.stock import StockDesk, cash_reduction_is_void, unusable_figures, valid_until
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.admission import admit, below_minimum
 from crossmargin_bt.engine.orders import OpenOrder
@@ -67,12 +67,12 @@ class OrderDesk(StockDesk):
         reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
         if reason is not None and data in run.books and run.books[data].instrument.is_dust(size):
             return None
+        reason = reason or execution.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
         if reason is not None:
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
         if type(getattr(owner, "_orders", None)) is list:
             owner._orders = deque(owner._orders, maxlen=ORDERS_KEPT)
         book = run.books[data]
-        execution.put_on_ticks(book.instrument, keywords, buys=buys)
         if book.hedged:
             keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
         given = {orders.GIVEN[name]: keywords.pop(name) for name in orders.GIVEN.keys() & keywords.keys()}
@@ -324,7 +324,7 @@ class OrderDesk(StockDesk):
             self._place(run, order, resting)
 
     def _try_exec(self, order: Any) -> None:
-        if self._run is None and execution.cash_reduction_is_void(self, order):
+        if self._run is None and cash_reduction_is_void(self, order):
             return
         super()._try_exec(order)
 

@@ -65,13 +65,20 @@ def _bad_side(book: Book, side: Any) -> str | None:
     return None
 
 
-def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> None:
-    """Round the prices among `keywords` to the tick: limits never to a worse price, triggers to the nearest."""
+def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> str | None:
+    """Round the prices among `keywords` to the tick: limits never to a worse price, triggers to the nearest.
+
+    Return why an order cannot be entered at one of them, or None.
+    """
     passive = "down" if buys else "up"
     is_limit = keywords.get("exectype") == Order.Limit
     for name, rounding in (("price", passive if is_limit else "nearest"), ("plimit", passive)):
         if keywords.get(name) is not None:
-            keywords[name] = instrument.round_price(keywords[name], rounding)
+            rounded = instrument.round_price(keywords[name], rounding)
+            if not rounded:
+                return f"{name} {keywords[name]:g} is less than a tick of {instrument.symbol} ({instrument.tick:g})"
+            keywords[name] = rounded
+    return None
 
 
 def stillborn(owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
@@ -328,20 +335,3 @@ def fit_exits(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
         elif not reduces_only(order) and abs(run.lots_left(order)) <= abs(left - entry.lots):
             order.addinfo(reduce_only=True)
             broker._rest(run, order)
-
-
-def cash_reduction_is_void(broker: Any, order: Any) -> bool:
-    """Cap a reduce-only order of cash mode to its leg; cancel it and return True when nothing is left to reduce."""
-    if not reduces_only(order):
-        return False
-    held = broker.cash_leg(order.data, leg_of(order))
-    if held * order.executed.remsize < 0:
-        if abs(order.executed.remsize) > abs(held):
-            order.executed.remsize = -held
-        return False
-    order.addinfo(removed="nothing left to reduce")
-    order.cancel()
-    broker.notify(order)
-    broker._ococheck(order)
-    broker._bracketize(order, cancel=True)
-    return True

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Margin mode and leverage per feed: what was set before a run holds for every run, what a run sets ends with it."""
+"""Margin mode and leverage per feed: what was set before a run holds for every run, what a run sets ends with it. And whether
+what the broker was given can be used.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from crossmargin_bt.broker.reserve import Reserve
+from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 MARGIN_MODES = ("isolated", "cross")
@@ -81,3 +86,39 @@ def one_of(setting: str, value: object, known: Sequence[str]) -> None:
     """
     if value not in known:
         raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")
+
+
+def check_amounts(name: str, given: Any) -> None:
+    """Refuse amounts by currency that cannot be used."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{name} is a dict by currency, got {type(given).__name__}")
+    for currency, amount in given.items():
+        if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
+            raise ConfigurationError(f"{name} of {currency} must not be negative, got {amount!r}")
+
+
+def check_risk(given: Any) -> None:
+    """Refuse settings of risk control that cannot be used."""
+    levels = given.warning_levels
+    if not isinstance(levels, list | tuple) or not all(isinstance(x, int | float) and 1 < x < math.inf for x in levels):
+        raise ConfigurationError(f"warning_levels are margin levels above 1 (3.0 is 300 %), got {levels!r}")
+    for name in ("liquidation_slippage", "liquidation_impact"):
+        value = getattr(given, name)
+        if not (isinstance(value, int | float) and 0 <= value < 1):
+            raise ConfigurationError(f"{name} lies from 0 to below 1 (0.001 is 0.1 %), got {value!r}")
+    if given.reserve is not None and not isinstance(given.reserve, Reserve):
+        raise ConfigurationError(f"reserve is a Reserve(amount=, at_level=, to_level=), got {given.reserve!r}")
+    if not (isinstance(given.insurance_fund, int | float) and given.insurance_fund >= 0):
+        raise ConfigurationError(f"insurance_fund must not be negative, got {given.insurance_fund!r}")
+
+
+def check_instruments(given: Any) -> None:
+    """Refuse what is no dict of instruments."""
+    if given is None:
+        return
+    if not isinstance(given, dict) or not all(isinstance(one, Instrument) for one in given.values()):
+        raise ConfigurationError(
+            "instruments is a dict of Instrument by feed name: {'BTCUSDT': Instrument(symbol=...)}"
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import backtrader as bt
 
+from crossmargin_bt.broker import execution, matching
 from crossmargin_bt.engine.refusal import Refusal
 
 # What backtrader computes for all positions, and overwrites when it is asked for some.
@@ -111,3 +112,20 @@ def valid_until(data: Any, valid: Any) -> Any:
     if not 0 < valid < dt.date.max.toordinal():
         return valid  # as backtrader takes it: at once, or never
     return data.num2date(data.datetime[0] + valid) if 0 < valid < RELATIVE_DAYS else data.num2date(valid)
+
+
+def cash_reduction_is_void(broker: Any, order: Any) -> bool:
+    """Cap a reduce-only order of cash mode to its leg; cancel it and return True when nothing is left to reduce."""
+    if not execution.reduces_only(order):
+        return False
+    held = broker.cash_leg(order.data, matching.leg_of(order))
+    if held * order.executed.remsize < 0:
+        if abs(order.executed.remsize) > abs(held):
+            order.executed.remsize = -held
+        return False
+    order.addinfo(removed="nothing left to reduce")
+    order.cancel()
+    broker.notify(order)
+    broker._ococheck(order)
+    broker._bracketize(order, cancel=True)
+    return True
