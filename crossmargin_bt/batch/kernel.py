@@ -42,7 +42,7 @@ from crossmargin_bt.batch.layout import (
 )
 from crossmargin_bt.batch.resting import is_among, prove, work
 from crossmargin_bt.batch.standing import HAIR, fit, stands, stands_between
-from crossmargin_bt.batch.trading import is_too_small, ordered, trade
+from crossmargin_bt.batch.trading import is_too_small, ordered, trade_at_market
 from crossmargin_bt.engine import formulas, path, position
 
 
@@ -97,18 +97,9 @@ def _trade_all(
         and stands(mark, bar, OPEN, OPEN, contracts, tables, terms, highest, lots, entry, new_margin, balance)
     ):
         return False
-    for i in range(len(lots)):
-        order = ordered(contracts, i, wanted[bar - 1, i], lots[i])
-        if order == 0:
-            continue
-        counts[FILLS] += 1
-        marks = (mark[i, bar, OPEN], mark[i, bar, OPEN])
-        if not trade(
-            contracts, tables, i, terms, order, last[i, bar, OPEN], marks, contracts[i, TAKER], new_lots, new_entry,
-            new_margin, money,
-        ):  # fmt: skip
-            return False
-    return money[BALANCE] >= 0
+    return trade_at_market(
+        last, mark, wanted, bar, contracts, tables, terms, lots, new_lots, new_entry, new_margin, money, counts
+    )  # fmt: skip
 
 
 @compiled_in_place

@@ -34,7 +34,7 @@ from crossmargin_bt.batch.layout import (
     TAKER,
 )
 from crossmargin_bt.batch.standing import HAIR, fit, stands
-from crossmargin_bt.batch.trading import ordered, trade
+from crossmargin_bt.batch.trading import ordered, trade, trade_at_market
 from crossmargin_bt.engine.path import Candle
 
 NOBODY = -1
@@ -234,17 +234,9 @@ def _trade_at_open(
         last, mark, bar, contracts, tables, terms, MAKER, 0, first, lots, entry, margin, money, counts, orders, prices
     ):  # fmt: skip
         return False
-    for i in range(len(held)):
-        order = ordered(contracts, i, wanted[bar - 1, i], held[i])
-        if order == 0:
-            continue
-        counts[FILLS] += 1
-        marks = (mark[i, bar, OPEN], mark[i, bar, OPEN])
-        if not trade(
-            contracts, tables, i, terms, order, last[i, bar, OPEN], marks, contracts[i, TAKER], lots, entry, margin, money
-        ):  # fmt: skip
-            return False
-    return money[BALANCE] >= 0 and _fill_at_open(
+    return trade_at_market(
+        last, mark, wanted, bar, contracts, tables, terms, held, lots, entry, margin, money, counts
+    ) and _fill_at_open(
         last, mark, bar, contracts, tables, terms, TAKER, first, after, lots, entry, margin, money, counts, orders, prices
     )  # fmt: skip
 

@@ -15,7 +15,17 @@ from crossmargin_bt.batch.figuring import (
     whole_lots,
     worth_of,
 )
-from crossmargin_bt.batch.layout import BALANCE, FEES_PAID, FLOOR, INVERSE, LOT, PER_CONTRACT
+from crossmargin_bt.batch.layout import (
+    BALANCE,
+    FEES_PAID,
+    FILLS,
+    FLOOR,
+    INVERSE,
+    LOT,
+    OPEN,
+    PER_CONTRACT,
+    TAKER,
+)
 from crossmargin_bt.engine.instrument import DUST
 
 
@@ -87,3 +97,19 @@ def trade(contracts, tables, i, terms, order, price, marks, charged, lots, entry
     money[BALANCE] += realised - fee - moved - 0.0
     money[FEES_PAID] += fee
     return True
+
+
+@compiled_in_place
+def trade_at_market(
+    last, mark, wanted, bar, contracts, tables, terms, held, lots, entry, margin, money, counts
+):  # fmt: skip
+    """Let what separates positions `held` at the bar's end before from their targets trade at the open; return whether that is sure."""
+    for i in range(len(held)):
+        order = ordered(contracts, i, wanted[bar - 1, i], held[i])
+        if order == 0:
+            continue
+        counts[FILLS] += 1
+        price, marks = last[i, bar, OPEN], (mark[i, bar, OPEN], mark[i, bar, OPEN])
+        if not trade(contracts, tables, i, terms, order, price, marks, contracts[i, TAKER], lots, entry, margin, money):
+            return False
+    return money[BALANCE] >= 0
