@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import crossmargin_bt as cm
 from crossmargin_bt import batch
-from crossmargin_bt.batch.layout import Wanted
+from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.engine.path import Candle, path_of
@@ -28,6 +28,17 @@ resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit")
 MODES = ("cross", "isolated")
+MARKETS_AND_ACCOUNTS: dict[str, Any] = {
+    "seed": st.integers(0, 10_000),
+    "count": st.integers(1, 3),
+    "venue": st.sampled_from(VENUES),
+    "mode": st.sampled_from(MODES),
+    "leverage": st.sampled_from([1.0, 3.0, 10.0, 20.0, 50.0]),
+    "path": st.sampled_from(["path", "path", "adverse", "close"]),
+    "wild": st.sampled_from([0.3, 1.0, 2.0]),
+    "marked": st.booleans(),
+    "funded": st.booleans(),
+}
 
 
 def markets(
@@ -92,16 +103,8 @@ def same(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 10_000),
-    count=st.integers(1, 3),
-    venue=st.sampled_from(VENUES),
-    mode=st.sampled_from(MODES),
-    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0, 50.0]),
-    path=st.sampled_from(["path", "path", "adverse", "close"]),
+    **MARKETS_AND_ACCOUNTS,
     exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
-    wild=st.sampled_from([0.3, 1.0, 2.0]),
-    marked=st.booleans(),
-    funded=st.booleans(),
 )
 def test_every_account_ends_as_the_broker_ends_it(
     seed: int,
@@ -144,20 +147,12 @@ def placed(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 10_000),
-    count=st.integers(1, 3),
+    **MARKETS_AND_ACCOUNTS,
     slots=st.integers(1, 4),
-    venue=st.sampled_from(VENUES),
-    mode=st.sampled_from(MODES),
-    leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0, 50.0]),
-    path=st.sampled_from(["path", "path", "adverse", "close"]),
     exposure=st.sampled_from([0.05, 0.3, 1.0, 5.0, 15.0]),
-    wild=st.sampled_from([0.3, 1.0, 2.0]),
     often=st.sampled_from([0.02, 0.1, 0.5]),
     away=st.sampled_from([0.0, 0.002, 0.01]),
     ticks=st.booleans(),
-    marked=st.booleans(),
-    funded=st.booleans(),
     with_targets=st.booleans(),
 )
 def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
@@ -230,6 +225,49 @@ def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
     assert found.fills == broker.fills > 100
     assert found.equity == broker.getvalue()
     assert found.worked_through == 0
+
+
+def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
+    """Orders that wait beside a position, an order at market before them: each keeps the margin of what it would open."""
+    (market,) = markets(2, 1, 40, wild=0.1, marked=False, funded=False, inverse=False)
+    random = np.random.default_rng(4)
+    seen = set()
+    for _ in range(60):
+        sizes, prices = np.full((2, 40, 4), np.nan)
+        sizes[20:24] = np.where(random.random((4, 4)) < 0.5, random.integers(-30, 31, (4, 4)), np.nan)
+        prices[:] = 100.0 * (1 - 0.2 * np.sign(np.nan_to_num(sizes)))
+        targets = np.full(40, np.nan)
+        targets[[10, 20, 22]] = random.integers(-20, 21, 3)
+        wide = Market([market], "generic")
+        wanted = Wanted(wide.sizes(targets), wide.quotes(batch.LimitOrders(sizes, prices)))
+        account = batch.Account(0, 10.0, "cross", 1e6, 0)
+        settings_of = {
+            "venue": wide.venue,
+            "mode": "cross",
+            "leverage": 10.0,
+            "cash": 1e6,
+            "currency": "USDT",
+            "path": "path",
+        }
+        whole = lane.work_through(wide.frames, wanted, None, settings_of)
+        kept = resting_after(wide, account, wanted)
+        assert kept == whole.orders
+        seen |= {order.covered == abs(order.lots) for order in kept}
+    assert seen == {True, False}
+
+
+def resting_after(market: Market, account: batch.Account, wanted: Wanted) -> list[Any]:
+    """Return the limit orders that rest when the compiled loop has come to the end."""
+    held, orders = Held.nothing(1), Resting.none(1, 4)
+    assert wanted.quotes is not None
+    money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
+    ended = batch.simulation.compiled_loop().run(
+        0, market.last, market.mark, market.funding, False, wanted.sizes, market.contracts, market.tables("cross"),
+        market.levels, market.terms(account), *held, money, counts, np.zeros(0), orders.bounds, *wanted.quotes[:-1],
+        orders.orders, orders.prices,
+    )  # fmt: skip
+    assert ended == market.bars - 1
+    return orders.listed()
 
 
 def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:

@@ -17,7 +17,8 @@ average_entry, inverse_average_entry = compiled(formulas.average_entry), compile
 fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.in_slices)
 initial_rate = compiled(formulas.initial_rate)
 whole_lots, size_of_lots = compiled(instrument.whole_lots), compiled(instrument.size_of_lots)
-split, low_comes_first = compiled(position.split), compiled(path.low_comes_first)
+split, opened_after = compiled(position.split), compiled(position.opened_after)
+low_comes_first = compiled(path.low_comes_first)
 
 
 @compiled_in_place

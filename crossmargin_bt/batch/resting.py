@@ -9,6 +9,7 @@ from crossmargin_bt.batch.figuring import (
     compiled,
     compiled_in_place,
     low_comes_first,
+    opened_after,
     worth_of,
 )
 from crossmargin_bt.batch.layout import (
@@ -135,14 +136,11 @@ def _is_reached(last, bar, bounds):
 @compiled
 def _covered(lots, market, orders, i, k):
     """Return how many lots of an order that comes now would open, those before it closing first; see `engine.room`."""
-    order, held = orders[i, k, LOTS], lots + market
-    if held * order >= 0:
-        return abs(order)
-    others = 0
+    order, others = orders[i, k, LOTS], 0
     for other in range(orders.shape[1]):
-        if other != k and orders[i, other, LOTS] * order > 0:
+        if other != k and (orders[i, other, LOTS] > 0) == (order > 0):
             others += abs(orders[i, other, LOTS])
-    return max(0, abs(order) - max(0, abs(held) - others))
+    return opened_after(lots + market, order, others)
 
 
 @compiled
@@ -163,7 +161,7 @@ def _take_in(wanted, quotes, limits, bar, contracts, terms, lots, orders, prices
             orders[i, k, COVERED] = _covered(lots[i], market, orders, i, k)
             orders[i, k, PLACE] = place
             place += 1
-            opening = abs(order) if lots[i] * order >= 0 else max(0, abs(order) - abs(lots[i]))
+            opening = opened_after(lots[i], order, 0)
             if opening != 0 and worth_of(contracts, i, opening, prices[i, k]) < terms.smallest * (1 + HAIR):
                 return NOBODY
     return place

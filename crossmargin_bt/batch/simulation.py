@@ -81,7 +81,9 @@ def follow(
             raise ConfigurationError(f"a batch has modes 'cross' and 'isolated', got {account.mode!r}")
         for name, number, there in (("targets", account.targets, wanted), ("limit orders", account.orders, placed)):
             if number is not None and not 0 <= number < len(there):
-                raise ConfigurationError(f"there are {len(there)} arrays of {name}, account asks for number {number}")
+                raise ConfigurationError(
+                    f"there are {len(there)} arrays of {name}, account asks for number {number}; None is none"
+                )
         market.check(account)
     nowhere = np.full((market.bars, len(market.books)), np.nan)
 

@@ -12,6 +12,7 @@ from crossmargin_bt.batch.figuring import (
     gain_of,
     initial_rate,
     least_requirement_of,
+    opened_after,
     requirement_of,
     tier_of,
     worth_of,
@@ -96,7 +97,7 @@ def fit(last, mark, wanted, bar, high, low, room, contracts, tables, terms, leve
         resting = bounds[i, ORDERED]
         if lots[i] == 0 and order == 0 and resting == 0:
             continue
-        opening = abs(order) if lots[i] * order >= 0 else max(0, abs(order) - abs(lots[i]))
+        opening = opened_after(lots[i], order, 0)
         if opening != 0 and worth_of(contracts, i, opening, last[i, bar - 1, CLOSE]) < terms.smallest * (1 + HAIR):
             return False
         # What closes may uncover what rests beside it; an order that is judged is not yet, or no longer, in the market itself.

@@ -79,14 +79,15 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
 def _opening_lots(book: Book, order: OpenOrder) -> int:
     """Return how many lots of the order would open, the others of its side having closed first."""
     held = book.leg(order.side).lots
-    if held * order.lots >= 0:
-        return abs(order.lots)
     others = [
         other.lots
         for other in book.orders.values()
-        if other.side == order.side and other.lots * held < 0 and not other.reduce_only and not _one_group(other, order)
+        if other.side == order.side
+        and other.lots * order.lots > 0
+        and not other.reduce_only
+        and not _one_group(other, order)
     ]
-    return max(0, abs(order.lots) - max(0, abs(held) - abs(sum(others))))
+    return position.opened_after(held, order.lots, abs(sum(others)))
 
 
 def after_immediate_orders(account: Account) -> Account:

@@ -46,6 +46,19 @@ def split(held: int, lots: int) -> tuple[int, int]:
     return closed, lots - closed
 
 
+def opened_after(held: int, lots: int, closing: int) -> int:
+    """Return how many of `lots`, unsigned, open against `held` once other orders have closed `closing` (unsigned) of it.
+
+    >>> opened_after(10, -15, 4)
+    9
+    >>> opened_after(10, 5, 4)
+    5
+    """
+    if held == 0 or (held > 0) == (lots > 0):
+        return abs(lots)
+    return max(0, abs(lots) - max(0, abs(held) - closing))
+
+
 def capped(held: int, lots: int) -> int:
     """Return what of a reduce-only fill of `lots` may trade against `held`.
 

@@ -11,7 +11,7 @@ costs besides are fees and the distance between its price and the mark.
 
 import math
 
-from crossmargin_bt.engine import reading
+from crossmargin_bt.engine import position, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
@@ -133,6 +133,4 @@ def opening_lots(book: Book, side: str, lots: int) -> int:
     held = book.leg(side).lots
     if book.orders.immediate:
         held += sum(order.lots for order in book.orders.values() if order.immediate and order.side == side)
-    if held * lots >= 0:
-        return abs(lots)
-    return max(0, abs(lots) - max(0, abs(held) - book.orders.resting_lots(side, buys=lots > 0)))
+    return position.opened_after(held, lots, book.orders.resting_lots(side, buys=lots > 0))
