@@ -21,6 +21,7 @@ from random_trader import RandomTrader, candles
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.ahead import Ahead
+from crossmargin_bt.broker.calm import Calm
 from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.engine import admission, estimates, events, fills, reading
 from crossmargin_bt.engine.account import Account, replay
@@ -586,3 +587,76 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
     as_is, walked = as_is_and_walked(monkeypatch, told)
     assert as_is == walked
     assert (looked[True] > 60) == (every == 1)
+
+
+class Looker(bt.Strategy):
+    """Holds two positions with an order at rest, and looks at the account through one door or another now and then."""
+
+    params = (("door", "figures"), ("every", 7))
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.account: Any = None
+
+    def start(self) -> None:
+        if self.p.door == "held account":
+            self.account = self.broker.account
+
+    def next(self) -> None:
+        if len(self) in (5, 60, 150):
+            self.buy(data=self.data0, size=1 + len(self) % 3)
+            self.sell(data=self.data1, size=1, exectype=bt.Order.Limit, price=self.data1.close[0] * 1.1)
+        if len(self) % self.p.every:
+            return
+        broker = self.broker
+        looks = {
+            "figures": lambda: (broker.getvalue(), broker.getcash(), broker.margin_used, broker.get_fundvalue()),
+            "level": lambda: (broker.margin_level, broker.lowest_margin_level, broker.get_leverage()),
+            "estimates": lambda: (broker.liquidation_price(self.data0), broker.aggregate_distance()),
+            "sizes": lambda: (broker.maximum_order_size(self.data1), broker.currency("USDT")),
+            "preview": lambda: broker.preview(data=self.data0, size=3.0),
+            "account": lambda: sorted((symbol, book.prices()) for symbol, book in broker.account.books.items()),
+            "held account": lambda: sorted((symbol, book.prices()) for symbol, book in self.account.books.items()),
+            "leverage": lambda: broker.set_leverage(self.data1, 5.0 + len(self) % 3),
+            "cash": lambda: broker.add_cash(1.0),
+        }
+        self.seen.append(looks[self.p.door]())
+
+
+@pytest.mark.parametrize("inner", ["in step", "pausing"])
+@pytest.mark.parametrize(
+    "door", ["figures", "level", "estimates", "sizes", "preview", "account", "held account", "leverage", "cash"]
+)
+def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is(
+    door: str, inner: str, monkeypatch
+) -> None:
+    """Bars known beforehand to change nothing are taken in when somebody looks: every door leads to the same figures."""
+    unseen = Counter[bool]()
+    foresaw = Calm.foresaw
+
+    def counted(self: Calm) -> bool:
+        found = foresaw(self)
+        unseen[found] += 1
+        return found
+
+    def told() -> Any:
+        monkeypatch.setattr(Calm, "foresaw", counted)
+        cerebro = Cerebro(stdstats=False)
+        cerebro.addanalyzer(Recorder, detail=False)
+        for n, name in enumerate(("AAA", "BBB")):
+            frame = candles(n, 300, volatility=0.002)
+            frame["funding_rate"] = frame["funding_rate"].where(frame.index.day == 4)
+            frame = frame.drop(frame.index[100:103]) if n and inner == "pausing" else frame
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+        broker = CrossMarginBroker(cash=3000.0, leverage=10.0, warning_levels=(3.0,))
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(Looker, door=door)
+        (strategy,) = cerebro.run()
+        record = strategy.analyzers[0].get_analysis()
+        return strategy.seen, broker.journal, record, broker.equity
+
+    as_is, walked = as_is_and_walked(monkeypatch, told)
+    assert as_is == walked
+    expected = inner == "in step" and "account" not in door
+    assert (unseen[True] > 100) == expected, unseen

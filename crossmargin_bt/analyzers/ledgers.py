@@ -113,7 +113,7 @@ class FundingAndFees(bt.Analyzer):
 
     def notify_order(self, order: Any) -> None:
         """Count commissions in cash mode, which has no journal."""
-        if self.strategy.broker.account is None and order.status in (order.Partial, order.Completed):
+        if self.strategy.broker.p.mode == "cash" and order.status in (order.Partial, order.Completed):
             fee = order.executed.comm - self._paid.get(order.ref, 0.0)
             self._paid[order.ref] = order.executed.comm
             self._count(order.data._name, "fees", fee)

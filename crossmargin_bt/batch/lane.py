@@ -69,7 +69,7 @@ class Follower(bt.Strategy):
 
     def _place(self, data: Any, lots: int, price: float) -> Any:
         """Place a limit order of signed lots."""
-        size = self.broker.account.books[data._name].instrument.size(abs(lots))
+        size = self.broker._run.books[data].instrument.size(abs(lots))
         order = self.buy if lots > 0 else self.sell
         return order(data=data, size=size, exectype=bt.Order.Limit, price=price)
 

@@ -3,6 +3,8 @@
 
 import math
 from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import backtrader as bt
@@ -64,7 +66,7 @@ class Recorder(bt.Analyzer):
         self._journal: list[Any] = []
         self._curve: Any = None
         self._days = array("d")
-        self._places = array("q")
+        self._places: Sequence[int] = array("q")
         self._cash_curve: dict[str, list[float]] = {"equity": [], "margin_used": [], "free_margin": []}
         self._levels: list[float | None] = []
         self._exposure: dict[str, list[float]] = {}
@@ -111,19 +113,30 @@ class Recorder(bt.Analyzer):
     def start(self) -> None:
         """Let the broker keep its curve, which costs less than asking in every bar."""
         self._since = -math.inf if self.p.since_ms is None else self.p.since_ms / MS_PER_DAY + EPOCH_DAY - INSTANT
-        self._is_margin = self.strategy.broker.account is not None
+        self._is_margin = self.strategy.broker.p.mode != "cash"
         self._time: Any = self.strategy.lines.datetime
+        self._reads_at_the_end = False
         if self._is_margin:
             self.strategy.broker.keep_curve()
 
+    def read_at_the_end(self) -> bool:
+        """Return whether nothing has to be recorded bar by bar: by then the strategy has its times, and the broker its curve.
+
+        Only a loop that asks the broker once for every bar of a strategy may call this; bars are left out from then on.
+        """
+        self._reads_at_the_end = self._is_margin and not self.p.detail and self.p.on_bar is None
+        return self._reads_at_the_end
+
     def next(self) -> None:
         """Record the bar."""
+        if self._reads_at_the_end:
+            return
         broker, time = self.strategy.broker, self._time
         day = time.array[time._idx]
         if day >= self._since:
             self._days.append(day)
             if self._is_margin:
-                self._places.append(broker.bars)
+                self._places.append(broker.bars)  # type: ignore[attr-defined]  # an array, bar by bar
             else:
                 row = (broker.equity, broker.margin_used, float(broker.getcash()))
                 for values, value in zip(self._cash_curve.values(), row, strict=True):
@@ -157,6 +170,10 @@ class Recorder(bt.Analyzer):
         """Take from the broker what the record needs; in an optimisation only this comes back."""
         broker = self.strategy.broker
         account = broker.account
+        if self._reads_at_the_end:
+            days = self._time.array[: self._time.lencount]
+            first = bisect_left(days, self._since)
+            self._days, self._places = days[first:], range(first + 1, len(days) + 1)
         self._time = None  # lines would take all feeds along to another process
         self._journal = broker.journal
         if self._is_margin:

@@ -25,6 +25,26 @@ def time_ms(day_number: float) -> int:
     return round((day_number - EPOCH_DAY) * MS_PER_DAY)
 
 
+class Place:
+    """Where a line that keeps an index of its own stands."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+
+    @property
+    def at(self) -> int:
+        """The index of its current bar."""
+        at: int = self._line._idx
+        return at
+
+
+def cursor(line: Any) -> Any:
+    """Return what tells by its `at` where a line stands: the cursor it shares with others, where it does."""
+    return getattr(line, "_cursor", None) or Place(line)
+
+
 class Bar(NamedTuple):
     """A new bar of one feed: the last-price candle, the mark candle, and the funding due at its open."""
 
@@ -43,7 +63,7 @@ class Feed:
     """
 
     __slots__ = (
-        "book", "clock", "close", "data", "day", "funding", "high", "index", "interest_rate", "is_ended", "length", "low", "mark",
+        "book", "clock", "close", "closing_mark", "data", "day", "funding", "high", "index", "interest_rate", "is_ended", "length", "loaded", "low", "mark",
         "may_float", "open", "symbol", "volatility",
     )  # fmt: skip
 
@@ -54,6 +74,7 @@ class Feed:
         self.open, self.high, self.low, self.close = (getattr(lines, name) for name in Candle._fields)
         marked = getattr(data, "has_mark", False)
         self.mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if marked else []
+        self.closing_mark = self.mark[-1] if marked else self.close
         self.funding = lines.funding_rate if getattr(data, "has_funding", False) else None
         self.volatility: Any = getattr(lines, "volatility", None)
         self.index: Any = getattr(lines, "index_price", None)
@@ -62,6 +83,8 @@ class Feed:
         """Whether a bar may change after it was delivered."""
         self.is_ended = False
         """Whether the contract has expired."""
+        self.loaded: Any = None
+        """What `crossmargin_bt.broker.foreseen` has found out about all its bars."""
         self.length = 0
         self.day = 0.0
 

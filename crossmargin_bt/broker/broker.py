@@ -180,6 +180,7 @@ class CrossMarginBroker(Controls):
 
     def stop(self) -> None:
         """End the run; settings made during it end with it."""
+        self._settle_figures()
         super().stop()
         self._running = False
         self._settings.end_run()
@@ -234,15 +235,23 @@ class CrossMarginBroker(Controls):
 
     def next(self) -> None:
         """Work through one bar; see `crossmargin_bt.broker.walk`. Most bars of most runs are calm, and pass."""
+        left_alone = self._left_alone
+        if left_alone is not None and not self._cash_addition and left_alone.calm.foresaw():
+            self.bars += 1
+            self._waiting += 1
+            return
         run = self._run
         if run is None:
             super().next()
             return
         self.bars += 1
-        waits = self.submitted or self._toactivate or self._cash_addition
-        if run.calm is not None and not waits and run.calm.passes():
-            self._put_off_figures(run, run.calm)
-            return
+        if run.calm is not None and not (self.submitted or self._toactivate or self._cash_addition):
+            if run.calm.still_holds and run.calm.foresaw():
+                self._leave_alone(run)
+                return
+            if run.calm.passes():
+                self._put_off_figures(run, run.calm)
+                return
         run.before_change()
         self._is_new_bar = True
         if run.closed and not self._goes_on(run):

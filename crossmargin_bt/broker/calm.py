@@ -6,13 +6,17 @@ order reached. Anything else the broker works through in full (`crossmargin_bt.b
 """
 
 import math
+from array import array
+from bisect import bisect_left
 from typing import Any, NamedTuple
 
 import numpy as np
 from backtrader.linebuffer import LineBuffer
 
+from crossmargin_bt.broker import bars
 from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, Feed
 from crossmargin_bt.broker.danger import Danger, look_for_sinking
+from crossmargin_bt.broker.foreseen import passing
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.walk import Walk
 from crossmargin_bt.engine import reading, risk_control
@@ -22,6 +26,9 @@ from crossmargin_bt.engine.modes import MODES
 # Margin, fees of opening and of closing come to less than this many times a value.
 DEAREST = 2.0
 NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
+
+# So many bars to come are looked at first, each time twice as many as before, at most; sooner not again than after so many bars.
+FEWEST, MOST, PATIENCE = 8, 1024, 4
 
 
 class Still(NamedTuple):
@@ -47,10 +54,71 @@ class Calm:
         self._pools = run.pools()
         # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
         self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"
-        self._marks: list[tuple[Book, list[float]]] = []
+        self._marks: list[tuple[Feed, array[float]]] = []
+        """Whose marks count in the figures, and those of the bars since they were taken."""
         if broker.keeps_curve and self.marks_are_kept:
-            self._marks = [(feed.book, []) for feed, *_ in stills if feed.book.legs or feed.book.orders]
+            self._marks = [(feed, array("d")) for feed, *_ in stills if feed.book.legs or feed.book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
+        self._bars_looked_at = FEWEST
+        self._patience: float = 1
+        """So many bars pass one by one before the bars to come are looked at."""
+        if not (stills and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)):
+            self._patience = math.inf
+        self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None
+        self._next_at = self._known_to = 0
+        """The index of the next bar and of the first that is not known to pass; feeds and marks may be left behind."""
+
+    def foresaw(self) -> bool:
+        """Return whether the new bar is known to pass; it is counted, and feeds and marks are left behind until `catch_up`."""
+        at = self._next_at
+        if at >= self._known_to or self._cursor.at != at:
+            return False
+        self._next_at = at + 1
+        return True
+
+    @property
+    def still_holds(self) -> bool:
+        """Whether nothing has changed the account since."""
+        return self._run.account.version == self._version
+
+    def catch_up(self) -> None:
+        """Move feeds and marks on to the bar that passed last."""
+        run, length = self._run, self._next_at
+        for feed, marks in self._marks:
+            marks.extend(feed.closing_mark.array[feed.length : length])
+        at = length - 1
+        for feed, *_ in self._stills:
+            assert feed.clock._idx >= at, f"{feed.symbol} has not moved with the other feeds"
+            feed.length, feed.day = length, feed.clock.array[at]
+            book = feed.book
+            book.long_mark = book.short_mark = feed.closing_mark.array[at]
+            book.last = run.last_close[feed.symbol] = feed.close.array[at]
+            run.day = max(run.day, feed.day)
+
+    def see_every_bar(self) -> None:
+        """Leave no bar unseen from now on."""
+        self._known_to, self._patience = 0, math.inf
+
+    def _look_ahead(self) -> None:
+        """Look how many of the bars to come surely pass."""
+        run = self._run
+        first = self._stills[0].feed.length
+        if run.is_watched or not run.is_in_step or any(still.feed.length != first for still in self._stills):
+            self.see_every_bar()
+            return
+        times = self._stills[0].feed.clock.array
+        last = bisect_left(times, self._until, first, min(first + self._bars_looked_at, len(times)))
+        for feed, *ranges, level in self._stills:
+            low, high, mark_low, mark_high = ranges
+            marks = (max(mark_low, level[0]), min(mark_high, level[1]))
+            if feed.mark:
+                bounds = [(feed.low, feed.high, low, high), (feed.mark[2], feed.mark[1], *marks)]
+            else:
+                bounds = [(feed.low, feed.high, max(low, marks[0]), min(high, marks[1]))]
+            last = passing(feed, first, last, run.step_days, bounds)
+        self._next_at, self._known_to = first, last
+        self._patience = 1 if last - first > PATIENCE else PATIENCE
+        self._bars_looked_at = min(2 * self._bars_looked_at, MOST)
 
     def passes(self) -> bool:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
         """Take the new bars in where nothing can happen in any of them; otherwise change nothing and return False."""
@@ -94,29 +162,31 @@ class Calm:
             book.last = run.last_close[feed.symbol] = close
             if day > run.day:  # noqa: PLR1730 - a call in every bar
                 run.day = day
-        for book, marks in self._marks:
-            marks.append(book.long_mark)
+        self.note_marks()
+        self._patience -= 1
+        if self._patience <= 0:
+            self._look_ahead()
         return True
 
     def note_marks(self) -> None:
-        """Keep the marks of the bar after which the calm begins: its figures wait as those of the bars that follow."""
-        for book, marks in self._marks:
-            marks.append(book.long_mark)
+        """Keep the marks of a bar whose figures wait."""
+        for feed, marks in self._marks:
+            marks.append(feed.book.long_mark)
 
     def marks_ahead(self, bars: int) -> list[tuple[Book, Any]]:
         """Return the marks of this bar and of those that follow it, by book that counts in the figures; fewer where a feed ends."""
         found = []
         for feed, *_ in self._stills:
             if feed.book.legs or feed.book.orders:
-                line, at = feed.mark[-1] if feed.mark else feed.close, feed.clock._idx
-                found.append((feed.book, np.array(line.array[at : at + bars])))
+                at = feed.clock._idx
+                found.append((feed.book, np.array(feed.closing_mark.array[at : at + bars])))
         return found
 
-    def take_marks(self) -> list[tuple[Book, list[float]]]:
+    def take_marks(self) -> "list[tuple[Book, array[float]]]":
         """Return the marks of the bars since the last time, oldest first, by book."""
         taken = self._marks
-        self._marks = [(book, []) for book, _ in taken]
-        return taken
+        self._marks = [(feed, array("d")) for feed, _ in taken]
+        return [(feed.book, marks) for feed, marks in taken]
 
     def _look_at_levels(self) -> None:
         """Look how near the lowest margin level is; note the levels on the way where it may be undercut."""

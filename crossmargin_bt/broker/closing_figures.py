@@ -87,10 +87,27 @@ class Curve:
                 values.extend(array("d", [float(added)]) * bars)
 
 
+class Door:
+    """Stands for `broker._run` while calm bars pass unseen: who looks at the run takes them in first.
+
+    An attribute of the broker itself hides it; it is asked where that has been taken away.
+    """
+
+    def __get__(self, broker: Any, kind: type) -> Any:
+        if broker is None:
+            return self
+        run = broker._left_alone
+        broker.__dict__["_run"], broker._left_alone = run, None
+        run.calm.catch_up()
+        return run
+
+
 class ClosingFigures:
     """Keeps what the account came to; mixed into the broker."""
 
-    _run: Run | None
+    _run: Run | None = Door()  # type: ignore[assignment]  # answers with a run
+    _left_alone: Run | None = None
+    """The run, while it is behind its door."""
     _fundshares: float
 
     bars = 0
@@ -142,8 +159,16 @@ class ClosingFigures:
         return Room(run.account, figures.totals if figures is not None and known else None)
 
     def _forget_figures(self) -> None:
-        self._kept, self._curve, self._ahead = None, None, None
+        self._kept, self._curve, self._ahead, self._left_alone = None, None, None, None
         self._waiting = self.bars = self._read_at = 0
+
+    def _leave_alone(self, run: Run) -> None:
+        """Let a bar that is known to change nothing pass unseen, and those that follow it, until somebody looks."""
+        self._waiting += 1
+        self._is_new_bar = False
+        run.before_change = self._settle_figures
+        del self.__dict__["_run"]
+        self._left_alone = run
 
     def _put_off_figures(self, run: Run, bars: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""

@@ -3,10 +3,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from crossmargin_bt.broker.bars import Bar, Feed, time_ms
 from crossmargin_bt.broker.finer import Finer
+from crossmargin_bt.broker.foreseen import are_in_step
 from crossmargin_bt.engine import events, invariants, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
@@ -117,6 +119,8 @@ class Run:
         self.fills = 0
         self.refused = 0
         self.currency = currency
+        self.is_watched = False
+        """Whether somebody outside holds the account, and may look at any moment."""
         self.calm: Any = None
         """The calm the run is in (`crossmargin_bt.broker.calm`), None in bars that are worked through."""
         self.day = 0.0
@@ -158,6 +162,11 @@ class Run:
     def is_one_currency(self) -> bool:
         """Whether there is one balance, and one pool of it."""
         return len(self.account.balances) == 1
+
+    @cached_property
+    def is_in_step(self) -> bool:
+        """Whether all feeds have the same bars, as they are loaded when this is first asked."""
+        return are_in_step(list(self.feeds.values()))
 
     @property
     def time_ms(self) -> int:

@@ -17,7 +17,7 @@ class _Sizer(bt.Sizer):
 
     def _largest(self, data: Any, *, isbuy: bool) -> float:
         """Return the largest order that would be admitted now; 1 on a feed that cannot be traded, for the broker to refuse."""
-        if self.broker.account is not None and getattr(self.broker.getcommissioninfo(data), "instrument", None) is None:
+        if self.broker.p.mode != "cash" and getattr(self.broker.getcommissioninfo(data), "instrument", None) is None:
             return 1.0
         return float(self.broker.maximum_order_size(data, isbuy=isbuy, side=self._side(data, isbuy=isbuy)))
 

@@ -6,7 +6,9 @@ all its data. Everything else is done by backtrader's own methods, in backtrader
 """
 
 import math
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 import backtrader as bt
@@ -16,24 +18,28 @@ from crossmargin_bt.cerebro.cursors import Cursor, sharing
 
 
 class Clock:
-    """One feed: its bars, its cursor, and what follows it once the broker has seen the bar."""
+    """Feeds that have the same bars: their cursor, and what follows them once the broker has seen the bar."""
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
-        self.is_block = bool(getattr(data, "_is_block", False))
-        """Whether the feed needs nothing but its cursor moved."""
+    def __init__(self, datas: list[Any]) -> None:
+        self.datas = datas
+        self.is_block = all(getattr(data, "_is_block", False) for data in datas)
+        """Whether the feeds need nothing but their cursor moved."""
         self.cursor = Cursor()
-        times = data.lines.datetime.array
-        self.times = times if len(times) == data.buflen() else times[: data.buflen()]
-        self.lines = [line for line in data.lines.lines if type(line) is LineBuffer] if self.is_block else []
+        self.times = _times(datas[0])
+        self._last = len(self.times) - 1
+        lines = [line for data in datas for line in data.lines.lines] if self.is_block else []
+        self.lines = [line for line in lines if type(line) is LineBuffer]
 
     def move(self) -> None:
         """Deliver the next bar."""
-        if self.is_block:
-            self.cursor.at += 1
-            self.data._is_delivered = self.cursor.at + 1 < len(self.times)
-        else:
-            self.data.advance()
+        if not self.is_block:
+            for data in self.datas:
+                data.advance()
+            return
+        self.cursor.at = at = self.cursor.at + 1
+        if at in (0, self._last):
+            for data in self.datas:
+                data._is_delivered = at < self._last
 
 
 class Followers:
@@ -58,13 +64,15 @@ class Act:
 
     def __init__(self, strategy: Any, clocks: list[Clock]) -> None:
         self.strategy = strategy
+        self._state = strategy.__dict__
         self.followers = {clock: Followers() for clock in clocks}
         self._loose: list[Any] = []
         """Indicators that follow what this loop does not move."""
-        moving = {id(line): clock for clock in clocks for line in clock.data.lines.lines}
+        moving = {id(line): clock for clock in clocks for data in clock.datas for line in data.lines.lines}
         for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
             self._follow(indicator, moving)
         self.time, *self.others = strategy.lines.lines
+        self._lone_cursor = self._share_time(clocks)
         self.is_warm = False
         analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
         self.hears_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
@@ -76,7 +84,9 @@ class Act:
             or any(map(_hears_orders, analyzers))
             or bool(strategy._lineiterators[bt.LineIterator.ObsType])
         )
-        self.analyzers = [one._next for one in strategy.analyzers if _looks_at_bars(one)]
+        self._next = strategy.next
+        waiting = [one for one in strategy.analyzers if getattr(one, "read_at_the_end", bool)()]
+        self.analyzers = [_next_of(one) for one in strategy.analyzers if one not in waiting and _looks_at_bars(one)]
         self.has_observers = bool(strategy._lineiterators[bt.LineIterator.ObsType])
 
     def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
@@ -93,37 +103,52 @@ class Act:
             else:
                 self.followers[clock].slow.append(line)
 
-    def follow(self, moved: list[Clock]) -> None:
-        """Move the indicators to the bar."""
+    def _share_time(self, clocks: list[Clock]) -> Cursor | None:
+        """Where all feeds have the same bars, give the strategy their times, and the one cursor that then moves all that is its own."""
+        if len(clocks) > 1 or type(self.time) is not LineBuffer or len(self.time.array):
+            return None
+        followers = self.followers[clocks[0]]
+        self.time.array = array("d", clocks[0].times)
+        followers.lines.append(self.time)
+        return None if followers.slow or self._loose or self.others else followers.cursor
+
+    def _move(self, dt: float, moved: list[Clock]) -> None:
+        """Move the indicators, and the strategy's own lines, to the bar."""
         for clock in moved:
             self.followers[clock].move()
         for indicator in self._loose:
             if len(indicator._clock) > len(indicator):
                 indicator.advance()
-
-    def next(self, dt: float) -> None:
-        """Do what a strategy does in a bar once its data and indicators stand on it."""
-        strategy, time = self.strategy, self.time
-        time._idx += 1
-        time.lencount += 1
-        time.array.append(dt)
+        time = self.time
+        if type(time) is LineBuffer:
+            time._idx += 1
+            time.lencount += 1
+            time.array.append(dt)
         for line in self.others:
             line.forward()
+
+    def next(self, dt: float, moved: list[Clock]) -> None:
+        """Do what a strategy does in a bar once its data stand on it."""
+        if self._lone_cursor is not None:
+            self._lone_cursor.at += 1
+        else:
+            self._move(dt, moved)
+        state = self._state  # read past a strategy's __getattr__
         if self.hears_cash:
-            strategy._notify()
-        elif strategy._orderspending or strategy._tradespending:
+            self.strategy._notify()
+        elif state["_orderspending"] or state["_tradespending"]:
             self._tell()
         if self.is_warm:
-            strategy.next()
+            state.get("next", self._next)()
             for look in self.analyzers:
                 look()
             if self.has_observers:
-                strategy._next_observers(-1, once=True)
+                self.strategy._next_observers(-1, once=True)
         else:
             self._warm_up()
-        if strategy._orderspending:
-            strategy._orderspending = []
-            strategy._tradespending = []
+        if state["_orderspending"]:
+            state["_orderspending"] = []
+            state["_tradespending"] = []
 
     def _tell(self) -> None:
         """Do what `_notify` does where nobody hears of cash, which is then not asked for."""
@@ -165,7 +190,9 @@ class Loop:
         self._queue = self._broker.notifs if own else None
         """The broker's notifications, where they may be looked at without asking for them."""
         datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
-        self._clocks = [Clock(data) for data in datas]
+        times = _times(datas[0])
+        together = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
+        self._clocks = [Clock(datas)] if together else [Clock([data]) for data in datas]
         self._acts = [Act(strategy, self._clocks) for strategy in strategies]
 
     def run(self) -> None:
@@ -175,31 +202,36 @@ class Loop:
         groups = [(clock.cursor, clock.lines) for clock in self._clocks]
         groups += [(one.cursor, one.lines) for act in self._acts for one in act.followers.values()]
         with sharing(groups):
-            for dt, moved in _together(self._clocks) if _in_step(self._clocks) else _merged(self._clocks):
-                for clock in moved:
-                    clock.move()
-                if not self._bar(dt, moved):
-                    return
-
-    def _bar(self, dt: float, moved: list[Clock]) -> bool:
-        """Do one moment; return whether the run goes on."""
-        cerebro = self._cerebro
-        if self._cheats:
-            self._before_the_broker(dt)
-        if not cerebro._event_stop:
-            self._ask_the_broker()
-        if cerebro._event_stop:
-            return False
-        if cerebro._timers:
-            cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
+            self._go_through_all()
         for act in self._acts:
-            act.follow(moved)
-            act.next(dt)
+            del act.time.array[act.time.lencount :]
+
+    def _moments(self) -> Iterable[tuple[float, list[Clock]]]:
+        """Return the moments at which any feed has a bar, and which do."""
+        clocks = self._clocks
+        return _merged(clocks) if len(clocks) > 1 else zip(clocks[0].times, repeat(clocks), strict=False)
+
+    def _go_through_all(self) -> None:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
+        cerebro, queue, acts, ask_the_broker = self._cerebro, self._queue, self._acts, self._broker.next
+        for dt, moved in self._moments():
+            for clock in moved:
+                clock.move()
+            if self._cheats:
+                self._before_the_broker(dt)
+            if not cerebro._event_stop:
+                ask_the_broker()
+                if queue is None or queue:
+                    self._pass_on()
             if cerebro._event_stop:
-                return False
-            if cerebro.runwriters:
-                cerebro._next_writers(cerebro.runningstrats)
-        return True
+                return
+            if cerebro._timers:
+                cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
+            for act in acts:
+                act.next(dt, moved)
+                if cerebro._event_stop:
+                    return
+                if cerebro.runwriters:
+                    cerebro._next_writers(cerebro.runningstrats)
 
     def _before_the_broker(self, dt: float) -> None:
         """Let timers and strategies cheat on the bar's open."""
@@ -212,26 +244,18 @@ class Loop:
                 if cerebro._event_stop:
                     return
 
-    def _ask_the_broker(self) -> None:
-        """Let the broker work through the bar, and pass its notifications on."""
-        self._broker.next()
-        if self._queue is not None and not self._queue:
-            return
+    def _pass_on(self) -> None:
+        """Pass the broker's notifications on."""
         cerebro = self._cerebro
         while (order := self._broker.get_notification()) is not None:
             owner = cerebro.runningstrats[0] if order.owner is None else order.owner
             owner._addnotification(order, quicknotify=cerebro.p.quicknotify)
 
 
-def _in_step(clocks: list[Clock]) -> bool:
-    """Return whether all feeds have the same bars, in order."""
-    times = clocks[0].times
-    return all(clock.times == times for clock in clocks[1:])
-
-
-def _together(clocks: list[Clock]) -> Iterator[tuple[float, list[Clock]]]:
-    for dt in clocks[0].times:
-        yield dt, clocks
+def _times(data: Any) -> Any:
+    """Return the times of a feed's bars."""
+    times = data.lines.datetime.array
+    return times if len(times) == data.buflen() else times[: data.buflen()]
 
 
 def _merged(clocks: list[Clock]) -> Iterator[tuple[float, list[Clock]]]:
@@ -260,6 +284,12 @@ def _hears_cash(analyzer: Any) -> bool:
 def _hears_orders(analyzer: Any) -> bool:
     own = _overrides(analyzer, bt.Analyzer, ("notify_order", "_notify_order"))
     return (own and getattr(analyzer, "hears_orders", True)) or any(map(_hears_orders, analyzer._children))
+
+
+def _next_of(analyzer: Any) -> Any:
+    """Return what is called in every bar: its `next` alone where nothing else would be."""
+    alone = type(analyzer)._next is bt.Analyzer._next and not analyzer._children
+    return analyzer.next if alone else analyzer._next
 
 
 def _looks_at_bars(analyzer: Any) -> bool:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import backtrader as bt
@@ -146,7 +146,7 @@ def fast_once(strategy: Any, *, turbo: bool) -> Iterator[None]:
     """
     kernels: dict[type, Kernel] = {**KERNELS, LinesOperation: partial(_operation, turbo=turbo)}
     changed: list[tuple[Any, str]] = []
-    for one in _all_of(strategy):
+    for one in chain([strategy], _all_of(strategy)):
         lines = one.lines if isinstance(one, LineBuffer) else one.lines.lines
         for line in lines:
             line.forward = partial(_forward, line)
