@@ -23,13 +23,13 @@ from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.engine.room import Room
 
-# Keywords a strategy may give to buy() and sell() beyond backtrader's own named ones.
-ORDER_KEYWORDS = ("position_side", "reduce_only", "plan", "histnotify", "coc", "_checksubmit")
-
-
 # So many of the latest orders stay in `broker.orders`, and of what strategies were told in their `_orders`, which nothing reads;
 # the journal tells of all.
 ORDERS_KEPT = 1000
+
+# backtrader counts the states of an order so that those up to this one can still trade.
+PARTIAL: int = Order.Partial
+FILLED, REFUSED = (Order.Partial, Order.Completed), (Order.Margin, Order.Rejected)
 
 
 class OrderDesk(StockDesk):
@@ -56,7 +56,7 @@ class OrderDesk(StockDesk):
 
     def _enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
         run = self._run
-        if len(data) and "valid" in keywords and (run is not None or self.p.strict):
+        if keywords.get("valid") is not None and len(data) and (run is not None or self.p.strict):
             keywords["valid"] = valid_until(data, keywords["valid"])
         if run is None:
             stock = super().buy if buys else super().sell
@@ -64,7 +64,7 @@ class OrderDesk(StockDesk):
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
-        reason = execution.unusable(run, data, size, keywords, ORDER_KEYWORDS)
+        reason = execution.unusable(run, data, size, keywords)
         if reason is not None and data in run.books and run.books[data].instrument.is_dust(size):
             return None
         reason = reason or execution.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
@@ -75,11 +75,13 @@ class OrderDesk(StockDesk):
         book = run.books[data]
         if book.hedged:
             keywords["tradeid"] = (keywords["position_side"], keywords.get("tradeid", 0))
-        given = {orders.GIVEN[name]: keywords.pop(name) for name in orders.GIVEN.keys() & keywords.keys()}
         oco, check = keywords.pop("oco", None), keywords.pop("_checksubmit", True)
-        order = orders.entered(owner, data, book.instrument.size(abs(book.instrument.lots(size))), given, buys=buys)
-        if keywords:
-            order.addinfo(**keywords)
+        further = keywords.keys() - orders.GIVEN
+        info = {name: keywords.pop(name) for name in further} if further else None
+        lots = abs(book.instrument.lots(size))
+        order = orders.entered(owner, data, book.instrument.size(lots), keywords, buys=buys)
+        if info:
+            order.addinfo(**info)
         self._ocoize(order, oco)
         return self.submit(order, check=check)
 
@@ -88,7 +90,11 @@ class OrderDesk(StockDesk):
         if self._run is None or not check or order.parent is not None or not order.transmit:
             return super().submit(order, check=check)
         self._pchildren[order.ref].append(order)
-        return self.transmit(order, check=check)
+        order.submit()
+        self.submitted.append(order)
+        self.orders.append(order)
+        self.notify(order)
+        return order
 
     def _refuse_at_entry(
         self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
@@ -137,7 +143,7 @@ class OrderDesk(StockDesk):
         room = self._room(self._run)
         while self.submitted:
             order = self.submitted.popleft()
-            if self._take_children(order) is None:
+            if order.parent is not None and self._take_children(order) is None:
                 continue
             if not order.active():
                 self.submit_accept(order)
@@ -293,11 +299,11 @@ class OrderDesk(StockDesk):
             super().notify(order)
             return
         run, status = self._run, order.status
-        if not order.alive():
+        if status > PARTIAL:
             execution.retire(self, run, order)
-        if status in (Order.Partial, Order.Completed):
+        if status in FILLED:
             run.fills += 1
-        elif status in (Order.Margin, Order.Rejected):
+        elif status in REFUSED:
             run.refused += 1
         elif not self.tells_orders:
             return

@@ -19,24 +19,23 @@ from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.engine.room import Room
 from crossmargin_bt.errors import suggestion
 
-BACKTRADER_KEYWORDS = (
-    "price", "plimit", "exectype", "valid", "tradeid", "oco", "trailamount", "trailpercent", "parent", "transmit",
-)  # fmt: skip
+# Keywords a strategy may give to buy() and sell() beyond backtrader's own.
+OWN_KEYWORDS = ("position_side", "reduce_only", "plan")
+KEYWORDS = orders.GIVEN | {"oco", "coc", "_checksubmit", *OWN_KEYWORDS}
 
 
-def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: tuple[str, ...]) -> str | None:
+def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
     """Return why an order cannot even be entered, or None."""
-    for name in keywords:
-        if name not in BACKTRADER_KEYWORDS and name not in extra:
-            return f"unknown order keyword {name!r}{suggestion(name, extra[:2])}"
-    if data not in run.books:
+    if not keywords.keys() <= KEYWORDS:
+        name = next(name for name in keywords if name not in KEYWORDS)
+        return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS[:2])}"
+    book = run.books.get(data)
+    if book is None:
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
     if run.feeds[data].is_ended:
-        book = run.books[data]
         return f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
     if not len(data):
         return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
-    book = run.books[data]
     if book.margin_mode == "option" and not book.index:
         return (
             f"nothing has priced the underlying of {book.instrument.symbol} yet; place orders once its feed has begun"
@@ -47,10 +46,11 @@ def unusable(run: Run, data: Any, size: float, keywords: dict[str, Any], extra: 
 def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
     if not math.isfinite(size) or not instrument.lots(size):
         return f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
-    for name in ("price", "plimit"):
-        price = keywords.get(name)
-        if price is not None and not 0 < price < math.inf:
-            return f"{name} must be above 0, got {float(price)!r}"
+    price, plimit = keywords.get("price"), keywords.get("plimit")
+    if price is not None and not 0 < price < math.inf:
+        return f"price must be above 0, got {float(price)!r}"
+    if plimit is not None and not 0 < plimit < math.inf:
+        return f"plimit must be above 0, got {float(plimit)!r}"
     return None
 
 
@@ -70,6 +70,8 @@ def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool
 
     Return why an order cannot be entered at one of them, or None.
     """
+    if not instrument.tick:
+        return None
     passive = "down" if buys else "up"
     is_limit = keywords.get("exectype") == Order.Limit
     for name, rounding in (("price", passive if is_limit else "nearest"), ("plimit", passive)):

@@ -66,12 +66,10 @@ class SellOrder(_Lean, bt.SellOrder):
     """An order to sell."""
 
 
-# What may be given to `entered`, by its name in `buy` and `sell`.
-GIVEN = {
-    "price": "price", "plimit": "pricelimit", "exectype": "exectype", "valid": "valid", "tradeid": "tradeid",
-    "trailamount": "trailamount", "trailpercent": "trailpercent", "parent": "parent", "transmit": "transmit",
-    "histnotify": "histnotify",
-}  # fmt: skip
+# What may be given to `entered`, as `buy` and `sell` call it.
+GIVEN = frozenset((
+    "price", "plimit", "exectype", "valid", "tradeid", "trailamount", "trailpercent", "parent", "transmit", "histnotify",
+))  # fmt: skip
 
 
 def _blank_params(kind: Any) -> dict[str, Any]:
@@ -86,43 +84,31 @@ FRESH = dict(OrderData().__dict__)
 def entered(owner: Any, data: Any, size: float, given: dict[str, Any], *, buys: bool) -> Any:
     """Return a new order of unsigned `size`, as `bt.BuyOrder` and `bt.SellOrder` make it.
 
-    `given` holds `price`, `pricelimit`, `exectype`, `valid`, `tradeid`, `trailamount`, `trailpercent`, `parent`,
-    `transmit` and `histnotify` where they are.
+    `given` holds what of GIVEN is asked for.
     """
-    if given.get("valid") is not None or given.get("exectype") in TRAILING:
-        made: Any = BuyOrder if buys else SellOrder
-        return made(owner=owner, data=data, size=size, **given)
     kind: Any = BuyOrder if buys else SellOrder
+    limit = given.pop("plimit", None)
+    if given.get("valid") is not None or given.get("exectype") in TRAILING:
+        return kind(owner=owner, data=data, size=size, pricelimit=limit, **given)
     params = object.__new__(PARAMS[kind])
-    answers = params.__dict__
-    answers.update(DEFAULTS)
-    answers.update(given)
-    answers["owner"], answers["data"], answers["size"] = owner, data, size
-    order = object.__new__(kind)
-    kept = order.__dict__
-    kept.update(answers)
+    params.__dict__ = answers = {**DEFAULTS, **given, "pricelimit": limit, "owner": owner, "data": data, "size": size}
     # What __getattr__ would find among the params is found at once; what the stock order changes, it changes here.
     lines = data.lines
     signed = size if buys else -size
-    close, limit = lines.close[0], answers["pricelimit"]
+    close, asked = lines.close[0], answers["exectype"]
     price = answers["price"] or limit or close
-    created = _order_data(
-        dt=lines.datetime[0], size=signed, price=price, pricelimit=limit or price, _plimit=limit, pclose=close,
-        trailamount=answers["trailamount"], trailpercent=answers["trailpercent"],
-    )  # fmt: skip
-    kept.update(
-        p=params, params=params, ref=next(Order.refbasis), broker=None, info=AutoOrderedDict(), comminfo=None, triggered=False,
-        _active=answers["parent"] is None, status=Order.Created, _plimit=limit, size=signed, _limitoffset=0.0, position=0,
-        created=created, executed=_order_data(remsize=signed),
-        exectype=Order.Market if answers["exectype"] is None else answers["exectype"],
-    )  # fmt: skip
+    created = object.__new__(OrderData)
+    created.__dict__ = {
+        **FRESH, "exbits": deque(), "dt": lines.datetime[0], "size": signed, "price": price, "pricelimit": limit or price,
+        "_plimit": limit, "pclose": close, "trailamount": answers["trailamount"], "trailpercent": answers["trailpercent"],
+    }  # fmt: skip
+    executed = object.__new__(OrderData)
+    executed.__dict__ = {**FRESH, "exbits": deque(), "remsize": signed}
+    order = object.__new__(kind)
+    order.__dict__ = {
+        **answers, "p": params, "params": params, "ref": next(Order.refbasis), "broker": None, "info": AutoOrderedDict(),
+        "comminfo": None, "triggered": False, "_active": answers["parent"] is None, "status": Order.Created, "_plimit": limit,
+        "size": signed, "_limitoffset": 0.0, "position": 0, "created": created, "executed": executed,
+        "exectype": Order.Market if asked is None else asked,
+    }  # fmt: skip
     return order
-
-
-def _order_data(**values: Any) -> Any:
-    made = OrderData.__new__(OrderData)
-    kept = made.__dict__
-    kept.update(FRESH)
-    kept.update(values)
-    kept["exbits"] = deque()
-    return made

@@ -85,24 +85,41 @@ class OpenOrders(dict[int, OpenOrder]):
 
     def __setitem__(self, number: int, order: OpenOrder) -> None:
         before = self.get(number)
-        if before is not None:
-            self._count(before, -1)
-        else:
+        if before is None:
             self._came[number] = self._next
             self._next += 1
+        else:
+            self._uncount(before)
         super().__setitem__(number, order)
-        self._count(order, 1)
+        if order.group is not None:
+            self._count_member(order.group, 1)
+        if order.immediate:
+            self.immediate += 1
+        if order.reduce_only:
+            self.reducing += 1
+            return
+        price, lots = order.price, order.lots
+        buys = lots > 0
+        ladder = self._ladders.get((order.side, buys))
+        if ladder is None:
+            ladder = self._ladders[order.side, buys] = Ladder()
+        if not buys:
+            lots = -lots
+        value = exact(self._instrument.value(lots, price))
+        ladder.lots += lots
+        ladder.value += value
+        insort(ladder.steps, (-price if buys else price, self._came[number], lots, value))
 
     def __delitem__(self, number: int) -> None:
-        self._count(self[number], -1)
+        self._uncount(self[number])
         super().__delitem__(number)
         del self._came[number]
 
     def pop(self, number: int, *default: Any) -> Any:
         """Take an order out and return it."""
-        if number not in self:
+        order = self.get(number)
+        if order is None:
             return super().pop(number, *default)
-        order = self[number]
         del self[number]
         return order
 
@@ -111,30 +128,33 @@ class OpenOrders(dict[int, OpenOrder]):
         for number in list(self):
             del self[number]
 
-    def _count(self, order: OpenOrder, sign: int) -> None:
-        self.immediate += sign * order.immediate
+    def _uncount(self, order: OpenOrder) -> None:
+        """Take an order out of the sums."""
         if order.group is not None:
-            members = self._groups[order.group] = self._groups.get(order.group, 0) + sign
-            if not members:
-                del self._groups[order.group]
-            # From one member to two, or back.
-            self._grouped += sign * (members == (2 if sign > 0 else 1))
+            self._count_member(order.group, -1)
+        if order.immediate:
+            self.immediate -= 1
         if order.reduce_only:
-            self.reducing += sign
+            self.reducing -= 1
             return
         buys = order.lots > 0
-        ladder = self._ladders.get((order.side, buys))
-        if ladder is None:
-            ladder = self._ladders[order.side, buys] = Ladder()
-        lots = abs(order.lots)
-        value = exact(self._instrument.value(lots, order.price))
-        step = (-order.price if buys else order.price, self._came[order.number], lots, value)
-        ladder.lots += sign * lots
-        ladder.value += sign * value
-        if sign > 0:
-            insort(ladder.steps, step)
+        ladder = self._ladders[order.side, buys]
+        # Steps are told apart by when they came.
+        at = bisect_left(ladder.steps, (-order.price if buys else order.price, self._came[order.number]))
+        _, _, lots, value = ladder.steps.pop(at)
+        ladder.lots -= lots
+        ladder.value -= value
+
+    def _count_member(self, group: int, sign: int) -> None:
+        """Count a member of a group that comes or goes."""
+        members = self._groups.get(group, 0) + sign
+        if members:
+            self._groups[group] = members
         else:
-            del ladder.steps[bisect_left(ladder.steps, step)]
+            del self._groups[group]
+        # From one member to two, or back.
+        if members == (2 if sign > 0 else 1):
+            self._grouped += sign
 
     def dearest(self, price: float) -> float:
         """Return no less than what all orders are worth at their own prices, or at this one."""

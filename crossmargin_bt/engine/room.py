@@ -29,6 +29,8 @@ class Room:
         """Begin with nothing taken; `totals` are those of the account's only pool, where they are known."""
         self._account = account
         self._totals = totals
+        self._ends: dict[tuple[str, str], tuple[float, float]] = {}
+        """By symbol and side, the lowest and the highest price of what rests and of what was taken."""
         self._free: dict[tuple[str, bool], float] = {}
         self._exact: set[tuple[str, bool]] = set()
         self._is_closed = False
@@ -42,7 +44,7 @@ class Room:
         dearness = None if self._is_closed else _dearness(self._account, book)
         if dearness is None or _may_uncover_losses(book, side, lots):
             return False
-        most = _most(book, side, lots, price, dearness)
+        most = self._most(book, side, lots, price, dearness)
         settle = book.instrument.settle
         key = (settle, MODES[book.margin_mode].POOLED)
         if key not in self._free:
@@ -59,6 +61,21 @@ class Room:
             if other[0] == settle:
                 self._free[other] -= most
         return True
+
+    def _most(self, book: Book, side: str, lots: int, price: float, dearness: float) -> float:
+        """Return the most that an order can take of what is free."""
+        instrument = book.instrument
+        at = (instrument.symbol, side)
+        known = self._ends.get(at)
+        if known is None:
+            prices = [price, *book.orders.ends(side)]
+            known = self._ends[at] = min(prices), max(prices)
+        elif not known[0] <= price <= known[1]:
+            known = self._ends[at] = min(known[0], price), max(known[1], price)
+        mark, last = book.long_mark, book.last or price
+        dearest = instrument.value(lots, min(known[0], mark, last) if instrument.inverse else max(known[1], mark, last))
+        away = instrument.profit(lots, price, mark)
+        return TWICE * (dearest * dearness + (away if away > 0 else -away))
 
 
 def _least_headroom(account: Account, book: Book) -> float:
@@ -118,14 +135,6 @@ def _dearness_of_setting(account: Account, book: Book) -> float | None:
         or book.instrument.kind == "margin"
     )
     return None if depends else book.rate(0) + FEES * max(abs(book.taker), abs(book.maker))
-
-
-def _most(book: Book, side: str, lots: int, price: float, dearness: float) -> float:
-    """Return the most that an order can take of what is free."""
-    prices = [price, book.long_mark, book.last or price, *book.orders.ends(side)]
-    dearest = book.instrument.value(lots, min(prices) if book.instrument.inverse else max(prices))
-    away = abs(book.instrument.profit(lots, price, book.long_mark))
-    return TWICE * (dearest * dearness + away)
 
 
 def opening_lots(book: Book, side: str, lots: int) -> int:
