@@ -60,8 +60,12 @@ def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
         return look_for_sinking(run, bars, pools)
     # These bars have left the bands, so they say nothing about where their instruments stand any more.
     run.band = run.safe = NO_BAND
-    far = _outlook(run, _widened(bars, FARTHEST), pools)
-    near = far if min(far) > 0 else _outlook(run, _widened(bars, 0.0), pools)
+    wide = _widened(bars, FARTHEST)
+    far = _outlook(run, wide, pools)
+    if min(far) > 0:
+        run.band = run.safe = Band(account.risk_version, wide)
+        return Danger.NONE
+    near = _outlook(run, _widened(bars, 0.0), pools)
     if near.acts <= 0:
         return Danger.ACTS
     run.safe = _band(run, bars, pools, Span(near, far), Outlook.of_acting)

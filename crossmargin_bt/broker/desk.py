@@ -255,6 +255,8 @@ class OrderDesk(StockDesk):
         """Return the order that the broker holds under this one's reference, or None when it holds none."""
         if self._run is not None and order in self.pending:
             return self.pending.get(order.ref)
+        if not order.alive():
+            return None  # what has ended stays so, whatever the copy
         waiting = self._pchildren.get(getattr(order.parent, "ref", order.ref), ())
         held = (own for queue in (self.pending, self.submitted, waiting) for own in queue)
         return next((own for own in held if own.ref == order.ref), None)
