@@ -246,7 +246,7 @@ class CrossMarginBroker(Controls):
             return
         self.bars += 1
         if run.calm is not None and not (self.submitted or self._toactivate or self._cash_addition):
-            if run.calm.still_holds and run.calm.foresaw():
+            if run.calm.foresees():
                 self._leave_alone(run)
                 return
             if run.calm.passes():

@@ -27,8 +27,9 @@ from crossmargin_bt.engine.modes import MODES
 DEAREST = 2.0
 NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
 
-# So many bars to come are looked at first, each time twice as many as before, at most; sooner not again than after so many bars.
-FEWEST, MOST, PATIENCE = 8, 1024, 4
+# So many bars to come are looked at first, each time twice as many as before, at most; where that leads nowhere, not
+# again before so many have passed one by one.
+FEWEST, MOST, PATIENCE = 16, 1024, 4
 
 
 class Still(NamedTuple):
@@ -60,10 +61,11 @@ class Calm:
             self._marks = [(feed, array("d")) for feed, *_ in stills if feed.book.legs or feed.book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
         self._bars_looked_at = FEWEST
-        self._patience: float = 1
+        may_look = (
+            stills and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve) and not run.is_watched
+        )
+        self._patience: float = 0 if may_look else math.inf
         """So many bars pass one by one before the bars to come are looked at."""
-        if not (stills and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)):
-            self._patience = math.inf
         self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None
         self._next_at = self._known_to = 0
         """The index of the next bar and of the first that is not known to pass; feeds and marks may be left behind."""
@@ -76,10 +78,13 @@ class Calm:
         self._next_at = at + 1
         return True
 
-    @property
-    def still_holds(self) -> bool:
-        """Whether nothing has changed the account since."""
-        return self._run.account.version == self._version
+    def foresees(self) -> bool:
+        """Return the same where somebody may have changed the account, having looked at the bars to come where it is time to."""
+        if self._run.account.version != self._version:
+            return False
+        if self._patience <= 0 and self._next_at >= self._known_to:
+            self._look_ahead()
+        return self.foresaw()
 
     def catch_up(self) -> None:
         """Move feeds and marks on to the bar that passed last."""
@@ -101,13 +106,14 @@ class Calm:
 
     def _look_ahead(self) -> None:
         """Look how many of the bars to come surely pass."""
-        run = self._run
-        first = self._stills[0].feed.length
-        if run.is_watched or not run.is_in_step or any(still.feed.length != first for still in self._stills):
+        run, lead = self._run, self._stills[0].feed
+        first, times = lead.length, lead.clock.array
+        if not run.is_in_step or (len(self._stills) > 1 and any(still.feed.length != first for still in self._stills)):
             self.see_every_bar()
             return
-        times = self._stills[0].feed.clock.array
-        last = bisect_left(times, self._until, first, min(first + self._bars_looked_at, len(times)))
+        last = min(first + self._bars_looked_at, len(times))
+        if not math.isinf(self._until):
+            last = bisect_left(times, self._until, first, last)
         for feed, *ranges, level in self._stills:
             low, high, mark_low, mark_high = ranges
             marks = (max(mark_low, level[0]), min(mark_high, level[1]))
@@ -117,7 +123,7 @@ class Calm:
                 bounds = [(feed.low, feed.high, max(low, marks[0]), min(high, marks[1]))]
             last = passing(feed, first, last, run.step_days, bounds)
         self._next_at, self._known_to = first, last
-        self._patience = 1 if last - first > PATIENCE else PATIENCE
+        self._patience = 0 if last - first > PATIENCE else PATIENCE
         self._bars_looked_at = min(2 * self._bars_looked_at, MOST)
 
     def passes(self) -> bool:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
@@ -164,8 +170,6 @@ class Calm:
                 run.day = day
         self.note_marks()
         self._patience -= 1
-        if self._patience <= 0:
-            self._look_ahead()
         return True
 
     def note_marks(self) -> None:
