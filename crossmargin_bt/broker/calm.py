@@ -54,7 +54,10 @@ class Calm:
         """The bar after which it began."""
         self._pools = run.pools()
         # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
-        self.marks_are_kept = run.is_one_pool and run.account.rules.initial_price != "last"
+        rules = run.account.rules
+        self.marks_are_kept = (
+            run.is_one_pool and rules.initial_price != "last" and "cross_orders" in rules.profit_pays_for
+        )
         self._marks: list[tuple[Feed, array[float]]] = []
         """Whose marks count in the figures, and those of the bars since they were taken."""
         if broker.keeps_curve and self.marks_are_kept:

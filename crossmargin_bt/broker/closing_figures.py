@@ -188,7 +188,7 @@ class ClosingFigures:
         if self._curve is not None:
             marks = run.calm.take_marks()
             if waiting > 1:
-                self._keep_figures(run, self._added_to_curve(run, self._curve, marks, waiting))
+                self._kept = self._figures_of(run, self._added_to_curve(run, self._curve, marks, waiting))
                 return
             self._is_new_bar = True
         told = self._told_ahead(run)
@@ -232,9 +232,12 @@ class ClosingFigures:
         return totals  # the marks stand at the last bar's again
 
     def _keep_figures(self, run: Run, totals: reading.Totals) -> None:
+        self._keep(self._figures_of(run, totals))
+
+    def _figures_of(self, run: Run, totals: reading.Totals) -> Figures:
         equity = totals.equity if run.is_one_pool else reading.total_equity(run.account)
         version, used, free = run.account.version, totals.margin_used, totals.free_margin
-        self._keep(Figures(version, totals, equity, used, free, *self._valued(equity)))
+        return Figures(version, totals, equity, used, free, *self._valued(equity))
 
     def _valued(self, equity: float) -> tuple[float, float]:
         """Return what the account is worth to backtrader, and a share of its fund."""
