@@ -394,7 +394,7 @@ class Pair(bt.Strategy):
 def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -> tuple[Any, Any]:
     """Return what a run tells as it is, and with every bar walked."""
     as_is = told()
-    monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
     return as_is, told()
 
 

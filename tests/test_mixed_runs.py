@@ -122,7 +122,7 @@ def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> N
     told = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
         broker = run(8, bars=120, volatility=0.05, venue="okx", **settings).broker
         told.append(([msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level))
     assert told[0] == told[1]

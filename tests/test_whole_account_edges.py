@@ -348,7 +348,7 @@ def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
     journals = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars: Danger.ACTS)
+            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
         broker = CrossMarginBroker(cash=1_500.0, venue="okx")
         run(broker, script, (PERP, index), (later, call))
         journals.append(broker.journal)

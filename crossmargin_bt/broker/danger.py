@@ -30,8 +30,8 @@ class Danger(IntEnum):
     """A threshold may act."""
 
 
-def danger(run: Run, bars: Sequence[Bar]) -> Danger:
-    """Return what could happen to a pool within these bars.
+def danger(run: Run, bars: Sequence[Bar], *, at_open: bool = False) -> Danger:
+    """Return what could happen to a pool within these bars, or as they open.
 
     Accounts of many currencies and options are looked at by how much they may change at most.
 
@@ -46,7 +46,7 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values())
     ):
         return _stirred(run, bars)
-    return Danger.NONE if run.band.holds(account, bars) else _beyond_the_band(run, bars)
+    return Danger.NONE if run.band.holds(account, bars, at_open=at_open) else _beyond_the_band(run, bars)
 
 
 def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
@@ -65,6 +65,9 @@ def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
     if min(far) > 0:
         run.band = run.safe = Band(account.risk_version, wide)
         return Danger.NONE
+    if far.acts > 0 and run.spell.lasts():
+        run.safe = Band(account.risk_version, wide)
+        return Danger.SINKS
     near = _outlook(run, _widened(bars, 0.0), pools)
     if near.acts <= 0:
         return Danger.ACTS
@@ -75,12 +78,15 @@ def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
 def look_for_sinking(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> Danger:
     """Return whether the margin level may sink below its lowest within bars in which nothing acts."""
     run.band = NO_BAND  # it was left, as above
+    if run.spell.lasts():
+        return Danger.SINKS
     far = _outlook(run, _widened(bars, FARTHEST), pools)
     near = far if far.sinks > 0 else _outlook(run, _widened(bars, 0.0), pools)
     return _sinks(run, bars, pools, Span(near, far))
 
 
 def _sinks(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span") -> Danger:
+    run.spell.hear(sinks=span.near.sinks <= 0)
     if span.near.sinks <= 0:
         return Danger.SINKS
     run.band = _band(run, bars, pools, span, Outlook.of_anything)

@@ -141,6 +141,8 @@ class Walk:
     @property
     def _corners(self) -> list[float]:
         """The moments at which any path may turn."""
+        if not self._run.finer:
+            return next(iter(self._paths.values()))[0].corners
         return max((paths[0].corners for paths in self._paths.values()), key=len)
 
     def _choose_paths(self) -> None:
@@ -152,11 +154,11 @@ class Walk:
                 last = [path_through(inside.last, low_first=first) for first in firsts]
                 mark = [path_through(inside.mark, low_first=first) for first in firsts]
             else:
-                low_first = self._low_first(bar)
-                orders = (True, False) if adverse else (low_first, low_first)
+                # One path each, or two where what is long and what is short meet their worse extremes first.
+                orders = (True, False) if adverse else (self._low_first(bar),)
                 last = [path_of(bar.last, low_first=order) for order in orders]
-                mark = [path_of(bar.mark, low_first=order) for order in orders]
-            self._chosen[symbol] = (last[0], last[1], mark[0], mark[1])
+                mark = last if bar.mark is bar.last else [path_of(bar.mark, low_first=order) for order in orders]
+            self._chosen[symbol] = (last[0], last[-1], mark[0], mark[-1])
 
     def _low_first(self, bar: Bar) -> bool:
         """Return whether a bar visits its low first; an option goes with its underlying, a put against it."""
@@ -195,7 +197,7 @@ class Walk:
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
-        found = danger(self._run, self._bars) if looks else Danger.NONE
+        found = danger(self._run, self._bars, at_open=end == OPEN) if looks else Danger.NONE
         if found is not Danger.NONE:
             moments = [start, *(c for c in self._corners if start < c < end), end]
             if found is Danger.ACTS:
@@ -223,7 +225,9 @@ class Walk:
         else:
             for symbol, (_, _, long_path, short_path) in self._paths.items():
                 book = self._by_symbol[symbol].book
-                book.long_mark, book.short_mark = long_path.at(moment), short_path.at(moment)
+                book.long_mark = book.short_mark = long_path.at(moment)
+                if short_path is not long_path:
+                    book.short_mark = short_path.at(moment)
         self._run.account.now_ms = self._at_ms(moment)
         if self._run.account.has_options:
             self._run.account.follow()

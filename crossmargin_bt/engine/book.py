@@ -160,6 +160,8 @@ class Book(msgspec.Struct):
 
     def closing_fee_of(self, how: FeePrice, position: Position) -> float:
         """Return the taker fee of closing a leg at the price that `how` names."""
+        if how == "none":
+            return 0.0
         price = self.mark_of(position.lots) if how == "mark" else position.entry
         return self.closing_fee(how, self.instrument.value(position.lots, price), 1 if position.lots > 0 else -1)
 

@@ -66,7 +66,9 @@ class Path(tuple[float, ...]):
         if moment >= CLOSE:
             return self[-1]
         index = self._index(moment)
-        n = min(int(index), len(self) - 2)
+        n = int(index)
+        if n == index:
+            return self[n]
         return self[n] + (self[n + 1] - self[n]) * (index - n)
 
     def reaches(self, level: float, since: float = OPEN) -> float | None:

@@ -179,7 +179,8 @@ def cross_profit(account: Account, currency: str) -> float:
     total = 0.0
     for book in account.busy_books(currency):
         if book.legs and MODES[book.margin_mode].POOLED:
-            total += account.rate(book.instrument.settle) * book.unrealised()
+            profit = book.unrealised()
+            total += account.rate(book.instrument.settle) * profit if account.pooled else profit
     return total
 
 
@@ -285,8 +286,8 @@ def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> f
         return total + sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
     for book in account.busy_books(pool.currency):
         if MODES[book.margin_mode].POOLED:
-            rate = account.rate(book.instrument.settle)
-            total += rate * requirement.book_requirement(book, with_orders=with_orders)
+            required = requirement.book_requirement(book, with_orders=with_orders)
+            total += account.rate(book.instrument.settle) * required if account.pooled else required
     if account.has_options:
         total -= spreads.relief(account, pool.currency, initial=False)
     return total

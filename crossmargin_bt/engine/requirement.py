@@ -70,8 +70,10 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
     ):
         # A lone leg is its own tier, whatever the venue's answer.
         (leg,) = book.legs.values()
-        margin = book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
-        return margin + book.closing_fee_of(book.rules.closing_fee_in_maintenance, leg)
+        lots = leg.lots
+        margin = book.maintenance_of(lots, book.long_mark) if lots >= 0 else book.maintenance_of(-lots, book.short_mark)
+        how = rules.closing_fee_in_maintenance
+        return margin if how == "none" else margin + book.closing_fee_of(how, leg)
     if book.instrument.kind == "margin":
         return _loan_requirement(book, with_orders=with_orders)
     margins = [0.0]
