@@ -215,7 +215,19 @@ def from_frame(
 def _read(
     frame: pd.DataFrame, name: str, funding: pd.Series | None, *, is_option: bool
 ) -> tuple[dict[str, Any], pd.DatetimeIndex]:
-    """Return the columns of a frame, checked, and its times."""
+    """Return the columns of a frame, checked, with what backtrader makes of its times, and its times."""
+    columns, times = columns_of(frame, name, funding, is_option=is_option)
+    return {"datetime": _doubles(_day_numbers(times)), **columns}, times
+
+
+def columns_of(
+    frame: pd.DataFrame, name: str, funding: pd.Series | None = None, *, is_option: bool = False
+) -> tuple[dict[str, Any], pd.DatetimeIndex]:
+    """Return what a feed over a frame loads beside its times, as arrays of doubles by name, and its times in UTC; see `from_frame`.
+
+    Raises:
+        FeedError: as `from_frame` raises it.
+    """
     if not isinstance(frame, pd.DataFrame):
         raise FeedError(f"feed {name}: from_frame takes a pandas DataFrame, got {type(frame).__name__}")
     candles = _with_times(frame.rename(columns=lambda column: str(column).lower()), name)
@@ -231,25 +243,32 @@ def _read(
     columns = _columns(candles, marks, name, is_option=is_option)
     times = pd.DatetimeIndex(candles.index)
     if funding is not None:
-        columns["funding_rate"] = array("d", _due(funding, times, name))
+        columns["funding_rate"] = _doubles(_due(funding, times, name))
     return columns, times
 
 
 def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_option: bool) -> dict[str, Any]:
     """Return the columns a feed loads, checked."""
-    times = pd.DatetimeIndex(candles.index)
-    columns = {"datetime": array("d", _day_numbers(times).tobytes())}
-    for price in (*PRICES, *marks):
-        columns[price] = array("d", _prices(candles, price, name))
+    columns = {price: _doubles(_prices(candles, price, name)) for price in (*PRICES, *marks)}
     for number in ("volume", "openinterest"):
-        values = candles[number] if number in candles else pd.Series(0.0, index=candles.index)
-        columns[number] = array("d", pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
+        columns[number] = _numbers(candles[number]) if number in candles else array("d", [0.0]) * len(candles)
     if "funding_rate" in candles:
-        columns["funding_rate"] = array("d", candles["funding_rate"].to_numpy(dtype=np.float64))
+        columns["funding_rate"] = _doubles(candles["funding_rate"].to_numpy(dtype=np.float64))
     for number in ("volatility", "index_price", "interest_rate"):
         if is_option and number in candles:
-            columns[number] = array("d", pd.to_numeric(candles[number], errors="coerce").to_numpy(dtype=np.float64))
+            columns[number] = _numbers(candles[number])
     return columns
+
+
+def _numbers(values: pd.Series) -> Any:
+    return _doubles(pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
+
+
+def _doubles(values: Any) -> Any:
+    """Return an array of doubles of a NumPy one, at once."""
+    made = array("d")
+    made.frombytes(np.ascontiguousarray(values, dtype=np.float64).view(np.uint8))  # type: ignore[arg-type]  # it has a buffer
+    return made
 
 
 def load(

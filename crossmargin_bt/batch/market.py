@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from crossmargin_bt.engine.instrument import DUST
 from crossmargin_bt.engine.path import POLICIES
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
-from crossmargin_bt.feeds import from_frame
+from crossmargin_bt.feeds import columns_of, from_frame
 from crossmargin_bt.venues import Venue, tiers
 
 # Lots from here on have no place in the compiled loop's arithmetic.
@@ -47,15 +48,14 @@ class Market:
             if not one.frame.index.equals(index):
                 raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
         self.times_ms = pd.DatetimeIndex(index).as_unit("ms").asi8
-        self.steps = _steps(candles[0], self.times_ms)
-        """By bar, the shortest step so far, as a `Run` has it."""
-        self.frames = [(one.symbol, _with_funding(one), one.instrument) for one in candles]
-        frames = [frame for _, frame, _ in self.frames]
-        self.last = np.ascontiguousarray([frame[list(PRICES)].to_numpy(np.float64) for frame in frames])
-        marked = [MARKS if MARKS[0] in frame else PRICES for frame in frames]
-        self.mark = np.ascontiguousarray(
-            [frame[list(names)].to_numpy(np.float64) for frame, names in zip(frames, marked, strict=True)]
-        )
+        columns = [_columns(one) for one in candles]
+        self.frames = [
+            (one.symbol, pd.DataFrame(own, index=index, copy=False), one.instrument)
+            for one, own in zip(candles, columns, strict=True)
+        ]
+        self.last = _side_by_side(columns, [PRICES] * len(columns))
+        marked = [MARKS if MARKS[0] in own else PRICES for own in columns]
+        self.mark = _side_by_side(columns, marked) if MARKS in marked else self.last
         self.contracts = np.array(
             [
                 [one.units_per_lot, one.inverse, book.maker, book.taker, 0.0, one.lot, one.lots_per_contract]
@@ -68,11 +68,24 @@ class Market:
         if rules.closing_fee_in_maintenance != "none" or rules.isolated_closing_fee != "none":
             # At a bankruptcy price of up to twice the value.
             self.contracts[:, layout.KEPT] = 2 * np.abs(self.contracts[:, layout.TAKER])
-        self.funding = np.ascontiguousarray(
-            [np.nan_to_num(frame["funding_rate"].to_numpy(np.float64)) for frame in frames]
-        )
-
+        self.funding = np.array([np.nan_to_num(own["funding_rate"]) for own in columns])
         self.levels = np.array([threshold.level for threshold in thresholds(rules)])
+
+    @cached_property
+    def _steps(self) -> tuple[Any, Any]:
+        """By bar, the shortest step between two bars so far: in days, as backtrader counts them, and in milliseconds."""
+        symbol, frame, instrument = self.frames[0]
+        days = np.frombuffer(from_frame(frame, name=symbol, instrument=instrument).p.rows["datetime"])
+        steps = np.append(math.inf, np.diff(days))
+        steps[steps <= 0] = math.inf
+        shortest = np.minimum.accumulate(steps)
+        first = np.maximum.accumulate(np.where(steps < np.append(math.inf, shortest[:-1]), np.arange(len(steps)), 0))
+        return shortest, np.append(0, np.diff(self.times_ms))[first]
+
+    def step(self, at: int) -> tuple[float, int]:
+        """Return the shortest step between two bars up to one, as a `Run` has it."""
+        days, step_ms = self._steps
+        return float(days[at]), int(step_ms[at])
 
     @property
     def bars(self) -> int:
@@ -207,22 +220,17 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
         )
 
 
-def _steps(one: Candles, times_ms: Any) -> list[tuple[float, int]]:
-    """Return, by bar, the shortest step between two bars so far: in days, as backtrader counts them, and in milliseconds."""
-    days = np.frombuffer(from_frame(one.frame, name=one.symbol, instrument=one.instrument).p.rows["datetime"])
-    shortest, found = (math.inf, 0), [(math.inf, 0)]
-    for step, step_ms in zip(np.diff(days).tolist(), np.diff(times_ms).tolist(), strict=True):
-        if 0 < step < shortest[0]:
-            shortest = (step, step_ms)
-        found.append(shortest)
+def _columns(one: Candles) -> dict[str, Any]:
+    """Return the columns of a market by name, with the rate due at each bar's open."""
+    rows, times = columns_of(one.frame, one.symbol, one.funding)
+    columns = {name: np.frombuffer(rows[name]) for name in (*PRICES, *MARKS, "volume", "funding_rate") if name in rows}
+    return {"funding_rate": np.full(len(times), np.nan), **columns}
+
+
+def _side_by_side(columns: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> Any:
+    """Return columns of every market as one array, shape (instruments, bars, columns)."""
+    found = np.empty((len(columns), len(columns[0]["close"]), len(names[0])))
+    for n, (own, wanted) in enumerate(zip(columns, names, strict=True)):
+        for k, name in enumerate(wanted):
+            found[n, :, k] = own[name]
     return found
-
-
-def _with_funding(one: Candles) -> pd.DataFrame:
-    """Return the frame of a market with the rate due at each bar's open."""
-    rows = from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding).p.rows
-    names = [name for name in (*PRICES, *MARKS) if name in rows]
-    frame = pd.DataFrame({name: np.frombuffer(rows[name]) for name in names}, index=one.frame.index)
-    frame["volume"] = np.frombuffer(rows["volume"])
-    frame["funding_rate"] = np.frombuffer(rows["funding_rate"]) if "funding_rate" in rows else np.nan
-    return frame

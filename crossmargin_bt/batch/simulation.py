@@ -135,7 +135,7 @@ def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *,
         stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
         sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
         holds = Held(*(one.copy() for one in held))
-        before = State(float(money[layout.BALANCE]), holds, sums, resting.listed(), step=market.steps[at])
+        before = State(float(money[layout.BALANCE]), holds, sums, resting.listed(), step=market.step(at))
         state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
         for own, after in zip(held, state.held, strict=True):
             own[:] = after

@@ -64,10 +64,9 @@ class Calm:
             self._marks = [(feed, array("d")) for feed, *_ in stills if feed.book.legs or feed.book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
         self._bars_looked_at = FEWEST
-        may_look = (
-            stills and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve) and not run.is_watched
-        )
-        self._patience: float = 0 if may_look else math.inf
+        is_loaded = broker.cerebro._dopreload and broker.cerebro._dorunonce
+        may_look = is_loaded and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)
+        self._patience: float = 0 if stills and may_look and not run.is_watched else math.inf
         """So many bars pass one by one before the bars to come are looked at."""
         self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None
         self._next_at = self._known_to = 0

@@ -195,7 +195,7 @@ class Run:
 
     @cached_property
     def is_in_step(self) -> bool:
-        """Whether all feeds have the same bars, as they are loaded when this is first asked."""
+        """Whether all feeds have the same bars; asked where all of them are loaded."""
         return are_in_step(list(self.feeds.values()))
 
     @property
