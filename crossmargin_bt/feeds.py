@@ -14,7 +14,6 @@ import pandas as pd
 
 from crossmargin_bt.arrays import exact_totals
 from crossmargin_bt.broker.bars import EPOCH_DAY
-from crossmargin_bt.candles import folder
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError
@@ -292,6 +291,8 @@ def load(
         FeedError: there is no such folder, symbol or timeframe, or the candles cannot be traded on.
         StoreError: a downloaded file cannot be read.
     """
+    from crossmargin_bt.candles import folder  # noqa: PLC0415 - feeds over frames do without Parquet
+
     markets = folder.read(Path(directory), symbols=symbols, timeframe=timeframe, start=start, end=end)
     return [from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding) for one in markets]
 
