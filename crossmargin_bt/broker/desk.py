@@ -159,12 +159,13 @@ class OrderDesk(StockDesk):
     def _admitted(self, run: Run, order: Any, room: Room | None = None) -> OpenOrder | None:
         """Judge an order, and return it as it may rest; one that may not is refused here."""
         resting = self._as_resting(run, order)
-        refusal = run.discipline.judge(order, resting)
-        if refusal is not None:
-            self._refuse(order, refusal, resting)
-            return None
-        if run.lots_left(order) != resting.lots:
-            resting = self._as_resting(run, order)
+        if run.discipline.has_guards:
+            refusal = run.discipline.judge(order, resting)
+            if refusal is not None:
+                self._refuse(order, refusal, resting)
+                return None
+            if run.lots_left(order) != resting.lots:
+                resting = self._as_resting(run, order)
         admitted = self._admission(run, order, resting, room)
         if isinstance(admitted, Refusal):
             self._refuse(order, admitted, resting)

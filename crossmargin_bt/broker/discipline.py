@@ -27,6 +27,11 @@ class Discipline:
         for guard in guards:
             guard.begin(broker)
 
+    @property
+    def has_guards(self) -> bool:
+        """Whether anybody besides the venue may refuse an order or make it smaller."""
+        return bool(self._guards)
+
     def judge(self, order: Any, resting: OpenOrder) -> Refusal | None:
         """Return why a guard refuses an order that opens, None where all let it pass, perhaps made smaller."""
         if not self._guards or resting.reduce_only or order.exectype == order.Historical:

@@ -10,6 +10,9 @@ from backtrader import Order
 
 from crossmargin_bt.broker.bars import Bar, Feed
 
+# Orders that one price alone fills or triggers.
+REACHED_ONCE = (Order.Limit, Order.Stop)
+
 # Below every place in the queue, to find the first of a price.
 FIRST = -1
 
@@ -108,8 +111,10 @@ class OrderQueue:
         price = None if feed.may_float else _deciding_price(order)
         if price is None:
             return False
-        last = bar.last
-        return price < min(last.low, last.open) if _falls(order) else price > max(last.high, last.open)
+        opened, high, low, _ = bar.last
+        if _falls(order):
+            return price < low and price < opened
+        return price > high and price > opened
 
     def rests(self, order: Any) -> bool:
         """Return whether an order has seen a bar in which it was not filled."""
@@ -174,6 +179,7 @@ def _deciding_price(order: Any) -> float | None:
     """Return the one price at which an order can fill or trigger; None where it takes more to tell."""
     if order.valid is not None:
         return None
-    if order.exectype in (Order.Limit, Order.Stop) or (order.exectype == Order.StopLimit and not order.triggered):
+    kind = order.exectype
+    if kind in REACHED_ONCE or (kind == Order.StopLimit and not order.triggered):
         return float(order.created.price)
-    return float(order.created.pricelimit) if order.exectype == Order.StopLimit else None
+    return float(order.created.pricelimit) if kind == Order.StopLimit else None

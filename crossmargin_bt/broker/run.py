@@ -234,7 +234,7 @@ class Run:
 
     def number(self, order: Any) -> int:
         """Return the order's number in this run, from 1, in the order of submission."""
-        return self.number_of(order.ref)
+        return self._numbers.get(order.ref) or self.number_of(order.ref)
 
     def number_of(self, ref: int) -> int:
         """Return the number of the order with backtrader's reference, which goes on counting from run to run."""

@@ -236,6 +236,8 @@ def opening_value(book: Book, order: OpenOrder) -> float:
 
 def below_minimum(book: Book, order: OpenOrder) -> Refusal | None:
     """Return why an order that opens less than the instrument's minimum value is refused, or None."""
+    if not book.instrument.notional_min:
+        return None
     opened = opening_value(book, order)
     if not opened or opened >= book.instrument.notional_min:
         return None
