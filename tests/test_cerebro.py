@@ -380,3 +380,63 @@ def test_strategies_side_by_side_move_their_indicators_in_their_own_turn() -> No
         cerebro.addstrategy(Second)
 
     assert ran(cm.Cerebro, fill) == ran(bt.Cerebro, fill)
+
+
+class Changing(bt.Strategy):
+    """Puts another method in the place of its `next` in the middle, and has no lines of its own."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def next(self) -> None:
+        self.told.append((len(self), self.datetime[0]))
+        if len(self) == 20:
+            self.next = self.later
+
+    def later(self) -> None:
+        self.told.append(("later", len(self), self.datetime.get(ago=-1, size=3).tolist()))
+        if len(self) == 40:
+            del self.next
+
+
+def test_a_strategy_may_change_what_it_does_in_a_bar() -> None:
+    """What stands in for `next` is called from the next bar on."""
+
+    def fill(cerebro: Any) -> None:
+        prepare(cerebro, strategies=0)
+        cerebro.addstrategy(Changing)
+
+    (told, _), (others, _) = ran(cm.Cerebro, fill), ran(bt.Cerebro, fill)
+    assert told == others
+    assert sum(entry[0] == "later" for entry in told[0]) == 20
+
+
+@pytest.mark.parametrize("first", [0, 37, 10_000])
+@pytest.mark.parametrize("frames", [(80,), (80, 60)])
+def test_a_recorder_that_reads_at_the_end_records_what_one_does_that_reads_in_every_bar(
+    first: int, frames: tuple[int, ...]
+) -> None:
+    """Also from a bar in the middle on, and from none; with feeds that end, backtrader's loop and ours ask differently often."""
+    found = []
+    for kind in (bt.Cerebro, cm.Cerebro):
+        cerebro = kind(stdstats=False)
+        for n, bars in enumerate(frames):
+            frame = frame_of(n, bars)
+            cerebro.adddata(cm.feeds.from_frame(frame, name=f"D{n}", instrument=cm.Instrument(symbol=f"D{n}", lot=0.1)))
+        cerebro.setbroker(cm.CrossMarginBroker(cash=10_000.0))
+        since = int(frame_of(0, 80).index.as_unit("ms").asi8[min(first, 79)]) + (first > 79)
+        cerebro.addanalyzer(cm.Recorder, detail=False, since_ms=since if first else None)
+        cerebro.addstrategy(Turning)
+        (strategy,) = cerebro.run()
+        found.append(strategy.analyzers[0].get_analysis())
+    assert found[0] == found[1]
+    assert len(found[0]["times_ms"]) == max(0, 80 - first)
+    assert found[0]["fills"] > 5
+
+
+class Turning(bt.Strategy):
+    """Turns its position now and then."""
+
+    def next(self) -> None:
+        if len(self) % 10 == 0:
+            self.order_target_size(target=1.0 if len(self) % 20 else -1.0)

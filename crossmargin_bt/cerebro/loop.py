@@ -43,7 +43,7 @@ class Clock:
 
 
 class Followers:
-    """The indicators of one strategy that one feed moves."""
+    """The indicators of one strategy that one clock moves."""
 
     def __init__(self) -> None:
         self.cursor = Cursor()
@@ -104,13 +104,16 @@ class Act:
                 self.followers[clock].slow.append(line)
 
     def _share_time(self, clocks: list[Clock]) -> Cursor | None:
-        """Where all feeds have the same bars, give the strategy their times, and the one cursor that then moves all that is its own."""
-        if len(clocks) > 1 or type(self.time) is not LineBuffer or len(self.time.array):
+        """Where all feeds have the same bars, give the strategy their times, and the one cursor that then moves all that is its own.
+
+        Not where an indicator follows the strategy, which moves after it.
+        """
+        if len(clocks) > 1 or self._loose or type(self.time) is not LineBuffer or len(self.time.array):
             return None
         followers = self.followers[clocks[0]]
         self.time.array = array("d", clocks[0].times)
         followers.lines.append(self.time)
-        return None if followers.slow or self._loose or self.others else followers.cursor
+        return None if followers.slow or self.others else followers.cursor
 
     def _move(self, dt: float, moved: list[Clock]) -> None:
         """Move the indicators, and the strategy's own lines, to the bar."""
