@@ -30,6 +30,8 @@ NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
 # So many bars to come are looked at first, each time twice as many as before, at most; where that leads nowhere, not
 # again before so many have passed one by one.
 FEWEST, MOST, PATIENCE = 16, 1024, 4
+# Where somebody looked, or something happened, after each of so many bars in a row, so many pass one by one.
+LOOKS, SEEN = 4, 256
 
 
 class Still(NamedTuple):
@@ -66,7 +68,8 @@ class Calm:
         self._bars_looked_at = FEWEST
         is_loaded = broker.cerebro._dopreload and broker.cerebro._dorunonce
         may_look = is_loaded and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)
-        self._patience: float = 0 if stills and may_look and not run.is_watched else math.inf
+        may_look = may_look and bool(stills) and not run.is_watched
+        self._patience: float = max(0, run.seen_until - broker.bars) if may_look else math.inf
         """So many bars pass one by one before the bars to come are looked at."""
         self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None
         self._next_at = self._known_to = 0
@@ -91,6 +94,7 @@ class Calm:
     def catch_up(self) -> None:
         """Move feeds and marks on to the bar that passed last."""
         run, length = self._run, self._next_at
+        self._count_looks(length - self._stills[0].feed.length)
         for feed, marks in self._marks:
             marks.extend(feed.closing_mark.array[feed.length : length])
         at = length - 1
@@ -101,6 +105,14 @@ class Calm:
             book.long_mark = book.short_mark = feed.closing_mark.array[at]
             book.last = run.last_close[feed.symbol] = feed.close.array[at]
             run.day = max(run.day, feed.day)
+
+    def _count_looks(self, unseen: int) -> None:
+        """Let bars pass one by one for a while where none passes unseen but the next is looked at."""
+        run = self._run
+        run.looks_in_a_row = run.looks_in_a_row + 1 if unseen == 1 else 0
+        if run.looks_in_a_row >= LOOKS:
+            run.looks_in_a_row, run.seen_until = 0, self._broker.bars + SEEN
+            self._known_to, self._patience = self._next_at, SEEN
 
     def see_every_bar(self) -> None:
         """Leave no bar unseen from now on."""

@@ -150,6 +150,10 @@ class Run:
         self.currency = currency
         self.is_watched = False
         """Whether somebody outside holds the account, and may look at any moment."""
+        self.looks_in_a_row = 0
+        """How often in a row a single bar had passed unseen when somebody looked."""
+        self.seen_until = 0
+        """Up to which bar calms let every bar pass by itself."""
         self.calm: Any = None
         """The calm the run is in (`crossmargin_bt.broker.calm`), None in bars that are worked through."""
         self.day = 0.0
