@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_trader import candles
 
-from crossmargin_bt import Cerebro, Instrument, feeds
+from crossmargin_bt import Cerebro, Instrument, feeds, frames
 from crossmargin_bt.errors import FeedError
 
 LINES = ("datetime", "open", "high", "low", "close", "volume")
@@ -168,7 +168,7 @@ def test_a_feed_needs_a_name() -> None:
 def test_times_are_backtraders_own_numbers(microseconds: list[int]) -> None:
     """Bit for bit what `bt.date2num` makes of each."""
     index = pd.DatetimeIndex(pd.to_datetime(sorted(microseconds), unit="us"))
-    assert feeds._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
+    assert frames._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
 
 
 class Scribbler(bt.Strategy):

@@ -22,7 +22,8 @@ from crossmargin_bt.engine.instrument import DUST
 from crossmargin_bt.engine.path import POLICIES
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
-from crossmargin_bt.feeds import columns_of, from_frame
+from crossmargin_bt.feeds import from_frame
+from crossmargin_bt.frames import columns_of
 from crossmargin_bt.venues import Venue, tiers
 
 # Lots from here on have no place in the compiled loop's arithmetic.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from crossmargin_bt.broker.bands import NO_BAND, Band
 from crossmargin_bt.broker.bars import Bar
-from crossmargin_bt.broker.run import NO_BAND, Band, Run
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.reading import Pool

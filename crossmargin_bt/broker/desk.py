@@ -23,8 +23,7 @@ from crossmargin_bt.engine.orders import OpenOrder
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.engine.room import Room
 
-# So many of the latest orders stay in `broker.orders`, and of what strategies were told in their `_orders`, which nothing reads;
-# the journal tells of all.
+# So many of the latest orders stay in `broker.orders`, and in strategies' `_orders`; the journal tells of all.
 ORDERS_KEPT = 1000
 
 # backtrader counts the states of an order so that those up to this one can still trade.

@@ -55,13 +55,7 @@ class Readings(ClosingFigures, OrderDesk):
     @property
     def account(self) -> Any:
         """The engine's account, for reading; None in cash mode. Who has asked for it sees it move with every bar."""
-        run = self._run
-        if run is None:
-            return None
-        run.is_watched = True
-        if run.calm is not None:
-            run.calm.see_every_bar()
-        return run.account
+        return None if self._run is None else self._run.hand_out()
 
     @property
     def equity(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from crossmargin_bt.broker.bands import NO_BAND, Spell
 from crossmargin_bt.broker.bars import Bar, Feed, time_ms
 from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.broker.foreseen import are_in_step
@@ -20,55 +21,6 @@ from crossmargin_bt.engine.volatility import RealisedVolatility
 
 # Margin levels from here on are not told apart: nothing is near.
 LEVEL_NOTED = 10_000.0
-# So many bars at most the margin level is followed without asking.
-SPELL_MOST = 16
-
-
-class Band(NamedTuple):
-    """Mark prices within which something cannot happen, at one version of the account; an instrument not named stands still."""
-
-    version: int
-    ranges: dict[str, tuple[float, float]]
-
-    def holds(self, account: Account, bars: Sequence[Bar], *, at_open: bool = False) -> bool:
-        """Return whether these bars stay within the band, or open there."""
-        if self.version != account.risk_version:
-            return False
-        for bar in bars:
-            low, high = self.ranges.get(bar.book.instrument.symbol, (math.inf, 0.0))
-            opened, top, bottom, _ = bar.mark
-            if at_open:
-                top = bottom = opened
-            if bottom < low or top > high:
-                return False
-        return True
-
-
-NO_BAND = Band(-1, {})
-
-
-class Spell:
-    """Bars in which the margin level is followed without asking first whether it may sink: noting it costs no more than asking.
-
-    Each time the answer was yes when it was asked again, twice as many bars as before.
-    """
-
-    def __init__(self) -> None:
-        self._left = self._length = 0
-
-    def lasts(self) -> bool:
-        """Return whether this bar is one of them, and count it."""
-        if not self._left:
-            return False
-        self._left -= 1
-        return True
-
-    def hear(self, *, sinks: bool) -> None:
-        """Take an answer."""
-        self._left = self._length
-        self._length = min(max(1, 2 * self._length), SPELL_MOST) if sinks else 0
-        if not sinks:
-            self._left = 0
 
 
 class Owned(NamedTuple):
@@ -222,6 +174,13 @@ class Run:
         if self._pools_version != self.account.version or self.account.pooled:  # debts rise with prices
             self._pools, self._pools_version = reading.pools(self.account), self.account.version
         return self._pools
+
+    def hand_out(self) -> Account:
+        """Return the account for somebody who may keep it, and look at it at any moment from now on."""
+        self.is_watched = True
+        if self.calm is not None:
+            self.calm.see_every_bar()
+        return self.account
 
     def record(self, event: events.JournalEntry) -> None:
         """Apply an entry to the account and keep it."""

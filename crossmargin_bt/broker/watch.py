@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from crossmargin_bt.broker import execution
+from crossmargin_bt.broker.bands import NO_BAND
 from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.reserve import Reserve
-from crossmargin_bt.broker.run import NO_BAND, Run
+from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import events, liquidation, reading, repayment, risk_control
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.closing import Close, Closing

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bands of prices within which something was proven not to happen, and how often the proof is asked for."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from crossmargin_bt.broker.bars import Bar
+from crossmargin_bt.engine.account import Account
+
+# So many bars at most the margin level is followed without asking.
+SPELL_MOST = 16
+
+
+class Band(NamedTuple):
+    """Mark prices within which something cannot happen, at one version of the account; an instrument not named stands still."""
+
+    version: int
+    ranges: dict[str, tuple[float, float]]
+
+    def holds(self, account: Account, bars: Sequence[Bar], *, at_open: bool = False) -> bool:
+        """Return whether these bars stay within the band, or open there."""
+        if self.version != account.risk_version:
+            return False
+        for bar in bars:
+            low, high = self.ranges.get(bar.book.instrument.symbol, (math.inf, 0.0))
+            opened, top, bottom, _ = bar.mark
+            if at_open:
+                top = bottom = opened
+            if bottom < low or top > high:
+                return False
+        return True
+
+
+NO_BAND = Band(-1, {})
+
+
+class Spell:
+    """Bars in which the margin level is followed without asking first whether it may sink: noting it costs no more than asking.
+
+    Each time the answer was yes when it was asked again, twice as many bars as before.
+    """
+
+    def __init__(self) -> None:
+        self._left = self._length = 0
+
+    def lasts(self) -> bool:
+        """Return whether this bar is one of them, and count it."""
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
+
+    def hear(self, *, sinks: bool) -> None:
+        """Take an answer."""
+        self._left = self._length
+        self._length = min(max(1, 2 * self._length), SPELL_MOST) if sinks else 0
+        if not sinks:
+            self._left = 0

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames of candles, checked, as the columns of doubles that feeds and batches load."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossmargin_bt.arrays import exact_totals
+from crossmargin_bt.broker.bars import EPOCH_DAY
+from crossmargin_bt.columns import MARKS, PRICES, TIMES
+from crossmargin_bt.errors import FeedError
+
+
+def rows_of(
+    frame: pd.DataFrame, name: str, funding: pd.Series | None, *, is_option: bool
+) -> tuple[dict[str, Any], pd.DatetimeIndex]:
+    """Return the columns of a frame, checked, with what backtrader makes of its times, and its times."""
+    columns, times = columns_of(frame, name, funding, is_option=is_option)
+    return {"datetime": _doubles(_day_numbers(times)), **columns}, times
+
+
+def columns_of(
+    frame: pd.DataFrame, name: str, funding: pd.Series | None = None, *, is_option: bool = False
+) -> tuple[dict[str, Any], pd.DatetimeIndex]:
+    """Return what a feed over a frame loads beside its times, as arrays of doubles by name, and its times in UTC; see `from_frame`.
+
+    Raises:
+        FeedError: as `from_frame` raises it.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise FeedError(f"feed {name}: from_frame takes a pandas DataFrame, got {type(frame).__name__}")
+    candles = _with_times(frame.rename(columns=lambda column: str(column).lower()), name)
+    missing = [price for price in PRICES if price not in candles]
+    if missing:
+        raise FeedError(f"feed {name}: column {missing[0]!r} is missing; it has {', '.join(map(str, candles.columns))}")
+    marks = [mark for mark in MARKS if mark in candles]
+    if marks and len(marks) < len(MARKS):
+        raise FeedError(f"feed {name}: mark prices need {', '.join(MARKS)}; there is only {', '.join(marks)}")
+    crossed = candles.index[candles["high"] < candles["low"]]
+    if len(crossed):
+        raise FeedError(f"feed {name}: the high is below the low at {crossed[0]}; mend or drop that row")
+    columns = _columns(candles, marks, name, is_option=is_option)
+    times = pd.DatetimeIndex(candles.index)
+    if funding is not None:
+        columns["funding_rate"] = _doubles(_due(funding, times, name))
+    return columns, times
+
+
+def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_option: bool) -> dict[str, Any]:
+    """Return the columns a feed loads, checked."""
+    columns = {price: _doubles(_prices(candles, price, name)) for price in (*PRICES, *marks)}
+    for number in ("volume", "openinterest"):
+        columns[number] = _numbers(candles[number]) if number in candles else array("d", [0.0]) * len(candles)
+    if "funding_rate" in candles:
+        columns["funding_rate"] = _doubles(candles["funding_rate"].to_numpy(dtype=np.float64))
+    for number in ("volatility", "index_price", "interest_rate"):
+        if is_option and number in candles:
+            columns[number] = _numbers(candles[number])
+    return columns
+
+
+def _numbers(values: pd.Series) -> Any:
+    return _doubles(pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64))
+
+
+def _doubles(values: Any) -> Any:
+    """Return an array of doubles of a NumPy one, at once."""
+    made = array("d")
+    made.frombytes(np.ascontiguousarray(values, dtype=np.float64).view(np.uint8))  # type: ignore[arg-type]  # it has a buffer
+    return made
+
+
+def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    return times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+
+
+def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    candles = frame
+    if not isinstance(candles.index, pd.DatetimeIndex):
+        column = next((column for column in TIMES if column in candles), None)
+        if column is None:
+            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIMES[0]!r}")
+        times = candles[column]
+        stamps = pd.to_datetime(times, unit="ms") if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
+        candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(stamps))
+    if not len(candles):
+        raise FeedError(f"feed {name}: the frame has no rows")
+    index = _utc(pd.DatetimeIndex(candles.index))
+    late = np.flatnonzero(index[1:] <= index[:-1])
+    if index.hasnans or len(late):
+        where = "a time is missing" if index.hasnans else f"the bar after {index[late[0]]} is not later"
+        raise FeedError(f"feed {name}: {where}; sort by time and drop duplicates")
+    return candles.set_axis(index, axis=0)
+
+
+def _prices(candles: pd.DataFrame, column: str, name: str) -> Any:
+    values = pd.to_numeric(candles[column], errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise FeedError(
+            f"feed {name}: {column} is {values[bad[0]]:g} at {candles.index[bad[0]]}"
+            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; prices must be above 0, drop or mend these rows"
+        )
+    return values
+
+
+def _due(funding: pd.Series, opens: pd.DatetimeIndex, name: str) -> Any:
+    """Return the summed rate due at each bar's open; stamps a fraction of a second late belong to their second."""
+    if not isinstance(funding.index, pd.DatetimeIndex):
+        raise FeedError(f"feed {name}: funding needs a DatetimeIndex of settlement times")
+    stamps = _utc(funding.index).floor("s")
+    due = np.full(len(opens), np.nan)
+    rows = np.searchsorted(opens.to_numpy(), stamps.to_numpy(), side="left")
+    for row, stamp, rate in zip(rows, stamps, funding.to_numpy(dtype=np.float64), strict=True):
+        if row < len(opens) and stamp >= opens[0]:
+            due[row] = rate if np.isnan(due[row]) else due[row] + rate
+    return due
+
+
+def _day_numbers(times: pd.DatetimeIndex) -> Any:
+    """Return what `bt.date2num` makes of every time, shape (bars,), float64."""
+    stamps = times.as_unit("us").asi8
+    days, rest = np.divmod(stamps, 86_400_000_000)
+    hours, rest = np.divmod(rest, 3_600_000_000)
+    minutes, rest = np.divmod(rest, 60_000_000)
+    seconds, microseconds = np.divmod(rest, 1_000_000)
+    parts = ((days + EPOCH_DAY, 1.0), (hours, 24.0), (minutes, 1440.0), (seconds, 86_400.0), (microseconds, 86_400e6))
+    return exact_totals([part / whole for part, whole in parts])
