@@ -39,9 +39,10 @@ def columns_of(
     marks = [mark for mark in MARKS if mark in candles]
     if marks and len(marks) < len(MARKS):
         raise FeedError(f"feed {name}: mark prices need {', '.join(MARKS)}; there is only {', '.join(marks)}")
-    crossed = candles.index[candles["high"] < candles["low"]]
-    if len(crossed):
-        raise FeedError(f"feed {name}: the high is below the low at {crossed[0]}; mend or drop that row")
+    crossed = (candles["high"] < candles["low"]).to_numpy()
+    if crossed.any():
+        at = candles.index[crossed][0]
+        raise FeedError(f"feed {name}: the high is below the low at {at}; mend or drop that row")
     columns = _columns(candles, marks, name, is_option=is_option)
     times = pd.DatetimeIndex(candles.index)
     if funding is not None:
@@ -89,8 +90,8 @@ def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if not len(candles):
         raise FeedError(f"feed {name}: the frame has no rows")
     index = _utc(pd.DatetimeIndex(candles.index))
-    late = np.flatnonzero(index[1:] <= index[:-1])
-    if index.hasnans or len(late):
+    if index.hasnans or not (index.is_monotonic_increasing and index.is_unique):
+        late = np.flatnonzero(index[1:] <= index[:-1])
         where = "a time is missing" if index.hasnans else f"the bar after {index[late[0]]} is not later"
         raise FeedError(f"feed {name}: {where}; sort by time and drop duplicates")
     return candles.set_axis(index, axis=0)
@@ -98,8 +99,8 @@ def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _prices(candles: pd.DataFrame, column: str, name: str) -> Any:
     values = pd.to_numeric(candles[column], errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if len(bad):
+    if not 0 < values.min() <= values.max() < np.inf:  # a NaN is neither
+        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         raise FeedError(
             f"feed {name}: {column} is {values[bad[0]]:g} at {candles.index[bad[0]]}"
             f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; prices must be above 0, drop or mend these rows"

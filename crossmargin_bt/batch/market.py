@@ -18,7 +18,7 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.account import Account as EngineAccount
 from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.instrument import DUST
+from crossmargin_bt.engine.instrument import DUST, Instrument
 from crossmargin_bt.engine.path import POLICIES
 from crossmargin_bt.engine.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
@@ -48,12 +48,8 @@ class Market:
         for one in candles[1:]:
             if not one.frame.index.equals(index):
                 raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
-        self.times_ms = pd.DatetimeIndex(index).as_unit("ms").asi8
-        columns = [_columns(one) for one in candles]
-        self.frames = [
-            (one.symbol, pd.DataFrame(own, index=index, copy=False), one.instrument)
-            for one, own in zip(candles, columns, strict=True)
-        ]
+        self._candles = candles
+        self._columns = columns = [_columns(one) for one in candles]
         self.last = _side_by_side(columns, [PRICES] * len(columns))
         marked = [MARKS if MARKS[0] in own else PRICES for own in columns]
         self.mark = _side_by_side(columns, marked) if MARKS in marked else self.last
@@ -73,10 +69,20 @@ class Market:
         self.levels = np.array([threshold.level for threshold in thresholds(rules)])
 
     @cached_property
+    def times_ms(self) -> Any:
+        """The times of the bars in milliseconds since 1970-01-01 UTC."""
+        return pd.DatetimeIndex(self._candles[0].frame.index).as_unit("ms").asi8
+
+    @cached_property
+    def frames(self) -> list[tuple[str, pd.DataFrame, Instrument]]:
+        """The name, candles and contract of every market, for the broker to go on with."""
+        told = zip(self._candles, self._columns, strict=True)
+        return [(one.symbol, pd.DataFrame(own, index=one.frame.index), one.instrument) for one, own in told]
+
+    @cached_property
     def _steps(self) -> tuple[Any, Any]:
         """By bar, the shortest step between two bars so far: in days, as backtrader counts them, and in milliseconds."""
-        symbol, frame, instrument = self.frames[0]
-        days = np.frombuffer(from_frame(frame, name=symbol, instrument=instrument).p.rows["datetime"])
+        days = np.frombuffer(from_frame(self.frames[0][1], name=self._candles[0].symbol).p.rows["datetime"])
         steps = np.append(math.inf, np.diff(days))
         steps[steps <= 0] = math.inf
         shortest = np.minimum.accumulate(steps)

@@ -6,6 +6,7 @@ one by an entry point of the group `crossmargin_bt.venues`, whose name is the ve
 the path of its TOML file.
 """
 
+from functools import lru_cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -137,6 +138,7 @@ def _added(venue: str) -> Traversable:
     return path
 
 
+@lru_cache(maxsize=64)
 def parse(text: str, file: str) -> Venue:
     """Return the venue in a TOML text; `file` is its name for errors.
 
