@@ -38,7 +38,7 @@ NO_BAND = Band(-1, {})
 class Spell:
     """Bars in which the margin level is followed without asking first whether it may sink: noting it costs no more than asking.
 
-    Each time the answer was yes when it was asked again, twice as many bars as before.
+    None after the first yes, one after the second in a row, then each time twice as many as before.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,5 @@ class Spell:
 
     def hear(self, *, sinks: bool) -> None:
         """Take an answer."""
-        self._left = self._length
+        self._left = self._length if sinks else 0
         self._length = min(max(1, 2 * self._length), SPELL_MOST) if sinks else 0
-        if not sinks:
-            self._left = 0
