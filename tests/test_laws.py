@@ -24,6 +24,7 @@ from crossmargin_bt.broker.ahead import Ahead
 from crossmargin_bt.broker.calm import Calm
 from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.engine import admission, estimates, events, fills, reading
+from crossmargin_bt.engine import journal as journals
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
 from crossmargin_bt.engine.orders import OpenOrder
@@ -172,6 +173,20 @@ def test_same_journal_in_every_run_mode(run_mode: dict, position_mode: str) -> N
     assert other.broker.journal == stock.broker.journal
     assert other.curve == stock.curve
     assert other.record == stock.record
+
+
+def test_a_packed_journal_tells_the_same(monkeypatch) -> None:
+    """A run whose journal is packed while it grows ends the same, and what was refused long ago can be explained."""
+    whole = trade(3)
+    monkeypatch.setattr(journals, "BLOCK", 7)
+    packed = trade(3)
+    assert len(packed.broker.journal) > 50
+    assert repr(list(packed.broker.journal)) == repr(list(whole.broker.journal))
+    told = [
+        [strategy.broker.explain(one) for one in strategy.broker.journal if is_explainable(one)]
+        for strategy in (whole, packed)
+    ]
+    assert told[0] == told[1] != []
 
 
 def test_same_journal_in_a_second_run() -> None:

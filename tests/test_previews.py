@@ -23,11 +23,11 @@ def test_a_preview_is_what_then_happens() -> None:
     asked: dict = {}
 
     def ask(strategy) -> None:
-        before = msgspec.json.encode(broker.journal)
+        before = msgspec.json.encode(list(broker.journal))
         asked["one"] = broker.preview(data="BTC", size=50)
         asked["many"] = broker.preview(data=strategy.data, size=200)
         asked["limit"] = broker.preview(data="BTC", size=50, price=90.0)
-        assert msgspec.json.encode(broker.journal) == before
+        assert msgspec.json.encode(list(broker.journal)) == before
         order = strategy.buy(size=50)
         asked["order"] = broker.preview(order)
 

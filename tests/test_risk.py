@@ -336,7 +336,7 @@ def test_finer_candles_may_have_a_hole_at_the_start_of_a_bar() -> None:
     hours = fine.resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, finer={"BTC": fine.drop(fine.index[6])})
     run(broker, hours, scripts=({1: lambda s: s.buy(size=90)},), instrument=PLAIN)
-    assert b"Liquidated" in msgspec.json.encode(broker.journal)
+    assert b"Liquidated" in msgspec.json.encode(list(broker.journal))
 
 
 def test_finer_candles_are_the_bars_own() -> None:

@@ -11,6 +11,7 @@ import backtrader as bt
 import msgspec
 
 from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, time_ms
+from crossmargin_bt.engine.journal import Journal
 
 
 class LiquidationDistance(bt.Analyzer):
@@ -63,7 +64,7 @@ class Recorder(bt.Analyzer):
     def create_analysis(self) -> None:
         """Start empty."""
         self._record: dict[str, Any] = {}
-        self._journal: list[Any] = []
+        self._journal = Journal()
         self._curve: Any = None
         self._days = array("d")
         self._places: Sequence[int] = array("q")

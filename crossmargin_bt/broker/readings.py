@@ -19,6 +19,7 @@ from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.explain import account_before, explain, is_explainable
+from crossmargin_bt.engine.journal import Journal
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.option_values import option_greeks
 from crossmargin_bt.engine.pricing import Greeks
@@ -38,9 +39,9 @@ class Readings(ClosingFigures, OrderDesk):
         self._infos: dict[Any, ContractCommission] = {}
 
     @property
-    def journal(self) -> list[events.JournalEntry]:
+    def journal(self) -> Journal:
         """The journal of this run, oldest first; empty in cash mode."""
-        return [] if self._run is None else self._run.journal
+        return Journal() if self._run is None else self._run.journal
 
     @property
     def fills(self) -> int:
@@ -195,13 +196,14 @@ class Readings(ClosingFigures, OrderDesk):
             ConfigurationError: the event is none of these, or not in the journal.
         """
         run = self._run
-        at = next((n for n, one in enumerate(self.journal) if one is event), None)
-        if run is None or at is None or not is_explainable(event):
+        equal = [n for n, one in enumerate(self.journal) if one == event]
+        if run is None or not equal or not is_explainable(event):
             raise ConfigurationError(
                 "explain takes an OrderRefused, RiskState, Liquidated, TakenOver or Replenished of broker.journal for which "
                 "prices were looked at"
             )
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
+        at = next((n for n in equal if run.journal[n] is event), equal[0])
         before = account_before(run.journal, at, run.account.rules, instruments, **run.account.setup)
         return "\n".join(explain(before, event))
 

@@ -14,6 +14,7 @@ from crossmargin_bt.engine import events, invariants, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.journal import Journal
 from crossmargin_bt.engine.position import Position
 from crossmargin_bt.engine.position import fill as fill_position
 from crossmargin_bt.engine.rules import ContractTerms
@@ -94,7 +95,7 @@ class Run:
         """What strategies are told at the end of the bar."""
         self.closed = False
         """Whether a pool was closed out in this bar."""
-        self.journal: list[events.JournalEntry] = []
+        self.journal = Journal()
         self.before_change: Callable[[], None] = nothing
         """Called before the account changes: figures that were put off are read now."""
         self.fills = 0

@@ -90,9 +90,9 @@ def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -
     room = Room(run.account)
     for trigger in matched:
         if trigger.moment == moment and trigger.order.alive():
-            entries = len(run.journal)
+            entries = run.account.version
             _fill(broker, run, trigger, room)
-            if len(run.journal) != entries + 1:
+            if run.account.version != entries + 1:
                 room.close()  # more has happened than a fill
 
 
