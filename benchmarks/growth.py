@@ -85,14 +85,15 @@ def measured() -> Iterable[Growth]:
         "instruments in one pool", "instruments", "us a bar",
         [(n, loop_us(Crossover, many[:n], max(400, min(2000, 40_000 // n)))) for n in (1, 2, 5, 10, 20, 50, 100, 200)],
     )  # fmt: skip
-    one = [candles(1_000_000, 1)]
+    longest = candles(10_000_000, 1)
+    one = [longest]
     yield Growth(
         "resting orders, one of them replaced every 20 bars", "orders", "us a bar",
         [(n, loop_us(Resting, one, 20_000, orders=n)) for n in (1, 10, 100, 1000)],
     )  # fmt: skip
     yield Growth(
         "bars of one run", "bars", "us a bar",
-        [(n, loop_us(Crossover, one, n)) for n in (10_000, 30_000, 100_000, 300_000, 1_000_000)],
+        [(n, loop_us(Crossover, one, n)) for n in (10_000, 30_000, 100_000, 1_000_000, 10_000_000)],
     )  # fmt: skip
     frame = candles(20_000, 1)
     market = cm.batch.Candles("S0", frame, None, cm.Instrument(symbol="S0", lot=0.001, maker=FEE, taker=FEE))
@@ -104,7 +105,6 @@ def measured() -> Iterable[Growth]:
             for n in (1, 10, 100, 1000, 10_000)
         ],
     )  # fmt: skip
-    longest = candles(10_000_000, 1)
     points = []
     for n in (10_000, 100_000, 1_000_000, 10_000_000):
         part = longest.iloc[:n]

@@ -3,8 +3,8 @@
 
     python benchmarks/many_runs.py stock --cpus 2
 
-`stock` is backtrader's `optstrategy` as it comes; `house` the same with our Cerebro, feeds, broker and recorder; `batch` the
-same crossovers as targets of `crossmargin_bt.batch`.
+`stock` is backtrader's `optstrategy` as it comes; `house` the same with our Cerebro, feeds, broker and recorder, `turbo` with
+vectorised indicators whose last digits may differ; `batch` the same crossovers as targets of `crossmargin_bt.batch`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def targets(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
 def main() -> None:
     """Run, and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("setup", choices=("stock", "house", "batch"))
+    parser.add_argument("setup", choices=("stock", "house", "turbo", "batch"))
     parser.add_argument("--bars", type=int, default=50_000)
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
     options = parser.parse_args()

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """W1 to W3 in other tools, side by side with ours; each that is installed runs in a process of its own.
 
-    pip install vectorbt backtesting backtrader-next
+    pip install vectorbt backtesting backtrader-next nautilus_trader
     python benchmarks/peers.py --bars 100000
+
+vectorbt and nautilus_trader ask for different pandas: an environment for each.
 
 What they run is the same strategy on the same candles at the same fee; none of them has margin rules. vectorbt, which
 compiles, and our batch run twice in the same process, and the second run counts. backtrader-next takes backtrader's place
-under another name, so the workloads' own strategies run in it; the others have a crossover written for them, and run W1 alone.
+under another name, so the workloads' own strategies run in it; nautilus_trader has its own written for it (`peer_nautilus.py`), the
+others a crossover alone, and run W1.
 """
 
 import argparse
@@ -22,7 +25,7 @@ import workloads
 from workloads import CASH, FEE, LEVERAGE, candles
 
 OURS = ("stock", "house", "batch")
-TOOLS = (*OURS, "backtrader_next", "backtesting", "vectorbt")
+TOOLS = (*OURS, "backtrader_next", "nautilus_trader", "backtesting", "vectorbt")
 NAMES = {"W1": 1, "W2": 4, "W3": 5}
 """The workloads, and which part of W1's bars every instrument of them has."""
 
@@ -129,6 +132,13 @@ def vectorbt(bars: int) -> float:
     return time.perf_counter() - began
 
 
+def nautilus_trader(name: str, bars: int) -> float:
+    """Return seconds of nautilus_trader."""
+    from peer_nautilus import seconds  # noqa: PLC0415
+
+    return seconds(name, bars)
+
+
 ONLY_W1: dict[str, Any] = {"backtesting": backtesting, "vectorbt": vectorbt}
 
 
@@ -138,6 +148,8 @@ def run(name: str, tool: str, bars: int) -> float:
         return float(ONLY_W1[tool](bars))
     if tool == "batch":
         return batch(name, bars)
+    if tool == "nautilus_trader":
+        return nautilus_trader(name, bars)
     return backtrader_next(name, bars) if tool == "backtrader_next" else ours(name, tool, bars)
 
 

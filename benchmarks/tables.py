@@ -67,7 +67,7 @@ def many(scale: float) -> None:
     """Print W4, on one core and on all."""
     bars = str(int(50_000 * scale))
     print(f"\nW4: 64 runs of W1 with {int(bars):,} bars\n| set-up | one core, s | two cores, s |\n|---|---|---|")
-    for setup in ("stock", "house", "batch"):
+    for setup in ("stock", "house", "turbo", "batch"):
         one, two = (asked("many_runs.py", setup, "--bars", bars, "--cpus", cpus)["seconds"] for cpus in ("1", "2"))
         print(f"| {setup} | {one:.1f} | {two:.1f} |", flush=True)
 

@@ -191,13 +191,13 @@ def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
+import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fake_exchange import FakeExchange
 from test_market_data import killed_truth
 from test_download import fetch
-with FakeExchange({{"BTC": killed_truth()}}, cap=200) as fake:
+with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: time.sleep(60.0 * (number >= {stalls}))) as fake:
     fetch("binanceusdm", fake, Path({out!r}), what=("candles", "funding"), timeframe="1m", since={start})
 """
 
@@ -214,7 +214,7 @@ def stored_bytes(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("times_killed", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> None:
     """Nothing that was stored is lost, and in the end every file is the same byte for byte as if nothing had happened."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), start=START)
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), start=START, stalls=10**9)
     draw = random.Random(times_killed)  # noqa: S311 - a seeded test
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
     had = 0
@@ -243,7 +243,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """One waits for the other, finds nothing missing, and the files are those of one."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), start=START)
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), start=START, stalls=10**9)
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
@@ -276,15 +276,16 @@ def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
-    """Control-C ends it at once; what was fetched is in the months' files."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START)
+    """Control-C ends it at once, here while an answer is waited for; what was fetched is in the months' files."""
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START, stalls=30)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
-    while not (series.folder(tmp_path) / "pages.part").exists():
+    pages = series.folder(tmp_path) / "pages.part"
+    while not (pages.exists() and pages.stat().st_size):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
-    assert not (series.folder(tmp_path) / "pages.part").exists()
+    assert not pages.exists()
     manifest = read_manifest(series.folder(tmp_path))
     assert sum(entry.rows for entry in manifest.files.values()) > 0
 
