@@ -1,6 +1,7 @@
 """Sweeps: the same rows whatever runs them, whatever kills them, and whenever they are taken up again."""
 
 import html
+import io
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ from browser import needs_chromium, opened
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.candles.generate import generate
@@ -28,6 +30,7 @@ from crossmargin_bt.errors import FeedError
 from crossmargin_bt.report import files
 from crossmargin_bt.sweep import plan, rows, space, store
 from crossmargin_bt.sweep import words as words_of
+from crossmargin_bt.sweep.table import Listed
 
 STRATEGY = '''
 import os
@@ -781,3 +784,24 @@ def test_the_duel_names_where_it_turns() -> None:
         "Cross ends higher than isolated in 50% of 4 combinations and lower in 25%, by +11.25 on average; "
         "most often with leverage at 10 (100%), least often at 2 (0%)."
     )
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_long_params_are_never_broken(width: int) -> None:
+    """Beside the figures where they fit, numbered below them where they do not."""
+    listed = Listed("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
+    params = [f"fast_average_period={n} slow_average_period=240" for n in (5, 10)]
+    for one in params:
+        listed.add(("cross", *["1.00"] * 5), one)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(listed)
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    told = [line for line in lines if "period" in line]
+    if width == 80:
+        assert told == [f"{n}  {one}" for n, one in enumerate(params, 1)]
+        assert [line.split()[:2] for line in lines if "1.00" in line] == [["1", "cross"], ["2", "cross"]]
+    else:
+        assert [line.endswith(one) and line.startswith("cross") for line, one in zip(told, params, strict=True)] == [
+            True,
+            True,
+        ]

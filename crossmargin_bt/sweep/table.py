@@ -4,8 +4,9 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -28,8 +29,41 @@ def figure(row: Row, name: str, form: str) -> str:
     return NOTHING if value is None else format(value, form)
 
 
-def _plain(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+WIDEST = 10_000
+"""Wider than any table, to ask how wide one would like to be."""
+
+
+class Listed:
+    """A table of runs with their params: beside the figures where the terminal is wide enough, numbered below them where not."""
+
+    def __init__(self, title: str, heads: Sequence[str], texts: Sequence[str]) -> None:
+        """Begin without rows; `texts` are the heads of columns that are no figures."""
+        self._title, self._heads, self._texts = title, heads, texts
+        self._rows: list[tuple[tuple[str, ...], str]] = []
+
+    def add(self, cells: tuple[str, ...], params: str) -> None:
+        """Add a run."""
+        self._rows.append((cells, params))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what fits the width there is."""
+        beside = self._table((*self._heads, "params"), [(*cells, params) for cells, params in self._rows])
+        asked = Measurement.get(console, options.update(max_width=WIDEST), beside).maximum
+        if asked <= options.max_width:
+            yield beside
+            return
+        yield self._table(("run", *self._heads), [(str(n), *cells) for n, (cells, _) in enumerate(self._rows, 1)])
+        for n, (_, params) in enumerate(self._rows, 1):
+            yield Text(f"{n:>4}  {params}")
+
+    def _table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+        table = Table(title=self._title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        for head in heads:
+            is_text = head in self._texts or head == "params"
+            table.add_column(head, justify="left" if is_text else "right", no_wrap=True, overflow="fold")
+        for cells in rows:
+            table.add_row(*map(escape, cells))
+        return table
 
 
 def beside(signals: Row, full: Row) -> str:
@@ -68,15 +102,12 @@ class Board:
 
     def __rich__(self) -> Group:
         """Return the table."""
-        table = _plain(f"best by {self._aim.name}")
-        for head in ("mode", "params", *(label for label, _, _ in COLUMNS)):
-            left = head in ("mode", "params")
-            table.add_column(head, justify="left" if left else "right", no_wrap=head != "params", overflow="fold")
+        table = Listed(f"best by {self._aim.name}", ("mode", *(label for label, _, _ in COLUMNS)), ("mode",))
         for row in self._best:
             name = f"{row.mode} {row.venue}" if self._several else row.mode
             window = f" {row.sample} {row.window}" if row.sample else ""
-            cells = (figure(row, key, form) for _, key, form in COLUMNS)
-            table.add_row(escape(f"{name}{window}"), escape(insight.written(row.params)), *cells)
+            figures = (figure(row, key, form) for _, key, form in COLUMNS)
+            table.add((f"{name}{window}", *figures), insight.written(row.params))
         failed = Text(f"{self._failed} failed", style="red") if self._failed else Text()
         return Group(table, failed, self._below)
 
@@ -101,18 +132,12 @@ def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
     return Group(*parts)
 
 
-def _walk(steps: Sequence[insight.Step], aim: Objective) -> Table:
-    table = _plain(f"chosen by {aim.name} in sample, then traded out of sample")
-    heads = ("window", "traded", "mode", "in", "out", "return", "liquidated", "params")
-    for head in heads:
-        table.add_column(
-            head,
-            justify="left" if head in ("traded", "mode", "params") else "right",
-            no_wrap=head != "params",
-            overflow="fold",
-        )
+def _walk(steps: Sequence[insight.Step], aim: Objective) -> Listed:
+    heads = ("window", "traded", "mode", "in", "out", "return", "liquidated")
+    table = Listed(f"chosen by {aim.name} in sample, then traded out of sample", heads, ("traded", "mode"))
     for step in steps:
-        table.add_row(*(escape(cell) for cell in walk_cells(step, aim)))
+        *cells, params = walk_cells(step, aim)
+        table.add(tuple(cells), params)
     return table
 
 

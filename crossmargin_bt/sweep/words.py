@@ -36,7 +36,7 @@ def answers(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis]
 def _best(ranked: Sequence[Row], rows: Sequence[Row], aim: Objective, before: str) -> str:
     top = ranked[0]
     alike = sum(aim.rank(row) == aim.rank(top) for row in ranked) - 1
-    tied = f" ({alike:,} others are alike)" if alike else ""
+    tied = f" ({alike:,} {'other is' if alike == 1 else 'others are'} alike)" if alike else ""
     window = f" in window {top.window}" if top.sample else ""
     return (
         f"{before or 'Best'}{'best' if before else ''} by {aim.name}: {called((top.venue, top.mode), rows)} with "
