@@ -144,7 +144,7 @@ def test_interest_by_the_clock() -> None:
     trade(made, "BTC/USDT", 1.0, 10_000.0)
 
     def charge(minutes: int) -> float:
-        found = list(interest.due(made, minutes * 60_000))
+        found = list(interest.due(made, minutes * 60_000, interest.debts(made)))
         for entry in found:
             made.apply(entry)
         return sum(entry.amount for entry in found if isinstance(entry, events.InterestCharged))

@@ -21,8 +21,8 @@ from random_trader import RandomTrader, candles
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
 from crossmargin_bt.broker import walk
 from crossmargin_bt.broker.ahead import Ahead
+from crossmargin_bt.broker.bands import Danger
 from crossmargin_bt.broker.calm import Calm
-from crossmargin_bt.broker.danger import Danger
 from crossmargin_bt.engine import admission, estimates, events, fills, reading
 from crossmargin_bt.engine import journal as journals
 from crossmargin_bt.engine.account import Account, replay

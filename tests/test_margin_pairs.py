@@ -54,7 +54,7 @@ def pair(made: Account) -> views.LoanView:
 
 
 def charge(made: Account, hours: int) -> None:
-    for entry in interest.due(made, hours * HOUR):
+    for entry in interest.due(made, hours * HOUR, interest.debts(made)):
         made.apply(entry)
 
 

@@ -107,7 +107,7 @@ class Books:
         )
 
     def charge(self, hours: int) -> None:
-        for entry in interest.due(self.account, NOW + hours * 3_600_000):
+        for entry in interest.due(self.account, NOW + hours * 3_600_000, interest.debts(self.account)):
             self.record(entry)
 
     def play(self, script) -> None:

@@ -13,7 +13,7 @@ from test_mixed_laws import flows as flows_of
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.danger import Danger
+from crossmargin_bt.broker.bands import Band, Danger
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine import events
 from crossmargin_bt.engine.account import replay
@@ -43,12 +43,21 @@ PUT = Instrument(
 PRODUCTS = {one.symbol: one for one in (COIN, PERP, INVERSE, FUTURE, PAIR, COINPAIR, CALL, PUT)}
 
 
-def run(seed: int, *, bars: int = 240, volatility: float = 0.03, hedged: bool = False, **settings):
-    """Run a random trader on eight feeds of one coin."""
+def run(
+    seed: int,
+    *,
+    bars: int = 240,
+    volatility: float = 0.03,
+    hedged: bool = False,
+    rate: float = 0.9,
+    products=PRODUCTS,
+    **settings,
+):
+    """Run a random trader on feeds of one coin, eight unless fewer products are named."""
     base = candles(seed, bars, volatility=volatility)
     plain = base[["open", "high", "low", "close", "volume"]]
     cerebro = bt.Cerebro(stdstats=False, **settings.pop("cerebro", {}))
-    for symbol, instrument in PRODUCTS.items():
+    for symbol, instrument in products.items():
         frame = base if symbol in ("PERP", "INVERSE") else plain
         if instrument.kind == "option":
             frame = theoretical_candles(plain, instrument, 1.5, least_price=1e-4)
@@ -58,7 +67,7 @@ def run(seed: int, *, bars: int = 240, volatility: float = 0.03, hedged: bool = 
         position_mode="hedge" if hedged else "one_way", **settings,
     )  # fmt: skip
     cerebro.setbroker(broker)
-    cerebro.addstrategy(Trader, seed=seed, rate=0.9, size=15.0, hedged=hedged)
+    cerebro.addstrategy(Trader, seed=seed, rate=rate, size=15.0, hedged=hedged)
     return cerebro.run()[0]
 
 
@@ -119,13 +128,53 @@ def test_decisions_are_explained(settings: dict) -> None:
 @pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
 def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
     """With every bar walked the journal and the lowest level are the same."""
-    told = []
-    for always in (False, True):
-        if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
-        broker = run(8, bars=120, volatility=0.05, venue="okx", **settings).broker
-        told.append(([msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level))
-    assert told[0] == told[1]
+    as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
+    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    assert as_is == told(8, bars=120, volatility=0.05, venue="okx", **settings)
+
+
+@pytest.mark.parametrize("settings", MODES[2:], ids=lambda one: "-".join(one.values()))
+@pytest.mark.parametrize("seed", range(8))
+def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dict, monkeypatch) -> None:
+    """Where prices stay within a band pools are not looked at; with every bar walked the journal and the lowest level are the same."""
+    asked = {
+        "bars": 240, "volatility": (0.01, 0.002)[seed % 2], "rate": 0.04, "venue": ("okx", "generic", "bybit")[seed % 3],
+        "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE)},
+    }  # fmt: skip
+    as_is = told(80 + seed, **asked, **settings)
+    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    assert as_is == told(80 + seed, **asked, **settings)
+
+
+class Holder(bt.Strategy):
+    """Buys once, and holds."""
+
+    def next(self):
+        if len(self) == 1:
+            self.buy(data=self.getdatabyname("PERP"), size=10.0)
+
+
+@pytest.mark.parametrize(("settings", "least"), [(MODES[2], 300), (MODES[4], 60)], ids=["many", "portfolio"])
+def test_a_pool_of_many_currencies_is_seldom_looked_at(settings: dict, least: int, monkeypatch) -> None:
+    """While a position is held most bars stay within a band that was proven before; of a portfolio fewer, which is bounded coarsely."""
+    held = []
+    holds = Band.holds
+    monkeypatch.setattr(Band, "holds", lambda *args, **keywords: held.append(holds(*args, **keywords)) or held[-1])
+    frame = candles(7, 400, volatility=0.002).drop(columns="funding_rate")
+    cerebro = bt.Cerebro(stdstats=False)
+    for one in (COIN, PERP):
+        cerebro.adddata(feeds.from_frame(frame, name=one.symbol, instrument=one))
+    cerebro.setbroker(CrossMarginBroker(venue="okx", cash=3_000.0, leverage=10.0, **settings))
+    cerebro.addstrategy(Holder)
+    (strategy,) = cerebro.run()
+    assert strategy.getpositionbyname("PERP").size == 10.0
+    assert sum(held) > least
+
+
+def told(seed: int, **settings):
+    """Return the journal of a run and its lowest margin level."""
+    broker = run(seed, **settings).broker
+    return [msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level
 
 
 def brought(journal, currency: str) -> float:

@@ -16,7 +16,7 @@ from test_whole_account import COIN, INVERSE, candles, refusals
 import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, Reserve, analyzers, feeds, guards, venues
 from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.danger import Danger
+from crossmargin_bt.broker.bands import Danger
 from crossmargin_bt.broker.sizers import FreeMarginSizer, SafeDistanceSizer
 from crossmargin_bt.engine import currencies, events, portfolio, reading
 from crossmargin_bt.engine.account import Account

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bands of prices within which something was proven not to happen, and how often the proof is asked for."""
+"""What can happen to pools within bars, the bands of prices in which it cannot, and how often that is asked."""
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from crossmargin_bt.broker.bars import Bar
@@ -10,6 +11,18 @@ from crossmargin_bt.engine.account import Account
 
 # So many bars at most the margin level is followed without asking.
 SPELL_MOST = 16
+# A band ends this part of the way to where the slack does.
+ALMOST = 0.95
+
+
+class Danger(IntEnum):
+    """What can happen to a pool within bars."""
+
+    NONE = 0
+    SINKS = 1
+    """Nothing acts, but its lowest level so far may be undercut."""
+    ACTS = 2
+    """A threshold may act."""
 
 
 class Band(NamedTuple):
@@ -17,10 +30,12 @@ class Band(NamedTuple):
 
     version: int
     ranges: dict[str, tuple[float, float]]
+    counts_orders: bool = False
+    """Whether the version is that of orders as well."""
 
     def holds(self, account: Account, bars: Sequence[Bar], *, at_open: bool = False) -> bool:
         """Return whether these bars stay within the band, or open there."""
-        if self.version != account.risk_version:
+        if self.version != (account.version if self.counts_orders else account.risk_version):
             return False
         for bar in bars:
             low, high = self.ranges.get(bar.book.instrument.symbol, (math.inf, 0.0))

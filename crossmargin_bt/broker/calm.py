@@ -14,8 +14,9 @@ import numpy as np
 from backtrader.linebuffer import LineBuffer
 
 from crossmargin_bt.broker import bars
+from crossmargin_bt.broker.bands import Danger
 from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, Feed
-from crossmargin_bt.broker.danger import Danger, look_for_sinking
+from crossmargin_bt.broker.danger import look_for_sinking
 from crossmargin_bt.broker.foreseen import passing
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.walk import Walk

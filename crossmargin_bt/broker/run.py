@@ -98,8 +98,7 @@ class Run:
         self.journal = Journal()
         self.before_change: Callable[[], None] = nothing
         """Called before the account changes: figures that were put off are read now."""
-        self.fills = 0
-        self.refused = 0
+        self.fills = self.refused = 0
         self.currency = currency
         self.is_watched = False
         """Whether somebody outside holds the account, and may look at any moment."""
@@ -123,6 +122,8 @@ class Run:
         self.safe = NO_BAND
         """Where no threshold acts."""
         self.spell = Spell()
+        self.owed_nothing_at = -1
+        """The version of the account at which a bar ended without a debt."""
         self.bar_ms = 0
         """The shortest step between two bars so far."""
         self.step_days = math.inf

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from crossmargin_bt.broker import execution, expiring
+from crossmargin_bt.broker.bands import Danger
 from crossmargin_bt.broker.bars import Bar
-from crossmargin_bt.broker.danger import Danger, danger
+from crossmargin_bt.broker.danger import danger
 from crossmargin_bt.broker.finer import Inside
 from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Trigger, leg_of, matches, moment_of
 from crossmargin_bt.broker.run import Run
@@ -42,7 +43,8 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     _fill_at(BEFORE, broker, run, matched)
     expiring.settle(broker, run, bars)
     _settle_funding(run, bars)
-    _charge_interest(run)
+    if run.owed_nothing_at != run.account.version or run.account.has_options:
+        _charge_interest(run)  # otherwise the marks are still those of the last bar's end
     if not matched and danger(run, bars) is Danger.NONE:
         for bar in bars:
             bar.book.mark(bar.mark.close)
@@ -80,10 +82,14 @@ def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
 
 
 def _charge_interest(run: Run) -> None:
-    if not (run.account.pooled or run.account.has_loans):
+    """Charge what is due on debts at the present marks."""
+    account = run.account
+    if not (account.pooled or account.has_loans):
         return
-    for entry in interest.due(run.account, run.time_ms):
+    owing = interest.debts(account)
+    for entry in interest.due(account, run.time_ms, owing):
         run.record(entry)
+    run.owed_nothing_at = -1 if owing else account.version
 
 
 def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -> None:

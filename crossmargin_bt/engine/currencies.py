@@ -35,29 +35,37 @@ class Holding(NamedTuple):
 
 def holdings(account: Account) -> list[Holding]:
     """Return every currency of a pool of many."""
-    profits = dict.fromkeys(account.balances, 0.0)
     reserved = dict.fromkeys(account.balances, 0.0)
     for book in account.books.values():
         mode = MODES[book.margin_mode]
-        settle = book.instrument.settle
-        if book.legs and mode.POOLED:
-            profits[settle] += book.unrealised()
-            if account.options_count and mode.PAID:
-                profits[settle] += option.value(book)
-        elif book.orders and not mode.POOLED and not mode.ISOLATED:
+        if book.orders and not mode.POOLED and not mode.ISOLATED:
             sells, buys = spot.reserved(book)
             reserved[book.instrument.base_currency] += sells
-            reserved[settle] += buys
-    return [
-        _holding(account, currency, balance + profits[currency], reserved[currency])
-        for currency, balance in account.balances.items()
-    ]
+            reserved[book.instrument.settle] += buys
+    return [_holding(account, currency, amount, reserved[currency]) for currency, amount in _amounts(account).items()]
+
+
+def _amounts(account: Account) -> dict[str, float]:
+    """Return `Holding.amount` of every currency."""
+    profits = dict.fromkeys(account.balances, 0.0)
+    for book in account.books.values():
+        mode = MODES[book.margin_mode]
+        if book.legs and mode.POOLED:
+            profits[book.instrument.settle] += book.unrealised()
+            if account.options_count and mode.PAID:
+                profits[book.instrument.settle] += option.value(book)
+    return {currency: balance + profits[currency] for currency, balance in account.balances.items()}
+
+
+def _owed(amount: float, price: float) -> float:
+    """Return the debt in a currency, in the currency itself."""
+    return -amount if -amount * price > DUST else 0.0
 
 
 def _holding(account: Account, currency: str, amount: float, reserved: float) -> Holding:
     price = account.rate(currency, owed=amount < 0)
     terms = terms_of(currency, account.rules.collateral)
-    owed = -amount if -amount * price > DUST else 0.0
+    owed = _owed(amount, price)
     aside = account.set_aside.get(currency, 0.0)
     potential = max(0.0, reserved - amount) if reserved else owed
     initial = maintenance = 0.0
@@ -81,7 +89,10 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
 
 def is_in_debt(account: Account) -> bool:
     """Return whether anything is owed in a pool of many currencies."""
-    return any(one.owed > 0 for one in holdings(account))
+    return any(
+        amount < 0 and _owed(amount, account.rate(currency, owed=True)) > 0
+        for currency, amount in _amounts(account).items()
+    )
 
 
 def reserved(account: Account, currency: str) -> float:

@@ -8,7 +8,7 @@ Assumption: what is paid back and borrowed again within one period is charged on
 are charged on the debt found at the second.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from crossmargin_bt.engine import currencies, events
@@ -47,10 +47,9 @@ def debts(account: Account) -> list[Debt]:
     return found
 
 
-def due(account: Account, time_ms: int) -> Iterator[events.InterestCharged | events.DebtRepaid]:
-    """Yield what is due at a time; apply each before asking for the next."""
+def due(account: Account, time_ms: int, owing: Sequence[Debt]) -> Iterator[events.InterestCharged | events.DebtRepaid]:
+    """Yield what is due at a time on all that is owed; apply each before asking for the next."""
     terms = account.rules.borrowing or AT_NO_COST
-    owing = debts(account)
     names = {debt.name for debt in owing}
     for name in [name for name in account.loans if name not in names]:
         yield events.DebtRepaid(time_ms=time_ms, name=name)

@@ -5,6 +5,7 @@ All of it is data; `crossmargin_bt.engine.scenarios` works it out. Rates are pla
 docs/sources.md#portfolio-margin.
 """
 
+from array import array
 from functools import cached_property
 from typing import Literal
 
@@ -190,6 +191,16 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def all_scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios listed and those of the grids."""
         return (*self.scenarios, *(one for grid in self.grids for one in grid.scenarios))
+
+    @cached_property
+    def moves(self) -> "array[float]":
+        """The move of each of them."""
+        return array("d", [one.move for one in self.all_scenarios])
+
+    @cached_property
+    def weights(self) -> "array[float]":
+        """The weight of each of them."""
+        return array("d", [one.weight for one in self.all_scenarios])
 
 
 class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

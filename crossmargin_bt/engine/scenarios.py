@@ -123,16 +123,14 @@ def _normal(x: Array) -> Array:
 
 def _losses(terms: UnitTerms, unit: RiskUnit, held: _Options | None) -> Array:
     """Return the loss of every scenario."""
-    scenarios = terms.all_scenarios
-    moves = np.array([one.move for one in scenarios])
-    weights = np.array([one.weight for one in scenarios])
+    moves, weights = np.frombuffer(terms.moves), np.frombuffer(terms.weights)
     delta_value = sum(one.coins * one.price for one in unit.linears) + unit.coins * unit.spot
     profits = moves * delta_value
     if held is not None:
         forwards = held.forward[None, :] * (1 + moves[:, None])
         shocked = held.by_expiry(forwards, _shocked_volatilities(terms, held))
         changes = _discounted(terms, held, shocked) - held.now
-        skewed = np.array([one.volatility in ("linear", "absolute") for one in scenarios])
+        skewed = np.array([one.volatility in ("linear", "absolute") for one in terms.all_scenarios])
         changes = np.where(skewed[:, None], -np.abs(changes), changes)
         profits = profits + changes.sum(axis=1)
     losses: Array = -profits * weights

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether anything can happen within a bar to pools for which no single price is worst: portfolios, options, orders that count in collateral."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from crossmargin_bt.broker.bands import ALMOST, NO_BAND, Band, Danger
+from crossmargin_bt.broker.bars import Bar
+from crossmargin_bt.broker.run import Run
+from crossmargin_bt.engine import reading
+from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.reading import Pool
+
+# What is held may change by so many times its range, as margins do whose rates rise with it.
+ROOM = 2.0
+# A bar may go so many times its farther way from its low to its high.
+TWICE = 2.0
+
+
+def is_stirred(account: Account) -> bool:
+    """Return whether no price of each instrument is worst for all figures of its pools."""
+    if account.portfolio:
+        return True
+    if account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values()):
+        return True
+    rules = account.rules
+    return (
+        account.pooled
+        and (rules.orders_lower_collateral or rules.orders_cancelled_overdrawn)
+        and any(book.orders for book in account.books.values())
+    )
+
+
+def danger(run: Run, bars: Sequence[Bar]) -> Danger:
+    """Return what could happen to pools that no single price is worst for, and find the next band.
+
+    At the opens, all that is held may change against the account by its value x the range of its bar, and what is
+    required too: where that leaves a pool above its thresholds, nothing within the bars can bring it there. The
+    band is where the same holds of everything that has a price, moved equally far from where it opened.
+    """
+    account = run.account
+    run.band = NO_BAND
+    for bar in bars:
+        bar.book.mark(bar.mark.open)
+    account.follow()
+    pools = reading.pools(account)
+    if not pools:
+        return Danger.NONE
+    clear: list[Clear] = []
+    for pool in pools:
+        price = account.price(pool.currency)
+        if not price:
+            return Danger.ACTS
+        clear += _clear(run, pool, price)
+    most = _largest_change(account, _moves(bars))
+    reached = [one.act for one in clear if one.slack <= one.of(most)]
+    if reached:
+        return max(reached)
+    if not _runs_out(account):
+        everything = _largest_change(account, dict.fromkeys(account.books, 1.0))
+        part = min((ALMOST * one.slack / one.of(everything) for one in clear if one.of(everything)), default=1.0)
+        ranges = {
+            symbol: (book.long_mark * (1 - min(part, 1.0)), book.long_mark * (1 + min(part, 1.0)))
+            for symbol, book in account.books.items()
+        }
+        run.band = Band(account.version, ranges, counts_orders=True)
+    return Danger.NONE
+
+
+class Change(NamedTuple):
+    """By how much figures of an account may change against it, in its unit."""
+
+    collateral: float
+    requirement: float
+
+
+class Clear(NamedTuple):
+    """How far a pool is from something, in the account's unit, and how changes count in that."""
+
+    act: Danger
+    slack: float
+    of_collateral: float
+    of_requirement: float
+
+    def of(self, change: Change) -> float:
+        """Return what a change takes of the slack."""
+        return self.of_collateral * change.collateral + self.of_requirement * change.requirement
+
+
+def _clear(run: Run, pool: Pool, price: float) -> list[Clear]:
+    """Return how far a pool is from its next threshold and from the lowest margin level so far."""
+    watch, lowest = run.watch, run.lowest_level
+    risk = reading.risk(run.account, pool)
+    level = watch.armed(pool).level
+    found = [Clear(Danger.ACTS, price * (risk.collateral - level * risk.requirement), 1.0, level)]
+    if watch.watches_overdrawn(pool):
+        total = reading.totals(run.account, pool.currency)
+        free = total.counted + total.cross_profit - total.in_use
+        found.append(Clear(Danger.ACTS, price * free, 1.0, 1.0))
+    if risk.requirement:
+        found.append(Clear(Danger.SINKS, price * (risk.collateral - lowest * risk.requirement), 1.0, lowest))
+    return found
+
+
+def _runs_out(account: Account) -> bool:
+    """Return whether what the account holds changes with time as well."""
+    return any(book.instrument.expiry is not None and (book.legs or book.orders) for book in account.books.values())
+
+
+def _moves(bars: Sequence[Bar]) -> dict[str, float]:
+    """Return by symbol how far a mark moves from its open within its bar, as a part of it."""
+    ranges = {bar.book.instrument.symbol: bar.mark for bar in bars}
+    return {symbol: max(mark.high / mark.open - 1, 1 - mark.low / mark.open) for symbol, mark in ranges.items()}
+
+
+def _largest_change(account: Account, moves: dict[str, float]) -> Change:
+    """Return by how much an account may change as marks move so far, all of it against the account.
+
+    Positions and debts change what is required, and so do coins that take part in scenarios.
+    """
+    most = max(moves.values())
+    held = 0.0
+    for symbol, book in account.books.items():
+        if not (book.legs or book.orders):
+            continue
+        parts = [(leg.lots, leg.entry) for leg in book.legs.values()]
+        parts += [(order.lots, order.price) for order in book.orders.values()]
+        rate, mark = account.price(book.instrument.settle), book.long_mark
+        if book.margin_mode == "option":
+            own = TWICE * mark * moves.get(symbol, 0.0)
+            units = sum(abs(lots) for lots, _ in parts) * book.instrument.units_per_lot
+            held += rate * units * (own + book.underlying_value * most)
+        elif not book.is_paid:
+            # What is settled in coin gains and loses in proportion to its value where it was opened.
+            curved = book.instrument.inverse
+            values = [book.instrument.value(lots, min(mark, entry) if curved else mark) for lots, entry in parts]
+            held += rate * sum(values) * moves.get(symbol, 0.0)
+    coins = {
+        currency: amount * account.price(currency) * most
+        for currency, amount in account.balances.items()
+        if currency != account.valuation.unit
+    }
+    terms = account.rules.portfolio if account.portfolio else None
+    count = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
+    required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in count)
+    return Change(ROOM * (held + sum(map(abs, coins.values()))), ROOM * required)
