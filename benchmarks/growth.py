@@ -20,6 +20,9 @@ from workloads import CASH, FEE, Crossover, candles
 
 import crossmargin_bt as cm
 
+ENDLESS = 10 * CASH
+"""So much that ten million bars of fees do not use it up."""
+
 
 class Resting(bt.Strategy):
     """Keeps so many orders resting far from the price, and replaces one every 20 bars."""
@@ -70,6 +73,7 @@ def loop_us(strategy: type, frames: list, bars: int, **params: int) -> float:
             cerebro = prepared("house", strategy, [frame.iloc[:count] for frame in frames], 1)
             cerebro.strats.clear()
             cerebro.addstrategy(strategy, **params)
+            cerebro.broker.setcash(ENDLESS)
             cerebro.run()
 
         return once
@@ -114,7 +118,9 @@ def measured() -> Iterable[Growth]:
             (
                 n,
                 seconds(
-                    lambda short=short, aims=aims: cm.batch.simulate([short], aims, cm.batch.accounts(1, cash=[CASH]))
+                    lambda short=short, aims=aims: cm.batch.simulate(
+                        [short], aims, cm.batch.accounts(1, cash=[ENDLESS])
+                    )
                 )
                 / n
                 * 1e9,
