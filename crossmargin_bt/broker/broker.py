@@ -256,6 +256,7 @@ class CrossMarginBroker(Controls):
         self._is_new_bar = True
         if run.closed and not self._goes_on(run):
             return
+        run.journal.pack()
         bars = run.new_bars()
         while self._toactivate:
             self._activate(run, self._toactivate.popleft())

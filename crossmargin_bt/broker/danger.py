@@ -10,6 +10,7 @@ from crossmargin_bt.broker.bands import ALMOST, NO_BAND, Band, Danger
 from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import currencies, reading
+from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.reading import Pool
 
 # How many candle ranges a band of safe prices reaches at most beyond the candles it was found at, and at least.
@@ -30,7 +31,9 @@ def danger(run: Run, bars: Sequence[Bar], *, at_open: bool = False) -> Danger:
     account = run.account
     if run.band.holds(account, bars, at_open=at_open):
         return Danger.NONE
-    return stirred.danger(run, bars) if stirred.is_stirred(account) else _beyond_the_band(run, bars)
+    if (account.pooled or account.has_options) and stirred.is_stirred(account):
+        return stirred.danger(run, bars)
+    return _beyond_the_band(run, bars)
 
 
 def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
@@ -137,8 +140,7 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
         for symbol, (low, high) in ranges.items()
         if (book := account.books[symbol]).legs or book.orders or account.pooled
     ]
-    has_orders = any(book.orders for book in account.books.values())
-    if account.rules.order_loss_in_ratio and has_orders:
+    if account.rules.order_loss_in_ratio and _has_orders(account):
         return Outlook(-math.inf, -math.inf)  # what orders would lose is not largest where all else is worst
     for book, low, high in books:
         book.long_mark, book.short_mark = low, high
@@ -155,8 +157,12 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
             most = dearer * most + debts
         if most or worst <= 0:
             acts = min(acts, worst - watch.armed(pool).level * most)
-        if has_orders and watch.watches_overdrawn(pool):
+        if watch.watches_overdrawn(pool) and _has_orders(account):
             acts = min(acts, worst - reading.totals(account, pool.currency).in_use)
         if most:
             sinks = min(sinks, worst - run.lowest_level * most)
     return Outlook(acts, sinks)
+
+
+def _has_orders(account: Account) -> bool:
+    return any(book.orders for book in account.books.values())

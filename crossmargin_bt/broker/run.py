@@ -96,6 +96,7 @@ class Run:
         self.closed = False
         """Whether a pool was closed out in this bar."""
         self.journal = Journal()
+        self._keep = self.journal.append
         self.before_change: Callable[[], None] = nothing
         """Called before the account changes: figures that were put off are read now."""
         self.fills = self.refused = 0
@@ -124,10 +125,8 @@ class Run:
         self.spell = Spell()
         self.owed_nothing_at = -1
         """The version of the account at which a bar ended without a debt."""
-        self.bar_ms = 0
-        """The shortest step between two bars so far."""
-        self.step_days = math.inf
-        """The same in days."""
+        self.bar_ms, self.step_days = 0, math.inf
+        """The shortest step between two bars so far, in milliseconds and in days."""
         self.watch: Any = None
         self.discipline: Any = None
         self.finer: dict[str, Finer] = {}
@@ -188,7 +187,7 @@ class Run:
         """Apply an entry to the account and keep it."""
         self.before_change()
         self.account.apply(event)
-        self.journal.append(event)
+        self._keep(event)
         if self._check:
             invariants.check(self.account)
 

@@ -2,7 +2,7 @@
 """The journal of a run: the latest entries as they are, those before them packed to a fifteenth of their size."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import msgspec
@@ -41,10 +41,14 @@ class Journal(Sequence[events.JournalEntry]):
         self._unpacked: tuple[int, list[events.JournalEntry]] = (-1, [])
         """The block that was asked for last."""
 
-    def append(self, entry: events.JournalEntry) -> None:
-        """Add an entry."""
-        self._latest.append(entry)
-        if len(self._latest) >= 2 * BLOCK:
+    @property
+    def append(self) -> Callable[[events.JournalEntry], None]:
+        """What adds an entry, to be looked up once where many are added."""
+        return self._latest.append
+
+    def pack(self) -> None:
+        """Pack what is no longer among the latest; to be asked for from time to time."""
+        while len(self._latest) >= 2 * BLOCK:
             self._packed.append(_packed(self._latest[:BLOCK]))
             del self._latest[:BLOCK]
 

@@ -43,6 +43,7 @@ def kept(entries):
     journal = Journal()
     for entry in entries:
         journal.append(entry)
+        journal.pack()
     return journal
 
 
