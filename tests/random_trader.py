@@ -9,6 +9,12 @@ import random
 import backtrader as bt
 import numpy as np
 import pandas as pd
+import pytest
+
+
+def seeds(few: int, soak: int) -> list:
+    """Return the seeds of a law: so many in every run of the tests, and up to so many in a soak (`pytest -m slow`)."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(few, soak))]
 
 
 def candles(seed: int, bars: int, *, volatility: float = 0.02, start: float = 100.0) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 
 import backtrader as bt
 import pytest
-from random_trader import RandomTrader, candles
+from random_trader import RandomTrader, candles, seeds
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 
@@ -36,7 +36,7 @@ def run(broker, seed: int, commission: dict, **settings) -> RandomTrader:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("commission", COMMISSIONS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6, 40))
 def test_fills_cash_and_value_equal_the_stock_brokers(seed: int, commission: str, setting: str) -> None:
     """The same notifications, trades, cash and value, bit for bit, for every order type."""
     stock = run(bt.brokers.BackBroker(cash=3000.0, **SETTINGS[setting]), seed, COMMISSIONS[commission])

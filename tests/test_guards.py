@@ -9,7 +9,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from random_trader import RandomTrader, candles
+from random_trader import RandomTrader, candles, seeds
 from test_broker import FLAT, bars, run
 from test_laws import INSTRUMENTS, check_books
 from test_risk import PLAIN
@@ -250,7 +250,7 @@ def test_an_order_without_a_price_ends_no_run() -> None:
 
 
 @pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4, 40))
 def test_guards_break_no_law(seed: int, position_mode: str) -> None:
     """The random strategy under all of them at once: books add up, the journal replays, the limits held when it entered."""
     cerebro = bt.Cerebro(stdstats=False)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from random_trader import RandomTrader, candles
+from random_trader import RandomTrader, candles, seeds
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
 from crossmargin_bt.broker import walk
@@ -84,7 +84,7 @@ def wallet(account: Account) -> float:
     return total.balance + total.isolated_margin
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4, 40))
 @pytest.mark.parametrize(("mode", "venue", "position_mode"), VARIANTS)
 def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str) -> None:
     """Law 1 on whole runs: cash flows add up, the journal replays, no debt is left, trades agree with positions."""
@@ -149,7 +149,7 @@ def check_explanation(journal, at: int, account: Account, instruments, position_
             assert repr(getattr(entry, figure)) in text, f"{figure} of {entry} is not in {text}"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6, 40))
 @pytest.mark.parametrize("path", ["path", "adverse", "close"])
 def test_equity_never_ends_below_zero(seed: int, path: str) -> None:
     """However wild the market and the leverage, what is lost beyond the collateral is the insurance fund's."""
@@ -413,7 +413,7 @@ def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -
     return as_is, told()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(30, 200))
 def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     """With the band, and with every bar walked, the journal and the lowest level are the same.
 
@@ -515,7 +515,7 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
         assert sum(isinstance(event, events.Liquidated) for event in as_is[0]) == 2
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", seeds(24, 200))
 def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch) -> None:
     """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same.
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import backtrader as bt
 import msgspec
 import pytest
-from random_trader import RandomTrader, candles
+from random_trader import RandomTrader, candles, seeds
 from test_mixed_laws import flows as flows_of
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
@@ -96,7 +96,7 @@ MODES = [
 
 
 @pytest.mark.parametrize("settings", MODES, ids=lambda one: "-".join(one.values()))
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6, 40))
 def test_a_random_trader_on_everything(seed: int, settings: dict) -> None:
     """The run ends, no balance comes from nowhere, a protected account ends at zero or above, the journal replays."""
     venue = ("okx", "generic", "bybit")[seed % 3]
@@ -134,7 +134,7 @@ def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> N
 
 
 @pytest.mark.parametrize("settings", MODES[2:], ids=lambda one: "-".join(one.values()))
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8, 80))
 def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dict, monkeypatch) -> None:
     """Where prices stay within a band pools are not looked at; with every bar walked the journal and the lowest level are the same."""
     asked = {

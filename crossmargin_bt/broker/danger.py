@@ -11,6 +11,7 @@ from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import currencies, reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.reading import Pool
 
 # How many candle ranges a band of safe prices reaches at most beyond the candles it was found at, and at least.
@@ -146,8 +147,7 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
         book.long_mark, book.short_mark = low, high
     collateral = [reading.collateral(account, pool) for pool in pools]
     debts = sum(one.maintenance for one in currencies.holdings(account)) if account.pooled else 0.0
-    # What is settled in coin is worth most in coin where the coin is worth least.
-    dearer = max((high / low for _, low, high in books), default=1.0) if account.pooled else 1.0
+    dearer = _dearer(account, books) if account.pooled else 1.0
     for book, low, high in books:
         book.mark(low if book.instrument.is_curved else high)
     acts = sinks = math.inf
@@ -162,6 +162,16 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
         if most:
             sinks = min(sinks, worst - run.lowest_level * most)
     return Outlook(acts, sinks)
+
+
+def _dearer(account: Account, books: Sequence[tuple[Book, float, float]]) -> float:
+    """Return how much more a requirement may come to than where each contract alone keeps most: what is settled in coin
+    is worth most in coin where the coin is worth least, and a coin may be priced through another.
+    """
+    settles = {book.instrument.settle for book in account.books.values() if book.legs or book.orders}
+    hops = max((len(account.valuation.route(one)) for one in settles if one != account.valuation.unit), default=0)
+    widest = max((high / low for _, low, high in books), default=1.0)
+    return float(widest**hops)
 
 
 def _has_orders(account: Account) -> bool:

@@ -52,19 +52,37 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         if not price:
             return Danger.ACTS
         clear += _clear(run, pool, price)
-    most = _largest_change(account, _moves(bars))
+    moves = _moves(bars)
+    most = _largest_change(account, moves)
+    jumps = [_jump(account, pool) for pool in pools]
+    if any(moves.get(symbol, 0.0) >= far for found in jumps for symbol, far in found):
+        return Danger.ACTS  # a rate that jumps takes more than in proportion
     reached = [one.act for one in clear if one.slack <= one.of(most)]
     if reached:
         return max(reached)
     if not _runs_out(account):
         everything = _largest_change(account, dict.fromkeys(account.books, 1.0))
-        part = min((ALMOST * one.slack / one.of(everything) for one in clear if one.of(everything)), default=1.0)
-        ranges = {
-            symbol: (book.long_mark * (1 - min(part, 1.0)), book.long_mark * (1 + min(part, 1.0)))
-            for symbol, book in account.books.items()
-        }
-        run.band = Band(account.version, ranges, counts_orders=True)
+        ends = [one.slack / one.of(everything) for one in clear if one.of(everything)]
+        ends += [far for found in jumps for _, far in found]
+        part = ALMOST * min(ends, default=1.0)
+        run.band = Band(account.version, _around(account, min(part, 1.0)), counts_orders=True)
     return Danger.NONE
+
+
+def _around(account: Account, part: float) -> dict[str, tuple[float, float]]:
+    """Return the ranges of all marks so far around where they stand."""
+    return {
+        symbol: (book.long_mark * (1 - part), book.long_mark * (1 + part)) for symbol, book in account.books.items()
+    }
+
+
+def _jump(account: Account, pool: Pool) -> list[tuple[str, float]]:
+    """Return by symbol how far its mark is from where a maintenance rule of the pool bends or jumps, as a part of it."""
+    return [
+        (symbol, abs(mark / account.books[symbol].long_mark - 1))
+        for symbol, _, mark in ([] if account.portfolio else reading.knots(account, pool))
+        if account.books[symbol].long_mark
+    ]
 
 
 class Change(NamedTuple):
