@@ -127,7 +127,7 @@ def test_decisions_are_explained(settings: dict) -> None:
 
 @pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
 def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
-    """With every bar walked the journal and the lowest level are the same."""
+    """With every bar walked all figures are the same."""
     as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
     monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
     assert as_is == told(8, bars=120, volatility=0.05, venue="okx", **settings)
@@ -136,10 +136,10 @@ def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> N
 @pytest.mark.parametrize("settings", MODES[2:], ids=lambda one: "-".join(one.values()))
 @pytest.mark.parametrize("seed", seeds(8, 80))
 def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dict, monkeypatch) -> None:
-    """Where prices stay within a band pools are not looked at; with every bar walked the journal and the lowest level are the same."""
+    """Where prices stay within a band pools are not looked at; with every bar walked all figures are the same."""
     asked = {
         "bars": 240, "volatility": (0.01, 0.002)[seed % 2], "rate": 0.04, "venue": ("okx", "generic", "bybit")[seed % 3],
-        "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE)},
+        "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE, *([CALL] if seed % 4 < 2 else []))},
     }  # fmt: skip
     as_is = told(80 + seed, **asked, **settings)
     monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
@@ -172,9 +172,10 @@ def test_a_pool_of_many_currencies_is_seldom_looked_at(settings: dict, least: in
 
 
 def told(seed: int, **settings):
-    """Return the journal of a run and its lowest margin level."""
-    broker = run(seed, **settings).broker
-    return [msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level
+    """Return the journal of a run, its lowest margin level, and cash and value at the end of every bar."""
+    strategy = run(seed, **settings)
+    broker = strategy.broker
+    return [msgspec.to_builtins(entry) for entry in broker.journal], broker.lowest_margin_level, strategy.curve
 
 
 def brought(journal, currency: str) -> float:

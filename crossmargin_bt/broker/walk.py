@@ -49,6 +49,7 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         for bar in bars:
             bar.book.mark(bar.mark.close)
             bar.book.last = bar.last.close
+        run.account.now_ms = _at_ms(run, CLOSE)
         if run.account.has_options:
             run.account.follow()
         _charge_interest(run)
@@ -71,6 +72,11 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
         bar.book.last = bar.last.close
     _charge_interest(run)
     run.watch.recover()
+
+
+def _at_ms(run: Run, moment: float) -> float:
+    """Return the time of a moment of the bar: it takes as long as the shortest step between two bars so far."""
+    return run.time_ms + run.bar_ms * moment / CLOSE
 
 
 def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
@@ -219,7 +225,9 @@ class Walk:
             moment, pool, threshold = met
             self._note_levels(start, moment)
             self._mark(moment)
-            self._run.watch.meet(pool, threshold, Moment(self._at_ms(moment), partial(self._forced_price, moment)))
+            self._run.watch.meet(
+                pool, threshold, Moment(_at_ms(self._run, moment), partial(self._forced_price, moment))
+            )
             start = moment
         self._note_levels(start, end)
         self._run.watch.recover()
@@ -234,7 +242,7 @@ class Walk:
                 book.long_mark = book.short_mark = long_path.at(moment)
                 if short_path is not long_path:
                     book.short_mark = short_path.at(moment)
-        self._run.account.now_ms = self._at_ms(moment)
+        self._run.account.now_ms = _at_ms(self._run, moment)
         if self._run.account.has_options:
             self._run.account.follow()
 
@@ -274,10 +282,6 @@ class Walk:
     def _gap(self, moment: float, *, pool: Pool, threshold: Threshold) -> float:
         self._mark(moment)
         return threshold.gap(self._run.account, pool)
-
-    def _at_ms(self, moment: float) -> float:
-        """Return the time of a moment: a bar takes as long as the shortest step between two bars so far."""
-        return self._run.time_ms + self._run.bar_ms * moment / CLOSE
 
     def _rested(self, pool: Pool) -> float:
         """Return the moment from which a pool is looked at again after it was reduced."""
