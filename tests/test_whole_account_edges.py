@@ -356,6 +356,55 @@ def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
     assert any(isinstance(entry, events.RiskState) for entry in journals[0])
 
 
+def journals_of(monkeypatch, script, *pairs, **settings) -> list:
+    """Return the journal of a run as it is, and with every bar walked."""
+    journals = []
+    for always in (False, True):
+        if always:
+            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+        broker = CrossMarginBroker(venue="okx", pooling="multi_currency", leverage=10.0, **settings)
+        run(broker, script, *pairs)
+        journals.append(broker.journal)
+    return journals
+
+
+STEADY = msgspec.structs.replace(PERP, symbol="OTHER", underlying="OTHER")
+
+
+def test_what_a_resting_sale_would_borrow_follows_the_coins_price(monkeypatch) -> None:
+    """13 coins at 100 would lock a fifth of 1,300: with 10 for a position of 100 the 300 carry it; at 111.54 no longer."""
+    script = {
+        1: lambda s: s.buy(s.datas[1], size=1.0),
+        3: lambda s: s.sell(s.datas[0], size=13.0, price=500.0, exectype=bt.Order.Limit),
+    }
+    pairs = (COIN, (*[100.0] * 6, 125.0, 125.0)), (STEADY, [100.0] * 8)
+    as_is, walked = journals_of(monkeypatch, script, *pairs, cash=300.0)
+    assert as_is == walked
+    (cancelled,) = [entry for entry in as_is if getattr(entry, "state", "") == "orders_cancelled"]
+    assert cancelled.prices["BTC/USDT"][0] == pytest.approx((300.0 - 10.0) / (13 * 0.2))
+
+
+def test_profit_in_a_coin_falls_with_its_price_while_the_contract_pauses(monkeypatch) -> None:
+    """From 100 to 1,000 a contract gains 8.1 coins; they fall in value with the one held to 700 though it has no bar then.
+
+    3,000 and 95 % of 9.1 coins carry 50.5 (0.5 % of 10,000, and of 100 for the order) and 0.0045 coins: a warning at 200
+    times that comes as the coin passes 916.72.
+    """
+    closes = (100.0, 100.0, 1_000.0, 1_000.0, 1_000.0, 700.0, 700.0)
+    contract = msgspec.structs.replace(INVERSE, contract_size=10.0)
+    script = {
+        1: lambda s: (s.buy(s.datas[1], size=90.0), s.buy(s.datas[2], size=100.0)),
+        3: lambda s: s.buy(s.datas[2], size=1.0, price=10.0, exectype=bt.Order.Limit),
+    }
+    pairs = (COIN, closes), (contract, candles(*closes).iloc[:5]), (STEADY, candles(*[100.0] * 7).iloc[:5])
+    account = {"cash": 3_000.0, "deposits": {"BTC": 1.0}, "warning_levels": (200.0,)}
+    as_is, walked = journals_of(monkeypatch, script, *pairs, **account)
+    assert as_is == walked
+    bought, warned = [entry for entry in as_is if isinstance(entry, events.RiskState)]
+    assert bought.prices["BTC/USDT"][0] == 100.0
+    assert warned.prices["BTC/USDT"][0] == pytest.approx((200 * 50.5 - 3_000) / (0.95 * 9.1 - 200 * 0.0045))
+
+
 @pytest.mark.parametrize("venue", ["okx", "deribit", "bybit"])
 @pytest.mark.parametrize("price", [5_000.0, 10_000.0, 20_000.0])
 def test_a_coin_hedged_by_an_inverse_short_is_no_risk(venue: str, price: float) -> None:

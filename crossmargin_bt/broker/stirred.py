@@ -9,12 +9,15 @@ from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.reading import Pool
 
 # What is held may change by so many times its range, as margins do whose rates rise with it.
 ROOM = 2.0
 # A bar may go so many times its farther way from its low to its high.
 TWICE = 2.0
+# Of farther moves, as a part of the price, nothing is said: beyond, a chain of prices falls by more than `ROOM` allows for.
+FARTHEST = 0.3
 
 
 def is_stirred(account: Account) -> bool:
@@ -53,6 +56,8 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
             return Danger.ACTS
         clear += _clear(run, pool, price)
     moves = _moves(bars)
+    if max(moves.values()) > FARTHEST:
+        return Danger.ACTS
     most = _largest_change(account, moves)
     jumps = [_jump(account, pool) for pool in pools]
     if any(moves.get(symbol, 0.0) >= far for found in jumps for symbol, far in found):
@@ -61,11 +66,11 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
     if reached:
         return max(reached)
     if not _runs_out(account):
-        everything = _largest_change(account, dict.fromkeys(account.books, 1.0))
-        ends = [one.slack / one.of(everything) for one in clear if one.of(everything)]
+        everything = _largest_change(account, dict.fromkeys(account.books, FARTHEST))
+        ends = [FARTHEST * one.slack / one.of(everything) for one in clear if one.of(everything)]
         ends += [far for found in jumps for _, far in found]
-        part = ALMOST * min(ends, default=1.0)
-        run.band = Band(account.version, _around(account, min(part, 1.0)), counts_orders=True)
+        part = ALMOST * min([*ends, FARTHEST])
+        run.band = Band(account.version, _around(account, part), counts_orders=True)
     return Danger.NONE
 
 
@@ -134,31 +139,62 @@ def _moves(bars: Sequence[Bar]) -> dict[str, float]:
 def _largest_change(account: Account, moves: dict[str, float]) -> Change:
     """Return by how much an account may change as marks move so far, all of it against the account.
 
-    Positions and debts change what is required, and so do coins that take part in scenarios.
+    Positions, orders and debts change what is required, and so do coins that take part in scenarios. What is settled in
+    a coin also changes with the price of the coin, floating profit and all.
     """
     most = max(moves.values())
-    held = 0.0
+    revalued = _revalued(account, most)
+    terms = account.rules.portfolio if account.portfolio else None
+    held = lent = 0.0
     for symbol, book in account.books.items():
         if not (book.legs or book.orders):
             continue
-        parts = [(leg.lots, leg.entry) for leg in book.legs.values()]
-        parts += [(order.lots, order.price) for order in book.orders.values()]
-        rate, mark = account.price(book.instrument.settle), book.long_mark
-        if book.margin_mode == "option":
-            own = TWICE * mark * moves.get(symbol, 0.0)
-            units = sum(abs(lots) for lots, _ in parts) * book.instrument.units_per_lot
-            held += rate * units * (own + book.underlying_value * most)
-        elif not book.is_paid:
-            # What is settled in coin gains and loses in proportion to its value where it was opened.
-            curved = book.instrument.inverse
-            values = [book.instrument.value(lots, min(mark, entry) if curved else mark) for lots, entry in parts]
-            held += rate * sum(values) * moves.get(symbol, 0.0)
+        # The charges of a portfolio count coins at the price of another market.
+        own = most if terms is not None else moves.get(symbol, 0.0)
+        coin = revalued[book.instrument.settle]
+        rate = account.price(book.instrument.settle)
+        held += rate * (_changed(book, own, most) * (1 + coin) + _kept(book) * coin)
+        lent += rate * abs(book.unrealised()) * coin if book.legs and book.margin_mode != "option" else 0.0
     coins = {
-        currency: amount * account.price(currency) * most
-        for currency, amount in account.balances.items()
-        if currency != account.valuation.unit
+        currency: amount * account.price(currency) * revalued[currency] for currency, amount in account.balances.items()
     }
-    terms = account.rules.portfolio if account.portfolio else None
     count = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
     required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in count)
-    return Change(ROOM * (held + sum(map(abs, coins.values()))), ROOM * required)
+    return Change(ROOM * (held + lent + sum(map(abs, coins.values()))), ROOM * required)
+
+
+def _revalued(account: Account, most: float) -> dict[str, float]:
+    """Return by how much the price of each currency may rise, as a part of it, where every market moves so far."""
+    valuation = account.valuation
+    return {
+        currency: (1 + most) ** len(valuation.route(currency)) - 1 if currency != valuation.unit else 0.0
+        for currency in account.balances
+    }
+
+
+def _changed(book: Book, own: float, most: float) -> float:
+    """Return by how much what is held and ordered may change as its mark moves so far, in its settle currency."""
+    if book.margin_mode == "option":
+        return _units(book) * (TWICE * book.long_mark * own + book.underlying_value * most)
+    return _kept(book) * own
+
+
+def _kept(book: Book) -> float:
+    """Return what positions and orders are worth together, an option with its underlying, in the settle currency."""
+    if book.margin_mode == "option":
+        return _units(book) * (book.long_mark + book.underlying_value)
+    # What is settled in coin gains and loses in proportion to its value where it was opened.
+    mark, curved = book.long_mark, book.instrument.inverse
+    return sum(book.instrument.value(lots, min(mark, price) if curved else mark) for lots, price in _parts(book))
+
+
+def _units(book: Book) -> float:
+    return sum(abs(lots) for lots, _ in _parts(book)) * book.instrument.units_per_lot
+
+
+def _parts(book: Book) -> list[tuple[int, float]]:
+    """Return the lots of everything held and ordered, and the price of each."""
+    return [
+        *((leg.lots, leg.entry) for leg in book.legs.values()),
+        *((order.lots, order.price) for order in book.orders.values()),
+    ]
