@@ -21,11 +21,10 @@ FARTHEST, NARROWEST = 100.0, 0.5
 def danger(run: Run, bars: Sequence[Bar], *, at_open: bool = False) -> Danger:
     """Return what could happen to a pool within these bars, or as they open.
 
-    Where no such prices are, as in a portfolio, pools are looked at by how much they may change at most.
-
     Every leg is put at its worse extreme and every requirement at the price where its value is highest,
     all at once: what holds there holds on every path. A band of prices found safe stays safe until the account changes, so
-    most bars cost two comparisons. May leave the marks anywhere.
+    most bars cost two comparisons. Where no single price is worst, as in a portfolio, pools are looked at by how much
+    they may change at most (`crossmargin_bt.broker.stirred`). May leave the marks anywhere.
     """
     if run.watch.has_acted:
         return Danger.ACTS  # a pool may recover inside the bar and come down again

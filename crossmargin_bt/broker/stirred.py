@@ -145,7 +145,7 @@ def _largest_change(account: Account, moves: dict[str, float]) -> Change:
     most = max(moves.values())
     revalued = _revalued(account, most)
     terms = account.rules.portfolio if account.portfolio else None
-    held = lent = 0.0
+    held = floating = 0.0
     for symbol, book in account.books.items():
         if not (book.legs or book.orders):
             continue
@@ -154,13 +154,13 @@ def _largest_change(account: Account, moves: dict[str, float]) -> Change:
         coin = revalued[book.instrument.settle]
         rate = account.price(book.instrument.settle)
         held += rate * (_changed(book, own, most) * (1 + coin) + _kept(book) * coin)
-        lent += rate * abs(book.unrealised()) * coin if book.legs and book.margin_mode != "option" else 0.0
+        floating += rate * abs(book.unrealised()) * coin if book.legs and book.margin_mode != "option" else 0.0
     coins = {
         currency: amount * account.price(currency) * revalued[currency] for currency, amount in account.balances.items()
     }
     count = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
     required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in count)
-    return Change(ROOM * (held + lent + sum(map(abs, coins.values()))), ROOM * required)
+    return Change(ROOM * (held + floating + sum(map(abs, coins.values()))), ROOM * required)
 
 
 def _revalued(account: Account, most: float) -> dict[str, float]:
