@@ -315,25 +315,49 @@ def test_an_optimisation_is_the_same() -> None:
 
 
 class Stopper(bt.Strategy):
-    """Asks to stop in the middle."""
+    """Orders in every bar, and asks to stop in the middle, or before it has begun."""
+
+    params = (("where", "next"),)
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        if "timer" in self.p.where:
+            self.add_timer(when=dt.time(6), cheat=self.p.where == "cheating timer")
+
+    def start(self) -> None:
+        self.stop_in("start", 0)
+
+    def next_open(self) -> None:
+        self.stop_in("open", 50)
+
+    def notify_timer(self, timer: Any, when: Any, *args: Any, **kwargs: Any) -> None:
+        self.stop_in(self.p.where, 40)
+
+    def notify_order(self, order: Any) -> None:
+        self.told.append((len(self), order.getstatusname()))
+        self.stop_in("order", 50)
 
     def next(self) -> None:
         self.told.append(len(self))
-        if len(self) == 50:
+        self.buy(size=0.01)
+        self.stop_in("next", 50)
+
+    def stop_in(self, where: str, bar: int) -> None:
+        if where == self.p.where and len(self) >= bar:
             self.cerebro.runstop()
 
 
-def test_a_run_stops_where_it_is_asked_to() -> None:
-    """In the same bar, with the lines where they were."""
+@pytest.mark.parametrize("where", ["next", "order", "timer", "cheating timer", "open", "start"])
+def test_a_run_stops_where_it_is_asked_to(where: str) -> None:
+    """In the same bar, with the lines where they were; where a timer or a start asks, the broker still works through the bar."""
 
     def fill(cerebro: Any) -> None:
         prepare(cerebro, strategies=0)
-        cerebro.addstrategy(Stopper)
+        cerebro.addstrategy(Stopper, where=where)
 
-    assert ran(cm.Cerebro, fill) == ran(bt.Cerebro, fill)
+    told = ran(cm.Cerebro, fill, cheat_on_open=where == "open")
+    assert told == ran(bt.Cerebro, fill, cheat_on_open=where == "open")
+    assert told[0][1] < 70
 
 
 class Odd(bt.Strategy):

@@ -214,17 +214,16 @@ class Loop:
         clocks = self._clocks
         return _merged(clocks) if len(clocks) > 1 else zip(clocks[0].times, repeat(clocks), strict=False)
 
-    def _go_through_all(self) -> None:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
+    def _go_through_all(self) -> None:
         cerebro, queue, acts, ask_the_broker = self._cerebro, self._queue, self._acts, self._broker.next
         for dt, moved in self._moments():
             for clock in moved:
                 clock.move()
-            if self._cheats:
-                self._before_the_broker(dt)
-            if not cerebro._event_stop:
-                ask_the_broker()
-                if queue is None or queue:
-                    self._pass_on()
+            if self._cheats and self._stops_before_the_broker(dt):
+                return
+            ask_the_broker()
+            if queue is None or queue:
+                self._pass_on()
             if cerebro._event_stop:
                 return
             if cerebro._timers:
@@ -236,8 +235,11 @@ class Loop:
                 if cerebro.runwriters:
                     cerebro._next_writers(cerebro.runningstrats)
 
-    def _before_the_broker(self, dt: float) -> None:
-        """Let timers and strategies cheat on the bar's open."""
+    def _stops_before_the_broker(self, dt: float) -> bool:
+        """Let timers and strategies cheat on the bar's open; return whether a strategy has stopped the run there.
+
+        Where a timer has, the broker still works through the bar.
+        """
         cerebro = self._cerebro
         if cerebro._timerscheat:
             cerebro._check_timers(cerebro.runningstrats, dt, cheat=True)
@@ -245,7 +247,8 @@ class Loop:
             for strategy in cerebro.runningstrats:
                 strategy._oncepost_open()
                 if cerebro._event_stop:
-                    return
+                    return True
+        return False
 
     def _pass_on(self) -> None:
         """Pass the broker's notifications on."""
