@@ -671,6 +671,40 @@ def test_distance_to_liquidation_is_recorded() -> None:
         broker.aggregate_distance({"BTC": float("nan")})
 
 
+def test_a_feed_that_is_only_looked_at_is_in_no_record() -> None:
+    """It has no instrument, hence no side, no exposure and no liquidation price."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
+    cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="INDEX"))
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0)
+    cerebro.setbroker(broker)
+    cerebro.addanalyzer(LiquidationDistance, _name="distance")
+    cerebro.addanalyzer(Recorder, _name="record")
+    cerebro.addstrategy(Scripted, script={2: lambda s: s.buy(size=80)})
+    (strategy,) = cerebro.run()
+    record = strategy.analyzers.record.get_analysis()
+    assert broker.sides(strategy.datas[1]) == ()
+    assert set(strategy.analyzers.distance.get_analysis()["prices"]) == {"BTC"}
+    assert set(record["exposure"]) == set(record["liquidation_prices"]["prices"]) == {"BTC"}
+    with pytest.raises(ConfigurationError, match="'INDEX' is no feed with an instrument"):
+        broker.liquidation_price("INDEX")
+
+
+def test_discipline_that_was_kept_sees_every_bar() -> None:
+    """Its last closes are those of now, also where calm bars would pass unseen."""
+    frame = bars(*[(100.0 + n / 100,) * 4 for n in range(60)])
+    cerebro = crossmargin_bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
+    broker = CrossMarginBroker(cash=1000.0)
+    cerebro.setbroker(broker)
+    closes = []
+    script = {1: lambda s: setattr(s, "kept", broker.discipline)}
+    script |= {n: lambda s: closes.append(s.kept.last_closes["BTC"] - s.data.close[0]) for n in (20, 40, 57)}
+    cerebro.addstrategy(Scripted, script=script)
+    cerebro.run()
+    assert closes == [0.0] * 3
+
+
 def test_an_inverse_contract_is_not_paid_for_in_full() -> None:
     """The stock broker's cash cannot buy one."""
     inverse = Instrument(symbol="BTC", lot=1.0, inverse=True, settle="USDT", contract_size=100.0)

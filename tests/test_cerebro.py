@@ -435,6 +435,53 @@ def test_a_strategy_may_change_what_it_does_in_a_bar() -> None:
     assert sum(entry[0] == "later" for entry in told[0]) == 20
 
 
+class ChangingWatch(bt.Analyzer):
+    """Changes what it looks with in the middle."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def next(self) -> None:
+        self.rows.append(len(self.strategy))
+        if len(self.strategy) == 30:
+            self.next = self.later
+
+    def later(self) -> None:
+        self.rows.append(("later", len(self.strategy)))
+
+    def get_analysis(self) -> list[Any]:
+        return self.rows
+
+
+class Awaking(bt.Strategy):
+    """Begins to listen in the middle, in a bar in which it also orders."""
+
+    params = (("to", "notify_order"),)
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def next(self) -> None:
+        if len(self) == 20:
+            setattr(self, self.p.to, lambda *heard: self.told.append([getattr(one, "status", one) for one in heard]))
+        if len(self) % 3 == 2:
+            (self.buy if len(self) % 2 else self.sell)(size=0.01)
+
+
+@pytest.mark.parametrize("to", ["notify_order", "notify_cashvalue", "notify_fund", "notify_trade"])
+def test_who_begins_to_listen_on_the_way_hears_all_that_follows(to: str) -> None:
+    """Nothing is left out because nobody had listened as the run began."""
+
+    def fill(cerebro: Any) -> None:
+        prepare(cerebro, strategies=0, extras=False)
+        cerebro.addstrategy(Awaking, to=to)
+        cerebro.addanalyzer(ChangingWatch)
+
+    (found, _), (others, _) = ran(cm.Cerebro, fill), ran(bt.Cerebro, fill)
+    assert found == others
+    assert len(found[0]) > 50
+
+
 @pytest.mark.parametrize("first", [0, 37, 10_000])
 @pytest.mark.parametrize("frames", [(80,), (80, 60)])
 def test_a_recorder_that_reads_at_the_end_records_what_one_does_that_reads_in_every_bar(

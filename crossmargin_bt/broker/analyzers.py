@@ -153,7 +153,8 @@ class Recorder(bt.Analyzer):
         broker = self.strategy.broker
         level = broker.margin_level
         self._levels.append(level if math.isfinite(level) else None)
-        for data in self.datas:
+        traded = [data for data in self.datas if broker.sides(data)]
+        for data in traded:
             size = broker.positions[data].size if len(data) else 0.0
             value = broker.getcommissioninfo(data).getvaluesize(size, data.close[0]) if size else 0.0
             self._exposure.setdefault(data._name, []).append(math.copysign(value, size))
@@ -161,7 +162,7 @@ class Recorder(bt.Analyzer):
         if broker.account is None or self._bars % every:
             return
         self._estimates["times_ms"].append(now_ms)
-        for data in self.datas:
+        for data in traded:
             for side in broker.sides(data):
                 name = data._name if side == "net" else f"{data._name}:{side}"
                 price = broker.liquidation_price(data, side).price if len(data) else None

@@ -193,7 +193,11 @@ class CrossMarginBroker(Controls):
     @property
     def discipline(self) -> Any:
         """What lets guards act; None in cash mode."""
-        return None if self._run is None else self._run.discipline
+        run = self._run
+        if run is None:
+            return None
+        run.hand_out()  # it looks at the account as well
+        return run.discipline
 
     # Cash
 

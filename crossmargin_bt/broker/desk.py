@@ -307,7 +307,7 @@ class OrderDesk(StockDesk):
             run.fills += 1
         elif status in REFUSED:
             run.refused += 1
-        elif not self.tells_orders:
+        elif not (self.tells_orders or "notify_order" in getattr(order.owner, "__dict__", ())):
             return
         self.notifs.append(order.clone())
 

@@ -113,17 +113,20 @@ class Readings(ClosingFigures, OrderDesk):
 
     def _feed(self, run: Run, data: Any) -> Any:
         """Return the feed with an instrument that is meant, by itself or by its name."""
-        feed = next((feed for feed in run.books if feed is data or feed._name == data), None)
+        named = isinstance(data, str)  # a feed compares by its prices
+        feed = next((feed for feed in run.books if (feed._name == data if named else feed is data)), None)
         if feed is None:
-            name = data if isinstance(data, str) else getattr(data, "_name", data)
+            name = data if named else getattr(data, "_name", data)
             known = [feed._name for feed in run.books]
             raise ConfigurationError(f"{name!r} is no feed with an instrument{suggestion(str(name), known)}")
         return feed
 
     def sides(self, data: Any) -> tuple[str, ...]:
-        """Return the sides on which a feed's position may stand: ("net",), or ("long", "short") in hedge mode."""
-        book = None if self._run is None else self._run.books.get(data)
-        return SIDES[self.p.position_mode] if book is None else book.sides
+        """Return the sides on which a feed's position may stand: ("net",), or ("long", "short") in hedge mode; none without an instrument."""
+        run = self._run
+        if run is None:
+            return SIDES[self.p.position_mode]
+        return run.books[data].sides if data in run.books else ()
 
     def _side(self, book: Book, side: str | None) -> str:
         sides = book.sides
@@ -330,7 +333,7 @@ class Readings(ClosingFigures, OrderDesk):
                 "hedge mode has two positions: read broker.getposition(data, 'long') or 'short'; with a "
                 "crossmargin_bt.HedgeStrategy close(position_side='long') and order_target_size(position_side=...) name the leg"
             )
-        if side is not None:
+        if side is not None and (run is None or book is not None):
             one_of("position side", side, self.sides(data))
         if run is None:
             net = super().getposition(data)

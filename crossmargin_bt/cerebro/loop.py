@@ -86,7 +86,9 @@ class Act:
         )
         self._next = strategy.next
         waiting = [one for one in strategy.analyzers if getattr(one, "read_at_the_end", bool)()]
-        self.analyzers = [_next_of(one) for one in strategy.analyzers if one not in waiting and _looks_at_bars(one)]
+        looking = [one for one in strategy.analyzers if one not in waiting and _looks_at_bars(one)]
+        self.analyzers = [(one, _name_of_next(one)) for one in looking]
+        """Those that look at bars, and the name of what they look with."""
         self.has_observers = bool(strategy._lineiterators[bt.LineIterator.ObsType])
 
     def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
@@ -137,14 +139,18 @@ class Act:
         else:
             self._move(dt, moved)
         state = self._state  # read past a strategy's __getattr__
-        if self.hears_cash:
+        # What hears may have been put in place on the way.
+        if self.hears_cash or "notify_cashvalue" in state or "notify_fund" in state:
             self.strategy._notify()
         elif state["_orderspending"] or state["_tradespending"]:
             self._tell()
         if self.is_warm:
-            state.get("next", self._next)()
-            for look in self.analyzers:
-                look()
+            if "next" in state:
+                state["next"]()
+            else:
+                self._next()
+            for analyzer, name in self.analyzers:
+                getattr(analyzer, name)()
             if self.has_observers:
                 self.strategy._next_observers(-1, once=True)
         else:
@@ -292,10 +298,9 @@ def _hears_orders(analyzer: Any) -> bool:
     return (own and getattr(analyzer, "hears_orders", True)) or any(map(_hears_orders, analyzer._children))
 
 
-def _next_of(analyzer: Any) -> Any:
-    """Return what is called in every bar: its `next` alone where nothing else would be."""
-    alone = type(analyzer)._next is bt.Analyzer._next and not analyzer._children
-    return analyzer.next if alone else analyzer._next
+def _name_of_next(analyzer: Any) -> str:
+    """Return what is called in every bar: `next` alone where nothing else would be."""
+    return "next" if type(analyzer)._next is bt.Analyzer._next and not analyzer._children else "_next"
 
 
 def _looks_at_bars(analyzer: Any) -> bool:
