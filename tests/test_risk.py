@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Risk control in backtrader: what strategies hear, what follows a liquidation, reserves and funds."""
 
+from collections import Counter
 from itertools import pairwise
 
 import backtrader as bt
 import msgspec
 import pandas as pd
 import pytest
-from test_broker import FLAT, bars, run
+from test_broker import FLAT, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
+from crossmargin_bt.broker import walk
+from crossmargin_bt.broker.bands import Danger
+from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.closing import Closing
@@ -509,3 +513,43 @@ def test_crossings_inside_a_bar_count() -> None:
     in_one = states(FLAT, FLAT, (100.0, 100.0, 87.0, 87.0), (87.0,) * 4, **helped)
     assert in_one == states(FLAT, FLAT, *steps, (87.0,) * 4, **helped)
     assert in_one.count("replenished") == in_one.count("warning") > 1
+
+
+def test_a_long_bar_tells_nothing_of_its_seconds() -> None:
+    """Small lots that fall through a day are reduced 600 times at most, not in each of its 86,400 seconds."""
+    closes = [30_000.0, 30_000.0, *(30_000.0 * 0.97**n for n in range(5))]
+    opens = [closes[0], *closes[:-1]]
+    rows = [(a, max(a, b), min(a, b), b) for a, b in zip(opens, closes, strict=True)]
+    index = pd.date_range("2025-01-01", periods=len(rows), freq="D")
+    frame = pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index)
+    broker = CrossMarginBroker(venue="okx", cash=60_000.0, leverage=20.0)
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1e-4)))
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Scripted, script={1: lambda s: s.buy(size=20.0)})
+    cerebro.run()
+    forced = [entry for entry in broker.journal if isinstance(entry, events.Filled) and entry.forced]
+    by_bar = Counter(entry.time_ms for entry in forced)
+    assert 100 < max(by_bar.values()) <= 600  # of 17,895 second by second
+
+
+@pytest.mark.parametrize("column", ["open", "close", "mark_open", "mark_close"])
+def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str, monkeypatch) -> None:
+    """A candle whose open or close lies 40 % below its low falls there, and liquidates."""
+    plain = [100.0] * 12
+    names = (*PRICES, *MARKS) if column in MARKS else PRICES
+    frame = pd.DataFrame(dict.fromkeys(names, plain), index=pd.date_range("2025-01-01", periods=12, freq="h"))
+    frame.loc[frame.index[6], column] = 60.0
+    found = []
+    for always in (False, True):
+        if always:
+            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+        broker = CrossMarginBroker(cash=1_000.0, leverage=10.0)
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(Scripted, script={2: lambda s: s.buy(size=90.0)})
+        cerebro.run()
+        found.append(list(broker.journal))
+    assert found[0] == found[1]
+    assert any(isinstance(entry, events.Liquidated) for entry in found[0])

@@ -2,7 +2,6 @@
 """The bars of the feeds that are traded, read straight from their line buffers."""
 
 import math
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -104,22 +103,27 @@ class Feed:
             candle = Candle(
                 *(_tick(self.data, name, price) for name, price in zip(candle._fields, candle, strict=True))
             )
-        if not _usable(candle):
+        last = _sound(candle)
+        if last is None:
             return None
-        mark = candle
+        mark = last
         if self.mark:
-            given = Candle(*[line[0] for line in self.mark])
-            mark = given if _usable(given) else candle
+            mark = _sound(Candle(*[line[0] for line in self.mark])) or last
         rate = 0.0
         if self.funding is not None and funding_is_new and not math.isnan(self.funding[0]):
             rate = self.funding[0]
-        return Bar(self.data, self.book, time_ms(day), candle, mark, rate)
+        return Bar(self.data, self.book, time_ms(day), last, mark, rate)
 
 
-def _usable(candle: Sequence[float]) -> bool:
+def _sound(candle: Candle) -> Candle | None:
+    """Return a candle whose range holds its open and close, widened where it does not; None where a price cannot be used."""
     # A comparison with NaN is false, whichever way it is put.
     opened, high, low, close = candle
-    return low > 0 and opened > 0 and close > 0 and 0 < high < math.inf
+    if not (low > 0 and opened > 0 and close > 0 and 0 < high < math.inf):
+        return None
+    if low <= opened <= high and low <= close <= high:
+        return candle
+    return Candle(opened, max(candle), min(candle), close)
 
 
 def _tick(data: Any, name: str, price: float) -> float:

@@ -20,8 +20,9 @@ from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.reading import Pool
 from crossmargin_bt.engine.rules import Rules
 
-# Assumption: a pool that was reduced is looked at again after a second; no venue publishes how often it looks.
-RECHECK_MS = 1_000.0
+# Assumption: a pool that was reduced is looked at again after a second, in bars of more than ten minutes after a six-hundredth
+# of them; no venue publishes how often it looks, and a bar does not tell how its price moves within seconds.
+RECHECK_MS, LOOKS_A_BAR = 1_000.0, 600
 # A pool stands above a threshold again when it is above it by this part.
 HAIR = 1e-6
 
@@ -290,7 +291,8 @@ class RiskWatch:
                     self._cancel_all(pool)
             self.record(entry)
         if work.reducible():
-            rest = liquidation.cooldown_ms(run.account) if last == "fraction" else RECHECK_MS
+            recheck = max(RECHECK_MS, run.bar_ms / LOOKS_A_BAR)
+            rest = liquidation.cooldown_ms(run.account) if last == "fraction" else recheck
             self._rests_until[pool.name] = moment.at_ms + rest
         else:
             self._rests_until.pop(pool.name, None)
