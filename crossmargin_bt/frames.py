@@ -56,7 +56,7 @@ def _columns(candles: pd.DataFrame, marks: Sequence[str], name: str, *, is_optio
     for number in ("volume", "openinterest"):
         columns[number] = _numbers(candles[number]) if number in candles else array("d", [0.0]) * len(candles)
     if "funding_rate" in candles:
-        columns["funding_rate"] = _doubles(candles["funding_rate"].to_numpy(dtype=np.float64))
+        columns["funding_rate"] = _doubles(_rates(candles["funding_rate"], name))
     for number in ("volatility", "index_price", "interest_rate"):
         if is_option and number in candles:
             columns[number] = _numbers(candles[number])
@@ -108,6 +108,17 @@ def _prices(candles: pd.DataFrame, column: str, name: str) -> Any:
     return values
 
 
+def _rates(funding: pd.Series, name: str) -> Any:
+    """Return funding rates, NaN where none is due."""
+    try:
+        rates = funding.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise FeedError(f"feed {name}: funding rates are numbers (0.0001 is 0.01 %): {error}") from error
+    if np.isinf(rates).any():
+        raise FeedError(f"feed {name}: funding rates are finite, that of {funding.index[np.isinf(rates)][0]} is not")
+    return rates
+
+
 def _due(funding: pd.Series, opens: pd.DatetimeIndex, name: str) -> Any:
     """Return the summed rate due at each bar's open; stamps a fraction of a second late belong to their second."""
     if not isinstance(funding.index, pd.DatetimeIndex):
@@ -115,7 +126,7 @@ def _due(funding: pd.Series, opens: pd.DatetimeIndex, name: str) -> Any:
     stamps = _utc(funding.index).floor("s")
     due = np.full(len(opens), np.nan)
     rows = np.searchsorted(opens.to_numpy(), stamps.to_numpy(), side="left")
-    for row, stamp, rate in zip(rows, stamps, funding.to_numpy(dtype=np.float64), strict=True):
+    for row, stamp, rate in zip(rows, stamps, _rates(funding, name), strict=True):
         if row < len(opens) and stamp >= opens[0]:
             due[row] = rate if np.isnan(due[row]) else due[row] + rate
     return due

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`crossmargin_bt.batch` against the broker: every account ends as a run of the broker does, bit for bit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +365,7 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
         batch.simulate(candles, [flat_targets], [batch.Account(mode="isolated")], venue="bybit")
     with pytest.raises(ConfigurationError, match=r"modes are several, got 'cross'; write \('cross',\)"):
         batch.accounts(1, modes="cross")
-    with pytest.raises(ConfigurationError, match="workers are at least 1, got 0"):
+    with pytest.raises(ConfigurationError, match="workers are a whole number from 1 on, got 0"):
         batch.simulate(candles, [flat_targets], account, workers=0)
     with pytest.raises(ConfigurationError, match=r"write \[targets\] for one"):
         batch.simulate(candles[:1], flat_targets[:, 0], account)  # type: ignore[arg-type]  # what is tested
@@ -405,6 +406,84 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat(0.01))
     with pytest.raises(ConfigurationError, match="leverage 10 of S0 is above its maximum of 5"):
         batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"accounts": batch.Account()}, r"accounts are a list of batch\.Account"),
+        ({"accounts": [(0, 10.0)]}, r"accounts are a list of batch\.Account"),
+        ({"accounts": [batch.Account(targets="0")]}, "account asks for number '0'"),
+        ({"accounts": [batch.Account(targets=0.0)]}, r"account asks for number 0\.0"),
+        ({"accounts": [batch.Account(leverage="10")]}, "leverage of S0 must be 1 or more, got '10'"),
+        ({"accounts": [batch.Account(cash=math.inf)]}, "cash must be above 0, got inf"),
+        ({"accounts": [batch.Account(cash="1000")]}, "cash must be above 0, got '1000'"),
+        ({"orders": batch.LimitOrders(np.ones((50, 1)), np.ones((50, 1)))}, r"orders are a list of batch\.LimitOrders"),
+        ({"workers": "2"}, "workers are a whole number from 1 on, got '2'"),
+        ({"workers": 1.5}, "workers are a whole number from 1 on"),
+        ({"targets": [["long"] * 50]}, "targets are arrays of numbers"),
+        ({"targets": [np.ones(50) * 1j]}, "targets are arrays of numbers, got complex128"),
+        ({"targets": [pd.Series(np.ones(50))]}, "targets have other times than the candles"),
+    ],
+)
+def test_what_is_no_batch_is_refused_in_words(changes: dict[str, Any], text: str) -> None:
+    """Nothing ends in an error from inside."""
+    candles = markets(1, 1, 50, wild=1.0, marked=False, funded=False, inverse=False)
+    given = {"targets": [np.ones(50)], "accounts": [batch.Account()]} | changes
+    with pytest.raises(ConfigurationError, match=text):
+        batch.simulate(candles, **given)
+
+
+@pytest.mark.parametrize("given", [-1, "3", 2.0, None])
+def test_accounts_follow_a_number_of_arrays(given: Any) -> None:
+    """Or those that are named."""
+    with pytest.raises(ConfigurationError, match="targets are how many arrays there are"):
+        batch.accounts(given)
+    assert batch.accounts(np.int64(2), orders=np.int64(1), leverages=np.array([5, 10])) == batch.accounts(
+        [0, 1], orders=[0], leverages=(5, 10)
+    )
+
+
+def test_targets_by_name_and_accounts_of_numpys_numbers() -> None:
+    """A column a symbol, in whatever order; a frame of other symbols is refused."""
+    candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
+    plain = np.column_stack([np.linspace(-5, 5, 50), np.linspace(9, 1, 50)])
+    named = pd.DataFrame(plain[:, ::-1], index=candles[0].frame.index, columns=["S1", "S0"])
+    asked = [batch.Account(leverage=np.int64(10), cash=np.float32(10_000.0))]
+    (found,), (expected,) = batch.simulate(candles, [named], asked), batch.simulate(candles, [plain], [batch.Account()])
+    assert found[1:] == expected[1:]
+    with pytest.raises(ConfigurationError, match="targets have the columns S1, S9; give one for each of S0, S1"):
+        batch.simulate(candles, [named.rename(columns={"S0": "S9"})], asked)
+
+
+def test_candles_may_bring_their_times_in_a_column() -> None:
+    """As feeds take them; markets at other times are told apart, and the broker goes on with the same bars."""
+    candles = markets(3, 2, 200, wild=3.0, marked=True, funded=True, inverse=False)
+    listed = [one._replace(frame=one.frame.reset_index(names="date")) for one in candles]
+    targets = np.sign(np.random.default_rng(3).normal(size=(200, 2))) * 400
+    (found,), (expected,) = (
+        batch.simulate(one, [targets], [batch.Account(leverage=20.0)]) for one in (listed, candles)
+    )
+    assert found == expected
+    assert found.worked_through > 0
+    late = listed[1]._replace(frame=listed[1].frame.assign(date=listed[1].frame["date"] + pd.Timedelta("3h")))
+    with pytest.raises(FeedError, match="S1 and S0 have different bars"):
+        batch.simulate([listed[0], late], [targets], [batch.Account()])
+
+
+def test_candles_the_compiled_loop_cannot_vouch_for_are_refused() -> None:
+    """Twice the same contract, a close outside the range, funding that is no number."""
+    one, other = markets(3, 2, 50, wild=1.0, marked=True, funded=False, inverse=False)
+    with pytest.raises(FeedError, match="two of the candles are of the same instrument"):
+        batch.simulate([one, other._replace(instrument=one.instrument)], [np.zeros((50, 2))], [batch.Account()])
+    for column in ("close", "mark_close"):
+        frame = one.frame.copy()
+        frame.loc[frame.index[20], column] *= 0.5
+        with pytest.raises(FeedError, match=f"S0: high and low at {frame.index[20]} leave open or close out"):
+            batch.simulate([one._replace(frame=frame)], [np.zeros(50)], [batch.Account()])
+    for rate, text in ((math.inf, "funding rates are finite"), ("1 bp", "funding rates are numbers")):
+        with pytest.raises(FeedError, match=text):
+            batch.simulate([one._replace(frame=one.frame.assign(funding_rate=rate))], [np.zeros(50)], [batch.Account()])
 
 
 @pytest.mark.parametrize(("example", "accounts"), [(1, 12), (2, 6)])

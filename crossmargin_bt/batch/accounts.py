@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from crossmargin_bt.errors import ConfigurationError
 
 
@@ -75,13 +77,21 @@ def accounts(
     Account(targets=None, leverage=5, mode='cross', cash=10000.0, orders=1)
 
     Raises:
-        ConfigurationError: one of them stands alone.
+        ConfigurationError: one of them stands alone, or is no number of arrays.
     """
     for name, given in (("leverages", leverages), ("modes", modes), ("cash", cash)):
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise ConfigurationError(f"{name} are several, got {given!r}; write ({given!r},)")
-    followed, placed = (range(one) if isinstance(one, int) else one for one in (targets, orders))
+    followed, placed = _numbered("targets", targets), _numbered("orders", orders)
     return [
         Account(target, leverage, mode, money, order)
         for target, order, leverage, mode, money in product(followed, placed, leverages, modes, cash)
     ]
+
+
+def _numbered(name: str, given: Any) -> Iterable[int | None]:
+    if isinstance(given, int | np.integer) and given >= 0:
+        return range(int(given))
+    if isinstance(given, str | int | np.integer) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"{name} are how many arrays there are, or which of them to take; got {given!r}")
+    return given

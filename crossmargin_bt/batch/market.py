@@ -12,7 +12,7 @@ import pandas as pd
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, LimitOrders
 from crossmargin_bt.batch.layout import Quotes
-from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.settings import Settings, check_cash, one_of
 from crossmargin_bt.broker.watch import thresholds
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
@@ -26,8 +26,8 @@ from crossmargin_bt.feeds import from_frame
 from crossmargin_bt.frames import columns_of
 from crossmargin_bt.venues import Venue, tiers
 
-# Lots from here on have no place in the compiled loop's arithmetic.
-LOTS_MAX = 2**53
+# From so many lots on a hair of a size is a whole one (`crossmargin_bt.engine.instrument.whole_lots`), and rounded twice it is two.
+LOTS_MAX = 10**13
 
 
 class Market:
@@ -44,12 +44,15 @@ class Market:
         engine = EngineAccount(self.venue.rules)
         self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
         _refuse_unknown(self.venue, self.books)
-        index = candles[0].frame.index
-        for one in candles[1:]:
-            if not one.frame.index.equals(index):
-                raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
+        if len(engine.books) < len(candles):
+            raise FeedError("two of the candles are of the same instrument; give each a symbol of its own")
         self._candles = candles
-        self._columns = columns = [_columns(one) for one in candles]
+        loaded = [_columns(one) for one in candles]
+        self._columns = columns = [own for own, _ in loaded]
+        self._times = loaded[0][1]
+        for one, (_, times) in zip(candles, loaded, strict=True):
+            if not times.equals(self._times):
+                raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
         self.last = _side_by_side(columns, [PRICES] * len(columns))
         marked = [MARKS if MARKS[0] in own else PRICES for own in columns]
         self.mark = _side_by_side(columns, marked) if MARKS in marked else self.last
@@ -71,13 +74,13 @@ class Market:
     @cached_property
     def times_ms(self) -> Any:
         """The times of the bars in milliseconds since 1970-01-01 UTC."""
-        return pd.DatetimeIndex(self._candles[0].frame.index).as_unit("ms").asi8
+        return self._times.as_unit("ms").asi8
 
     @cached_property
     def frames(self) -> list[tuple[str, pd.DataFrame, Instrument]]:
         """The name, candles and contract of every market, for the broker to go on with."""
         told = zip(self._candles, self._columns, strict=True)
-        return [(one.symbol, pd.DataFrame(own, index=one.frame.index), one.instrument) for one, own in told]
+        return [(one.symbol, pd.DataFrame(own, index=self._times), one.instrument) for one, own in told]
 
     @cached_property
     def _steps(self) -> tuple[Any, Any]:
@@ -131,7 +134,7 @@ class Market:
         """Return targets as the compiled loop takes them, shape (bars, instruments)."""
         if not np.ndim(targets):
             raise ConfigurationError("targets are several arrays; write [targets] for one")
-        sizes = np.ascontiguousarray(targets, dtype=np.float64)
+        sizes = _numbers("targets", self._in_order(targets))
         sizes = sizes[:, None] if sizes.ndim == 1 else sizes
         if sizes.shape != (self.bars, len(self.books)):
             raise ConfigurationError(
@@ -139,6 +142,23 @@ class Market:
             )
         self._check_sizes("target", sizes)
         return sizes
+
+    def _in_order(self, targets: Any) -> Any:
+        """Return targets with names in the order of the markets."""
+        if not isinstance(targets, pd.Series | pd.DataFrame):
+            return targets
+        known = (self._times, *(one.frame.index for one in self._candles))
+        if len(targets) == self.bars and not any(targets.index.equals(one) for one in known):
+            raise ConfigurationError("targets have other times than the candles; reindex them, or give an array")
+        columns: Any = getattr(targets, "columns", pd.RangeIndex(1))
+        if isinstance(columns, pd.RangeIndex):
+            return targets
+        symbols = [book.instrument.symbol for book in self.books]
+        if sorted(map(str, columns)) != sorted(symbols):
+            raise ConfigurationError(
+                f"targets have the columns {', '.join(map(str, columns))}; give one for each of {', '.join(symbols)}"
+            )
+        return targets[symbols]
 
     def _check_sizes(self, what: str, sizes: Any) -> None:
         if np.isinf(sizes).any():
@@ -150,7 +170,7 @@ class Market:
 
     def quotes(self, given: LimitOrders) -> Quotes:
         """Return limit orders in whole lots, at prices on ticks."""
-        sizes, prices = (np.asarray(one, dtype=np.float64) for one in (given.sizes, given.prices))
+        sizes, prices = (_numbers("limit orders", one) for one in (given.sizes, given.prices))
         if sizes.shape != prices.shape:
             raise ConfigurationError(f"limit orders have sizes of shape {sizes.shape} and prices of {prices.shape}")
         if sizes.ndim == 2 and len(self.books) == 1:
@@ -202,8 +222,7 @@ class Market:
         for book in self.books:
             highest = book.instrument.leverage_max or math.inf
             Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
-        if not account.cash > 0:
-            raise ConfigurationError(f"cash must be above 0, got {account.cash!r}")
+        check_cash(account.cash)
 
 
 def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
@@ -227,11 +246,31 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
         )
 
 
-def _columns(one: Candles) -> dict[str, Any]:
-    """Return the columns of a market by name, with the rate due at each bar's open."""
+def _columns(one: Candles) -> tuple[dict[str, Any], pd.DatetimeIndex]:
+    """Return the columns of a market by name, with the rate due at each bar's open, and its times."""
     rows, times = columns_of(one.frame, one.symbol, one.funding)
     columns = {name: np.frombuffer(rows[name]) for name in (*PRICES, *MARKS, "volume", "funding_rate") if name in rows}
-    return {"funding_rate": np.full(len(times), np.nan), **columns}
+    for names in (PRICES, MARKS):
+        _refuse_unsound(one.symbol, times, [columns[name] for name in names if name in columns])
+    return {"funding_rate": np.full(len(times), np.nan), **columns}, times
+
+
+def _refuse_unsound(symbol: str, times: pd.DatetimeIndex, prices: Sequence[Any]) -> None:
+    """Refuse candles whose range leaves their open or close out, which the compiled loop takes for where prices stay."""
+    if not prices:
+        return
+    opened, high, low, close = prices
+    unsound = (np.maximum(opened, close) > high) | (np.minimum(opened, close) < low)
+    if unsound.any():
+        at = times[unsound][0]
+        raise FeedError(f"{symbol}: high and low at {at} leave open or close out; mend that row, or use the broker")
+
+
+def _numbers(what: str, given: Any) -> Any:
+    found = np.asarray(given)
+    if found.dtype.kind not in "fiub":
+        raise ConfigurationError(f"{what} are arrays of numbers, got {found.dtype}")
+    return np.ascontiguousarray(found, dtype=np.float64)
 
 
 def _side_by_side(columns: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> Any:

@@ -72,17 +72,20 @@ def follow(
 ) -> list[Outcome]:
     """Run accounts as `simulate` does, in a market that has been made ready."""
     kernel = compiled_loop()
-    if workers < 1:
-        raise ConfigurationError(f"workers are at least 1, got {workers}")
+    if not isinstance(workers, int) or workers < 1:
+        raise ConfigurationError(f"workers are a whole number from 1 on, got {workers!r}")
+    for name, given, kind in (("accounts", accounts, Account), ("orders", orders, LimitOrders)):
+        if isinstance(given, kind) or not all(isinstance(one, kind) for one in given):
+            raise ConfigurationError(f"{name} are a list of batch.{kind.__name__}")
     wanted = [market.sizes(one) for one in targets]
     placed = [market.quotes(one) for one in orders]
     for account in accounts:
         if account.mode not in MARGIN_MODES:
             raise ConfigurationError(f"a batch has modes 'cross' and 'isolated', got {account.mode!r}")
         for name, number, there in (("targets", account.targets, wanted), ("limit orders", account.orders, placed)):
-            if number is not None and not 0 <= number < len(there):
+            if number is not None and not (isinstance(number, int | np.integer) and 0 <= number < len(there)):
                 raise ConfigurationError(
-                    f"there are {len(there)} arrays of {name}, account asks for number {number}; None is none"
+                    f"there are {len(there)} arrays of {name}, account asks for number {number!r}; None is none"
                 )
         market.check(account)
     nowhere = np.full((market.bars, len(market.books)), np.nan)

@@ -15,6 +15,7 @@ from crossmargin_bt.broker.settings import (
     MODES,
     Settings,
     check_amounts,
+    check_cash,
     check_instruments,
     check_risk,
     one_of,
@@ -111,8 +112,7 @@ class CrossMarginBroker(Controls):
         for name in ("deposits", "prices", "interest_rates"):
             check_amounts(name, getattr(self.p, name))
         one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
-        if not (isinstance(self.p.cash, int | float) and 0 < self.p.cash < math.inf):
-            raise ConfigurationError(f"cash must be above 0, got {self.p.cash!r}")
+        check_cash(self.p.cash)
         check_risk(self.p)
         self._refuse_unchecked(self.p.checksubmit)
         check_instruments(self.p.instruments)

@@ -5,7 +5,8 @@ what the broker was given can be used.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
 
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.engine.instrument import Instrument
@@ -70,10 +71,11 @@ class Settings:
         Raises:
             ConfigurationError: the leverage is not a number between 1 and the maximum, or there is no such mode.
         """
-        if leverage is not None and not (isinstance(leverage, int | float) and 1 <= leverage < math.inf):
-            raise ConfigurationError(f"leverage of {name} must be 1 or more, got {leverage!r}")
-        if isinstance(leverage, int | float) and leverage > leverage_max:
-            raise ConfigurationError(f"leverage {leverage:g} of {name} is above its maximum of {leverage_max:g}")
+        if leverage is not None:
+            if not (is_number(leverage) and 1 <= leverage < math.inf):
+                raise ConfigurationError(f"leverage of {name} must be 1 or more, got {leverage!r}")
+            if leverage > leverage_max:
+                raise ConfigurationError(f"leverage {leverage:g} of {name} is above its maximum of {leverage_max:g}")
         if margin_mode is not None:
             one_of("margin mode", margin_mode, MARGIN_MODES)
 
@@ -86,6 +88,17 @@ def one_of(setting: str, value: object, known: Sequence[str]) -> None:
     """
     if value not in known:
         raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number, be it NumPy's; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_cash(given: object) -> None:
+    """Refuse cash that no account can start with."""
+    if not (is_number(given) and 0 < given < math.inf):
+        raise ConfigurationError(f"cash must be above 0, got {given!r}")
 
 
 def check_amounts(name: str, given: Any) -> None:
