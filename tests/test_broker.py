@@ -71,7 +71,7 @@ FLAT = (100.0, 100.0, 100.0, 100.0)
         ({"venue": "okxx"}, "unknown venue 'okxx'; did you mean 'okx'"),
         ({"cash": -5.0}, "cash must be above 0"),
         ({"leverage": 0.5}, "leverage of the account must be 1 or more"),
-        ({"leverage": {"BTC": "ten"}}, "leverage of BTC must be 1 or more"),
+        ({"leverage": {"BTC": "ten"}}, "leverage of BTC must be a number"),
         ({"position_mode": "both"}, "unknown position_mode 'both'"),
         ({"path": "zigzag"}, "unknown path 'zigzag'"),
         ({"levrage": 5}, "unknown broker setting 'levrage'; did you mean 'leverage'"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Risk control in backtrader: what strategies hear, what follows a liquidation, reserves and funds."""
 
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import backtrader as bt
 import msgspec
 import pandas as pd
 import pytest
+from random_trader import RandomTrader, candles
 from test_broker import FLAT, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
@@ -553,3 +555,39 @@ def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str, monkeypatch)
         found.append(list(broker.journal))
     assert found[0] == found[1]
     assert any(isinstance(entry, events.Liquidated) for entry in found[0])
+
+
+@pytest.mark.parametrize("mode", ["cross", "isolated"])
+@pytest.mark.parametrize("venue", ["okx", "generic", "bybit"])
+def test_a_refusal_adds_up(venue: str, mode: str) -> None:
+    """What is left before an order, after it, needed and available agree, also where it closes something first."""
+    cerebro = bt.Cerebro(stdstats=False)
+    for n, symbol in enumerate("AB"):
+        frame = candles(7 + n, 400)[["open", "high", "low", "close", "volume"]]
+        cerebro.adddata(feeds.from_frame(frame, name=symbol, instrument=Instrument(symbol=symbol, lot=0.1)))
+    broker = CrossMarginBroker(cash=1_000.0, leverage=5.0, mode=mode, venue=venue)
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(RandomTrader, seed=7, rate=0.6, size=30.0)
+    cerebro.run()
+    told = [entry for entry in broker.journal if isinstance(entry, events.OrderRefused) and entry.kind == "margin"]
+    texts = [broker.explain(entry) for entry in told]
+    for entry, text in zip(told, texts, strict=True):
+        left, after = (float(re.search(rf"{words} ([-\d.e+]+)", text)[1]) for words in ("that leaves", "it would be"))
+        unasked = re.search(r"fee ([-\d.e+]+), which the venue does not ask for", text)
+        assert max(left, 0.0) == pytest.approx(entry.available, abs=1e-6)
+        assert left - after - (float(unasked[1]) if unasked else 0.0) == pytest.approx(entry.needed, abs=1e-6)
+    assert len(texts) > 10
+    assert any("Counted as closed before it opens" in text for text in texts)
+
+
+def test_a_refusal_names_what_counts_as_filled_before_it() -> None:
+    """Of 1,000 at 10x a market order for 60 takes 600 first: one for 50 in the same bar finds 400."""
+    broker = CrossMarginBroker(cash=1_000.0, leverage=10.0)
+    script = {1: lambda s: (s.buy(size=60), s.buy(size=50))}
+    run(broker, bars(*[FLAT] * 4), scripts=(script,), instrument=PLAIN)
+    (refused,) = [entry for entry in broker.journal if isinstance(entry, events.OrderRefused)]
+    text = broker.explain(refused)
+    assert refused.available == pytest.approx(400.0)
+    assert "Counted as filled before it: order 1, +60 BTC at 100.0" in text
+    assert "For cross orders that leaves 400.0" in text
+    assert "it would be -100.0" in text

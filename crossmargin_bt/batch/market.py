@@ -12,7 +12,7 @@ import pandas as pd
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, LimitOrders
 from crossmargin_bt.batch.layout import Quotes
-from crossmargin_bt.broker.settings import Settings, check_cash, one_of
+from crossmargin_bt.broker.settings import Settings, cash_of, one_of
 from crossmargin_bt.broker.watch import thresholds
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
@@ -222,7 +222,7 @@ class Market:
         for book in self.books:
             highest = book.instrument.leverage_max or math.inf
             Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
-        check_cash(account.cash)
+        cash_of(account.cash)
 
 
 def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:

@@ -118,7 +118,7 @@ def compiled_loop() -> Any:
 
 def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *, curves: bool) -> Outcome:
     held = Held.nothing(len(market.books))
-    money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
+    money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0], np.float64), np.zeros(4, np.int64)
     curve = np.full(market.bars if curves else 0, float(account.cash))
     given: tuple[Any, ...] = (
         market.last, market.mark, market.funding, bool(market.funding.any()), wanted.sizes, market.contracts,

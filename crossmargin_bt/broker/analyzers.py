@@ -12,6 +12,7 @@ import msgspec
 
 from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, time_ms
 from crossmargin_bt.engine.journal import Journal
+from crossmargin_bt.errors import ConfigurationError
 
 
 class LiquidationDistance(bt.Analyzer):
@@ -114,7 +115,12 @@ class Recorder(bt.Analyzer):
     def start(self) -> None:
         """Let the broker keep its curve, which costs less than asking in every bar."""
         self._since = -math.inf if self.p.since_ms is None else self.p.since_ms / MS_PER_DAY + EPOCH_DAY - INSTANT
-        self._is_margin = self.strategy.broker.p.mode != "cash"
+        mode = getattr(self.strategy.broker.p, "mode", None)
+        if mode is None:
+            raise ConfigurationError(
+                "a Recorder needs a CrossMarginBroker; for the stock broker's cash use CrossMarginBroker(mode='cash')"
+            )
+        self._is_margin = mode != "cash"
         self._time: Any = self.strategy.lines.datetime
         self._reads_at_the_end = False
         if self._is_margin:

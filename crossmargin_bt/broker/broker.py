@@ -14,8 +14,8 @@ from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import (
     MODES,
     Settings,
+    cash_of,
     check_amounts,
-    check_cash,
     check_instruments,
     check_risk,
     one_of,
@@ -112,7 +112,7 @@ class CrossMarginBroker(Controls):
         for name in ("deposits", "prices", "interest_rates"):
             check_amounts(name, getattr(self.p, name))
         one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
-        check_cash(self.p.cash)
+        self.p.cash = cash_of(self.p.cash)
         check_risk(self.p)
         self._refuse_unchecked(self.p.checksubmit)
         check_instruments(self.p.instruments)

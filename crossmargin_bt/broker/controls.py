@@ -33,6 +33,31 @@ class Controls(Previews):
             )
         )
 
+    def setcommission(self, *args: Any, **keywords: Any) -> None:
+        """Set the stock broker's fees, in cash mode; see `bt.BrokerBase.setcommission`.
+
+        Raises:
+            ConfigurationError: a margin account takes its fees from the venue, or from the instrument.
+        """
+        self._refuse_commission("setcommission()")
+        super().setcommission(*args, **keywords)
+
+    def addcommissioninfo(self, comminfo: Any, name: str | None = None) -> None:
+        """Set the stock broker's fees, in cash mode; see `bt.BrokerBase.addcommissioninfo`.
+
+        Raises:
+            ConfigurationError: as `setcommission`.
+        """
+        self._refuse_commission("addcommissioninfo()")
+        super().addcommissioninfo(comminfo, name=name)
+
+    def _refuse_commission(self, called: str) -> None:
+        if self.p.mode != "cash":
+            raise ConfigurationError(
+                f"{called} is the stock broker's: a margin account takes fees from the venue, or from the instrument "
+                "(Instrument(maker=0.0002, taker=0.0005)); leave the call out, or use mode='cash'"
+            )
+
     def set_leverage(self, data: Any, leverage: float) -> Refusal | None:
         """Set the leverage of a feed (or feed name), before the run or during it; cash mode takes no notice.
 

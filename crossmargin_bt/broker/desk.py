@@ -13,7 +13,7 @@ import backtrader as bt
 import msgspec
 from backtrader import Order
 
-from crossmargin_bt.broker import execution, orders
+from crossmargin_bt.broker import entering, execution, orders
 from crossmargin_bt.broker.matching import Match, leg_of
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.stock import StockDesk, cash_reduction_is_void, unusable_figures, valid_until
@@ -63,10 +63,10 @@ class OrderDesk(StockDesk):
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
-        reason = execution.unusable(run, data, size, keywords)
+        size, reason = entering.figures(run, data, size, keywords)
         if reason is not None and data in run.books and run.books[data].instrument.is_dust(size):
             return None
-        reason = reason or execution.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
+        reason = reason or entering.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
         if reason is not None:
             return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
         if type(getattr(owner, "_orders", None)) is list:

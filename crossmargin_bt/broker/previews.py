@@ -13,6 +13,7 @@ from crossmargin_bt.engine import admission, fills, position, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.estimates import Distance, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.orders import OpenOrder
+from crossmargin_bt.engine.plain import plain
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError
 
@@ -83,7 +84,8 @@ class Previews(Readings):
         run = self._margin_run()
         if order is not None and not order.alive():
             raise ConfigurationError(f"order {order.ref} has ended; there is nothing left of it to do")
-        if not math.isfinite(size):
+        number = plain(size)
+        if number is None or not math.isfinite(number):
             raise ConfigurationError(f"size must be a number, got {size!r}")
         if order is not None:
             data, side, lots = order.data, leg_of(order), run.lots_left(order)
@@ -92,7 +94,7 @@ class Previews(Readings):
         else:
             data = self._feed(run, data)
             side = self._side(run.books[data], side)
-            lots, number, market, reduces = run.books[data].instrument.lots(size), NOT_ENTERED, price is None, False
+            lots, number, market, reduces = run.books[data].instrument.lots(number), NOT_ENTERED, price is None, False
         book = run.books[data]
         if not lots:
             raise ConfigurationError(f"size {size!r} is less than one lot of {book.instrument.symbol}")

@@ -5,11 +5,11 @@ what the broker was given can be used.
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, TypeGuard
 
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.plain import plain
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 MARGIN_MODES = ("isolated", "cross")
@@ -72,7 +72,9 @@ class Settings:
             ConfigurationError: the leverage is not a number between 1 and the maximum, or there is no such mode.
         """
         if leverage is not None:
-            if not (is_number(leverage) and 1 <= leverage < math.inf):
+            if not is_number(leverage):
+                raise ConfigurationError(f"leverage of {name} must be a number, got {leverage!r}")
+            if not 1 <= leverage < math.inf:
                 raise ConfigurationError(f"leverage of {name} must be 1 or more, got {leverage!r}")
             if leverage > leverage_max:
                 raise ConfigurationError(f"leverage {leverage:g} of {name} is above its maximum of {leverage_max:g}")
@@ -92,13 +94,17 @@ def one_of(setting: str, value: object, known: Sequence[str]) -> None:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a number, be it NumPy's; true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return plain(value) is not None
 
 
-def check_cash(given: object) -> None:
-    """Refuse cash that no account can start with."""
-    if not (is_number(given) and 0 < given < math.inf):
+def cash_of(given: object) -> float:
+    """Return the cash an account starts with; refuse what none can."""
+    number = plain(given)
+    if number is None:
+        raise ConfigurationError(f"cash must be a number, got {given!r}")
+    if not 0 < number < math.inf:
         raise ConfigurationError(f"cash must be above 0, got {given!r}")
+    return number
 
 
 def check_amounts(name: str, given: Any) -> None:

@@ -60,7 +60,7 @@ class RiskWatch:
     def __init__(self, broker: Any, run: Run) -> None:
         self._broker, self._run = broker, run
         rules = run.account.rules
-        own = [Threshold(level, "warning") for level in broker.p.warning_levels]
+        own = [Threshold(float(level), "warning") for level in broker.p.warning_levels]
         self._reserve: Reserve | None = broker.p.reserve
         self._reserve_left = 0.0
         if self._reserve is not None:

@@ -90,15 +90,20 @@ def _opening_lots(book: Book, order: OpenOrder) -> int:
     return position.opened_after(held, order.lots, abs(sum(others)))
 
 
-def after_immediate_orders(account: Account) -> Account:
-    """Return the account as the immediate orders leave it, each filled at the price it is valued at, in their order."""
-    waiting = sorted(
+def immediate_orders(account: Account) -> list[tuple[int, str]]:
+    """Return the (number, symbol) of the orders that take the next price there is, the oldest first."""
+    return sorted(
         (order.number, symbol)
         for symbol, book in account.books.items()
         if book.orders.immediate
         for order in book.orders.values()
         if order.immediate
     )
+
+
+def after_immediate_orders(account: Account) -> Account:
+    """Return the account as the immediate orders leave it, each filled at the price it is valued at, in their order."""
+    waiting = immediate_orders(account)
     if not waiting:
         return account
     after = account.copy(*dict.fromkeys(symbol for _, symbol in waiting))
@@ -135,14 +140,12 @@ def admit_fill(
         return None
     room.close()
     order = account.books[symbol].orders.get(entry.number)
-    before = account.copy(symbol)
+    before = without_orders_of(account, entry)
     book = before.books[symbol]
-    for number in [n for n, o in book.orders.items() if n == entry.number or (order and _one_group(o, order))]:
-        del book.orders[number]
     reserved = reading.headroom(before, book) - reading.headroom(account, account.books[symbol])
     if closed:
-        before.apply(_part(book, entry, closed))
-    opening = _part(book, entry, opened)
+        before.apply(part_of(book, entry, closed))
+    opening = part_of(book, entry, opened)
     after = before.copy(symbol)
     after.apply(opening)
     needed = reading.headroom(before, book) - reading.headroom(after, after.books[symbol])
@@ -162,7 +165,18 @@ def _pays_a_premium(book: Book, lots: int) -> bool:
     return book.margin_mode == "option" and lots > 0
 
 
-def _part(book: Book, entry: events.Filled, lots: int) -> events.Filled:
+def without_orders_of(account: Account, entry: events.Filled) -> Account:
+    """Return a copy of the account without the order of a fill and those that end with it."""
+    book = account.books[entry.symbol]
+    order = book.orders.get(entry.number)
+    without = account.copy(entry.symbol)
+    for number in [n for n, o in book.orders.items() if n == entry.number or (order and _one_group(o, order))]:
+        del without.books[entry.symbol].orders[number]
+    return without
+
+
+def part_of(book: Book, entry: events.Filled, lots: int) -> events.Filled:
+    """Return so many lots of a fill, with their part of its fee."""
     fee = entry.fee * lots / entry.lots
     return fills.entry_of(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
 

@@ -8,7 +8,7 @@ terms the engine adds up, so their sums are the entry's own figures.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossmargin_bt.engine import admission, currencies, events, fills, portfolio, reading, requirement
+from crossmargin_bt.engine import admission, currencies, events, fills, portfolio, position, reading, requirement
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.instrument import Instrument
@@ -263,14 +263,39 @@ def _headroom(account: Account, currency: str) -> list[str]:
 
 
 def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
+    first = [] if entry.at_fill else admission.immediate_orders(account)
+    counted = [
+        (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in first
+    ]
+    if first:
+        account = admission.after_immediate_orders(account)
     book = account.books[entry.symbol]
     size = book.instrument.size(entry.lots)
     stage = "its fill is judged" if entry.at_fill else "it is judged as it would rest"
     if entry.immediate:
         stage = "it is judged by the fill it would get"
+    fill = None
+    if entry.kind == "margin" and (entry.at_fill or entry.immediate):
+        fill = fills.filled(
+            account, entry.time_ms, entry.symbol, entry.side,
+            number=entry.number, lots=entry.lots, price=entry.price, maker=False,
+        )  # fmt: skip
+    closed = 0
+    if fill is not None and not book.is_paid:
+        closed, opened = position.split(book.leg(entry.side).lots, fill.lots)
+        account = admission.without_orders_of(account, fill)
+        book = account.books[entry.symbol]
+        if closed:
+            account.apply(admission.part_of(book, fill, closed))
+        fill = admission.part_of(book, fill, opened)
     lines = [
         f"Order {entry.number}, {size:+g} {entry.symbol} at {entry.price!r}, is refused; {stage}.",
         f"  {entry.reason}",
+        *(
+            f"Counted as filled before it: order {number}, {instrument.size(order.lots):+g} {instrument.symbol} at {order.price!r}"
+            for number, instrument, order in counted
+        ),
+        *([f"Counted as closed before it opens: {book.instrument.size(closed):+g} of it"] if closed else []),
         *_headroom(account, account.pool_of(book.instrument.settle)),
         "",
         f"For {book.margin_mode} orders that leaves {reading.headroom(account, book)!r}",
@@ -278,18 +303,14 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
     if entry.kind != "margin":
         return lines
     after = account.copy(entry.symbol)
-    if entry.at_fill or entry.immediate:
-        fill = fills.filled(
-            account, entry.time_ms, entry.symbol, entry.side,
-            number=entry.number, lots=entry.lots, price=entry.price, maker=False,
-        )  # fmt: skip
+    if fill is not None:
         after.apply(fill)
-        lines.append(
-            f"With the fill (fee {fill.fee!r}) it would be {reading.headroom(after, after.books[entry.symbol])!r}"
-        )
+        unasked = MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved
+        fee = f"fee {fill.fee!r}{', which the venue does not ask for' if unasked else ''}"
+        lines.append(f"With the fill ({fee}) it would be {reading.headroom(after, after.books[entry.symbol])!r}")
     else:
         resting = OpenOrder(entry.number, entry.side, entry.lots, entry.price, group=entry.group)
-        after = admission.after_immediate_orders(account).copy(entry.symbol)
+        after = account.copy(entry.symbol)
         after.books[entry.symbol].orders[entry.number] = resting
         lines.append(f"With the order it would be {reading.headroom(after, after.books[entry.symbol])!r}")
     return [*lines, f"Needed {entry.needed!r}, available {entry.available!r}"]

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from crossmargin_bt.engine import formulas
+from crossmargin_bt.engine.plain import plain
 from crossmargin_bt.engine.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
 
@@ -18,6 +19,9 @@ from crossmargin_bt.errors import RuleError
 LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
 # What is left between two sizes that are meant to be the same, in lots, is less than this.
 DUST = 1e-6
+
+MAY_BE_LEFT_OUT = ("maker", "taker", "strike")
+FIGURES = ("contract_size", "lot", "tick", "notional_min", "leverage_max", *MAY_BE_LEFT_OUT)
 
 Kind = Literal["perpetual", "future", "spot", "margin", "option"]
 # Kinds that have a long and a short leg in hedge mode; of the others an account has one position.
@@ -75,9 +79,15 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not self.symbol:
             raise RuleError("an instrument needs a symbol")
-        for name in ("contract_size", "lot", "tick", "notional_min", "leverage_max"):
-            if not isinstance(getattr(self, name), int | float):
-                raise RuleError(f"{self.symbol}: {name} must be a number, got {getattr(self, name)!r}")
+        for name in FIGURES:
+            given = getattr(self, name)
+            if given is None and name in MAY_BE_LEFT_OUT:
+                continue
+            number = plain(given)
+            if number is None:
+                raise RuleError(f"{self.symbol}: {name} must be a number, got {given!r}")
+            if number is not given:
+                msgspec.structs.force_setattr(self, name, number)
         for name in ("contract_size", "lot"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RuleError(f"{self.symbol}: {name} must be above 0, got {getattr(self, name)!r}")
@@ -232,4 +242,4 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return price
         mode = {"down": ROUND_FLOOR, "up": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}[rounding]
         tick = Decimal(repr(self.tick))
-        return float((Decimal(repr(price)) / tick).to_integral_value(mode) * tick)
+        return float((Decimal(repr(float(price))) / tick).to_integral_value(mode) * tick)

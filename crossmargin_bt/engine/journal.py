@@ -8,13 +8,14 @@ from typing import Any, overload
 import msgspec
 
 from crossmargin_bt.engine import events
+from crossmargin_bt.engine.plain import plain
 
 BLOCK = 4096
 """So many entries are packed at once, and as many stay as they are."""
 # More takes longer and saves little: entries repeat their names, not their figures.
 LEVEL = 1
 
-_ENCODER = msgspec.msgpack.Encoder()
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=plain)  # of NumPy's numbers
 _DECODER = msgspec.msgpack.Decoder(list[events.JournalEntry])
 
 Block = bytes | list[events.JournalEntry]

@@ -5,6 +5,7 @@ import copy
 from typing import get_args
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,3 +59,13 @@ def test_reads_like_a_list(entries, data):
     for place in range(-len(entries), len(entries)):
         assert repr(journal[place]) == repr(entries[place])
     assert repr(list(copy.deepcopy(journal))) == repr(entries)
+
+
+def test_numbers_of_other_libraries_are_packed_as_pythons_own() -> None:
+    """A figure that came in as NumPy's does not end a run."""
+    journal = Journal()
+    for n in range(4 * BLOCK):
+        journal.append(events.Deposited(time_ms=np.int64(n), currency="USDT", amount=np.float64(n) / 2))
+    journal.pack()
+    assert journal[3] == events.Deposited(time_ms=3, currency="USDT", amount=1.5)
+    assert (type(journal[3].time_ms), type(journal[3].amount)) == (int, float)
