@@ -68,6 +68,7 @@ FLAT = (100.0, 100.0, 100.0, 100.0)
     ("settings", "text"),
     [
         ({"mode": "croos"}, "unknown mode 'croos'; did you mean 'cross'"),
+        ({"mode": "multi_currency"}, "multi_currency is no mode; use mode='cross', pooling='multi_currency'"),
         ({"venue": "okxx"}, "unknown venue 'okxx'; did you mean 'okx'"),
         ({"cash": -5.0}, "cash must be above 0"),
         ({"leverage": 0.5}, "leverage of the account must be 1 or more"),

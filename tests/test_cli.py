@@ -110,6 +110,10 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
         (["--data", "nowhere"], "nowhere is no folder"),
         (["--symbols", "SIMBTCC"], "no candles of SIMBTCC; did you mean 'SIMBTC'?"),
         (["--start", "soon"], "'soon' is no date"),
+        (
+            ["--start", "2025-02-01", "--end", "2025-01-01"],
+            "starts at 2025-02-01, which is not before its end, 2025-01-01",
+        ),
         (["--start", "2031-01-01"], "holds no candles"),
         (["--json", "no/such/folder/out.json"], "give --json a file in a folder that exists"),
         (["--symbols", "SIMBTC, SIMXRP"], "no candles of SIMXRP"),
@@ -142,7 +146,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(words: list[str], text: str)
         (
             STRATEGY.replace("self.data.close[0]", "self.datas[7].close[0]"),
             "Buyer",
-            "there are 2 feeds, does it use more?",
+            "does it use more feeds, or an indicator more bars?",
         ),
     ],
 )

@@ -282,8 +282,13 @@ def test_guards_break_no_law(seed: int, position_mode: str) -> None:
         (lambda: DeRisk(share=2.0), "above 0 and not above 1"),
         (lambda: MaximumLeverage(0), "limit of MaximumLeverage is above 0"),
         (lambda: MarginLevelAlert(0.5), "is a margin level above 1"),
-        (lambda: CrossMarginBroker(guards=[EquityBuffer]), r"such as EquityBuffer\(\)"),
+        (lambda: CrossMarginBroker(guards=[EquityBuffer]), r"such as \[EquityBuffer\(\)\]"),
         (lambda: CrossMarginBroker(guards=["x"]), "guards is a list of guards"),
+        (
+            lambda: CrossMarginBroker(guards=EquityBuffer(0.25)),
+            r"such as \[EquityBuffer\(share=0.25\)\], got EquityBuffer",
+        ),
+        (lambda: CrossMarginBroker(guards="EquityBuffer"), "guards is a list of guards"),
         (lambda: CrossMarginBroker(mode="cash", guards=[StopRequired()]), "guards look at a margin account"),
     ],
 )

@@ -105,6 +105,8 @@ class CrossMarginBroker(Controls):
     def __init__(self, **unknown: Any) -> None:
         for name in unknown:
             raise ConfigurationError(f"unknown broker setting {name!r}{suggestion(name, self.p._getkeys())}")
+        if self.p.mode in POOLINGS:
+            raise ConfigurationError(f"{self.p.mode} is no mode; use mode='cross', pooling={self.p.mode!r}")
         one_of("mode", self.p.mode, MODES)
         one_of("position_mode", self.p.position_mode, tuple(SIDES))
         one_of("path", self.p.path, path.POLICIES)

@@ -46,13 +46,14 @@ def read(
         RuleError: instruments.toml breaks the schema.
     """
     directory = Path(directory)
+    period = f"from {start or 'the first bar'} to {end or 'the last'}"
     symbols = [symbols] if isinstance(symbols, str) else symbols
     if not directory.is_dir():
         raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
     if downloads and _is_stored(directory, symbols):
         candles = stored.read(directory, symbols=symbols, timeframe=timeframe, period=(start, end))
         if not candles:
-            raise FeedError(f"{directory} holds no candles in that period")
+            raise FeedError(f"{directory} holds no candles {period}")
         check_grid(candles)
         return candles
     instruments = _instruments(directory / "instruments.toml")
@@ -65,9 +66,7 @@ def read(
     found = [_symbol(path, instruments, (start, end)) for path in files.values()]
     candles = [one for one in found if len(one.frame)]
     if not candles:
-        raise FeedError(
-            f"{directory} holds no candles (SYMBOL.csv, SYMBOL.parquet or SYMBOL_last_1h.parquet) in that period"
-        )
+        raise FeedError(f"{directory} holds no candles (SYMBOL.csv, SYMBOL.parquet or SYMBOL_last_1h.parquet) {period}")
     if symbols is None:
         order = {symbol: n for n, symbol in enumerate(instruments)}
         candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
@@ -127,6 +126,8 @@ def _symbol(path: Path, instruments: dict[str, Instrument], period: Period) -> C
     if known is not None or not len(frame):
         return Candles(symbol, frame, funding, known or Instrument(symbol=symbol))
     instrument, text = assumed_instrument(symbol, frame)
+    if instruments:
+        text += f"; instruments.toml has {', '.join(instruments)}"
     return Candles(symbol, frame, funding, instrument, (text,))
 
 

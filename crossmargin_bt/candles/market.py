@@ -38,9 +38,11 @@ def cut(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
     """Return the bounds of a label slice, which includes both ends: the end moves one tick back.
 
     Raises:
-        FeedError: a bound is no date.
+        FeedError: a bound is no date, or the start does not come before the end.
     """
     start, end = (None if bound is None else timestamp(bound) for bound in period)
+    if start is not None and end is not None and start >= end:
+        raise FeedError(f"the period starts at {period[0]}, which is not before its end, {period[1]}")
     return start, None if end is None else end - pd.Timedelta(1, "ms")
 
 

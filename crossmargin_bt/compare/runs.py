@@ -213,8 +213,9 @@ def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
     except CrossMarginError:
         raise
     except IndexError as error:
-        text = f"{spec.name} failed: {where(error, spec.file)}; there are {count} feeds, does it use more?"
-        raise FeedError(text) from error
+        bars = max((data.buflen() for data in cerebro.datas), default=0)
+        text = f"{spec.name} failed: {where(error, spec.file)}; there are {count} feeds of {bars} bars"
+        raise FeedError(f"{text}: does it use more feeds, or an indicator more bars?") from error
     except Exception as error:
         raise StrategyFileError(
             f"{spec.name} failed: {where(error, spec.file)}; --debug shows the traceback"

@@ -71,14 +71,14 @@ def checked(guards: Any) -> list[Guard]:
     Raises:
         ConfigurationError: one is none.
     """
-    for guard in guards:
-        if not isinstance(guard, Guard):
+    for guard in guards if isinstance(guards, list | tuple) else [guards]:
+        if isinstance(guards, Guard) or not isinstance(guard, Guard):
             text = (
                 f"{guard.__name__}()"
                 if isinstance(guard, type) and issubclass(guard, Guard)
                 else "EquityBuffer(share=0.25)"
             )
-            raise ConfigurationError(f"guards is a list of guards, such as {text}, got {guard!r}")
+            raise ConfigurationError(f"guards is a list of guards, such as [{text}], got {guard!r}")
     return list(guards)
 
 
