@@ -30,7 +30,7 @@ def exact_sums(values: Any, period: int) -> Any:
         doubt = STEP_ERROR * (2 * period.bit_length() + 2) * period * largest
         unsure = _unsure(high, low, doubt)
     for n in range(len(high)) if largest * period > LARGEST else unsure:
-        high[n] = math.fsum(values[n : n + period])
+        high[n] = math.fsum(values[n : n + period].tolist())
     return high
 
 

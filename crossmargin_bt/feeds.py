@@ -52,6 +52,9 @@ class FrameFeed(bt.feed.DataBase):
         lines: Any = self.lines
         self._head = lines.lines[0]
         """The buffer whose length is the feed's, as a stock feed finds it through three others."""
+        # `data.close` is found at once; backtrader asks a __getattr__ and a descriptor for it.
+        kind = type(self)
+        self.__dict__.update({name: getattr(lines, name) for name in self.getlinealiases() if not hasattr(kind, name)})
         self.instrument: Instrument | None = self.p.instrument
         columns = self.p.rows
         self.has_mark: bool = "mark_open" in columns

@@ -243,14 +243,14 @@ class CrossMarginBroker(Controls):
         """Work through one bar; see `crossmargin_bt.broker.walk`. Most bars of most runs are calm, and pass."""
         left_alone = self._left_alone
         if left_alone is not None and not self._cash_addition and left_alone.calm.foresaw():
-            self.bars += 1
+            self._bars += 1
             self._waiting += 1
             return
         run = self._run
         if run is None:
             super().next()
             return
-        self.bars += 1
+        self._bars += 1
         if run.calm is not None and not (self.submitted or self._toactivate or self._cash_addition):
             if run.calm.foresees():
                 self._leave_alone(run)

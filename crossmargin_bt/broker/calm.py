@@ -75,6 +75,8 @@ class Calm:
         self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None
         self._next_at = self._known_to = 0
         """The index of the next bar and of the first that is not known to pass; feeds and marks may be left behind."""
+        self.is_run_through = False
+        """Whether the loop runs through bars without asking the broker for each; they are not counted yet."""
 
     def foresaw(self) -> bool:
         """Return whether the new bar is known to pass; it is counted, and feeds and marks are left behind until `catch_up`."""
@@ -92,8 +94,22 @@ class Calm:
             self._look_ahead()
         return self.foresaw()
 
+    def run_through(self) -> int:
+        """Let the bars known to pass follow one another until somebody looks; return how many there are."""
+        self.is_run_through = self._next_at < self._known_to
+        return self._known_to - self._next_at
+
+    def count_run_through(self) -> None:
+        """Count the bars that were run through."""
+        if self.is_run_through:
+            self.is_run_through = False
+            bars = self._cursor.at + 1 - self._next_at
+            self._next_at += bars
+            self._broker.count_unseen(bars)
+
     def catch_up(self) -> None:
         """Move feeds and marks on to the bar that passed last."""
+        self.count_run_through()
         run, length = self._run, self._next_at
         self._count_looks(length - self._stills[0].feed.length)
         for feed, marks in self._marks:

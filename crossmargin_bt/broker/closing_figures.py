@@ -110,9 +110,7 @@ class ClosingFigures:
     """The run, while it is behind its door."""
     _fundshares: float
 
-    bars = 0
-    """How many bars a margin account has worked through in this run."""
-
+    _bars = 0
     _kept: Figures | None = None
     _curve: Curve | None = None
     _waiting = 0
@@ -125,6 +123,13 @@ class ClosingFigures:
     cash = _stock("cash", "free_margin")
     _value = _stock("_value", "value")
     _fundval = _stock("_fundval", "fund_value")
+
+    @property
+    def bars(self) -> int:
+        """How many bars a margin account has worked through in this run."""
+        if self._left_alone is not None:
+            self._left_alone.calm.count_run_through()
+        return self._bars
 
     @property
     def figures(self) -> Figures | None:
@@ -160,7 +165,7 @@ class ClosingFigures:
 
     def _forget_figures(self) -> None:
         self._kept, self._curve, self._ahead, self._left_alone = None, None, None, None
-        self._waiting = self.bars = self._read_at = 0
+        self._waiting = self._bars = self._read_at = 0
 
     def _leave_alone(self, run: Run) -> None:
         """Let a bar that is known to change nothing pass unseen, and those that follow it, until somebody looks."""
@@ -169,6 +174,15 @@ class ClosingFigures:
         run.before_change = self._settle_figures
         del self.__dict__["_run"]
         self._left_alone = run
+
+    def unseen(self) -> Calm | None:
+        """Return the calm whose bars may be run through without asking the broker for each; None where it has to be asked."""
+        return None if self._left_alone is None else self._left_alone.calm
+
+    def count_unseen(self, bars: int) -> None:
+        """Count calm bars that have passed."""
+        self._bars += bars
+        self._waiting += bars
 
     def _put_off_figures(self, run: Run, bars: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
@@ -179,8 +193,8 @@ class ClosingFigures:
             self._settle_figures()
 
     def _settle_figures(self) -> None:
+        run = self._run  # behind its door there may be bars that are not counted
         waiting, self._waiting = self._waiting, 0
-        run = self._run
         if run is None or not waiting:
             return
         run.before_change = nothing
@@ -200,18 +214,18 @@ class ClosingFigures:
     def _told_ahead(self, run: Run) -> Told | None:
         """Return the figures of this calm bar where they were worked out ahead; where they are read in every bar, look ahead."""
         calm, ahead = run.calm, self._ahead
-        is_read_on, self._read_at = self._read_at == self.bars - 1, self.bars
-        if not (is_read_on and calm.marks_are_kept and self.bars > calm.since + 1):
+        is_read_on, self._read_at = self._read_at == self._bars - 1, self._bars
+        if not (is_read_on and calm.marks_are_kept and self._bars > calm.since + 1):
             return None
         bars = FEWEST
         if ahead is not None and ahead.calm is calm:
-            told = ahead.told(self.bars)
+            told = ahead.told(self._bars)
             if told is not None or ahead.is_empty:
                 return told
             bars = min(2 * ahead.bars, MOST)
         account = run.account
-        self._ahead = Ahead(account, account.pool_of(run.currency), calm, self.bars, bars)
-        return self._ahead.told(self.bars)
+        self._ahead = Ahead(account, account.pool_of(run.currency), calm, self._bars, bars)
+        return self._ahead.told(self._bars)
 
     def _added_to_curve(
         self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int

@@ -8,7 +8,7 @@ all its data. Everything else is done by backtrader's own methods, in backtrader
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 import backtrader as bt
@@ -26,7 +26,8 @@ class Clock:
         """Whether the feeds need nothing but their cursor moved."""
         self.cursor = Cursor()
         self.times = _times(datas[0])
-        self._last = len(self.times) - 1
+        self.last = len(self.times) - 1
+        """The index of the last bar."""
         lines = [line for data in datas for line in data.lines.lines] if self.is_block else []
         self.lines = [line for line in lines if type(line) is LineBuffer]
 
@@ -37,9 +38,9 @@ class Clock:
                 data.advance()
             return
         self.cursor.at = at = self.cursor.at + 1
-        if at in (0, self._last):
+        if at in (0, self.last):
             for data in self.datas:
-                data._is_delivered = at < self._last
+                data._is_delivered = at < self.last
 
 
 class Followers:
@@ -64,7 +65,7 @@ class Act:
 
     def __init__(self, strategy: Any, clocks: list[Clock]) -> None:
         self.strategy = strategy
-        self._state = strategy.__dict__
+        self.state = strategy.__dict__
         self.followers = {clock: Followers() for clock in clocks}
         self._loose: list[Any] = []
         """Indicators that follow what this loop does not move."""
@@ -72,7 +73,8 @@ class Act:
         for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
             self._follow(indicator, moving)
         self.time, *self.others = strategy.lines.lines
-        self._lone_cursor = self._share_time(clocks)
+        self.cursor = self._share_time(clocks)
+        """The one cursor that moves all that is the strategy's, where it is one."""
         self.is_warm = False
         analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
         self.hears_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
@@ -134,11 +136,11 @@ class Act:
 
     def next(self, dt: float, moved: list[Clock]) -> None:
         """Do what a strategy does in a bar once its data stand on it."""
-        if self._lone_cursor is not None:
-            self._lone_cursor.at += 1
+        if self.cursor is not None:
+            self.cursor.at += 1
         else:
             self._move(dt, moved)
-        state = self._state  # read past a strategy's __getattr__
+        state = self.state  # read past a strategy's __getattr__
         # What hears may have been put in place on the way.
         if self.hears_cash or "notify_cashvalue" in state or "notify_fund" in state:
             self.strategy._notify()
@@ -158,6 +160,12 @@ class Act:
         if state["_orderspending"]:
             state["_orderspending"] = []
             state["_tradespending"] = []
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether nothing but the strategy's `next` is called in a bar of which there is nothing to tell."""
+        is_asked = self.hears_cash or self.analyzers or self.has_observers
+        return self.is_warm and not is_asked
 
     def _tell(self) -> None:
         """Do what `_notify` does where nobody hears of cash, which is then not asked for."""
@@ -203,6 +211,9 @@ class Loop:
         together = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
         self._clocks = [Clock(datas)] if together else [Clock([data]) for data in datas]
         self._acts = [Act(strategy, self._clocks) for strategy in strategies]
+        may_run_through = together and own and len(strategies) == 1 and hasattr(self._broker, "unseen")
+        self._lone_act = self._acts[0] if may_run_through and not self._cheats and not cerebro.runwriters else None
+        """The strategy that may run through bars which are known to change nothing, the broker not asked for each."""
 
     def run(self) -> None:
         """Run to the end of the data, or until somebody asks to stop."""
@@ -220,9 +231,11 @@ class Loop:
         clocks = self._clocks
         return _merged(clocks) if len(clocks) > 1 else zip(clocks[0].times, repeat(clocks), strict=False)
 
-    def _go_through_all(self) -> None:
+    def _go_through_all(self) -> None:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
         cerebro, queue, acts, ask_the_broker = self._cerebro, self._queue, self._acts, self._broker.next
-        for dt, moved in self._moments():
+        lone_act = self._lone_act
+        moments = iter(self._moments())
+        for dt, moved in moments:
             for clock in moved:
                 clock.move()
             if self._cheats and self._stops_before_the_broker(dt):
@@ -240,6 +253,33 @@ class Loop:
                     return
                 if cerebro.runwriters:
                     cerebro._next_writers(cerebro.runningstrats)
+            if lone_act is not None and self._is_stopped_in_calm(lone_act, moments):
+                return
+
+    def _is_stopped_in_calm(self, act: Act, moments: Iterator[Any]) -> bool:
+        """Let a strategy see the bars of a calm one after the other, for as long as it touches nothing; return whether it stops the run.
+
+        The last bar, and those of which something is to be told or asked, are left to the loop.
+        """
+        cerebro, broker, queue, clock = self._cerebro, self._broker, self._queue, self._clocks[0]
+        unseen, cursor = broker.unseen(), act.cursor
+        if unseen is None or cursor is None or not act.only_looks:
+            return False
+        feeds, look, state, paid_in = clock.cursor, act.strategy.next, act.state, broker._cash_addition
+        first = at = feeds.at
+        last = min(at + unseen.run_through(), clock.last - 1)
+        try:
+            while at < last and unseen.is_run_through:
+                if queue or paid_in or cerebro._event_stop or cerebro._timers:
+                    break
+                if "next" in state or "notify_cashvalue" in state or "notify_fund" in state:
+                    break
+                feeds.at = cursor.at = at = at + 1
+                look()
+        finally:
+            unseen.count_run_through()
+        next(islice(moments, at - first, at - first), None)
+        return bool(cerebro._event_stop)
 
     def _stops_before_the_broker(self, dt: float) -> bool:
         """Let timers and strategies cheat on the bar's open; return whether a strategy has stopped the run there.

@@ -46,15 +46,17 @@ def value(text: str) -> Any:
 
 
 def listed(text: str, what: str, known: Sequence[str], most: int | None = None) -> list[str]:
-    """Return the words of a list, all of them known, and no more than `most`.
+    """Return the words of a list, all of them known, none twice, and no more than `most`.
 
     Raises:
-        ConfigurationError: there are none or too many, or one is not known.
+        ConfigurationError: there are none or too many, one is given twice, or one is not known.
     """
     given = words(text)
     for word in given:
         if word not in known:
             raise ConfigurationError(f"unknown {what} {word!r}{suggestion(word, known)}")
+        if given.count(word) > 1:
+            raise ConfigurationError(f"{what} {word} is given twice")
     if not given:
         raise ConfigurationError(f"no {what} given; choose from {', '.join(known)}")
     if most is not None and len(given) > most:

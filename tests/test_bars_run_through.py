@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bars of a calm for which the broker is not asked: what a strategy does in one is what it does under backtrader's loop."""
+
+import contextlib
+import random
+from typing import Any
+
+import backtrader as bt
+import pytest
+from compared import frame_of
+
+import crossmargin_bt as cm
+
+BARS = 400
+
+
+class OnPurpose(Exception):
+    """Ends a run."""
+
+
+class Fidgeting(bt.Strategy):
+    """Trades a little, and does something in some bars."""
+
+    params = (("does", {}),)
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def next(self) -> None:
+        self.told.append((len(self), self.data.close[0], self.data1.datetime[0]))
+        if len(self) in (10, 200):
+            self.buy(size=0.01)
+        if len(self) in self.p.does:
+            self.told.append(ACTIONS[self.p.does[len(self)]](self))
+
+    def later(self) -> None:
+        self.told.append(("later", len(self), self.broker.bars))
+        if len(self) % 50 == 0:
+            del self.next
+
+    def notify_order(self, order: Any) -> None:
+        self.told.append((len(self), order.ref - self.first_ref(order), order.status))
+
+    def first_ref(self, order: Any) -> int:
+        """Return the reference of the first order seen: they are counted over all runs."""
+        self.__dict__.setdefault("first", order.ref)
+        return int(self.first)
+
+
+def hears(name: str) -> Any:
+    """Return what puts a listener in place."""
+    return lambda self: setattr(self, name, lambda *heard: self.told.append((name, *heard)))
+
+
+def raises(self: Any) -> None:
+    """End the run."""
+    raise OnPurpose
+
+
+ACTIONS: dict[str, Any] = {
+    "counts bars": lambda self: self.broker.bars,
+    "reads the value": lambda self: (self.broker.getvalue(), self.broker.getcash(), self.broker.margin_level),
+    "holds the account": lambda self: sorted(self.broker.account.books),
+    "orders": lambda self: self.sell(data=self.data1, size=0.02).size,
+    "rests an order": lambda self: self.buy(size=0.01, exectype=bt.Order.Limit, price=self.data.close[0] * 0.99).size,
+    "pays in": lambda self: self.broker.add_cash(5.0),
+    "takes out": lambda self: self.broker.add_cash(-5.0),
+    "sets leverage": lambda self: self.broker.set_leverage(self.data, 3.0),
+    "another next": lambda self: setattr(self, "next", self.later),
+    "hears of cash": hears("notify_cashvalue"),
+    "hears of the fund": hears("notify_fund"),
+    "stops": lambda self: self.env.runstop(),
+    "raises": raises,
+}
+
+
+def ran(kind: Any, does: dict[int, str]) -> Any:
+    """Return what a strategy was told, and the journal, curve and figures of its run."""
+    cerebro = kind(stdstats=False)
+    for n, name in enumerate("AB"):
+        contract = cm.Instrument(symbol=name, lot=0.001)
+        cerebro.adddata(cm.feeds.from_frame(frame_of(n, BARS), name=name, instrument=contract))
+    broker = cm.CrossMarginBroker(cash=1000.0, leverage=5.0)
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Fidgeting, does=does)
+    cerebro.addanalyzer(cm.Recorder, detail=False)
+    with contextlib.suppress(OnPurpose):
+        cerebro.run()
+    (strategy,) = cerebro.runningstrats
+    curve = broker.curve
+    lists = (curve.equity.tobytes(), curve.margin_used.tobytes(), curve.free_margin.tobytes())
+    return (
+        strategy.told,
+        [repr(entry) for entry in broker.journal],
+        lists,
+        broker.bars,
+        broker.getvalue(),
+        len(strategy),
+    )
+
+
+def compare(does: dict[int, str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return of how many bars the broker was not asked, in a run that is the same under backtrader's loop."""
+    asked = [0]
+    step = cm.CrossMarginBroker.next
+
+    def counted(self: Any) -> None:
+        asked[0] += 1
+        step(self)
+
+    theirs = ran(bt.Cerebro, does)
+    with monkeypatch.context() as patch:
+        patch.setattr(cm.CrossMarginBroker, "next", counted)
+        ours = ran(cm.Cerebro, does)
+    assert ours == theirs
+    return int(ours[3]) - asked[0]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_in_a_bar_run_through_is_what_it_is_elsewhere(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a strategy does, bars before it were passed without asking."""
+    assert compare({150: action}, monkeypatch) > 80
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_many_actions(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them, in bars close together and far apart."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    bars = dice.sample(range(1, BARS + 1), 12) + [at + step for at in dice.sample(range(20, 380), 3) for step in (0, 1)]
+    names = [name for name in ACTIONS if name not in ("stops", "raises")]
+    does = {bar: dice.choice(names) for bar in sorted(bars)}
+    does[dice.randrange(300, 420)] = dice.choice(("stops", "raises", "orders"))
+    assert compare(does, monkeypatch) > 0
+
+
+def test_the_last_bars() -> None:
+    """The last bar is delivered as backtrader delivers it."""
+    for bar in (BARS - 2, BARS - 1, BARS):
+        assert ran(cm.Cerebro, {bar: "orders"}) == ran(bt.Cerebro, {bar: "orders"})
