@@ -14,7 +14,7 @@ import crossmargin_bt as cm
 BARS = 400
 
 
-class OnPurpose(Exception):
+class OnPurposeError(Exception):
     """Ends a run."""
 
 
@@ -54,7 +54,7 @@ def hears(name: str) -> Any:
 
 def raises(self: Any) -> None:
     """End the run."""
-    raise OnPurpose
+    raise OnPurposeError
 
 
 ACTIONS: dict[str, Any] = {
@@ -84,7 +84,7 @@ def ran(kind: Any, does: dict[int, str]) -> Any:
     cerebro.setbroker(broker)
     cerebro.addstrategy(Fidgeting, does=does)
     cerebro.addanalyzer(cm.Recorder, detail=False)
-    with contextlib.suppress(OnPurpose):
+    with contextlib.suppress(OnPurposeError):
         cerebro.run()
     (strategy,) = cerebro.runningstrats
     curve = broker.curve
