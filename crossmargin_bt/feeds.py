@@ -184,7 +184,8 @@ def from_frame(
             mark_high mark_low mark_close` and `funding_rate`, of an option also `volatility` (a year, 0.6 is 60 %),
             `index_price` and `interest_rate` (a year, at which a portfolio discounts), under any capitalisation. The index
             (or a column `date`, `datetime`, `timestamp` or `time`) is the time the bar opens;
-            with a time zone it is converted to UTC, without one it is taken as UTC.
+            with a time zone it is converted to UTC, without one it is taken as UTC. A column of numbers counts
+            from 1970-01-01 UTC, in seconds, milliseconds, microseconds or nanoseconds, whichever its size says.
         name: the feed's name; strategies and settings refer to it.
         instrument: the contract traded. Without one a margin broker takes no orders on the feed.
         funding: rates (fractions, positive when longs pay) by settlement time, in place of the

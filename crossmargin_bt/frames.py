@@ -12,6 +12,7 @@ from crossmargin_bt.arrays import exact_totals
 from crossmargin_bt.broker.bars import EPOCH_DAY
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.errors import FeedError
+from crossmargin_bt.stamps import times_of
 
 
 def rows_of(
@@ -84,9 +85,11 @@ def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         column = next((column for column in TIMES if column in candles), None)
         if column is None:
             raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIMES[0]!r}")
-        times = candles[column]
-        stamps = pd.to_datetime(times, unit="ms") if pd.api.types.is_numeric_dtype(times) else pd.to_datetime(times)
-        candles = candles.drop(columns=column).set_index(pd.DatetimeIndex(stamps))
+        try:
+            times = times_of(candles[column])
+        except (ValueError, TypeError) as error:
+            raise FeedError(f"feed {name}: column {column!r} holds no times ({error})") from error
+        candles = candles.drop(columns=column).set_axis(times, axis=0)
     if not len(candles):
         raise FeedError(f"feed {name}: the frame has no rows")
     index = _utc(pd.DatetimeIndex(candles.index))

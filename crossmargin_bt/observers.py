@@ -92,7 +92,11 @@ class VenueMarks(bt.Observer):
         journal = broker.journal
         self.lines.liquidation[0] = self.lines.refusal[0] = math.nan
         for event in journal[self._read :]:
-            if isinstance(event, events.Filled) and event.forced and event.symbol == symbol:
+            if (
+                isinstance(event, events.Filled)
+                and event.cause in ("liquidation", "repayment")
+                and event.symbol == symbol
+            ):
                 self.lines.liquidation[0] = event.price
             elif isinstance(event, events.OrderRefused) and event.symbol == symbol:
                 self.lines.refusal[0] = event.price or self.data.close[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import pickle
@@ -17,7 +18,7 @@ from test_broker import FLAT, bars, run
 from test_laws import INSTRUMENTS
 from test_risk import PLAIN
 
-from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, figures
+from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, figures, observers
 from crossmargin_bt.engine import events
 
 ALL = [getattr(analyzers, name) for name in analyzers.__all__]
@@ -74,6 +75,46 @@ def test_every_analysis_is_plain_data(mode: str) -> None:
     trades = found["TradeJournal"]
     assert any(one["forced"] for one in trades)
     assert all(one["result"] == pytest.approx(one["profit"] - one["fees"]) for one in trades)
+
+
+def test_a_settlement_at_expiry_is_no_liquidation() -> None:
+    """What expires after a liquidation is neither among its fills nor marked as one, and says what it was."""
+    index = pd.date_range("2025-06-26", periods=48, freq="h")
+    falls, stays = ([100.0] * 5 + [80.0] * 43, [100.0] * 48)
+    expiry = dt.datetime(2025, 6, 27, 12, tzinfo=dt.UTC)
+    contracts = {
+        "ETHP": Instrument(symbol="ETHP", lot=0.01, underlying="ETH"),
+        "BTCF": Instrument(symbol="BTCF", kind="future", underlying="BTC", lot=0.01, expiry=expiry),
+    }
+
+    class BuysBoth(bt.Strategy):
+        def next(self):
+            if len(self) == 2:
+                for data in self.datas:
+                    self.buy(data=data, size=1.0)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    for (name, contract), close in zip(contracts.items(), (falls, stays), strict=True):
+        opens = [close[0], *close[:-1]]
+        frame = pd.DataFrame(
+            {"open": opens, "high": np.maximum(opens, close), "low": np.minimum(opens, close), "close": close}, index
+        )
+        cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
+    broker = CrossMarginBroker(cash=1000.0, mode="isolated", leverage=10.0)
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(BuysBoth)
+    cerebro.addanalyzer(analyzers.Liquidations)
+    cerebro.addobservermulti(observers.VenueMarks)
+    (strategy,) = cerebro.run()
+    (liquidation,) = strategy.analyzers[0].get_analysis()
+    assert {fill["symbol"] for fill in liquidation["fills"]} == {"ETHP"}
+    causes = {
+        event.symbol: event.cause for event in broker.journal if isinstance(event, events.Filled) and event.forced
+    }
+    assert causes == {"ETHP": "liquidation", "BTCF": "expiry"}
+    drawn = strategy._lineiterators[bt.LineIterator.ObsType]
+    marks = {one.data._name: np.isfinite(one.lines.liquidation.array).sum() for one in drawn}
+    assert marks == {"ETHP": 1, "BTCF": 0}
 
 
 def test_figures_agree_with_another_library() -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Feeds: the same lines as backtrader's own, mark and funding beside them, and clear errors."""
 
+from pathlib import Path
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from random_trader import candles
 
 from crossmargin_bt import Cerebro, Instrument, feeds, frames
+from crossmargin_bt.candles import folder
 from crossmargin_bt.errors import FeedError
 
 LINES = ("datetime", "open", "high", "low", "close", "volume")
@@ -103,6 +106,18 @@ def test_columns_and_times_come_in_any_spelling() -> None:
     assert watched(feeds.from_frame(zoned, name="A"))["datetime"] == plain["datetime"]
     stamps = frame.reset_index(drop=True).assign(timestamp=frame.index.as_unit("ms").asi8)
     assert watched(feeds.from_frame(stamps, name="A"))["datetime"] == plain["datetime"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_in_numbers_say_their_unit_by_their_size(unit: str, tmp_path: Path) -> None:
+    """A feed over a frame and a folder of files read them alike."""
+    frame = candles(1, 50)
+    numbered = frame.reset_index(drop=True).assign(date=frame.index.as_unit(unit).asi8)
+    found, expected = (watched(feeds.from_frame(one, name="A"))["datetime"] for one in (numbered, frame))
+    assert found == expected
+    numbered.to_csv(tmp_path / "A.csv", index=False)
+    (market,) = folder.read(tmp_path)
+    assert list(market.frame.index.tz_localize(None)) == list(frame.index)
 
 
 def test_funding_is_due_at_the_first_bar_that_opens_at_or_after_it() -> None:

@@ -53,7 +53,7 @@ class Liquidations(bt.Analyzer):
                 current = by_pool.get(event.pool, current)
                 if current is not None:
                     current["steps"].append({"step": event.step, "closes": dict(event.closes)})
-            elif isinstance(event, events.Filled) and event.forced and current is not None:
+            elif isinstance(event, events.Filled) and event.cause == "liquidation" and current is not None:
                 current["fills"].append(
                     {"symbol": event.symbol, "lots": event.lots, "price": event.price, "fee": event.fee}
                 )

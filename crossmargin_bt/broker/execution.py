@@ -168,7 +168,7 @@ def settle(run: Run, entry: events.Filled, isolated_short: float) -> None:
     """Record what follows from a fill that has been recorded: debts that nothing is left to earn back."""
     for paid in settling.after_fill(run.account, entry, isolated_short):
         if isinstance(paid, events.Filled):
-            run.watch.record(paid, "repayment")
+            run.watch.record(paid)
         else:
             run.record(paid)
 
@@ -231,10 +231,10 @@ def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
             cancel(broker, order, "nothing left to reduce")
 
 
-def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled, reason: str = "liquidation") -> None:
+def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
     """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid.
 
-    `reason` is what `order.info.forced` says: "liquidation", "repayment" or "expiry".
+    `order.info.forced` says its cause: "liquidation", "repayment" or "expiry".
     """
     book = run.books[data]
     parts = run.attribution.first(data, entry.side, -entry.lots)
@@ -246,7 +246,7 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled, reason:
         share = abs(part.lots) / gross
         size, given = book.instrument.size(abs(part.lots)), {"tradeid": part.tradeid, "exectype": Order.Market}
         order = orders.entered(part.owner, data, size, given, buys=part.lots < 0)
-        order.addinfo(forced=reason, position_side=entry.side)
+        order.addinfo(forced=entry.cause, position_side=entry.side)
         broker._ocoize(order, None)
         broker.orders.append(order)
         for step in (order.submit, order.accept):

@@ -33,7 +33,7 @@ def _settle(broker: Any, run: Run, data: Any) -> None:
     run.notices.append(entry)
     for fill in expiry.settlements(run.account, entry):
         short = fills.isolated_shortfall(book, fill)
-        execution.forced_close(broker, run, data, fill, reason="expiry")
+        execution.forced_close(broker, run, data, fill)
         execution.settle(run, fill, short)
     if entry.price:
         book.mark(entry.price)

@@ -226,15 +226,15 @@ class RiskWatch:
         """Pay debts back out of the other currencies."""
         run = self._run
         for entry in repayment.repayments(run.account, run.time_ms, moment.price, "repayment"):
-            self.record(entry, "repayment")
+            self.record(entry)
         self.recover()
 
-    def record(self, entry: events.JournalEntry, reason: str = "liquidation") -> None:
+    def record(self, entry: events.JournalEntry) -> None:
         """Record an entry of the venue's; a forced close reaches its owners, anything else the strategies."""
         run = self._run
         if isinstance(entry, events.Filled):
             data = next(data for data, book in run.books.items() if book.instrument.symbol == entry.symbol)
-            execution.forced_close(self._broker, run, data, entry, reason)
+            execution.forced_close(self._broker, run, data, entry)
             execution.fit_exits(self._broker, run, data, entry)
             return
         run.record(entry)

@@ -25,6 +25,7 @@ from crossmargin_bt.candles.spans import union
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+from crossmargin_bt.stamps import times_of
 from crossmargin_bt.venues.tiers import plain
 
 FREQTRADE = re.compile(
@@ -39,10 +40,6 @@ BESIDE = re.compile(r"^(?P<symbol>.+)_(?P<kind>mark|index)_(?P<timeframe>[0-9]+[
 KLINES = ("open_time", "open", "high", "low", "close", "volume")
 ALSO_TIMES = ("open_time", "calc_time", "funding_time", "fundingtime")
 ALSO_RATES = ("last_funding_rate", "fundingrate", "rate")
-# Stamps beyond this are microseconds: Binance's archives since 2025.
-MILLISECONDS_MAX = 1e14
-# And below this seconds: as milliseconds they would be of 1973.
-MILLISECONDS_MIN = 1e11
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 UNREADABLE = (
     OSError, EOFError, ValueError, KeyError, TypeError, StopIteration, OverflowError, zipfile.BadZipFile, zlib.error,
@@ -180,7 +177,7 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
         frame.index = frame.index if frame.index.tz is not None else frame.index.tz_localize("UTC")
     else:
         try:
-            frame = frame.set_index(_stamps(frame[column])).drop(columns=column)
+            frame = frame.set_index(times_of(frame[column])).drop(columns=column)
         except UNREADABLE as error:
             raise FeedError(f"{path}: column {column!r} holds no times ({error})") from error
     if funding and "funding_rate" not in frame:
@@ -190,19 +187,6 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
         frame = frame.rename(columns={rate: "funding_rate"})
     kept: pd.DataFrame = frame[~frame.index.duplicated(keep="last")].sort_index()
     return kept
-
-
-def _stamps(times: pd.Series) -> pd.DatetimeIndex:
-    if pd.api.types.is_numeric_dtype(times):
-        largest = float(times.max())
-        if largest < MILLISECONDS_MIN:
-            return pd.DatetimeIndex(pd.to_datetime(times, unit="s", utc=True))
-        micro = largest > MILLISECONDS_MAX
-        return pd.DatetimeIndex(pd.to_datetime(times, unit="us" if micro else "ms", utc=True))
-    try:
-        return pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"))
-    except ValueError:
-        return pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="mixed"))
 
 
 def _zipped(path: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, c
 from crossmargin_bt.columns import PRICES, TIMES
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import FeedError, RuleError, suggestion
+from crossmargin_bt.stamps import times_of
 
 LAST = re.compile(r"^(?P<symbol>.+)_last_(?P<timeframe>[0-9]+[smhdw])$")
 BESIDE = re.compile(r"_(mark|index)_[0-9]+[smhdw]$|_funding$")
@@ -152,12 +153,8 @@ def _table(path: Path) -> pd.DataFrame:
     times = next((column for column in TIMES if column in frame), None)
     if times is None:
         raise FeedError(f"{path}: no column 'date'; it has {', '.join(frame.columns)}")
-    stamps = frame[times]
     try:
-        numeric = pd.api.types.is_numeric_dtype(stamps)
-        index = pd.DatetimeIndex(
-            pd.to_datetime(stamps, utc=True, unit="ms") if numeric else pd.to_datetime(stamps, utc=True)
-        )
+        index = times_of(frame[times])
     except (ValueError, TypeError) as error:
         raise FeedError(f"{path}: column {times!r} holds no times ({error})") from error
     return frame.drop(columns=times).set_axis(index, axis=0)

@@ -69,7 +69,7 @@ class Account:
         self.has_loans = False
         """Whether margin pairs can be traded."""
         self.loans: dict[str, Loan] = {}
-        """By currency, or symbol:side of a margin pair, the debts on which interest has been charged."""
+        """By currency, or symbol:side:currency for a margin pair, the debts on which interest has been charged."""
         self.interest_rates: dict[str, float] = {}
         """Yearly interest rates by currency in place of the venue's."""
         self.dearness: dict[str, tuple[Any, float | None]] = {}

@@ -79,7 +79,7 @@ class Closing(NamedTuple):
         owed = book.fee(close.lots, at) + formulas.fee(value, self.account.rules.liquidation_fee)
         fee = min(owed, max(0.0, self.left() / self.rate(close)))
         lots = -self.direction(close) * close.lots
-        entry = fills.entry_of(book, self.time_ms, close.side, number=0, lots=lots, price=at, fee=fee)
+        entry = fills.entry_of(book, self.time_ms, close.side, lots=lots, price=at, fee=fee, cause="liquidation")
         if self.pool.isolated and close.lots < abs(book.legs[close.side].lots):
             return msgspec.structs.replace(entry, margin=entry.realised - entry.fee)
         return entry

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The journal's entries. Every change of a balance is in one of them, with its exact amount.
 
-Amounts are in the settle currency of the instrument, positive when the account receives. Times are
-milliseconds since 1970-01-01 UTC: the label of the bar in which the event happened.
+Amounts are in the currency an entry names, else in its instrument's settle currency. What comes into the account is
+positive in `Deposited`, `FundingPaid`, `DebtCovered`, `Replenished` and as `realised`. A `fee`, and the amount of
+`InterestCharged`, is what is paid; of `Converted` the `amount` leaves and `received` arrives; what `MarginMoved` and
+`SetAside` say leaves the free balance. Times are milliseconds since 1970-01-01 UTC: the label of the bar in which the
+event happened.
 """
+
+from typing import Literal
 
 from crossmargin_bt.engine.event import Event, Prices
 from crossmargin_bt.engine.rates import MaintenanceRule
@@ -148,10 +153,14 @@ class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
     reason: str
 
 
+Cause = Literal["", "liquidation", "repayment", "expiry"]
+
+
 class Filled(Event, frozen=True, gc=False, kw_only=True):
     """A fill. The shared balance changes by realised - fee - margin - paid, the leg's own margin by `margin`.
 
-    `number` is the order's, or 0 for a forced close of the venue. Of what is paid for in full, a coin or an option,
+    `number` is the order's, or 0 where it is `forced`, the venue's own; `cause` says why: "liquidation", "repayment" or
+    "expiry", empty for an order's fill. Of what is paid for in full, a coin or an option,
     `paid` is the change of what was paid for what is held; `received` are the coins that came in (went out, when negative).
     """
 
@@ -166,6 +175,7 @@ class Filled(Event, frozen=True, gc=False, kw_only=True):
     forced: bool
     paid: float = 0.0
     received: float = 0.0
+    cause: Cause = ""
 
 
 class FundingPaid(Event, frozen=True, gc=False, kw_only=True):
@@ -215,7 +225,7 @@ class InterestCharged(Event, frozen=True, gc=False, kw_only=True):
 
 
 class DebtRepaid(Event, frozen=True, gc=False, kw_only=True):
-    """A debt that interest was charged on is no more: `name` is its currency, or symbol:side of a margin pair."""
+    """A debt that interest was charged on is no more: `name` is its currency, or symbol:side:currency for a margin pair."""
 
     name: str
 

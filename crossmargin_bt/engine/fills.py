@@ -19,8 +19,18 @@ def filled(
     return entry_of(book, time_ms, side, number=number, lots=lots, price=price, fee=fee)
 
 
-def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, price: float, fee: float) -> events.Filled:
-    """Return the entry of a fill with its fee given; number 0 marks the venue's forced close."""
+def entry_of(
+    book: Book,
+    time_ms: int,
+    side: str,
+    *,
+    number: int = 0,
+    lots: int,
+    price: float,
+    fee: float,
+    cause: events.Cause = "",
+) -> events.Filled:
+    """Return the entry of a fill with its fee given: of an order's, or with a `cause` of the venue's own."""
     held = book.leg(side)
     effect = position.fill(held, lots, price, instrument=book.instrument)
     mode = MODES[book.margin_mode]
@@ -36,9 +46,10 @@ def entry_of(book: Book, time_ms: int, side: str, *, number: int, lots: int, pri
         fee=fee,
         realised=effect.realised,
         margin=moved - released_margin(held, effect.closed),
-        forced=number == 0,
+        forced=cause != "",
         paid=units * (effect.opened * price + effect.closed * held.entry) if mode.PAID else 0.0,
         received=units * lots if book.margin_mode == "spot" else 0.0,
+        cause=cause,
     )
 
 

@@ -22,7 +22,7 @@ PASSES = 4
 
 
 def repayments(
-    account: Account, time_ms: int, price: Callable[[Close], float], reason: str
+    account: Account, time_ms: int, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
     """Yield what pays the debts of a pool of many currencies back, as far as its holdings reach.
 
@@ -39,13 +39,13 @@ def repayments(
 
 
 def _paid_back(
-    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: str
+    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and "net" in book.legs:
             lots = _lots_to_trade(account, symbol, currency, price)
             if lots:
-                yield _traded(account, time_ms, symbol, lots, price)
+                yield _traded(account, time_ms, symbol, lots, price, reason=reason)
     while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
         yield entry
 
@@ -76,14 +76,16 @@ def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[
     return min(held, math.ceil(wanted / per_lot - LOT_HAIR))
 
 
-def _traded(account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float]) -> events.Filled:
+def _traded(
+    account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float], *, reason: events.Cause
+) -> events.Filled:
     book, at = account.books[symbol], price(Close(symbol, "net", abs(lots)))
     fee = formulas.fee(book.instrument.value(lots, at), book.taker)
-    return fills.entry_of(book, time_ms, "net", number=0, lots=lots, price=at, fee=fee)
+    return fills.entry_of(book, time_ms, "net", lots=lots, price=at, fee=fee, cause=reason)
 
 
 def _sold(
-    account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float]
+    account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float], *, reason: events.Cause
 ) -> events.Filled | None:
     """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
     for symbol, book in account.books.items():
@@ -91,12 +93,12 @@ def _sold(
             rate = account.rate(book.instrument.settle)
             lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
             if lots:
-                return _traded(account, time_ms, symbol, -lots, price)
+                return _traded(account, time_ms, symbol, -lots, price, reason=reason)
     return None
 
 
 def _exchanged(
-    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: str
+    account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> events.Filled | events.Converted | None:
     """Return the exchange of the holding that counts for most against what is owed in a currency; None when done.
 
@@ -113,7 +115,7 @@ def _exchanged(
     best = max(found, key=lambda one: one.counted / one.worth)
     taker = account.rules.taker
     worth = debt.owed * debt.price / (1 - taker)
-    sold = _sold(account, time_ms, best.currency, worth, price)
+    sold = _sold(account, time_ms, best.currency, worth, price, reason=reason)
     if sold is not None:
         brings = account.books[sold.symbol].instrument.settle
         enough = next((one for one in found if one.currency == brings and one.worth >= worth), None)

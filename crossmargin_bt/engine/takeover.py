@@ -113,4 +113,4 @@ def _deleveraged(
             market=market,
             amount=book.instrument.profit(taken, price, market),
         )
-        yield fills.entry_of(book, work.time_ms, side, number=0, lots=-taken, price=price, fee=0.0)
+        yield fills.entry_of(book, work.time_ms, side, lots=-taken, price=price, fee=0.0, cause="liquidation")

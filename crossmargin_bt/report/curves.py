@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Curves that follow from what a run recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ class Fill(NamedTuple):
     size: float
     price: float
     forced: bool
+    """Whether the venue made it; a settlement at expiry is none of these."""
 
 
 def drawdown(result: RunResult) -> Floats:
@@ -58,10 +59,13 @@ def fills(result: RunResult) -> dict[str, list[Fill]]:
     for entry in result.journal:
         if entry["event"] == "Filled":
             size = entry["size"] if "size" in entry else instruments[entry["symbol"]].size(entry["lots"])
-            found.setdefault(entry["symbol"], []).append(
-                Fill(entry["time_ms"], size, entry["price"], entry.get("forced", False))
-            )
+            found.setdefault(entry["symbol"], []).append(Fill(entry["time_ms"], size, entry["price"], is_forced(entry)))
     return found
+
+
+def is_forced(entry: Mapping[str, Any]) -> bool:
+    """Return whether a fill of a journal was forced on the account: liquidated, or sold to pay a debt back."""
+    return bool(entry.get("forced", False)) and entry.get("cause") != "expiry"
 
 
 def correlations(markets: Sequence[Market]) -> tuple[list[str], list[list[float]]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.report.curves import is_forced
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, names
 from crossmargin_bt.results import Market, ResultFile, RunResult
@@ -58,7 +59,7 @@ def _became(name: str, result: RunResult) -> str:
     warned = sum(entry["event"] == "RiskState" and entry["state"] in WARNINGS for entry in result.journal)
     if warned:
         fate.append(f"was warned {warned:,} times" if warned > 1 else "was warned once")
-    forced = sum(entry["event"] == "Filled" and entry.get("forced", False) for entry in result.journal)
+    forced = sum(entry["event"] == "Filled" and is_forced(entry) for entry in result.journal)
     if forced:
         fate.append(f"had {forced:,} of its {result.fills:,} fills forced")
     if result.refused:
