@@ -91,13 +91,74 @@ def test_instruments_and_settings_take_them_too(of: Any) -> None:
     assert type(found.lot) in (int, float)
     assert Instrument(symbol="BTC", lot=np.float32(0.7)).lot == 0.7
     assert found.round_price(of(101), "down") == 100.0
-    CrossMarginBroker(cash=of(1_000), leverage=of(5))
+    broker = CrossMarginBroker(
+        cash=of(1_000), leverage=of(5), warning_levels=(of(3),), liquidation_slippage=of(0), liquidation_impact=of(0),
+        insurance_fund=of(7), deposits={"BTC": of(2)}, prices={"BTC": of(9)}, interest_rates={"BTC": of(1)},
+    )  # fmt: skip
+    given = broker.p
+    assert (given.warning_levels, given.insurance_fund, given.deposits, given.prices) == (
+        (3,),
+        7,
+        {"BTC": 2},
+        {"BTC": 9},
+    )
+    assert all(
+        type(one) in (int, float) for one in (given.insurance_fund, *given.warning_levels, given.deposits["BTC"])
+    )
     with pytest.raises(RuleError, match="BTC: lot must be a number, got '1'"):
         Instrument(symbol="BTC", lot="1")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match="cash must be a number, got '1000'"):
         CrossMarginBroker(cash="1000")
     with pytest.raises(ConfigurationError, match=r"leverage of the account must be a number, got array\(5\)"):
         CrossMarginBroker(leverage=np.array(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"deposits": {"BTC": True}}, "deposits of BTC must be a number, got True"),
+        ({"deposits": {"BTC": float("inf")}}, "deposits of BTC must be a number, got inf"),
+        ({"prices": {"BTC": "9"}}, "prices of BTC must be a number, got '9'"),
+        ({"warning_levels": ("3",)}, "a warning level must be a number, got '3'"),
+        ({"insurance_fund": float("nan")}, "insurance_fund must be a number, got nan"),
+        ({"liquidation_slippage": None}, "liquidation_slippage must be a number, got None"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_refused(settings: dict[str, Any], text: str) -> None:
+    """With their name."""
+    with pytest.raises(ConfigurationError, match=text):
+        CrossMarginBroker(**settings)
+
+
+@pytest.mark.parametrize("of", OF_OTHERS, ids=lambda of: of.__name__)
+def test_what_is_asked_and_changed_in_a_run_takes_them_too(of: Any) -> None:
+    """Previews, money paid in, margin moved."""
+    told: dict[str, Any] = {}
+
+    class Asks(bt.Strategy):
+        def next(self) -> None:
+            broker = self.broker
+            if len(self) == 2:
+                self.buy(size=1.0)
+            if len(self) == 4:
+                told["preview"] = broker.preview(data=self.data, size=of(1), price=of(90)).refusal
+                told["paid in"] = broker.transfer("USDT", of(5))
+                told["moved"] = broker.add_margin(self.data, of(3))
+                told["distance"] = broker.aggregate_distance({"BTC": of(1)})
+                with pytest.raises(ConfigurationError, match="the order's price must be a number, got '90'"):
+                    broker.preview(data=self.data, size=1.0, price="90")
+                with pytest.raises(ConfigurationError, match="the amount must be a number, got True"):
+                    broker.transfer("USDT", True)
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(frame_of(3, 10), name="BTC", instrument=Instrument(symbol="BTC", lot=0.1)))
+    broker = CrossMarginBroker(cash=1_000.0, mode="isolated", leverage=5.0)
+    cerebro.setbroker(broker)
+    cerebro.addstrategy(Asks)
+    cerebro.run()
+    assert (told["preview"], told["paid in"], told["moved"]) == (None, None, None)
+    amounts = [entry.amount for entry in broker.journal if isinstance(entry, events.Deposited | events.MarginMoved)]
+    assert amounts == [1_000.0, 5.0, 3.0]
 
 
 @pytest.mark.parametrize("mode", ["cross", "isolated", "portfolio"])

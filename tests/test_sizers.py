@@ -125,10 +125,10 @@ def test_legs_are_sized_by_side() -> None:
 
 
 def test_params_are_checked() -> None:
-    for sizer, params in (
-        (FreeMarginSizer, {"share": 0}),
-        (RiskSizer, {"stop": -1}),
-        (VolatilitySizer, {"target": "x"}),
+    for sizer, params, text in (
+        (FreeMarginSizer, {"share": 0}, "is above 0"),
+        (RiskSizer, {"stop": -1}, "is above 0"),
+        (VolatilitySizer, {"target": "x"}, "target of VolatilitySizer must be a number, got 'x'"),
     ):
-        with pytest.raises(ConfigurationError, match="is above 0"):
+        with pytest.raises(ConfigurationError, match=text):
             size_of(sizer, params=params)

@@ -14,11 +14,11 @@ from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import (
     MODES,
     Settings,
+    amounts_of,
     cash_of,
-    check_amounts,
     check_instruments,
-    check_risk,
     one_of,
+    take_risk_control,
 )
 from crossmargin_bt.broker.watch import RiskWatch
 from crossmargin_bt.engine import events, path, reading, switching
@@ -112,10 +112,10 @@ class CrossMarginBroker(Controls):
         one_of("path", self.p.path, path.POLICIES)
         one_of("pooling", self.p.pooling, POOLINGS)
         for name in ("deposits", "prices", "interest_rates"):
-            check_amounts(name, getattr(self.p, name))
+            setattr(self.p, name, amounts_of(name, getattr(self.p, name)))
         one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
         self.p.cash = cash_of(self.p.cash)
-        check_risk(self.p)
+        take_risk_control(self.p)
         self._refuse_unchecked(self.p.checksubmit)
         check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))

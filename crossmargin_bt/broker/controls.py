@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a trader sets on the account: leverage and margin mode per instrument, margin of isolated positions."""
 
-import math
 from typing import Any
 
 from crossmargin_bt.broker.previews import Previews
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import Settings, one_of
+from crossmargin_bt.broker.settings import Settings, finite_of, one_of
 from crossmargin_bt.engine import admission, events, switching
 from crossmargin_bt.engine.book import SIDES
 from crossmargin_bt.engine.instrument import TWO_SIDED
@@ -127,7 +126,7 @@ class Controls(Previews):
         Raises:
             ConfigurationError: the amount is no number, nothing prices the currency, or the account is in cash mode.
         """
-        run = self._money(currency, amount)
+        run, amount = self._money(currency, amount)
         refusal = None if amount >= 0 else switching.money_refused(run.account, currency, -amount, aside=False)
         if refusal is None:
             self.count_paid_in(amount * run.account.price(currency))
@@ -142,7 +141,7 @@ class Controls(Previews):
             ConfigurationError: the amount is no number or releases more than was set aside, nothing prices the
                 currency, or the account is in cash mode.
         """
-        run = self._money(currency, amount)
+        run, amount = self._money(currency, amount)
         held = run.account.set_aside.get(currency, 0.0)
         if held + amount < 0:
             raise ConfigurationError(f"{-amount:g} {currency} are to be released, {held:g} are set aside")
@@ -153,14 +152,12 @@ class Controls(Previews):
             self._refresh(run)
         return refusal
 
-    def _money(self, currency: str, amount: Any) -> Run:
-        run = self._margin_run()
-        if not isinstance(amount, int | float) or not math.isfinite(amount):
-            raise ConfigurationError(f"the amount must be a number, got {amount!r}")
+    def _money(self, currency: str, given: Any) -> tuple[Run, float]:
+        run, amount = self._margin_run(), finite_of("the amount", given)
         if currency not in run.account.balances:
             known = suggestion(currency, run.account.balances)
             raise ConfigurationError(f"the account has no {currency!r}{known}")
-        return run
+        return run, amount
 
     def add_margin(self, data: Any, amount: float, side: str | None = None) -> Refusal | None:
         """Move `amount` from the balance to an isolated position's margin, or back when it is negative.
@@ -175,8 +172,7 @@ class Controls(Previews):
         run = self._run
         if run is None:
             raise ConfigurationError("cash mode has no margin to move")
-        if not isinstance(amount, int | float) or not math.isfinite(amount):
-            raise ConfigurationError(f"the amount must be a number, got {amount!r}")
+        amount = finite_of("the amount", amount)
         feed = self._feed(run, data)
         book = run.books[feed]
         side = self._side(book, side)

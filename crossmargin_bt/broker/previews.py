@@ -9,11 +9,11 @@ from crossmargin_bt.broker import execution
 from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
+from crossmargin_bt.broker.settings import finite_of
 from crossmargin_bt.engine import admission, fills, position, reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.estimates import Distance, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.plain import plain
 from crossmargin_bt.engine.refusal import Refusal
 from crossmargin_bt.errors import ConfigurationError
 
@@ -60,8 +60,7 @@ class Previews(Readings):
         moved = run.account.copy(*run.account.books)
         for name, price in prices.items():
             book = run.books[self._feed(run, name)]
-            _check_price(f"the price of {name}", price)
-            moved.books[book.instrument.symbol].mark(float(price))
+            moved.books[book.instrument.symbol].mark(_price_of(f"the price of {name}", price))
         moved.follow()
         return self._snapshot(run, moved)
 
@@ -84,9 +83,7 @@ class Previews(Readings):
         run = self._margin_run()
         if order is not None and not order.alive():
             raise ConfigurationError(f"order {order.ref} has ended; there is nothing left of it to do")
-        number = plain(size)
-        if number is None or not math.isfinite(number):
-            raise ConfigurationError(f"size must be a number, got {size!r}")
+        number = finite_of("size", size)
         if order is not None:
             data, side, lots = order.data, leg_of(order), run.lots_left(order)
             number, market = run.number(order), order.exectype in (order.Market, order.Close)
@@ -101,8 +98,7 @@ class Previews(Readings):
         symbol = book.instrument.symbol
         if symbol not in run.last_close:
             raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
-        at = run.last_close[symbol] if price is None else float(price)
-        _check_price("the order's price", at)
+        at = run.last_close[symbol] if price is None else _price_of("the order's price", price)
         account = run.account.copy(symbol)
         account.books[symbol].orders.pop(number, None)
         resting = OpenOrder(number, str(side), lots, at, reduces, number, immediate=market)
@@ -151,10 +147,8 @@ class Previews(Readings):
         )
 
 
-def _check_price(what: str, price: Any) -> None:
-    try:
-        usable = 0 < float(price) < math.inf
-    except (TypeError, ValueError):
-        usable = False
-    if not usable:
-        raise ConfigurationError(f"{what} must be above 0, got {price!r}")
+def _price_of(what: str, given: Any) -> float:
+    price = finite_of(what, given)
+    if price <= 0:
+        raise ConfigurationError(f"{what} must be above 0, got {given!r}")
+    return price

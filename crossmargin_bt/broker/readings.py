@@ -14,7 +14,7 @@ from crossmargin_bt.broker.closing_figures import ClosingFigures
 from crossmargin_bt.broker.commission import ContractCommission, FillCommission
 from crossmargin_bt.broker.desk import OrderDesk
 from crossmargin_bt.broker.run import LEVEL_NOTED, Run
-from crossmargin_bt.broker.settings import one_of
+from crossmargin_bt.broker.settings import finite_of, one_of
 from crossmargin_bt.engine import events, reading
 from crossmargin_bt.engine.book import SIDES, Book
 from crossmargin_bt.engine.estimates import Distance, Estimate, aggregate_distance, liquidation_price
@@ -155,12 +155,11 @@ class Readings(ClosingFigures, OrderDesk):
         symbols = {data._name: book.instrument.symbol for data, book in run.books.items()}
         if betas is not None and not isinstance(betas, Mapping):
             raise ConfigurationError(f"betas is a dict by feed name, got {type(betas).__name__}")
-        for name, beta in (betas or {}).items():
+        for name in betas or {}:
             if name not in symbols:
                 raise ConfigurationError(f"betas names {name!r}, which is no feed{suggestion(name, list(symbols))}")
-            if not isinstance(beta, int | float) or not math.isfinite(beta):
-                raise ConfigurationError(f"the beta of {name} must be a number, got {beta!r}")
-        return aggregate_distance(run.account, {symbols[name]: beta for name, beta in (betas or {}).items()})
+        moves = {symbols[name]: finite_of(f"the beta of {name}", beta) for name, beta in (betas or {}).items()}
+        return aggregate_distance(run.account, moves)
 
     def maximum_order_size(
         self, data: Any, *, isbuy: bool = True, price: float | None = None, side: str | None = None

@@ -5,7 +5,7 @@ what the broker was given can be used.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from crossmargin_bt.broker.reserve import Reserve
 from crossmargin_bt.engine.instrument import Instrument
@@ -72,12 +72,11 @@ class Settings:
             ConfigurationError: the leverage is not a number between 1 and the maximum, or there is no such mode.
         """
         if leverage is not None:
-            if not is_number(leverage):
-                raise ConfigurationError(f"leverage of {name} must be a number, got {leverage!r}")
-            if not 1 <= leverage < math.inf:
+            number = number_of(f"leverage of {name}", leverage)
+            if not 1 <= number < math.inf:
                 raise ConfigurationError(f"leverage of {name} must be 1 or more, got {leverage!r}")
-            if leverage > leverage_max:
-                raise ConfigurationError(f"leverage {leverage:g} of {name} is above its maximum of {leverage_max:g}")
+            if number > leverage_max:
+                raise ConfigurationError(f"leverage {number:g} of {name} is above its maximum of {leverage_max:g}")
         if margin_mode is not None:
             one_of("margin mode", margin_mode, MARGIN_MODES)
 
@@ -92,45 +91,70 @@ def one_of(setting: str, value: object, known: Sequence[str]) -> None:
         raise ConfigurationError(f"unknown {setting} {value!r}{suggestion(value, known)}")
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is a number, be it NumPy's; true and false are none."""
-    return plain(value) is not None
+def number_of(what: str, given: object) -> float:
+    """Return a number of any library as Python's own; true, false and NaN are none.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    number = plain(given)
+    if number is None or math.isnan(number):
+        raise ConfigurationError(f"{what} must be a number, got {given!r}")
+    return number
+
+
+def finite_of(what: str, given: object) -> float:
+    """Return the same of a number that is not infinite.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    number = number_of(what, given)
+    if math.isinf(number):
+        raise ConfigurationError(f"{what} must be a number, got {given!r}")
+    return number
 
 
 def cash_of(given: object) -> float:
     """Return the cash an account starts with; refuse what none can."""
-    number = plain(given)
-    if number is None:
-        raise ConfigurationError(f"cash must be a number, got {given!r}")
+    number = number_of("cash", given)
     if not 0 < number < math.inf:
         raise ConfigurationError(f"cash must be above 0, got {given!r}")
     return number
 
 
-def check_amounts(name: str, given: Any) -> None:
-    """Refuse amounts by currency that cannot be used."""
+def amounts_of(name: str, given: Any) -> dict[str, float] | None:
+    """Return amounts by currency; refuse what cannot be used."""
     if given is None:
-        return
+        return None
     if not isinstance(given, dict):
         raise ConfigurationError(f"{name} is a dict by currency, got {type(given).__name__}")
-    for currency, amount in given.items():
-        if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
+    amounts = {currency: finite_of(f"{name} of {currency}", amount) for currency, amount in given.items()}
+    for currency, amount in amounts.items():
+        if amount < 0:
             raise ConfigurationError(f"{name} of {currency} must not be negative, got {amount!r}")
+    return amounts
 
 
-def check_risk(given: Any) -> None:
-    """Refuse settings of risk control that cannot be used."""
-    levels = given.warning_levels
-    if not isinstance(levels, list | tuple) or not all(isinstance(x, int | float) and 1 < x < math.inf for x in levels):
+def take_risk_control(params: Any) -> None:
+    """Take the settings of risk control as Python's own numbers; refuse what cannot be used."""
+    levels = params.warning_levels
+    if not isinstance(levels, list | tuple):
+        raise ConfigurationError(f"warning_levels are margin levels above 1 (3.0 is 300 %), got {levels!r}")
+    params.warning_levels = tuple(finite_of("a warning level", level) for level in levels)
+    if not all(level > 1 for level in params.warning_levels):
         raise ConfigurationError(f"warning_levels are margin levels above 1 (3.0 is 300 %), got {levels!r}")
     for name in ("liquidation_slippage", "liquidation_impact"):
-        value = getattr(given, name)
-        if not (isinstance(value, int | float) and 0 <= value < 1):
-            raise ConfigurationError(f"{name} lies from 0 to below 1 (0.001 is 0.1 %), got {value!r}")
-    if given.reserve is not None and not isinstance(given.reserve, Reserve):
-        raise ConfigurationError(f"reserve is a Reserve(amount=, at_level=, to_level=), got {given.reserve!r}")
-    if not (isinstance(given.insurance_fund, int | float) and given.insurance_fund >= 0):
-        raise ConfigurationError(f"insurance_fund must not be negative, got {given.insurance_fund!r}")
+        given = getattr(params, name)
+        part = number_of(name, given)
+        if not 0 <= part < 1:
+            raise ConfigurationError(f"{name} lies from 0 to below 1 (0.001 is 0.1 %), got {given!r}")
+        setattr(params, name, part)
+    if params.reserve is not None and not isinstance(params.reserve, Reserve):
+        raise ConfigurationError(f"reserve is a Reserve(amount=, at_level=, to_level=), got {params.reserve!r}")
+    params.insurance_fund = number_of("insurance_fund", params.insurance_fund)
+    if params.insurance_fund < 0:
+        raise ConfigurationError(f"insurance_fund must not be negative, got {params.insurance_fund!r}")
 
 
 def check_instruments(given: Any) -> None:

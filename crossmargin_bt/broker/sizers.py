@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sizers that ask the margin account."""
 
-import math
 from typing import Any
 
 import backtrader as bt
 import numpy as np
 
+from crossmargin_bt.broker.settings import finite_of
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.figures import DAYS_PER_YEAR
 from crossmargin_bt.guards import largest
@@ -36,9 +36,10 @@ class _Sizer(bt.Sizer):
 
     def _positive(self, *names: str) -> None:
         for name in names:
-            value = getattr(self.p, name)
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
+            value = finite_of(f"{name} of {type(self).__name__}", getattr(self.p, name))
+            if value <= 0:
                 raise ConfigurationError(f"{name} of {type(self).__name__} is above 0, got {value!r}")
+            setattr(self.p, name, value)
 
 
 class MaximumSizer(_Sizer):
