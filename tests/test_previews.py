@@ -14,6 +14,7 @@ from test_risk import PLAIN
 
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, feeds
 from crossmargin_bt.engine import events
+from crossmargin_bt.engine.rates import Tier, TierTable
 from crossmargin_bt.errors import ConfigurationError
 
 
@@ -44,6 +45,31 @@ def test_a_preview_is_what_then_happens() -> None:
     limit = asked["limit"]
     assert limit.locked == pytest.approx(450.0)
     assert limit.after.equity == pytest.approx(1500.0)
+
+
+def test_the_highest_leverage_is_what_the_tiers_allow_a_stake() -> None:
+    """To 10,000 at 20x, to 100,000 at 10x, beyond at 5x: where stake x leverage meets the end of a tier, it ends."""
+    tiers = (
+        Tier(0.0, 0.01, leverage_max=20.0),
+        Tier(10_000.0, 0.02, leverage_max=10.0),
+        Tier(100_000.0, 0.05, leverage_max=5.0),
+    )
+    contract = Instrument(symbol="BTC", lot=0.1, leverage_max=25.0, maintenance=TierTable(tiers=tiers))
+    broker = CrossMarginBroker(cash=1000.0, leverage=5.0)
+    asked: dict = {}
+
+    def ask(strategy) -> None:
+        for stake in (400.0, 1000.0, 15_000.0, 50_000.0):
+            asked[stake] = broker.maximum_leverage(strategy.data, stake)
+        for wrong, text in ((0, "stake must be above 0"), ("x", "stake must be a number")):
+            with pytest.raises(ConfigurationError, match=text):
+                broker.maximum_leverage("BTC", wrong)
+
+    run(broker, bars(*[FLAT] * 4), scripts=({1: ask},), instrument=contract)
+    assert asked == pytest.approx({400.0: 20.0, 1000.0: 10.0, 15_000.0: 100_000 / 15_000, 50_000.0: 5.0})
+    cash = CrossMarginBroker(mode="cash", cash=1000.0)
+    run(cash, bars(FLAT), scripts=({1: lambda strategy: asked.update(cash=cash.maximum_leverage(strategy.data, 1))},))
+    assert asked["cash"] == 1.0
 
 
 def test_what_if_prices_were_others() -> None:

@@ -10,7 +10,7 @@ from crossmargin_bt.broker.matching import leg_of
 from crossmargin_bt.broker.readings import Readings
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.settings import finite_of
-from crossmargin_bt.engine import admission, fills, position, reading
+from crossmargin_bt.engine import admission, fills, position, reading, sizes
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.estimates import Distance, aggregate_distance, liquidation_price
 from crossmargin_bt.engine.orders import OpenOrder
@@ -60,7 +60,7 @@ class Previews(Readings):
         moved = run.account.copy(*run.account.books)
         for name, price in prices.items():
             book = run.books[self._feed(run, name)]
-            moved.books[book.instrument.symbol].mark(_price_of(f"the price of {name}", price))
+            moved.books[book.instrument.symbol].mark(_above_0(f"the price of {name}", price))
         moved.follow()
         return self._snapshot(run, moved)
 
@@ -98,7 +98,7 @@ class Previews(Readings):
         symbol = book.instrument.symbol
         if symbol not in run.last_close:
             raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
-        at = run.last_close[symbol] if price is None else _price_of("the order's price", price)
+        at = run.last_close[symbol] if price is None else _above_0("the order's price", price)
         account = run.account.copy(symbol)
         account.books[symbol].orders.pop(number, None)
         resting = OpenOrder(number, str(side), lots, at, reduces, number, immediate=market)
@@ -117,6 +117,54 @@ class Previews(Readings):
         refusal = admitted if isinstance(admitted, Refusal) else None
         settle = run.account.pool_of(book.instrument.settle)
         return Preview(refusal, max(0.0, locked) * run.account.price(settle), self._snapshot(run, after))
+
+    def maximum_leverage(self, data: Any, stake: float) -> float:
+        """Return the highest leverage at which `stake` (settle currency) may stand behind a position of the feed's instrument.
+
+        The instrument's highest, or what its tiers allow a position worth stake x leverage at the mark; 1 in cash mode.
+        Source: docs/sources.md#maximum-order-size.
+
+        Raises:
+            ConfigurationError: the feed has no instrument or no bar yet, or the stake is not above 0.
+        """
+        collateral = _above_0("stake", stake)
+        run = self._run
+        if run is None:
+            return 1.0
+        data = self._feed(run, data)
+        symbol = run.books[data].instrument.symbol
+        if symbol not in run.last_close:
+            raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
+        return sizes.maximum_leverage(run.account, symbol, collateral)
+
+    def maximum_order_size(
+        self, data: Any, *, isbuy: bool = True, price: float | None = None, side: str | None = None
+    ) -> float:
+        """Return the largest size, in contracts and whole lots, that an order would be admitted with now.
+
+        Without a `price` for a market order at the last price; what closes counts, so the other side of a
+        position may take more. Orders entered since the last bar are not counted yet, and a market order is judged
+        again at the price it fills at. In hedge mode `side` names the leg. In cash mode what the cash buys.
+
+        Raises:
+            ConfigurationError: the feed has no instrument or no bar yet, the side does not exist, or the price
+                is not above 0.
+        """
+        run = self._run
+        given = None if price is None else _above_0("price", price)
+        if run is not None:
+            data = self._feed(run, data)
+        if not len(data):
+            raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
+        if run is None:
+            at = data.close[0] if given is None else given
+            return float(self.getcommissioninfo(data).getsize(at, self.getcash()))
+        leg = self._side(run.books[data], side)
+        instrument = run.books[data].instrument
+        at = run.last_close[instrument.symbol] if given is None else given
+        direction = 1 if isbuy else -1
+        lots = sizes.maximum_order_lots(run.account, instrument.symbol, leg, direction, at, immediate=given is None)
+        return instrument.size(lots)
 
     def _margin_run(self) -> Run:
         if self._run is None:
@@ -147,8 +195,8 @@ class Previews(Readings):
         )
 
 
-def _price_of(what: str, given: Any) -> float:
-    price = finite_of(what, given)
-    if price <= 0:
+def _above_0(what: str, given: Any) -> float:
+    number = finite_of(what, given)
+    if number <= 0:
         raise ConfigurationError(f"{what} must be above 0, got {given!r}")
-    return price
+    return number

@@ -23,7 +23,6 @@ from crossmargin_bt.engine.journal import Journal
 from crossmargin_bt.engine.modes import MODES
 from crossmargin_bt.engine.option_values import option_greeks
 from crossmargin_bt.engine.pricing import Greeks
-from crossmargin_bt.engine.sizes import maximum_order_lots
 from crossmargin_bt.engine.views import CurrencyView, LoanView, margin_pair
 from crossmargin_bt.engine.views import currency as currency_view
 from crossmargin_bt.errors import ConfigurationError, suggestion
@@ -160,36 +159,6 @@ class Readings(ClosingFigures, OrderDesk):
                 raise ConfigurationError(f"betas names {name!r}, which is no feed{suggestion(name, list(symbols))}")
         moves = {symbols[name]: finite_of(f"the beta of {name}", beta) for name, beta in (betas or {}).items()}
         return aggregate_distance(run.account, moves)
-
-    def maximum_order_size(
-        self, data: Any, *, isbuy: bool = True, price: float | None = None, side: str | None = None
-    ) -> float:
-        """Return the largest size, in contracts and whole lots, that an order would be admitted with now.
-
-        Without a `price` for a market order at the last price; what closes counts, so the other side of a
-        position may take more. Orders entered since the last bar are not counted yet, and a market order is judged
-        again at the price it fills at. In hedge mode `side` names the leg. In cash mode what the cash buys.
-
-        Raises:
-            ConfigurationError: the feed has no instrument or no bar yet, the side does not exist, or the price
-                is not above 0.
-        """
-        run = self._run
-        if price is not None and not 0 < price < math.inf:
-            raise ConfigurationError(f"price must be above 0, got {price!r}")
-        if run is not None:
-            data = self._feed(run, data)
-        if not len(data):
-            raise ConfigurationError(f"feed {data._name!r} has delivered no bar yet; ask from next() on")
-        if run is None:
-            at = data.close[0] if price is None else price
-            return float(self.getcommissioninfo(data).getsize(at, self.getcash()))
-        leg = self._side(run.books[data], side)
-        instrument = run.books[data].instrument
-        at = run.last_close[instrument.symbol] if price is None else price
-        direction = 1 if isbuy else -1
-        lots = maximum_order_lots(run.account, instrument.symbol, leg, direction, at, immediate=price is None)
-        return instrument.size(lots)
 
     def explain(self, event: events.JournalEntry) -> str:
         """Return the whole arithmetic of a refusal, a state or a liquidation of this run's journal, as text.

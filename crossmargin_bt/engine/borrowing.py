@@ -47,10 +47,6 @@ class InterestClock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.opening + 1 + math.floor(until_ms / step) - math.floor(since_ms / step)
         return self.opening + max(1, math.ceil((until_ms - since_ms) / step))
 
-    def interest(self, owed: float, rate: float, periods: int) -> float:
-        """Return the interest on `owed` for so many periods, `rate` being that of one period."""
-        return owed * rate * periods
-
 
 class Loan(NamedTuple):
     """A debt on which interest has been charged: since when, for how many periods, and its peak in the present one."""

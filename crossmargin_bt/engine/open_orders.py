@@ -74,6 +74,19 @@ class OpenOrders(dict[int, OpenOrder]):
         """Whether no order excludes another."""
         return not self._grouped
 
+    @property
+    def counts(self) -> tuple[dict[tuple[str, bool], tuple[int, int]], int, int, int]:
+        """Lots and value (in units of `exact`) by leg and whether they buy; how many are immediate, reduce, and stand in groups."""
+        sums = {key: (ladder.lots, ladder.value) for key, ladder in self._ladders.items() if ladder.steps}
+        return sums, self.immediate, self.reducing, self._grouped
+
+    def recounted(self) -> Self:
+        """Return the same orders, counted anew."""
+        other = type(self)(self._instrument)
+        for number, order in self.items():
+            other[number] = order
+        return other
+
     def copy(self) -> Self:
         """Return orders that can be changed without touching these."""
         other = type(self)(self._instrument)

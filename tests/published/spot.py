@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import currencies, events, reading, switching
+from crossmargin_bt.engine import currencies, events, interest, reading, switching
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
 from crossmargin_bt.engine.collateral import CollateralTerms, CollateralTier
@@ -167,8 +167,22 @@ def binance_interest(case: dict) -> dict:
         return (int(hours) * 60 + int(minutes)) * 60_000
 
     clock = venues.load("binance").rules.borrowing.clock
-    periods = clock.periods(at(given["borrow"]), at(given["repay"]))
-    return {"hours": periods, "interest": clock.interest(given["principal"], given["hourly"], periods)}
+    periods, paid = charged(clock, given["principal"], given["hourly"], at(given["borrow"]), at(given["repay"]))
+    return {"hours": periods, "interest": paid}
+
+
+def charged(clock: InterestClock, owed: float, rate: float, since_ms: int, until_ms: int) -> tuple[int, float]:
+    """Return the periods and the interest an account is charged that owes so much from one time to another, `rate` a period."""
+    terms = Borrowing(
+        initial=0.1, maintenance=flat(0.05), otherwise=0.0, clock=clock, yearly={"DEBT": rate * 24 * 365 / clock.hours}
+    )
+    made = pool({"USDT": 1e9, "DEBT": -owed}, {"DEBT": 1.0}, borrowing=terms)
+    periods, paid = 0, 0.0
+    for now_ms in sorted({since_ms, until_ms, *range(since_ms, until_ms, 60_000)}):
+        for entry in interest.due(made, now_ms, [interest.Debt("DEBT", owed)]):
+            made.apply(entry)
+            periods, paid = entry.periods, paid + entry.amount
+    return periods, paid
 
 
 def freqtrade_interest(case: dict) -> dict:
@@ -176,9 +190,9 @@ def freqtrade_interest(case: dict) -> dict:
     given = case["inputs"]
     kraken = case["exchange"] == "kraken"
     clock = venues.load("kraken").rules.borrowing.clock if kraken else InterestClock("elapsed")
-    periods = clock.periods(0, given["hours"] * 3_600_000)
     rate = given["rate"] if kraken else given["rate"] / 24
-    return {"interest": clock.interest(given["borrowed"], rate, periods)}
+    _, paid = charged(clock, given["borrowed"], rate, 0, round(given["hours"] * 3_600_000))
+    return {"interest": paid}
 
 
 def withdrawals(case: dict) -> dict:
