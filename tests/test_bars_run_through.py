@@ -137,3 +137,62 @@ def test_the_last_bars() -> None:
     """The last bar is delivered as backtrader delivers it."""
     for bar in (BARS - 2, BARS - 1, BARS):
         assert ran(cm.Cerebro, {bar: "orders"}) == ran(bt.Cerebro, {bar: "orders"})
+
+
+def test_a_brokers_own_next_is_called_in_every_bar() -> None:
+    """Of a subclass, and of one broker that was given another."""
+
+    class Counting(cm.CrossMarginBroker):
+        asked = 0
+
+        def next(self) -> None:
+            self.asked += 1
+            super().next()
+
+    def given_another() -> Any:
+        broker = cm.CrossMarginBroker(cash=1000.0)
+        broker.asked, its_own = 0, broker.next
+
+        def counted() -> None:
+            broker.asked += 1
+            its_own()
+
+        broker.next = counted
+        return broker
+
+    for broker in (Counting(cash=1000.0), given_another()):
+        cerebro = cm.Cerebro(stdstats=False)
+        cerebro.adddata(cm.feeds.from_frame(frame_of(1, 60), name="A", instrument=cm.Instrument(symbol="A", lot=0.001)))
+        cerebro.setbroker(broker)
+        cerebro.addstrategy(bt.Strategy)
+        cerebro.run()
+        assert broker.asked == broker.bars == 60
+
+
+@pytest.mark.parametrize("since", [0, 30])
+@pytest.mark.parametrize("kind", [bt.Cerebro, cm.Cerebro])
+def test_a_curve_that_is_kept_goes_on_with_the_run(kind: Any, since: int) -> None:
+    """Who holds it, or one of its arrays, sees each bar as it ends."""
+    lengths: list[tuple[int, int]] = []
+
+    class Keeper(bt.Strategy):
+        def start(self) -> None:
+            self.broker.keep_curve()
+            self.curve = None
+
+        def prenext(self) -> None:
+            self.next()
+
+        def next(self) -> None:
+            if len(self) == max(since, 1):
+                self.curve = self.broker.curve
+                self.equity = self.curve.equity
+            if self.curve is not None:
+                lengths.append((len(self.curve.equity), len(self.equity)))
+
+    cerebro = kind(stdstats=False)
+    cerebro.adddata(cm.feeds.from_frame(frame_of(1, 60), name="A", instrument=cm.Instrument(symbol="A", lot=0.001)))
+    cerebro.setbroker(cm.CrossMarginBroker(cash=1000.0))
+    cerebro.addstrategy(Keeper)
+    cerebro.run()
+    assert lengths == [(bar, bar) for bar in range(max(since, 1), 61)]

@@ -3,7 +3,6 @@
 
 import re
 from collections import Counter
-from itertools import pairwise
 
 import backtrader as bt
 import msgspec
@@ -20,7 +19,7 @@ from crossmargin_bt.engine import events, fills, liquidation, reading
 from crossmargin_bt.engine.account import Account, replay
 from crossmargin_bt.engine.closing import Closing
 from crossmargin_bt.engine.rates import flat, table
-from crossmargin_bt.errors import ConfigurationError, FeedError
+from crossmargin_bt.errors import ConfigurationError
 
 PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
 FALL = [FLAT, FLAT, FLAT, (100.0, 100.0, 95.0, 96.0), (96.0, 96.0, 89.0, 90.0), FLAT, FLAT, FLAT]
@@ -306,64 +305,6 @@ def test_a_jump_of_the_rate_is_met_behind_it() -> None:
         assert bool(came) == (reserve is not None)
         assert len(came) < 5
         assert bool(reserve) != any(isinstance(event, events.Liquidated) for event in broker.journal)
-
-
-def minutes(*closes: float) -> pd.DataFrame:
-    """Return candles of 20 minutes that go in straight lines from one price to the next."""
-    index = pd.date_range("2025-01-01", periods=len(closes) - 1, freq="20min")
-    rows = [(a, max(a, b), min(a, b), b) for a, b in pairwise(closes)]
-    return pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index)
-
-
-def test_finer_candles_tell_what_came_first() -> None:
-    """A long bought by a limit at 97 after the low of 90: the hour's own path would put the low behind the high.
-
-    Inside the third hour price falls to 90, rises to 104 and closes at 100: the buy stop at 103 came after the low.
-    """
-    fine = minutes(100, 100, 100, 100, 100, 100, 100, 90, 104, 100, 100, 100, 100)
-    hours = fine.resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
-
-    def enter(strategy) -> None:
-        strategy.buy(size=90, price=103.0, exectype=bt.Order.Stop)
-
-    outcomes = {}
-    for name, finer in (("hour", None), ("minutes", {"BTC": fine})):
-        broker = CrossMarginBroker(cash=1000.0, leverage=10.0, finer=finer)
-        run(broker, hours, scripts=({2: enter},), instrument=PLAIN)
-        outcomes[name] = [event.pool for event in broker.journal if isinstance(event, events.Liquidated)]
-    # The hour's nearer extreme is the high: there the stop fills first, and the low behind it takes the position.
-    assert outcomes == {"hour": ["USDT"], "minutes": []}
-
-
-def test_finer_candles_may_have_a_hole_at_the_start_of_a_bar() -> None:
-    """What the journal holds can be written down all the same."""
-    fine = minutes(*[100.0] * 7, *[80.0] * 6)
-    fine.iloc[6] = 80.0
-    hours = fine.resample("1h").agg({"open": "first", "high": "max", "low": "min", "close": "last"})
-    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, finer={"BTC": fine.drop(fine.index[6])})
-    run(broker, hours, scripts=({1: lambda s: s.buy(size=90)},), instrument=PLAIN)
-    assert b"Liquidated" in msgspec.json.encode(list(broker.journal))
-
-
-def test_finer_candles_are_the_bars_own() -> None:
-    """Others, unsorted ones, or a name that is no feed are refused with what is wrong."""
-    fine = minutes(100, 100, 100, 100, 101, 100, 100)
-    hours = (
-        minutes(100, 100, 100, 100, 100, 100, 100)
-        .resample("1h")
-        .agg({"open": "first", "high": "max", "low": "min", "close": "last"})
-    )
-    for finer, text in (
-        ({"BTC": fine}, "reach 100 to 101 in the bar of 2025-01-01 01:00, the bar 100 to 100"),
-        ({"BTC": fine.iloc[::-1]}, "must be at least two, sorted"),
-        ({"BTC": fine[["open", "close"]]}, "no column high, low"),
-        ({"BTC": [1, 2]}, "must be a DataFrame"),
-    ):
-        broker = CrossMarginBroker(cash=1000.0, leverage=10.0, finer=finer)
-        with pytest.raises(FeedError, match=text):
-            run(broker, hours, scripts=({1: lambda s: s.buy(size=90)},), instrument=PLAIN)
-    with pytest.raises(ConfigurationError, match="finer names 'BTCC', which is no feed; did you mean 'BTC'"):
-        run(CrossMarginBroker(finer={"BTCC": fine}), hours, instrument=PLAIN)
 
 
 TIERED = msgspec.structs.replace(

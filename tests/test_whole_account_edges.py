@@ -553,3 +553,36 @@ def test_a_repayment_leaves_no_other_debt_behind() -> None:
     run(broker, script, (COIN, btc), (coin, eth))
     assert broker.account.balances["USDC"] < 1_000.0
     assert broker.currency("USDT").owed < 100.0
+
+
+@pytest.mark.parametrize("venue", ["okx", "bybit", "generic"])
+def test_a_debt_that_nothing_pays_back_stays(venue: str) -> None:
+    """With no fund and no protection what a liquidation leaves below zero is owed; it is not liquidated for ever."""
+    broker = CrossMarginBroker(
+        cash=1_000.0, leverage=10.0, venue=venue, pooling="multi_currency", negative_balance_protection=False, insurance_fund=0.0
+    )  # fmt: skip
+    contract = msgspec.structs.replace(PERP, lot=0.1)
+    falls = bars(*[100.0] * 3, *[80.0] * 20)
+    strategy = run(broker, {1: lambda s: s.buy(size=90)}, (contract, falls))
+    assert strategy.broker.equity < -500
+    assert sum(isinstance(event, events.Liquidated) for event in broker.journal) == 1
+    states = [event.state for event in broker.journal if isinstance(event, events.RiskState)]
+    assert states[-1] == "closed"
+    assert len(broker.journal) < 40
+
+
+def test_a_debt_is_paid_back_once_there_is_something_to_pay_with() -> None:
+    """Coins that come in later are exchanged for what is owed, as far as they reach; then there is nothing to do again."""
+    broker = CrossMarginBroker(
+        cash=1_000.0, leverage=10.0, pooling="multi_currency", negative_balance_protection=False, insurance_fund=0.0,
+        prices={"ETH": 100.0}, deposits={"ETH": 0.0},
+    )  # fmt: skip
+    contract = msgspec.structs.replace(PERP, lot=0.1)
+    falls = bars(*[100.0] * 3, *[80.0] * 20)
+    script = {1: lambda s: s.buy(size=90), 10: lambda s: s.broker.transfer("ETH", 2.0)}
+    run(broker, script, (contract, falls))
+    converted = [event for event in broker.journal if isinstance(event, events.Converted)]
+    assert [(event.currency, event.amount) for event in converted] == [("ETH", 2.0)]
+    assert broker.account.balances["ETH"] == 0
+    assert broker.equity < -500
+    assert len(broker.journal) < 60

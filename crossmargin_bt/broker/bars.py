@@ -5,6 +5,8 @@ import math
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import backtrader as bt
+
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import Candle
 
@@ -37,6 +39,19 @@ class Place:
         """The index of its current bar."""
         at: int = self._line._idx
         return at
+
+
+# How long bars of a timeframe are; months have no one length.
+LENGTHS_MS = {
+    bt.TimeFrame.Seconds: 1_000, bt.TimeFrame.Minutes: 60_000, bt.TimeFrame.Days: 86_400_000,
+    bt.TimeFrame.Weeks: 7 * 86_400_000,
+}  # fmt: skip
+
+
+def bar_ms(data: Any) -> int | None:
+    """Return how long a bar of a feed of ours is; of others the timeframe is what a user left it at."""
+    length = LENGTHS_MS.get(data._timeframe) if hasattr(data, "has_mark") else None
+    return None if length is None else int(length * data._compression)
 
 
 def cursor(line: Any) -> Any:

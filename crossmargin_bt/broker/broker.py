@@ -6,20 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from crossmargin_bt import guards
-from crossmargin_bt.broker import calm, listing, walk
+from crossmargin_bt.broker import calm, listing, settings, walk
 from crossmargin_bt.broker.controls import Controls
 from crossmargin_bt.broker.discipline import Discipline
 from crossmargin_bt.broker.queue import OrderQueue
 from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.settings import (
-    MODES,
-    Settings,
-    amounts_of,
-    cash_of,
-    check_instruments,
-    one_of,
-    take_risk_control,
-)
 from crossmargin_bt.broker.watch import RiskWatch
 from crossmargin_bt.engine import events, path, reading, switching
 from crossmargin_bt.engine.account import POOLINGS, Account
@@ -107,17 +98,17 @@ class CrossMarginBroker(Controls):
             raise ConfigurationError(f"unknown broker setting {name!r}{suggestion(name, self.p._getkeys())}")
         if self.p.mode in POOLINGS:
             raise ConfigurationError(f"{self.p.mode} is no mode; use mode='cross', pooling={self.p.mode!r}")
-        one_of("mode", self.p.mode, MODES)
-        one_of("position_mode", self.p.position_mode, tuple(SIDES))
-        one_of("path", self.p.path, path.POLICIES)
-        one_of("pooling", self.p.pooling, POOLINGS)
+        settings.one_of("mode", self.p.mode, settings.MODES)
+        settings.one_of("position_mode", self.p.position_mode, tuple(SIDES))
+        settings.one_of("path", self.p.path, path.POLICIES)
+        settings.one_of("pooling", self.p.pooling, POOLINGS)
         for name in ("deposits", "prices", "interest_rates"):
-            setattr(self.p, name, amounts_of(name, getattr(self.p, name)))
-        one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
-        self.p.cash = cash_of(self.p.cash)
-        take_risk_control(self.p)
+            setattr(self.p, name, settings.amounts_of(name, getattr(self.p, name)))
+        settings.one_of("on_liquidation", self.p.on_liquidation, ("continue", "stop", "refill"))
+        self.p.cash = settings.cash_of(self.p.cash)
+        settings.take_risk_control(self.p)
         self._refuse_unchecked(self.p.checksubmit)
-        check_instruments(self.p.instruments)
+        settings.check_instruments(self.p.instruments)
         self.venue = tiers.load_with(self.p.venue, None if self.p.tiers is None else Path(self.p.tiers))
         if self.p.mode == "portfolio" and self.venue.rules.portfolio is None:
             raise ConfigurationError(
@@ -129,7 +120,7 @@ class CrossMarginBroker(Controls):
             )
         if guards.checked(self.p.guards) and self.p.mode == "cash":
             raise ConfigurationError("guards look at a margin account; use them with mode='cross' or 'isolated'")
-        self._settings = Settings(self.p.mode, self.p.leverage)
+        self._settings = settings.Settings(self.p.mode, self.p.leverage)
         super().__init__()
 
     def init(self) -> None:
@@ -238,6 +229,11 @@ class CrossMarginBroker(Controls):
         super().set_fund_history(fund)
 
     # The bar
+
+    @property
+    def passes_bars(self) -> bool:
+        """Whether bars may pass without a call of `next`: not where somebody has written another."""
+        return type(self).next is CrossMarginBroker.next and "next" not in self.__dict__
 
     def next(self) -> None:
         """Work through one bar; see `crossmargin_bt.broker.walk`. Most bars of most runs are calm, and pass."""

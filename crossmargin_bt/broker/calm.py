@@ -58,18 +58,16 @@ class Calm:
         self._pools = run.pools()
         # Figures over many bars are worked out from the marks of what is held, where nothing else counts in them.
         rules = run.account.rules
-        self.marks_are_kept = (
-            run.is_one_pool and rules.initial_price != "last" and "cross_orders" in rules.profit_pays_for
-        )
+        profit_pays = "cross_orders" in rules.profit_pays_for
+        self.marks_are_kept = run.is_one_pool and rules.initial_price != "last" and profit_pays
         self._marks: list[tuple[Feed, array[float]]] = []
         """Whose marks count in the figures, and those of the bars since they were taken."""
         if broker.keeps_curve and self.marks_are_kept:
             self._marks = [(feed, array("d")) for feed, *_ in stills if feed.book.legs or feed.book.orders]
         self._moved: list[tuple[Feed, int, float, float, float]] = []
         self._bars_looked_at = FEWEST
-        is_loaded = broker.cerebro._dopreload and broker.cerebro._dorunonce
-        may_look = is_loaded and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)
-        may_look = may_look and bool(stills) and not run.is_watched
+        may_look = bool(stills) and broker.cerebro._dopreload and broker.cerebro._dorunonce and not run.is_watched
+        may_look = may_look and run.is_one_currency and (self.marks_are_kept or not broker.keeps_curve)
         self._patience: float = max(0, run.seen_until - broker.bars) if may_look else math.inf
         """So many bars pass one by one before the bars to come are looked at."""
         self._cursor: Any = bars.cursor(stills[0].feed.clock) if stills else None

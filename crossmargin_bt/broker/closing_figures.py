@@ -116,6 +116,8 @@ class ClosingFigures:
     _waiting = 0
     """How many calm bars' figures have not been worked out."""
     _is_new_bar = False
+    _curve_is_held = False
+    """Whether somebody may have kept the curve in mid-run, and look at it at any moment."""
     _ahead: Ahead | None = None
     _read_at = 0
     """The bar whose figures were last read after it had been calm."""
@@ -153,8 +155,11 @@ class ClosingFigures:
 
     @property
     def curve(self) -> Curve:
-        """The figures of every bar since `keep_curve`."""
+        """The figures of every bar since `keep_curve`; one that is kept in mid-run goes on with the run."""
         self._settle_figures()
+        if self._run is not None:
+            self._run.hand_out()
+            self._curve_is_held = True
         return Curve() if self._curve is None else self._curve
 
     def _room(self, run: Run) -> Room:
@@ -165,6 +170,7 @@ class ClosingFigures:
 
     def _forget_figures(self) -> None:
         self._kept, self._curve, self._ahead, self._left_alone = None, None, None, None
+        self._curve_is_held = False
         self._waiting = self._bars = self._read_at = 0
 
     def _leave_alone(self, run: Run) -> None:
@@ -184,12 +190,12 @@ class ClosingFigures:
         self._bars += bars
         self._waiting += bars
 
-    def _put_off_figures(self, run: Run, bars: Calm) -> None:
+    def _put_off_figures(self, run: Run, calm: Calm) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
         self._waiting += 1
         self._is_new_bar = False
         run.before_change = self._settle_figures
-        if self._curve is not None and not bars.marks_are_kept:
+        if self._curve is not None and (self._curve_is_held or not calm.marks_are_kept):
             self._settle_figures()
 
     def _settle_figures(self) -> None:

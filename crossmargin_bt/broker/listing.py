@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from crossmargin_bt.broker import bars
 from crossmargin_bt.broker.finer import Finer
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine.instrument import TWO_SIDED, Instrument
@@ -81,7 +82,7 @@ def check_names(broker: Any, run: Run, declared: Iterable[str]) -> None:
         feed = next((data for data in run.books if data._name == name), None)
         if feed is None:
             raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
-        run.finer[run.books[feed].instrument.symbol] = Finer(name, frame)
+        run.finer[run.books[feed].instrument.symbol] = Finer(name, frame, bars.bar_ms(feed))
 
 
 def refuse_unpayable(datas: Iterable[Any]) -> None:

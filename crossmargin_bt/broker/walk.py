@@ -155,7 +155,7 @@ class Walk:
         """The moments at which any path may turn."""
         if not self._run.finer:
             return next(iter(self._paths.values()))[0].corners
-        return max((paths[0].corners for paths in self._paths.values()), key=len)
+        return sorted({corner for paths in self._paths.values() for corner in paths[0].corners})
 
     def _choose_paths(self) -> None:
         for symbol, bar in self._by_symbol.items():
@@ -185,7 +185,7 @@ class Walk:
     def _inside(self, bar: Bar) -> Inside | None:
         """Return what finer candles tell of a bar; with a mark of its own the bar keeps to its own candle without theirs."""
         finer = self._run.finer.get(bar.book.instrument.symbol)
-        if finer is None or not self._run.bar_ms or (bar.mark is not bar.last and not finer.has_mark):
+        if finer is None or (bar.mark is not bar.last and not finer.has_mark):
             return None
         return finer.inside(bar.time_ms, self._run.bar_ms, bar.last, bar.mark)
 
@@ -263,7 +263,7 @@ class Walk:
         found: tuple[float, Pool, Threshold] | None = None
         for pool in run.pools():
             orders = bool(risk_control.adding_orders(run.account, pool))
-            if not (pool.legs or orders or risk_control.has_debt(run.account, pool)):
+            if not (pool.legs or orders or risk_control.can_repay(run.account, pool)):
                 continue  # nothing here could be cancelled or closed
             asked = [run.watch.armed(pool)]
             if orders and run.watch.watches_overdrawn(pool):

@@ -270,7 +270,7 @@ class RiskWatch:
                 self._note(pool, "safe", LIQUIDATION.level)
                 return
             self._cancel([number for _, number in risk_control.adding_orders(account, pool)], "liquidation")
-        if not pool.legs and not risk_control.has_debt(account, pool):
+        if not pool.legs and not risk_control.can_repay(account, pool):
             return
         if pool.name not in self._rests_until:
             entry = liquidation.started(account, run.time_ms, pool)
@@ -282,7 +282,7 @@ class RiskWatch:
     def _reduce(self, pool: Pool, moment: "Moment") -> None:
         run = self._run
         work = Closing(run.account, run.time_ms, pool, moment.price)
-        last = ""
+        last, acted = "", False
         cooled, deleverages = pool.name in self._rests_until, self._broker.p.auto_deleveraging
         for entry in liquidation.steps(work, cooled=cooled, deleverages=deleverages):
             if isinstance(entry, events.Reduced):
@@ -290,7 +290,10 @@ class RiskWatch:
                 if last == "all":
                     self._cancel_all(pool)
             self.record(entry)
-        if work.reducible():
+            acted = True
+        if not acted:  # what is held pays nothing back at these prices
+            self._rests_until[pool.name] = moment.at_ms + max(RECHECK_MS, run.bar_ms)
+        elif work.reducible():
             recheck = max(RECHECK_MS, run.bar_ms / LOOKS_A_BAR)
             rest = liquidation.cooldown_ms(run.account) if last == "fraction" else recheck
             self._rests_until[pool.name] = moment.at_ms + rest

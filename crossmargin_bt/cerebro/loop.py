@@ -211,7 +211,7 @@ class Loop:
         together = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
         self._clocks = [Clock(datas)] if together else [Clock([data]) for data in datas]
         self._acts = [Act(strategy, self._clocks) for strategy in strategies]
-        may_run_through = together and own and len(strategies) == 1 and hasattr(self._broker, "unseen")
+        may_run_through = together and own and len(strategies) == 1 and getattr(self._broker, "passes_bars", False)
         self._lone_act = self._acts[0] if may_run_through and not self._cheats and not cerebro.runwriters else None
         """The strategy that may run through bars which are known to change nothing, the broker not asked for each."""
 

@@ -38,6 +38,33 @@ def repayments(
             return
 
 
+def is_possible(account: Account) -> bool:
+    """Return whether there is anything that would pay any debt back, sold at its mark or exchanged."""
+    owing = [one.currency for one in currencies.holdings(account) if one.owed > 0]
+    return any(_payers(account, currency) or _markets(account, currency) for currency in owing)
+
+
+def _markets(account: Account, currency: str) -> list[str]:
+    """Return the coins' markets in which something could be traded against a debt, at the marks."""
+    return [
+        symbol
+        for symbol, book in account.books.items()
+        if book.margin_mode == "spot" and "net" in book.legs
+        and _lots_to_trade(account, symbol, currency, lambda close: account.books[close.symbol].long_mark)
+    ]  # fmt: skip
+
+
+def _payers(account: Account, currency: str) -> list[Holding]:
+    """Return the currencies that may be exchanged for one that is owed; none where it is not worth while."""
+    debt = _of(account, currency)
+    found = [
+        one
+        for one in currencies.holdings(account)
+        if one.owed == 0 and one.worth > DUST * abs(debt.worth) and account.balances[one.currency] > 0
+    ]
+    return found if debt.owed * debt.price > DUST * sum(one.worth for one in found) else []
+
+
 def _paid_back(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
@@ -104,13 +131,8 @@ def _exchanged(
 
     A coin that was bought in a market is sold there first, and what that brings is exchanged next.
     """
-    debt = _of(account, currency)
-    found = [
-        one
-        for one in currencies.holdings(account)
-        if one.owed == 0 and one.worth > DUST * abs(debt.worth) and account.balances[one.currency] > 0
-    ]
-    if debt.owed * debt.price <= DUST * sum(one.worth for one in found) or not found:
+    debt, found = _of(account, currency), _payers(account, currency)
+    if not found:
         return None
     best = max(found, key=lambda one: one.counted / one.worth)
     taker = account.rules.taker

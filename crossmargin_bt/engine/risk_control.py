@@ -6,7 +6,7 @@ Levels are margin levels, collateral over requirement; 1 is liquidation.
 
 from collections.abc import Callable, Iterator
 
-from crossmargin_bt.engine import currencies, events, reading
+from crossmargin_bt.engine import currencies, events, reading, repayment
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
@@ -39,8 +39,13 @@ def drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
 
 
 def has_debt(account: Account, pool: Pool) -> bool:
-    """Return whether a shared pool owes something that its holdings could pay back."""
+    """Return whether a shared pool owes something."""
     return account.pooled and not pool.isolated and currencies.is_in_debt(account)
+
+
+def can_repay(account: Account, pool: Pool) -> bool:
+    """Return whether a shared pool owes something that what it holds could pay back, in part at least."""
+    return has_debt(account, pool) and repayment.is_possible(account)
 
 
 def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
