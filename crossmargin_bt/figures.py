@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-DAYS_PER_YEAR = 365
-MS_PER_DAY = 86_400_000
+from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
 class Performance(NamedTuple):

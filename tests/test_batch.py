@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
-from crossmargin_bt import batch
+from crossmargin_bt import batch, venues
 from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
@@ -27,7 +27,7 @@ pytest.importorskip("numba")
 lane = pytest.importorskip("crossmargin_bt.batch.lane")
 resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
-VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit")
+VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit", "derive", "dydx")
 MODES = ("cross", "isolated")
 MARKETS_AND_ACCOUNTS: dict[str, Any] = {
     "seed": st.integers(0, 10_000),
@@ -494,3 +494,20 @@ def test_the_examples_of_the_documentation_run(example: int, accounts: int, caps
     code = (root / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[example].split("```")[0]
     exec(compile(code, "performance.md", "exec"), {})  # noqa: S102 - our own text
     assert capsys.readouterr().out.count("Account(targets=") == accounts
+
+
+def test_the_venues_a_batch_does_not_know_are_those_the_page_names() -> None:
+    """Those whose maintenance is no table of tiers."""
+    frame = frame_of(1, 50)
+    market = Candles("X", frame, None, cm.Instrument(symbol="X", lot=0.1))
+    unknown, why = [], []
+    for venue in venues.names():
+        try:
+            batch.simulate([market], [np.zeros(50)], batch.accounts(1), venue=venue)
+        except ConfigurationError as error:
+            unknown.append(venue)
+            why.append(str(error))
+    assert all("no table of tiers" in text for text in why)
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert f"no table of tiers ({', '.join(venue.capitalize() for venue in sorted(unknown))})" in page
+    assert set(VENUES) == set(venues.names()) - set(unknown)

@@ -8,7 +8,6 @@ test names must be on the list below with its reason, so the list shrinks as the
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from conftest import SHARED
@@ -56,8 +55,3 @@ def test_every_case_is_checked_or_waits_for_a_reason() -> None:
     """No case is forgotten, none is on both lists."""
     assert not [name for name in CASES if name not in CHECKED and name not in WAITING]
     assert not [name for name in WAITING if name not in CASES or name in CHECKED]
-
-
-def test_the_folder_is_where_it_is_looked_for() -> None:
-    """Beside the project, never inside it."""
-    assert Path(__file__).parents[1] not in FILE.parents

@@ -8,8 +8,7 @@ import backtrader as bt
 
 from crossmargin_bt import figures
 from crossmargin_bt.broker.bars import time_ms
-
-MS_PER_HOUR = 3_600_000
+from crossmargin_bt.time_units import MS_PER_HOUR
 
 
 class MarginUse(bt.Analyzer):

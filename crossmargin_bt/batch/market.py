@@ -220,7 +220,7 @@ class Market:
                 "broker, a sweep without --fast"
             )
         for book in self.books:
-            highest = book.instrument.leverage_max or math.inf
+            highest = book.instrument.leverage_max
             Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
         cash_of(account.cash)
 

@@ -19,11 +19,10 @@ from crossmargin_bt.batch.figuring import (
 )
 from crossmargin_bt.batch.layout import CLOSE, FLOOR, HIGHEST, INVERSE, LOWEST, MAKER, OPEN, ORDERED, TAKER
 from crossmargin_bt.batch.trading import ordered
+from crossmargin_bt.engine.room import FEES
 
 # Bounds are widened by this part, which is more than rounding.
 HAIR = 1e-9
-# An opening fee, a closing fee at up to twice the value, and one more.
-FEES = 4.0
 # From the price an order is judged at to the mark, from there to what it trades at, and from there to the mark again.
 STEPS = 3.0
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossmargin_bt.broker.foreseen import FEWEST
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.account import Account
 from crossmargin_bt.engine.book import Book
-
-FEWEST, MOST = 16, 1024
-"""How many bars are looked ahead at first, and at most: each time twice as many as before."""
 
 
 def totals_over(account: Account, currency: str, marks: Sequence[tuple[Book, Any]]) -> Any:

@@ -9,8 +9,8 @@ import backtrader as bt
 
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.path import Candle
+from crossmargin_bt.time_units import MS_PER_DAY
 
-MS_PER_DAY = 86_400_000
 # backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
 EPOCH_DAY = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a date, used for its day number only
 # Two bars lie further apart than this many days, which is less than a millisecond.
@@ -43,8 +43,8 @@ class Place:
 
 # How long bars of a timeframe are; months have no one length.
 LENGTHS_MS = {
-    bt.TimeFrame.Seconds: 1_000, bt.TimeFrame.Minutes: 60_000, bt.TimeFrame.Days: 86_400_000,
-    bt.TimeFrame.Weeks: 7 * 86_400_000,
+    bt.TimeFrame.Seconds: 1_000, bt.TimeFrame.Minutes: 60_000, bt.TimeFrame.Days: MS_PER_DAY,
+    bt.TimeFrame.Weeks: 7 * MS_PER_DAY,
 }  # fmt: skip
 
 

@@ -15,22 +15,22 @@ from backtrader.linebuffer import LineBuffer
 
 from crossmargin_bt.broker import bars
 from crossmargin_bt.broker.bands import Danger
-from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, MS_PER_DAY, Feed
+from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, Feed
 from crossmargin_bt.broker.danger import look_for_sinking
-from crossmargin_bt.broker.foreseen import passing
+from crossmargin_bt.broker.foreseen import FEWEST, MOST, passing
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.walk import Walk
 from crossmargin_bt.engine import reading, risk_control
 from crossmargin_bt.engine.book import Book
 from crossmargin_bt.engine.modes import MODES
+from crossmargin_bt.time_units import MS_PER_DAY
 
 # Margin, fees of opening and of closing come to less than this many times a value.
 DEAREST = 2.0
 NOWHERE, ANYWHERE = (math.inf, 0.0), (0.0, math.inf)
 
-# So many bars to come are looked at first, each time twice as many as before, at most; where that leads nowhere, not
-# again before so many have passed one by one.
-FEWEST, MOST, PATIENCE = 16, 1024, 4
+# Where looking at the bars to come leads nowhere, not again before so many have passed one by one.
+PATIENCE = 4
 # Where somebody looked, or something happened, after each of so many bars in a row, so many pass one by one.
 LOOKS, SEEN = 4, 256
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossmargin_bt.broker.ahead import FEWEST, MOST, Ahead, Told, free_of, totals_over
+from crossmargin_bt.broker.ahead import Ahead, Told, free_of, totals_over
 from crossmargin_bt.broker.calm import Calm
+from crossmargin_bt.broker.foreseen import FEWEST, MOST
 from crossmargin_bt.broker.run import Run, nothing
 from crossmargin_bt.engine import reading
 from crossmargin_bt.engine.book import Book

@@ -46,7 +46,7 @@ class OrderDesk(StockDesk):
         self._cash_legs: dict[tuple[Any, str], float] = {}
 
     def buy(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
-        """Enter a buy order; see `bt.Strategy.buy`, and `position_side` and `reduce_only` in docs/concepts.md."""
+        """Enter a buy order; see `bt.Strategy.buy`, and docs/quickstart.md for `position_side`, `reduce_only` and `plan`."""
         return self._enter(owner, data, size, keywords, buys=True)
 
     def sell(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:

@@ -32,7 +32,7 @@ def figures(run: Run, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[f
 def _unusable(run: Run, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
     if not keywords.keys() <= KEYWORDS:
         name = next(name for name in keywords if name not in KEYWORDS)
-        return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS[:2])}"
+        return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}"
     book = run.books.get(data)
     if book is None:
         return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"

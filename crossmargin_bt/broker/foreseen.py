@@ -11,6 +11,9 @@ import numpy as np
 
 from crossmargin_bt.broker.bars import Feed
 
+# So many bars to come are looked at first, and at most: each time twice as many as before.
+FEWEST, MOST = 16, 1024
+
 
 class Loaded:
     """Which of a feed's bars are whole, one byte a bar: prices in order, marks too, and no step shorter than the shortest so far."""

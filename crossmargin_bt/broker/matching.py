@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from backtrader import Order
 
 from crossmargin_bt.broker.bars import Bar
+from crossmargin_bt.broker.orders import TRAILING
 from crossmargin_bt.broker.queue import OrderQueue
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.engine.path import BEFORE, CLOSE, OPEN, Path, low_comes_first, path_of
@@ -34,7 +35,6 @@ class Trigger(NamedTuple):
     bar: Bar
 
 
-TRAILING = (Order.StopTrail, Order.StopTrailLimit)
 TRIGGERED_LIMITS = (Order.StopLimit, Order.StopTrailLimit)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from crossmargin_bt.broker.settings import finite_of
 from crossmargin_bt.errors import ConfigurationError
-from crossmargin_bt.figures import DAYS_PER_YEAR
 from crossmargin_bt.guards import largest
+from crossmargin_bt.time_units import DAYS_PER_YEAR
 
 
 class _Sizer(bt.Sizer):

@@ -12,7 +12,8 @@ from crossmargin_bt.broker.bands import Danger
 from crossmargin_bt.broker.bars import Bar
 from crossmargin_bt.broker.danger import danger
 from crossmargin_bt.broker.finer import Inside
-from crossmargin_bt.broker.matching import TRAILING, TRIGGERED_LIMITS, Trigger, leg_of, matches, moment_of
+from crossmargin_bt.broker.matching import TRIGGERED_LIMITS, Trigger, leg_of, matches, moment_of
+from crossmargin_bt.broker.orders import TRAILING
 from crossmargin_bt.broker.run import Run
 from crossmargin_bt.broker.watch import OVERDRAWN, Moment, Threshold
 from crossmargin_bt.engine import fills, interest, reading, risk_control

@@ -18,12 +18,13 @@ from crossmargin_bt.candles.series import Row, Series
 from crossmargin_bt.candles.spans import Span, within, without
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, RuleError, StoreError, suggestion
+from crossmargin_bt.time_units import MS_PER_HOUR
 
 WHAT = (*METHODS, "tiers", "markets")
 # Series that are fetched at once; the client keeps the exchange's rate for all of them together.
 AT_ONCE = 4
 PUBLISHED_AFTER_MS = 120_000
-FUNDING_STEP = 8 * 3_600_000
+FUNDING_STEP_MS = 8 * MS_PER_HOUR
 # What a stored row takes, for the plan: recorded minutes of Binance take 13 bytes a row and column.
 BYTES_PER_VALUE = 13
 
@@ -66,7 +67,7 @@ class Task(NamedTuple):
 
     def rows_in(self, spans: Sequence[Span]) -> int:
         """Return how many rows spans are expected to hold; funding is counted every eight hours."""
-        step = self.series.step or FUNDING_STEP
+        step = self.series.step or FUNDING_STEP_MS
         return sum((end - start) // step for start, end in spans)
 
 

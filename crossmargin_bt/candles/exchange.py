@@ -16,6 +16,7 @@ from crossmargin_bt.candles.series import Row, Series, in_file_names
 from crossmargin_bt.candles.spans import Span
 from crossmargin_bt.engine.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError, RuleError, suggestion
+from crossmargin_bt.time_units import MS_PER_HOUR
 from crossmargin_bt.venues.tiers import Row as TierRow
 from crossmargin_bt.venues.tiers import plain
 
@@ -26,7 +27,6 @@ METHODS = {
     "funding": "fetchFundingRateHistory",
 }
 PRICED_BY = ("mark", "index")
-HOUR_MS = 3_600_000
 # Rows an exchange gives at once. What ccxt says of itself is the rest of the answer; a cap that is lower is found out.
 CANDLES_AT_ONCE = {"binanceusdm": 1000, "binancecoinm": 500, "binance": 1000}
 FUNDING_AT_ONCE = {"binanceusdm": 1000, "binancecoinm": 1000, "bybit": 200}
@@ -166,7 +166,7 @@ class Exchange:
     def at_once(self, series: Series) -> int:
         """Return the length of the window that one answer holds, in milliseconds."""
         if not series.step:
-            return FUNDING_AT_ONCE.get(self.name, FEWEST_AT_ONCE) * HOUR_MS
+            return FUNDING_AT_ONCE.get(self.name, FEWEST_AT_ONCE) * MS_PER_HOUR
         features = ((self._client.features or {}).get("swap") or {}).get("linear") or {}
         said = features.get("fetchOHLCV") or {}
         rows = CANDLES_AT_ONCE.get(self.name, said.get(series.kind) or said.get("limit") or FEWEST_AT_ONCE)

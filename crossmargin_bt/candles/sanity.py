@@ -14,13 +14,14 @@ from crossmargin_bt.candles.series import Series, date_text
 from crossmargin_bt.candles.spans import Span, unfilled, within
 from crossmargin_bt.columns import PRICES
 from crossmargin_bt.errors import StoreError
+from crossmargin_bt.time_units import MS_PER_HOUR
 
 # Candles one after another without volume that are remarkable.
 SILENT_BARS = 24
 # The part by which a candle's price may be away from the mark's range.
 OUTLIER = 0.05
 # Settlements further apart than this are remarkable; no venue has a longer interval.
-FUNDING_MAX_MS = 8 * 3_600_000
+FUNDING_MAX_MS = 8 * MS_PER_HOUR
 HAIR_MS = 60_000
 
 

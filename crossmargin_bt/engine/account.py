@@ -29,6 +29,8 @@ class Account:
 
     With `pooling` "single_currency" every settle currency is a pool of its own; with "multi_currency" all of them are
     one, valued in `unit` and named by it; with `portfolio` they are too, and risk units keep what scenarios ask. `prices` are prices in `unit` of currencies that no instrument prices.
+    `position_mode` is "one_way" or "hedge", with a long and a short leg apart. The venue's `insurance_fund` (in `unit`; None or
+    infinity for one without end) pays what a liquidation leaves below zero; where it is used up that stays owed, unless the account is `protected`.
     """
 
     def __init__(

@@ -14,9 +14,7 @@ import msgspec
 from crossmargin_bt.engine.rates import MaintenanceRule, flat
 from crossmargin_bt.engine.slices import Slices
 from crossmargin_bt.errors import RuleError
-
-MS_PER_HOUR = 3_600_000
-HOURS_PER_YEAR = 8760
+from crossmargin_bt.time_units import HOURS_PER_YEAR, MS_PER_HOUR
 
 
 class InterestClock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,4 +139,4 @@ class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 AT_NO_COST = Borrowing(initial=1.0, maintenance=flat(0.05), otherwise=0.0)
-"""What holds for margin pairs of a venue without terms of its own."""
+"""The interest on margin pairs of a venue without terms of its own: none."""

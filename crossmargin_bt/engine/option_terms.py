@@ -14,10 +14,10 @@ from crossmargin_bt.errors import RuleError
 class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A venue's answers. Rates are parts of the underlying's value S.
 
-    A short keeps initially max(`initial` x S - OTM, `initial_min` x S) x `factor`, and max(`maintenance` x S x `factor`, ...), each
-    with the mark on top where `mark_counts`; OTM is how far the strike is out of the money. With `put_by_mark` a put's maintenance is at
-    least `maintenance` of its mark too, with `maintenance_by_mark` that of both. `put_cap` bounds a put's initial margin at so
-    many S. `closing_fee` is kept on S beside maintenance. `long_share` is what longs lock: min(mark, that part of S).
+    A short keeps initially max(`initial` x S - OTM, `initial_min` x S) x `factor`, OTM being how far the strike is out of the
+    money, and then `maintenance` x S x `factor` + `closing_fee` x S, each with the mark on top where `mark_counts`. With
+    `put_by_mark` a put takes `maintenance` of the larger of S and its mark, with `maintenance_by_mark` a call does too.
+    `put_cap` bounds a put's initial margin at so many S. `long_share` is what longs lock: min(mark, that part of S).
     `fee_cap` bounds a fee, which is charged on S, at that part of the premium. `order_min` is what a sell to open
     locks at least, as a part of S, after its premium. With `capped_by_payoff` the options of one expiry never keep more than they can lose.
 

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_YEAR
+
 # Below this deviation an option is worth what exercising it would bring.
 NO_DEVIATION = 1e-12
-MS_PER_YEAR = 365 * 86_400_000.0
-DAYS_PER_YEAR = 365.0
 # Volatilities between which an implied one is looked for, and how often the span is halved.
 LOWEST, HIGHEST, HALVINGS = 1e-4, 20.0, 80
 

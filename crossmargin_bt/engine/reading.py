@@ -26,7 +26,7 @@ class Pool(NamedTuple):
 
 
 class Risk(NamedTuple):
-    """Collateral against requirement, in the settle currency."""
+    """Collateral against requirement, in the pool's currency: what its instruments settle in, or the unit of an account of many."""
 
     collateral: float
     requirement: float

@@ -12,10 +12,10 @@ import numpy as np
 
 from crossmargin_bt.engine import pricing
 from crossmargin_bt.engine.portfolio_terms import Scenario, SkewShock, UnitTerms
+from crossmargin_bt.time_units import DAYS_PER_YEAR
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _erfc = np.frompyfunc(math.erfc, 1, 1)
-DAYS_PER_YEAR = 365.0
 POINT = 0.01
 
 

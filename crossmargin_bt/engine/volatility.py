@@ -7,9 +7,7 @@ from collections import deque
 import msgspec
 
 from crossmargin_bt.errors import RuleError
-
-MS_PER_DAY = 86_400_000.0
-DAYS_PER_YEAR = 365.0
+from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
 class VolatilityScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

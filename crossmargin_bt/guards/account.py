@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from crossmargin_bt.engine.volatility import MS_PER_DAY, RealisedVolatility, VolatilityScaling
+from crossmargin_bt.engine.volatility import RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.guards.base import Entry, Guard, share_between
+from crossmargin_bt.time_units import MS_PER_DAY
 
 
 class DeRisk(Guard):

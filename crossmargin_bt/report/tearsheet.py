@@ -13,6 +13,7 @@ from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report import files
 from crossmargin_bt.report.rows import names
 from crossmargin_bt.results import RunResult
+from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
 def check_installed() -> None:
@@ -40,8 +41,8 @@ def write(result: RunResult, path: Path) -> None:
     returns = figures.returns(daily)
     if len(returns) < 2:
         raise ConfigurationError("a tear sheet needs returns of two days or more; run on more candles")
-    days = sorted({time // figures.MS_PER_DAY for time in result.times_ms})
-    series = pd.Series(returns, index=pd.to_datetime([day * figures.MS_PER_DAY for day in days], unit="ms"))
+    days = sorted({time // MS_PER_DAY for time in result.times_ms})
+    series = pd.Series(returns, index=pd.to_datetime([day * MS_PER_DAY for day in days], unit="ms"))
     import matplotlib as mpl  # noqa: PLC0415 - comes with the extra
 
     mpl.use("Agg")
@@ -54,7 +55,7 @@ def write(result: RunResult, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantstats.reports.html(  # type: ignore[no-untyped-call]
-            series, title=title, output=str(partial), periods_per_year=figures.DAYS_PER_YEAR, compounded=True
+            series, title=title, output=str(partial), periods_per_year=DAYS_PER_YEAR, compounded=True
         )
     files.write(partial.read_bytes(), path)
     partial.unlink()
