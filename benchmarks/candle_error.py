@@ -19,8 +19,8 @@ import backtrader as bt
 import pandas as pd
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.terms.rates import flat
 
 CASH, MAINTENANCE, HELD = 10_000.0, 0.005, pd.Timedelta("1D")
 TIMEFRAMES, POLICIES, LEVERAGES = ("5min", "15min", "60min"), ("path", "adverse", "close", "finer"), (10.0, 25.0, 50.0)

@@ -15,7 +15,7 @@ import pandas as pd
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare import Settings, load, run
 from crossmargin_bt.compare.strategies import StrategySpec
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 
 MODES = ("cross", "multi_currency", "portfolio")
 STRATEGIES = Path(__file__).parents[1] / "strategies"

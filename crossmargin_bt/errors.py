@@ -10,7 +10,7 @@
      +-- DownloadError                     an exchange that did not answer, or not what was asked
 
 A refused order is not an error: it is an outcome, delivered to `notify_order` with the reason in
-`order.info.reject` (see `crossmargin_bt.engine.refusal.Refusal`). A broken invariant of the
+`order.info.reject` (see `crossmargin_bt.engine.ledger.refusal.Refusal`). A broken invariant of the
 engine is an AssertionError.
 """
 

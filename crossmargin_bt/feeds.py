@@ -12,7 +12,7 @@ import backtrader as bt
 import pandas as pd
 
 from crossmargin_bt.columns import MARKS, PRICES
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 from crossmargin_bt.frames import rows_of
 

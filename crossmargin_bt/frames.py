@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossmargin_bt.arrays import exact_totals
-from crossmargin_bt.broker.bars import EPOCH_DAY
+from crossmargin_bt.broker.session.bars import EPOCH_DAY
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.errors import FeedError
 from crossmargin_bt.stamps import times_of

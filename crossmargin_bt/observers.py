@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import backtrader as bt
 
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 
 
 class MarginLevel(bt.Observer):

@@ -6,7 +6,7 @@ from typing import Any
 
 import backtrader as bt
 
-from crossmargin_bt.engine.book import SIDES
+from crossmargin_bt.engine.ledger.book import SIDES
 from crossmargin_bt.errors import ConfigurationError
 
 

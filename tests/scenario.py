@@ -20,15 +20,19 @@ import pandas as pd
 import pytest
 
 from crossmargin_bt import CrossMarginBroker, feeds, venues
-from crossmargin_bt.engine import admission, estimates, events, fills, invariants, liquidation, reading, sizes
-from crossmargin_bt.engine.account import Account, replay
-from crossmargin_bt.engine.closing import Closing
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
-from crossmargin_bt.engine.refusal import Refusal
-from crossmargin_bt.engine.rules import Rules
-from crossmargin_bt.engine.steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.admission import maximum_order, order_admission
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account, replay
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.liquidation import waterfall
+from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.margin import estimates, invariants, metrics
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.terms.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
+from crossmargin_bt.engine.terms.rules import Rules
 
 CURRENCY = "USDT"
 RATES = {"size": SizeRate, "linear": LinearRate, "power": PowerRate}
@@ -193,7 +197,7 @@ class AccountScenario:
         order = OpenOrder(
             self.orders, options["side"], lots, price, options["reduce_only"], options["group"], options["immediate"]
         )
-        admitted = admission.below_minimum(self.account.books[symbol], order) or admission.admit(
+        admitted = order_admission.below_minimum(self.account.books[symbol], order) or order_admission.admit(
             self.account, symbol, order
         )
         refused = isinstance(admitted, Refusal)
@@ -229,7 +233,7 @@ class AccountScenario:
         symbol, lots, price, options = parse_order(rest)
         if not self.account.books[symbol].long_mark:
             self.account.mark(symbol, price)
-        found = sizes.maximum_order_lots(self.account, symbol, options["side"], 1 if lots > 0 else -1, price)
+        found = maximum_order.maximum_order_lots(self.account, symbol, options["side"], 1 if lots > 0 else -1, price)
         assert found == abs(lots)
 
     def do_funding(self, rest) -> None:
@@ -238,15 +242,15 @@ class AccountScenario:
             self.record(event)
 
     def do_liquidate(self, rest) -> None:
-        pools = [pool for pool in reading.pools(self.account) if reading.risk(self.account, pool).gap <= 0]
+        pools = [pool for pool in metrics.pools(self.account) if metrics.risk(self.account, pool).gap <= 0]
         assert [pool.name for pool in pools] == rest, "which pools are liquidated"
         for pool in pools:
-            self.record(liquidation.started(self.account, 0, pool))
+            self.record(waterfall.started(self.account, 0, pool))
             work = Closing(self.account, 0, pool, self.mark_of)
-            for event in liquidation.steps(work):
+            for event in waterfall.steps(work):
                 self.record(event)
 
-    def mark_of(self, close: liquidation.Close) -> float:
+    def mark_of(self, close: waterfall.Close) -> float:
         book = self.account.books[close.symbol]
         return book.mark_of(book.legs[close.side].lots)
 
@@ -284,18 +288,18 @@ def read(account: Account, key: str) -> float:
         found = estimate(account, key, where)
         return math.nan if found is None else found
     if key == "bankruptcy":
-        pool = next(p for p in reading.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
-        return reading.bankruptcy_prices(account, pool)[where]
+        pool = next(p for p in metrics.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
+        return metrics.bankruptcy_prices(account, pool)[where]
     if key.partition("_")[0] in ("maintenance", "level", "ratio"):
         return risk_figure(account, key, where)
     return {
-        "equity": lambda: reading.totals(account, CURRENCY).equity,
+        "equity": lambda: metrics.totals(account, CURRENCY).equity,
         "balance": lambda: account.balances[CURRENCY],
-        "in_use": lambda: reading.totals(account, CURRENCY).in_use,
-        "used": lambda: reading.totals(account, CURRENCY).margin_used,
-        "free": lambda: reading.totals(account, CURRENCY).free_margin,
-        "available": lambda: reading.totals(account, CURRENCY).available_balance,
-        "withdrawable": lambda: reading.totals(account, CURRENCY).withdrawable,
+        "in_use": lambda: metrics.totals(account, CURRENCY).in_use,
+        "used": lambda: metrics.totals(account, CURRENCY).margin_used,
+        "free": lambda: metrics.totals(account, CURRENCY).free_margin,
+        "available": lambda: metrics.totals(account, CURRENCY).available_balance,
+        "withdrawable": lambda: metrics.totals(account, CURRENCY).withdrawable,
         "bad_debt": lambda: account.bad_debt,
         "fees": lambda: account.fees,
         "funding": lambda: account.funding,
@@ -316,10 +320,10 @@ def estimate(account: Account, key: str, where: str) -> float | None:
 def risk_figure(account: Account, key: str, where: str) -> float:
     """Return requirement, margin level or the venue's ratio of a pool."""
     name, _, positions = key.partition("_")
-    pool = next((p for p in reading.pools(account) if p.name == (where or CURRENCY)), None)
+    pool = next((p for p in metrics.pools(account) if p.name == (where or CURRENCY)), None)
     if pool is None:
         return {"maintenance": 0.0, "level": math.inf, "ratio": 0.0}[name]
-    risk = reading.risk(account, pool, with_orders=not positions)
+    risk = metrics.risk(account, pool, with_orders=not positions)
     if name == "ratio":
         return risk.ratio(account.rules.ratio)
     return {"maintenance": risk.requirement, "level": risk.margin_level}[name]

@@ -19,7 +19,7 @@ from test_laws import INSTRUMENTS
 from test_risk import PLAIN
 
 from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, figures, observers
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 
 ALL = [getattr(analyzers, name) for name in analyzers.__all__]
 

@@ -19,8 +19,8 @@ from crossmargin_bt import batch, venues
 from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.engine.path import Candle, path_of
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.math.intrabar_path import Candle, path_of
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 pytest.importorskip("numba")

@@ -13,8 +13,8 @@ import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.broker.analyzers import LiquidationDistance, Recorder
 from crossmargin_bt.broker.sizers import MaximumSizer
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 BTC = Instrument(symbol="BTC", lot=0.01)

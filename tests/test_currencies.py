@@ -7,12 +7,15 @@ import msgspec
 import pytest
 
 from crossmargin_bt import Instrument, venues
-from crossmargin_bt.engine import coin_orders, events, fills, interest, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.admission import admit
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import flat
-from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.admission import spot_orders
+from crossmargin_bt.engine.admission.order_admission import admit
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.lifecycle import fills, interest
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import FeedError
 
 COIN = Instrument(symbol="BTC/USDT", kind="spot", underlying="BTC", lot=0.001)
@@ -41,11 +44,11 @@ def test_a_coin_is_paid_for_and_held() -> None:
     made = account(pooling="single_currency")
     trade(made, "BTC/USDT", 0.5, 10_000.0)
     assert made.balances == {"USDT": 5_000.0, "BTC": 0.5}
-    assert reading.totals(made, "USDT").free_margin == 5_000.0
-    assert reading.totals(made, "USDT").in_use == 0.0
+    assert metrics.totals(made, "USDT").free_margin == 5_000.0
+    assert metrics.totals(made, "USDT").in_use == 0.0
     made.mark("BTC/USDT", 12_000.0)
-    assert reading.total_equity(made) == 11_000.0
-    assert reading.pools(made) == []
+    assert metrics.total_equity(made) == 11_000.0
+    assert metrics.pools(made) == []
 
 
 def test_a_hedge_locks_margin_for_its_short_alone() -> None:
@@ -53,14 +56,14 @@ def test_a_hedge_locks_margin_for_its_short_alone() -> None:
     made = account(pooling="single_currency")
     trade(made, "BTC/USDT", 0.5, 10_000.0)
     trade(made, "BTC", -0.5, 10_000.0, 2)
-    assert reading.totals(made, "USDT").in_use == 500.0
+    assert metrics.totals(made, "USDT").in_use == 500.0
     for price in (8_000.0, 15_000.0):
         made.mark("BTC/USDT", price)
         made.mark("BTC", price)
-        assert reading.total_equity(made) == pytest.approx(10_000.0)
+        assert metrics.total_equity(made) == pytest.approx(10_000.0)
     # In its own pool the short stands on the dollars alone: 5,000 - 0.5 x 5,000 = 2,500 against 0.5 x 15,000 x 0.5 %.
-    (pool,) = reading.pools(made)
-    assert reading.risk(made, pool) == (pytest.approx(2_500.0), pytest.approx(37.5))
+    (pool,) = metrics.pools(made)
+    assert metrics.risk(made, pool) == (pytest.approx(2_500.0), pytest.approx(37.5))
 
 
 def test_many_currencies_are_one_pool() -> None:
@@ -70,9 +73,9 @@ def test_many_currencies_are_one_pool() -> None:
     trade(made, "BTC", -0.5, 10_000.0, 2)
     made.mark("BTC/USDT", 15_000.0)
     made.mark("BTC", 15_000.0)
-    (pool,) = reading.pools(made)
-    assert reading.risk(made, pool) == (pytest.approx(2_500.0 + 7_125.0), pytest.approx(37.5))
-    total = reading.totals(made, "USDT")
+    (pool,) = metrics.pools(made)
+    assert metrics.risk(made, pool) == (pytest.approx(2_500.0 + 7_125.0), pytest.approx(37.5))
+    total = metrics.totals(made, "USDT")
     assert (total.equity, total.haircut, total.in_use) == (
         pytest.approx(10_000.0), pytest.approx(375.0), pytest.approx(750.0),
     )  # fmt: skip
@@ -85,11 +88,11 @@ def test_a_debt_counts_in_full_and_locks_margin() -> None:
     made.apply(events.Deposited(time_ms=0, currency="BTC", amount=2.0))
     trade(made, "BTC/USDT", 1.0, 10_000.0)
     assert made.balances == {"USDT": -8_000.0, "BTC": 3.0}
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     assert total.equity == pytest.approx(22_000.0)
     assert total.in_use == pytest.approx(800.0)
-    (pool,) = reading.pools(made)
-    assert reading.risk(made, pool) == (pytest.approx(30_000.0 * 0.95 - 8_000.0), pytest.approx(400.0))
+    (pool,) = metrics.pools(made)
+    assert metrics.risk(made, pool) == (pytest.approx(30_000.0 * 0.95 - 8_000.0), pytest.approx(400.0))
 
 
 @pytest.mark.parametrize(
@@ -120,8 +123,8 @@ def test_floating_profit_buys_no_coins() -> None:
     made = account(pooling="single_currency", profit_pays_for=("cross_orders",))
     trade(made, "BTC", 1.0, 10_000.0)
     made.mark("BTC", 11_000.0)
-    assert reading.totals(made, "USDT").free_margin == pytest.approx(11_000.0 - 1_100.0)
-    assert coin_orders.available(made, "USDT") == pytest.approx(10_000.0 - 1_100.0)
+    assert metrics.totals(made, "USDT").free_margin == pytest.approx(11_000.0 - 1_100.0)
+    assert spot_orders.available(made, "USDT") == pytest.approx(10_000.0 - 1_100.0)
 
 
 def test_resting_orders_reserve_their_currency() -> None:
@@ -130,10 +133,10 @@ def test_resting_orders_reserve_their_currency() -> None:
     made.books["BTC/USDT"].orders[1] = OpenOrder(1, "net", 300, 9_000.0)
     made.books["BTC/USDT"].orders[2] = OpenOrder(2, "net", 200, 8_000.0, group=7)
     made.books["BTC/USDT"].orders[3] = OpenOrder(3, "net", 100, 9_500.0, group=7)
-    assert reading.totals(made, "USDT").in_use == pytest.approx(2_700.0 + 1_600.0)
+    assert metrics.totals(made, "USDT").in_use == pytest.approx(2_700.0 + 1_600.0)
     made.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
     made.books["BTC/USDT"].orders[4] = OpenOrder(4, "net", -600, 11_000.0)
-    assert coin_orders.available(made, "BTC") == pytest.approx(0.4)
+    assert spot_orders.available(made, "BTC") == pytest.approx(0.4)
 
 
 def test_interest_by_the_clock() -> None:

@@ -18,7 +18,7 @@ from crossmargin_bt.candles.manifest import read_manifest
 from crossmargin_bt.candles.products import product
 from crossmargin_bt.candles.series import Series
 from crossmargin_bt.candles.store import SeriesStore
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError
 from crossmargin_bt.venues import tiers
 

@@ -17,8 +17,8 @@ from test_risk import PLAIN
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.columns import MARKS, PRICES
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 COARSE = {"open": "first", "high": "max", "low": "min", "close": "last"}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmargin_bt.engine import formulas
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.path import Candle, Path, first_breach, low_comes_first
-from crossmargin_bt.engine.rates import SizeRate, Tier, TierTable, flat, table
+from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.math.intrabar_path import Candle, Path, first_breach, low_comes_first
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.rates import SizeRate, Tier, TierTable, flat, table
 from crossmargin_bt.errors import RuleError
 
 AMOUNTS = st.floats(0.01, 1e7)

@@ -17,7 +17,7 @@ from test_laws import INSTRUMENTS, check_books
 from test_risk import PLAIN
 
 from crossmargin_bt import CrossMarginBroker, FreeMarginSizer, feeds
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 
 
 def cash_run(script, rows=(FLAT,) * 6, *, strict: bool = True, **settings):

@@ -15,9 +15,9 @@ from test_laws import INSTRUMENTS, check_books
 from test_risk import PLAIN
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError
-from crossmargin_bt.guards import (
+from crossmargin_bt.guards import (  # fmt: skip
     CorrelatedExposure,
     DailyLossLimit,
     DeRisk,
@@ -26,7 +26,7 @@ from crossmargin_bt.guards import (
     MaximumLeverage,
     ProfitSweep,
     StopRequired,
-)  # fmt: skip
+)
 
 
 def guarded(*guards, script, rows=(FLAT,) * 5, **settings):

@@ -19,16 +19,19 @@ from hypothesis import strategies as st
 from random_trader import RandomTrader, candles, seeds
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
-from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.ahead import Ahead
-from crossmargin_bt.broker.bands import Danger
-from crossmargin_bt.broker.calm import Calm
-from crossmargin_bt.engine import admission, estimates, events, fills, reading
-from crossmargin_bt.engine import journal as journals
-from crossmargin_bt.engine.account import Account, replay
-from crossmargin_bt.engine.explain import account_before, explain, is_explainable
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import flat, table
+from crossmargin_bt.broker.bar import intrabar
+from crossmargin_bt.broker.skip.precomputed import Ahead
+from crossmargin_bt.broker.skip.quiet_interval import Calm
+from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger import journal as journals
+from crossmargin_bt.engine.ledger.account import Account, replay
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import flat, table
 
 TIERS = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=True)
 WHOLE = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=False)
@@ -80,7 +83,7 @@ VARIANTS = [
 
 def wallet(account: Account) -> float:
     """Return balance and isolated margins: everything but floating profit."""
-    total = reading.totals(account, "USDT")
+    total = metrics.totals(account, "USDT")
     return total.balance + total.isolated_margin
 
 
@@ -219,23 +222,23 @@ def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_
                 lots = draw.randint(1, 4000 if contracts is INSTRUMENTS else 100)
                 lots = -lots if side == "short" or (side == "net" and draw.random() < 0.5) else lots
                 account.apply(fills.filled(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
-        for pool in reading.pools(account):
+        for pool in metrics.pools(account):
             for symbol, side in pool.legs:
                 found += check_estimate(account, pool, symbol, side)
     assert found > 10
 
 
-def check_estimate(account: Account, pool: reading.Pool, symbol: str, side: str) -> bool:
+def check_estimate(account: Account, pool: metrics.Pool, symbol: str, side: str) -> bool:
     """Check one estimate; return whether there was a price to check."""
     price = estimates.liquidation_price(account, symbol, side).price
-    if price is None or reading.risk(account, pool, with_orders=False).gap <= 0:
+    if price is None or metrics.risk(account, pool, with_orders=False).gap <= 0:
         return False
     moved = account.copy(symbol)
     book = moved.books[symbol]
     gaps = []
     for at in (price + (100.0 - price) * 1e-6, price - (100.0 - price) * 1e-6):
         book.mark(at)
-        gaps.append(reading.risk(moved, pool, with_orders=False).gap)
+        gaps.append(metrics.risk(moved, pool, with_orders=False).gap)
     assert gaps[0] > 0 >= gaps[1], f"{pool.name} {symbol}:{side} at {price}: {gaps}"
     return True
 
@@ -279,8 +282,8 @@ def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
             entries.append(fill(account, symbol, -book.leg("net").lots, book.long_mark))
     expected = math.fsum([1e7, *(entry.realised - entry.fee for entry in entries)])
     assert account.balances["USDT"] == pytest.approx(expected, rel=1e-12)
-    assert reading.totals(account, "USDT").margin_used == 0
-    assert not reading.pools(account)
+    assert metrics.totals(account, "USDT").margin_used == 0
+    assert not metrics.pools(account)
 
 
 @settings(max_examples=60, deadline=None)
@@ -361,7 +364,7 @@ def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: 
                 group=None, immediate=False, covered=abs(lots),
             )
         )  # fmt: skip
-    locked = reading.totals(account, "USDT").in_use
+    locked = metrics.totals(account, "USDT").in_use
     buys = sum(lots for lots, _ in orders if lots > 0)
     sells = -sum(lots for lots, _ in orders if lots < 0)
     one = mark / 10
@@ -388,11 +391,11 @@ def test_reducing_is_never_refused(held, part, entry, mark, resting, cash, mode,
         )  # fmt: skip
     lots = -max(1, int(abs(held) * part)) if held > 0 else max(1, int(abs(held) * part))
     order = OpenOrder(99, "net", lots, mark, immediate=immediate)
-    admitted = admission.admit(account, "AAA", order)
+    admitted = order_admission.admit(account, "AAA", order)
     assert isinstance(admitted, OpenOrder)
     account.books["AAA"].orders[99] = admitted
     reducing = fills.filled(account, 0, "AAA", "net", number=99, lots=lots, price=mark, maker=False)
-    assert admission.admit_fill(account, reducing) is None
+    assert order_admission.admit_fill(account, reducing) is None
 
 
 class Pair(bt.Strategy):
@@ -409,7 +412,7 @@ class Pair(bt.Strategy):
 def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -> tuple[Any, Any]:
     """Return what a run tells as it is, and with every bar walked."""
     as_is = told()
-    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
     return as_is, told()
 
 

@@ -9,10 +9,13 @@ import random
 import pytest
 
 from crossmargin_bt import Instrument, venues
-from crossmargin_bt.engine import events, fills, liquidation, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.closing import Closing
-from crossmargin_bt.engine.rates import table
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.liquidation import waterfall
+from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import table
 
 TIERS = table([(0.0, 0.01, 50.0), (20_000.0, 0.02, 25.0), (60_000.0, 0.05, 10.0)], marginal=True)
 CONTRACTS = [
@@ -23,7 +26,7 @@ CONTRACTS = [
 EXACT = ("pairs", "hedges", "reduce", "above")
 
 
-def breached(draw: random.Random, venue: str, mode: str, position_mode: str) -> tuple[Account, reading.Pool] | None:
+def breached(draw: random.Random, venue: str, mode: str, position_mode: str) -> tuple[Account, metrics.Pool] | None:
     """Return an account of random legs one of whose pools has come to its end, or None where none has."""
     fund, protected = draw.choice([(math.inf, True), (500.0, True), (500.0, False), (0.0, False)])
     rules = venues.load(venue).rules
@@ -43,7 +46,7 @@ def breached(draw: random.Random, venue: str, mode: str, position_mode: str) -> 
                 account.apply(fills.filled(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
     for symbol in account.books:
         account.mark(symbol, 100.0 * draw.uniform(0.9, 1.1))
-    due = [pool for pool in reading.pools(account) if pool.legs and reading.risk(account, pool).gap <= 0]
+    due = [pool for pool in metrics.pools(account) if pool.legs and metrics.risk(account, pool).gap <= 0]
     return (account, draw.choice(due)) if due else None
 
 
@@ -62,7 +65,7 @@ def test_laws_of_a_liquidation(venue: str, mode: str, position_mode: str) -> Non
     assert "part" in seen or not venues.load(venue).rules.liquidation
 
 
-def check_liquidation(account: Account, pool: reading.Pool, *, off: float) -> set[str]:
+def check_liquidation(account: Account, pool: metrics.Pool, *, off: float) -> set[str]:
     """Check one liquidation, its prices `off` the marks by that part; return what was seen in it."""
 
     def market(close) -> float:
@@ -75,7 +78,7 @@ def check_liquidation(account: Account, pool: reading.Pool, *, off: float) -> se
     worth = value_at(account, pool, market)
     borne = by_fund = 0.0
     last: tuple[Account, events.Reduced] | None = None
-    for entry in liquidation.steps(work):
+    for entry in waterfall.steps(work):
         if isinstance(entry, events.Reduced):
             assert last is None or not work.is_safe, "a step after the pool was safe"
             last = account.copy(*account.books), entry
@@ -87,7 +90,7 @@ def check_liquidation(account: Account, pool: reading.Pool, *, off: float) -> se
     # What the pool was worth in the market went to fees, or is still there; what was missing was borne.
     left = value_at(account, pool, market)
     assert left == pytest.approx(worth + borne - (account.fees - fees), abs=1e-6)
-    collateral = reading.risk(account, pool).collateral
+    collateral = metrics.risk(account, pool).collateral
     rests = last[1].step == "fraction"  # until it is looked at again
     assert collateral >= 0 or not account.protected or rests
     assert by_fund <= borne + 1e-9
@@ -100,7 +103,7 @@ def check_liquidation(account: Account, pool: reading.Pool, *, off: float) -> se
     return {"part" if work.whole() else "whole", "borne" if borne else "paid"}
 
 
-def value_at(account: Account, pool: reading.Pool, market) -> float:
+def value_at(account: Account, pool: metrics.Pool, market) -> float:
     """Return the balance and what the pool's legs would bring at market prices, fees apart."""
     amount = account.balances["USDT"]
     for close in Closing(account, 0, pool, market).whole():
@@ -110,7 +113,7 @@ def value_at(account: Account, pool: reading.Pool, market) -> float:
     return amount
 
 
-def one_lot_less(before: Account, pool: reading.Pool, market, step: events.Reduced) -> Closing:
+def one_lot_less(before: Account, pool: metrics.Pool, market, step: events.Reduced) -> Closing:
     """Return the pool as it would be had the step closed one lot less: of a hedge, one of the coarser contract."""
     work = Closing(before, 0, pool, market)
     units = {leg: before.books[leg.rpartition(":")[0]].instrument.units_per_lot for leg in step.closes}

@@ -10,9 +10,12 @@ import pytest
 from test_whole_account import COIN, SHORT, refusals, replayed, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, roll
-from crossmargin_bt.engine import estimates, events, fills, interest, reading, views
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.explain import account_view
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.lifecycle import fills, interest
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.venues import load
 
@@ -48,9 +51,9 @@ def trade(made: Account, size: float, price: float) -> None:
     made.apply(fills.filled(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
 
 
-def pair(made: Account) -> views.LoanView:
+def pair(made: Account) -> account_view.LoanView:
     book = made.books[next(iter(made.books))]
-    return views.margin_pair(made, book, book.legs["net"])
+    return account_view.margin_pair(made, book, book.legs["net"])
 
 
 def charge(made: Account, hours: int) -> None:
@@ -58,8 +61,8 @@ def charge(made: Account, hours: int) -> None:
         made.apply(entry)
 
 
-def risk(made: Account, currency: str) -> reading.Risk:
-    return reading.risk(made, next(pool for pool in reading.pools(made) if pool.currency == currency))
+def risk(made: Account, currency: str) -> metrics.Risk:
+    return metrics.risk(made, next(pool for pool in metrics.pools(made) if pool.currency == currency))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_a_margin_pair_in_four_forms(instrument, size, asset, owes, in_use, kept
     assert (view.asset, view.owes) == (asset, owes)
     assert view.liability == (10_000.0 if owes == "USDT" else 1.0)
     assert view.assets == (10_000.0 if asset == "USDT" else 1.0)
-    total = reading.totals(made, instrument.settle)
+    total = metrics.totals(made, instrument.settle)
     assert total.in_use == pytest.approx(in_use)
     assert total.cross_profit == pytest.approx(gained)
     # OKX counts the fee of paying back on debt and margin; this pair costs none.
@@ -97,8 +100,8 @@ def test_interest_grows_the_debt_and_is_paid_at_the_close() -> None:
     charge(made, 3)
     view = pair(made)
     assert view.interest == pytest.approx(4.0)
-    assert reading.totals(made, "USDT").cross_profit == pytest.approx(-4.0)
-    assert reading.totals(made, "USDT").in_use == pytest.approx(10_004.0 / 5)
+    assert metrics.totals(made, "USDT").cross_profit == pytest.approx(-4.0)
+    assert metrics.totals(made, "USDT").in_use == pytest.approx(10_004.0 / 5)
     trade(made, -0.5, 10_000.0)
     assert pair(made).interest == pytest.approx(2.0)
     assert made.balances["USDT"] == pytest.approx(10_000.0 - 2.0)

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import currencies, events, expiry, fills, interest, invariants, position, reading
-from crossmargin_bt.engine.account import Account, replay
-from crossmargin_bt.engine.admission import admit
-from crossmargin_bt.engine.instrument import Instrument, Kind
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.refusal import Refusal
+from crossmargin_bt.engine.admission.order_admission import admit
+from crossmargin_bt.engine.ledger import events, position
+from crossmargin_bt.engine.ledger.account import Account, replay
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.lifecycle import expiry, fills, interest
+from crossmargin_bt.engine.margin import currencies, invariants, metrics
+from crossmargin_bt.engine.terms.instrument import Instrument, Kind
 
 FRIDAY = datetime(2025, 6, 27, 8, tzinfo=UTC)
 NOW = 1_735_689_600_000
@@ -166,18 +168,18 @@ def test_closing_everything_leaves_no_requirement(made: dict, script: list) -> N
     """Equity then is balances alone, at their prices, and nothing is locked but by debts."""
     books = Books(**made)
     books.play(script)
-    before = reading.total_equity(books.account)
+    before = metrics.total_equity(books.account)
     fees = books.account.fees
     books.close_all()
     account = books.account
     paid = account.fees - fees
     worth = sum(amount * account.price(currency) for currency, amount in account.balances.items())
     # At the marks a close brings what was floating, so equity falls by the fees alone.
-    assert reading.total_equity(account) == pytest.approx(worth)
-    assert reading.total_equity(account) == pytest.approx(before - paid, rel=1e-9, abs=1e-6)
+    assert metrics.total_equity(account) == pytest.approx(worth)
+    assert metrics.total_equity(account) == pytest.approx(before - paid, rel=1e-9, abs=1e-6)
     owing = currencies.is_in_debt(account) if account.pooled else False
-    for pool in reading.pools(account):
-        assert owing or reading.risk(account, pool).requirement == 0
+    for pool in metrics.pools(account):
+        assert owing or metrics.risk(account, pool).requirement == 0
 
 
 @given(accounts, scripts)
@@ -201,12 +203,12 @@ def test_more_collateral_is_never_worse(made: dict, script: list, more: float) -
     books = Books(**made)
     books.play(script)
     account = books.account
-    before = {pool.name: reading.risk(account, pool).gap for pool in reading.pools(account)}
-    free = reading.totals(account, account.pool_of("USDT")).free_margin
+    before = {pool.name: metrics.risk(account, pool).gap for pool in metrics.pools(account)}
+    free = metrics.totals(account, account.pool_of("USDT")).free_margin
     account.apply(events.Deposited(time_ms=NOW, currency="USDT", amount=more))
-    assert reading.totals(account, account.pool_of("USDT")).free_margin >= free - 1e-6
-    for pool in reading.pools(account):
-        assert reading.risk(account, pool).gap >= before.get(pool.name, -1e18) - 1e-6
+    assert metrics.totals(account, account.pool_of("USDT")).free_margin >= free - 1e-6
+    for pool in metrics.pools(account):
+        assert metrics.risk(account, pool).gap >= before.get(pool.name, -1e18) - 1e-6
 
 
 @given(accounts, scripts)
@@ -249,7 +251,7 @@ def test_what_an_admitted_order_locks_was_free(made: dict, script: list) -> None
         found = books.order(symbol, lots)
         if isinstance(found, OpenOrder):
             pool = books.account.pool_of(PRODUCTS[symbol].settle)
-            total = reading.totals(books.account, pool)
+            total = metrics.totals(books.account, pool)
             left = total.counted + total.cross_profit - total.in_use
             assert left >= -1e-6 * max(1.0, abs(total.in_use))
 

@@ -12,13 +12,13 @@ from random_trader import RandomTrader, candles, seeds
 from test_mixed_laws import flows as flows_of
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
-from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.bands import Band, Danger
+from crossmargin_bt.broker.bar import intrabar
+from crossmargin_bt.broker.skip.safe_range import Band, Danger
 from crossmargin_bt.candles.theoretical import theoretical_candles
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.account import replay
-from crossmargin_bt.engine.explain import is_explainable
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.explain.explanations import is_explainable
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import replay
+from crossmargin_bt.engine.terms.rates import flat
 
 END = datetime(2025, 1, 6, 8, tzinfo=UTC)
 PLAIN = {"underlying": "BTC", "maintenance": flat(0.01)}
@@ -129,7 +129,7 @@ def test_decisions_are_explained(settings: dict) -> None:
 def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
     """With every bar walked all figures are the same."""
     as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
-    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
     assert as_is == told(8, bars=120, volatility=0.05, venue="okx", **settings)
 
 
@@ -142,7 +142,7 @@ def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dic
         "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE, *([CALL] if seed % 4 < 2 else []))},
     }  # fmt: skip
     as_is = told(80 + seed, **asked, **settings)
-    monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
     assert as_is == told(80 + seed, **asked, **settings)
 
 

@@ -11,7 +11,7 @@ from random_trader import RandomTrader, candles
 from test_laws import INSTRUMENTS
 
 from crossmargin_bt import CrossMarginBroker, feeds, observers
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 
 
 def watched(mode: str, position_mode: str = "one_way", **settings):

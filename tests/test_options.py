@@ -16,13 +16,16 @@ from test_whole_account import candles, refusals, replayed, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
 from crossmargin_bt.candles.theoretical import theoretical_candles
-from crossmargin_bt.engine import events, fills, pricing, reading, scenarios
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.modes import option
-from crossmargin_bt.engine.option_terms import OptionTerms
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.portfolio_terms import ChargeTier, Grid, UnitTerms, VolatilityShock
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import metrics, scenarios
+from crossmargin_bt.engine.margin.modes import option
+from crossmargin_bt.engine.math import pricing
+from crossmargin_bt.engine.terms.option_terms import OptionTerms
+from crossmargin_bt.engine.terms.portfolio_terms import ChargeTier, Grid, UnitTerms, VolatilityShock
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import FeedError, RuleError
 
 FRIDAY = datetime(2025, 1, 1, 8, tzinfo=UTC)
@@ -98,21 +101,21 @@ def test_a_long_option_is_paid_and_keeps_nothing() -> None:
     """2 calls at 300: 600 leave the balance, equity keeps them, nothing is locked, no pool is at risk of them."""
     made = account(CALL)
     trade(made, "BTC-C", 2.0, 300.0)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     assert (total.balance, total.option_value, total.equity, total.in_use) == (9_400.0, 600.0, 10_000.0, 0.0)
     made.mark("BTC-C", 0.01)
-    (pool,) = reading.pools(made)
-    assert reading.risk(made, pool) == (9_400.0, 0.0)
+    (pool,) = metrics.pools(made)
+    assert metrics.risk(made, pool) == (9_400.0, 0.0)
 
 
 def test_a_short_call_locks_its_margin() -> None:
     """Sold at 300 with the index 1,000 below the strike: max(1,500 - 1,000, 1,000) + 300, kept 750 + 300."""
     made = account(CALL)
     trade(made, "BTC-C", -2.0, 300.0)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     assert (total.balance, total.equity, total.in_use) == (10_600.0, 10_000.0, pytest.approx(2 * 1_300.0))
-    (pool,) = reading.pools(made)
-    assert reading.risk(made, pool) == (10_600.0, pytest.approx(2 * 1_050.0))
+    (pool,) = metrics.pools(made)
+    assert metrics.risk(made, pool) == (10_600.0, pytest.approx(2 * 1_050.0))
 
 
 def test_a_spread_of_one_expiry_keeps_its_largest_loss_where_the_venue_says_so() -> None:
@@ -122,8 +125,8 @@ def test_a_spread_of_one_expiry_keeps_its_largest_loss_where_the_venue_says_so()
     made = account(CALL, further, options=(capped,))
     trade(made, "BTC-C", -1.0, 300.0)
     trade(made, "BTC-C2", 1.0, 250.0)
-    assert reading.totals(made, "USDT").in_use == pytest.approx(200.0)
-    assert reading.risk(made, reading.pools(made)[0]).requirement == pytest.approx(200.0)
+    assert metrics.totals(made, "USDT").in_use == pytest.approx(200.0)
+    assert metrics.risk(made, metrics.pools(made)[0]).requirement == pytest.approx(200.0)
 
 
 def test_orders_lock_what_they_open_and_close() -> None:
@@ -307,7 +310,7 @@ def test_dollars_are_matched_in_turn() -> None:
         made.apply(events.Deposited(time_ms=0, currency="USDT", amount=1e6))
         trade(made, "BTC", 10.0, 10_000.0)
         trade(made, second.symbol, -10.0, 10_000.0)
-        kept[settle] = reading.risk(made, reading.pools(made)[0]).requirement
+        kept[settle] = metrics.risk(made, metrics.pools(made)[0]).requirement
     assert kept["USDC"] - kept["USDT"] == pytest.approx(100_000.0 * 0.005)
 
 
@@ -332,5 +335,5 @@ def test_a_lost_peg_raises_the_initial_margin() -> None:
     made.mark("BTC", 3_000.0)
     made.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
     trade(made, "BTC", 1.0, 3_000.0)
-    assert reading.totals(made, "USDT").in_use == pytest.approx(540.0 * 1.16 + 60.0)
-    assert reading.risk(made, reading.pools(made)[0]).requirement == pytest.approx(540.0 * 0.8 + 45.0)
+    assert metrics.totals(made, "USDT").in_use == pytest.approx(540.0 * 1.16 + 60.0)
+    assert metrics.risk(made, metrics.pools(made)[0]).requirement == pytest.approx(540.0 * 0.8 + 45.0)

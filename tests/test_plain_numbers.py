@@ -11,7 +11,7 @@ from compared import frame_of
 
 import crossmargin_bt as cm
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError, RuleError
 
 OF_OTHERS = [np.float64, np.float32, np.int64, Decimal]

@@ -13,8 +13,8 @@ from test_broker import FLAT, bars, run
 from test_risk import PLAIN
 
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, feeds
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.rates import Tier, TierTable
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.terms.rates import Tier, TierTable
 from crossmargin_bt.errors import ConfigurationError
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds
 from crossmargin_bt.candles import folder
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.account import replay
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.venues import load, tiers
 
 STRATEGIES = Path(__file__).parents[1] / "strategies"

@@ -15,8 +15,9 @@ import pytest
 from conftest import SHARED
 from published.stage import account, shared, trade
 
-from crossmargin_bt.engine import estimates, events, reading
-from crossmargin_bt.engine.rates import LeverageTier, ShareTable, table
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import LeverageTier, ShareTable, table
 
 FILE = SHARED / "oracles" / "recorded_accounts.json"
 RECORDED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
@@ -56,8 +57,8 @@ def test_binance_linear_position(answer: str) -> None:
     made.mark("BTCUSDT", float(given["markPrice"]))
     book = made.books["BTCUSDT"]
     assert book.unrealised() == printed(given["unRealizedProfit"])
-    assert reading.exposure_value(made, "USDT") == printed(given["notional"])
-    assert reading.totals(made, "USDT").in_use == printed(given["initialMargin"])
+    assert metrics.exposure_value(made, "USDT") == printed(given["notional"])
+    assert metrics.totals(made, "USDT").in_use == printed(given["initialMargin"])
     assert shared(made).requirement == printed(given["maintMargin"])
     # The wallet of that second, in multi-assets mode, was not recorded; seconds apart it was 25.7261006.
     assert estimates.liquidation_price(made, "BTCUSDT").price == pytest.approx(
@@ -76,7 +77,7 @@ def test_binance_account() -> None:
     mark = float(position["notional"]) / size
     trade(made, "BTCUSDT", size, mark - float(position["unrealizedProfit"]) / size)
     made.mark("BTCUSDT", mark)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     assert total.balance == printed(asset["walletBalance"])
     assert total.cross_profit == printed(asset["unrealizedProfit"])
     assert total.equity == printed(asset["marginBalance"])
@@ -96,7 +97,7 @@ def test_binance_inverse_position() -> None:
     made.mark("BTCUSD_PERP", float(given["markPrice"]))
     book = made.books["BTCUSD_PERP"]
     assert book.unrealised() == printed(given["unRealizedProfit"])
-    assert -reading.exposure_value(made, "USDT") == printed(given["notionalValue"])
+    assert -metrics.exposure_value(made, "USDT") == printed(given["notionalValue"])
 
 
 def test_binance_trade_fee() -> None:
@@ -105,7 +106,7 @@ def test_binance_trade_fee() -> None:
     made = account(cash=1000.0, rules={"venue": "binance", "taker": 0.0004}, BTCUSDT={"leverage": 20.0})
     trade(made, "BTCUSDT", float(given["qty"]), float(given["price"]))
     assert made.fees == printed(given["commission"])
-    assert reading.exposure_value(made, "USDT") == printed(given["quoteQty"])
+    assert metrics.exposure_value(made, "USDT") == printed(given["quoteQty"])
 
 
 def hyperliquid(answer: str, *, mode: str = "cross"):
@@ -135,11 +136,11 @@ def test_hyperliquid_cross_account(answer: str) -> None:
     given, positions, made = hyperliquid(answer)
     summary = given.get("marginSummary", given.get("crossMarginSummary"))
     # What the account was worth is given; the balance is that less the floating profit.
-    made.balances["USDT"] = float(summary["accountValue"]) - reading.cross_profit(made, "USDT")
-    total = reading.totals(made, "USDT")
+    made.balances["USDT"] = float(summary["accountValue"]) - metrics.cross_profit(made, "USDT")
+    total = metrics.totals(made, "USDT")
     assert total.equity == printed(summary["accountValue"])
     assert total.in_use == printed(summary["totalMarginUsed"])
-    assert reading.exposure_value(made, "USDT") == printed(summary["totalNtlPos"])
+    assert metrics.exposure_value(made, "USDT") == printed(summary["totalNtlPos"])
     assert shared(made).requirement == printed(given["crossMaintenanceMarginUsed"])
     for one in positions:
         book = made.books[one["coin"]]

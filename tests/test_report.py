@@ -24,7 +24,7 @@ from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changes
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.report import chart, curves, files, page, rows, thin, verdict
 from crossmargin_bt.results import Market, Outcome
 

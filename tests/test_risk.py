@@ -12,13 +12,16 @@ from random_trader import RandomTrader, candles
 from test_broker import FLAT, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
-from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.bands import Danger
+from crossmargin_bt.broker.bar import intrabar
+from crossmargin_bt.broker.skip.safe_range import Danger
 from crossmargin_bt.columns import MARKS, PRICES
-from crossmargin_bt.engine import events, fills, liquidation, reading
-from crossmargin_bt.engine.account import Account, replay
-from crossmargin_bt.engine.closing import Closing
-from crossmargin_bt.engine.rates import flat, table
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account, replay
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.liquidation import waterfall
+from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import flat, table
 from crossmargin_bt.errors import ConfigurationError
 
 PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
@@ -244,10 +247,10 @@ def test_several_legs_are_taken_over_alike() -> None:
         account.mark(symbol, 100.0)
         account.apply(fills.filled(account, 0, symbol, "net", number=1, lots=lots, price=100.0, maker=True))
         account.mark(symbol, mark)
-    (pool,) = reading.pools(account)
+    (pool,) = metrics.pools(account)
     work = Closing(account, 0, pool, lambda close: sizes[close.symbol][1])
     entries = []
-    for entry in liquidation.steps(work):
+    for entry in waterfall.steps(work):
         account.apply(entry)
         entries.append(entry)
     _, taken, *closed = entries
@@ -486,7 +489,7 @@ def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str, monkeypatch)
     found = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
         broker = CrossMarginBroker(cash=1_000.0, leverage=10.0)
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))

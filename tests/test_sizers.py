@@ -10,7 +10,7 @@ import pytest
 from test_broker import FLAT, bars
 from test_risk import PLAIN
 
-from crossmargin_bt import (
+from crossmargin_bt import (  # fmt: skip
     CrossMarginBroker,
     FreeMarginSizer,
     HedgeStrategy,
@@ -19,7 +19,7 @@ from crossmargin_bt import (
     SafeDistanceSizer,
     VolatilitySizer,
     feeds,
-)  # fmt: skip
+)
 from crossmargin_bt.errors import ConfigurationError
 
 COIN = Instrument(symbol="BTC", lot=1.0, contract_size=1000.0, inverse=True, settle="USDT", maker=0.0, taker=0.0)

@@ -9,9 +9,12 @@ import pytest
 
 import crossmargin_bt
 from crossmargin_bt import Instrument, venues
-from crossmargin_bt.engine import admission, events, fills, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.orders import OpenOrder, Prices, pending
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.orders import OpenOrder, Prices, pending
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.errors import ConfigurationError, RuleError
 from crossmargin_bt.venues import tiers
 
@@ -190,19 +193,19 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
     account.apply(fills.filled(account, 0, "BTC", "net", number=1, lots=400, price=100.0, maker=False))
     account.mark("BTC", 150.0)
     # 40,000 at the last price: 0.001 x root of 400 = 2 % to keep, 4 % to open, but 1/10 is more; closing fee 0.1 % of 40,000.
-    assert reading.totals(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
+    assert metrics.totals(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
     # Kept at the entry, with the fee of closing where the margin is used up: 0.1 % of 36,000.
-    (pool,) = reading.pools(account)
-    assert reading.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
+    (pool,) = metrics.pools(account)
+    assert metrics.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
     # 20,000 of floating profit pay for nothing: 100,000 less the fee of 40 and what is in use.
-    assert reading.totals(account, "USDT").free_margin == pytest.approx(99_960.0 - 4040.0)
+    assert metrics.totals(account, "USDT").free_margin == pytest.approx(99_960.0 - 4040.0)
     # A sell beyond the position is valued above the last price: max(90, 150, 100 x 1.01) = 150; 100 of 500 lots open.
     order = OpenOrder(2, "net", -500, 90.0)
     book = account.books["BTC"]
     waiting = pending(400, [order], Prices(book.long_mark, book.last, 0.01), instrument=book.instrument)
     assert waiting.opening_value == pytest.approx(15_000.0)
     assert waiting.loss == pytest.approx(100 * 60.0)
-    assert isinstance(admission.admit(account, "BTC", order), OpenOrder)
+    assert isinstance(order_admission.admit(account, "BTC", order), OpenOrder)
     # ALT has terms of its own: 80 % of the initial margin at 5x.
     assert account.books["ALT"].maintenance.margin(1000.0, 10.0) == pytest.approx(160.0)
 

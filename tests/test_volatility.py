@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from test_broker import FLAT, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument
-from crossmargin_bt.engine import events, reading
-from crossmargin_bt.engine.account import replay
-from crossmargin_bt.engine.rates import flat
-from crossmargin_bt.engine.volatility import MS_PER_DAY, RealisedVolatility, VolatilityScaling
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import replay
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.volatility import MS_PER_DAY, RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import RuleError
 
 PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
@@ -48,8 +49,8 @@ def test_rates_follow_volatility(tmp_path) -> None:
     def note(strategy) -> None:
         if len(strategy) == 1:
             strategy.buy(size=50)
-        for pool in reading.pools(broker.account):
-            risk = reading.risk(broker.account, pool)
+        for pool in metrics.pools(broker.account):
+            risk = metrics.risk(broker.account, pool)
             requirements.append(risk.requirement / (0.005 * 50 * strategy.data.close[0]))
 
     run(broker, frame, scripts=(dict.fromkeys(range(1, 12), note),), instrument=PLAIN)

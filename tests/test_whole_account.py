@@ -9,9 +9,9 @@ import pytest
 from test_broker import Scripted
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.account import replay
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import replay
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 COIN = Instrument(symbol="BTC/USDT", kind="spot", underlying="BTC", lot=0.001, maker=0.0, taker=0.0)

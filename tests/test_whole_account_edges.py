@@ -15,12 +15,13 @@ from test_whole_account import COIN, INVERSE, candles, refusals
 
 import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, Reserve, analyzers, feeds, guards, venues
-from crossmargin_bt.broker import walk
-from crossmargin_bt.broker.bands import Danger
+from crossmargin_bt.broker.bar import intrabar
 from crossmargin_bt.broker.sizers import FreeMarginSizer, SafeDistanceSizer
-from crossmargin_bt.engine import currencies, events, portfolio, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.margin import currencies, metrics, portfolio
+from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import FeedError
 
 FREE = {"maker": 0.0, "taker": 0.0, "maintenance": flat(0.005)}
@@ -348,7 +349,7 @@ def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
     journals = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
         broker = CrossMarginBroker(cash=1_500.0, venue="okx")
         run(broker, script, (PERP, index), (later, call))
         journals.append(broker.journal)
@@ -361,7 +362,7 @@ def journals_of(monkeypatch, script, *pairs, **settings) -> list:
     journals = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(walk, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
         broker = CrossMarginBroker(venue="okx", pooling="multi_currency", leverage=10.0, **settings)
         run(broker, script, *pairs)
         journals.append(broker.journal)
@@ -414,13 +415,13 @@ def test_a_coin_hedged_by_an_inverse_short_is_no_risk(venue: str, price: float) 
         account.list_instrument(one)
         account.mark(one.symbol, 10_000.0)
     account.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
-    short = crossmargin_bt.engine.fills.filled(
+    short = crossmargin_bt.engine.lifecycle.fills.filled(
         account, 0, "BTCUSD", "net", number=1, lots=-100, price=10_000.0, maker=False
     )
     account.apply(short)
     for symbol in ("BTC/USDT", "BTCUSD"):
         account.mark(symbol, price)
-    assert reading.total_equity(account) == pytest.approx(10_000.0)
+    assert metrics.total_equity(account) == pytest.approx(10_000.0)
     (unit,) = portfolio.units(account, with_orders=True)
     assert unit.standing.worst == pytest.approx(0.0, abs=1e-6)
 
@@ -535,7 +536,7 @@ def test_a_journal_brings_the_insurance_fund_back() -> None:
     account = broker.account
     assert 0 < account.insurance_fund < 500.0
     listed = {symbol: book.instrument for symbol, book in account.books.items()}
-    again = crossmargin_bt.engine.account.replay(broker.journal, account.rules, listed, **account.setup)
+    again = crossmargin_bt.engine.ledger.account.replay(broker.journal, account.rules, listed, **account.setup)
     assert again.insurance_fund == account.insurance_fund
     assert again.protected == account.protected
 

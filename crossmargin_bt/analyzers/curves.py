@@ -7,7 +7,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt import figures
-from crossmargin_bt.broker.bars import time_ms
+from crossmargin_bt.broker.session.bars import time_ms
 from crossmargin_bt.time_units import MS_PER_HOUR
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import backtrader as bt
 import msgspec
 
-from crossmargin_bt.broker.bars import time_ms
-from crossmargin_bt.engine import events
+from crossmargin_bt.broker.session.bars import time_ms
+from crossmargin_bt.engine.ledger import events
 
 
 class Journal(bt.Analyzer):

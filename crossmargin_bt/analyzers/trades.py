@@ -5,7 +5,7 @@ from typing import Any
 
 import backtrader as bt
 
-from crossmargin_bt.broker.bars import time_ms
+from crossmargin_bt.broker.session.bars import time_ms
 
 STOPS = (bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail, bt.Order.StopTrailLimit)
 

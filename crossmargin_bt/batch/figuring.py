@@ -6,7 +6,9 @@ from typing import Any
 from numba import njit
 
 from crossmargin_bt.batch.layout import BEGINS, DEDUCTION, INVERSE, KEPT, LOT, PER_CONTRACT, RATE, TAKER, UNITS
-from crossmargin_bt.engine import formulas, instrument, path, position
+from crossmargin_bt.engine.ledger import position
+from crossmargin_bt.engine.math import formulas, intrabar_path
+from crossmargin_bt.engine.terms import instrument
 
 compiled = njit(nogil=True, error_model="numpy")
 # What is called in every bar is put in its place: handing so many arrays over takes longer than the work.
@@ -18,7 +20,7 @@ fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.fundin
 initial_rate = compiled(formulas.initial_rate)
 whole_lots, size_of_lots = compiled(instrument.whole_lots), compiled(instrument.size_of_lots)
 split, opened_after = compiled(position.split), compiled(position.opened_after)
-low_comes_first = compiled(path.low_comes_first)
+low_comes_first = compiled(intrabar_path.low_comes_first)
 
 
 @compiled_in_place

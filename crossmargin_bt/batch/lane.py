@@ -10,12 +10,14 @@ import numpy as np
 
 from crossmargin_bt import feeds
 from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
-from crossmargin_bt.broker import CrossMarginBroker, execution, orders
-from crossmargin_bt.broker.run import Owned
+from crossmargin_bt.broker import CrossMarginBroker
+from crossmargin_bt.broker.orders import execution
+from crossmargin_bt.broker.session import bt_orders
+from crossmargin_bt.broker.session.session import Owned
 from crossmargin_bt.cerebro import Cerebro
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.modes import MODES
-from crossmargin_bt.engine.position import Position
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.position import Position
+from crossmargin_bt.engine.margin.modes import MODES
 
 
 class State:
@@ -114,7 +116,7 @@ def _let_rest(broker: Any, owner: Follower, order: LimitOrder) -> Any:
     run, data = broker._run, owner.datas[order.instrument]
     book = run.books[data]
     given = {"price": order.price, "exectype": bt.Order.Limit}
-    entered = orders.entered(owner, data, book.instrument.size(abs(order.lots)), given, buys=order.lots > 0)
+    entered = bt_orders.entered(owner, data, book.instrument.size(abs(order.lots)), given, buys=order.lots > 0)
     entered.addinfo(covered=order.covered)
     broker._ocoize(entered, None)
     for step in (entered.submit, entered.accept):

@@ -12,21 +12,21 @@ import pandas as pd
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import Account, LimitOrders
 from crossmargin_bt.batch.layout import Quotes
-from crossmargin_bt.broker.settings import Settings, cash_of, one_of
-from crossmargin_bt.broker.watch import thresholds
+from crossmargin_bt.broker.api.settings import Settings, cash_of, one_of
+from crossmargin_bt.broker.bar.risk_monitor import thresholds
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, PRICES
-from crossmargin_bt.engine.account import Account as EngineAccount
-from crossmargin_bt.engine.book import Book
-from crossmargin_bt.engine.instrument import DUST, Instrument
-from crossmargin_bt.engine.path import POLICIES
-from crossmargin_bt.engine.rates import TierTable
+from crossmargin_bt.engine.ledger.account import Account as EngineAccount
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.math.intrabar_path import POLICIES
+from crossmargin_bt.engine.terms.instrument import DUST, Instrument
+from crossmargin_bt.engine.terms.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.feeds import from_frame
 from crossmargin_bt.frames import columns_of
 from crossmargin_bt.venues import Venue, tiers
 
-# From so many lots on a hair of a size is a whole one (`crossmargin_bt.engine.instrument.whole_lots`), and rounded twice it is two.
+# From so many lots on a hair of a size is a whole one (`crossmargin_bt.engine.terms.instrument.whole_lots`), and rounded twice it is two.
 LOTS_MAX = 10**13
 
 

@@ -2,16 +2,10 @@
 """Limit orders in the compiled loop: which of them a bar reaches, in which order, and whether all of it is sure.
 
 They trade as backtrader matches them: at the open where that is at the limit or better, otherwise at the limit where the bar
-comes to it, all instruments moving in step along their paths (`crossmargin_bt.engine.path`).
+comes to it, all instruments moving in step along their paths (`crossmargin_bt.engine.math.intrabar_path`).
 """
 
-from crossmargin_bt.batch.figuring import (
-    compiled,
-    compiled_in_place,
-    low_comes_first,
-    opened_after,
-    worth_of,
-)
+from crossmargin_bt.batch.figuring import compiled, compiled_in_place, low_comes_first, opened_after, worth_of
 from crossmargin_bt.batch.layout import (
     ARRIVED,
     BALANCE,
@@ -36,7 +30,7 @@ from crossmargin_bt.batch.layout import (
 )
 from crossmargin_bt.batch.standing import HAIR, fit, stands
 from crossmargin_bt.batch.trading import ordered, trade, trade_at_market
-from crossmargin_bt.engine.path import Candle
+from crossmargin_bt.engine.math.intrabar_path import Candle
 
 NOBODY = -1
 # So far prices may move, as a part of themselves, before all is looked at anew.

@@ -14,7 +14,7 @@ from crossmargin_bt.batch.accounts import Account, LimitOrders, Outcome
 from crossmargin_bt.batch.lane import State, work_through
 from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
-from crossmargin_bt.broker.settings import MARGIN_MODES
+from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.venues import Venue

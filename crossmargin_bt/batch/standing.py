@@ -19,7 +19,7 @@ from crossmargin_bt.batch.figuring import (
 )
 from crossmargin_bt.batch.layout import CLOSE, FLOOR, HIGHEST, INVERSE, LOWEST, MAKER, OPEN, ORDERED, TAKER
 from crossmargin_bt.batch.trading import ordered
-from crossmargin_bt.engine.room import FEES
+from crossmargin_bt.broker.skip.order_bound import FEES
 
 # Bounds are widened by this part, which is more than rounding.
 HAIR = 1e-9

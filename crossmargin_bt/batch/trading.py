@@ -15,18 +15,8 @@ from crossmargin_bt.batch.figuring import (
     whole_lots,
     worth_of,
 )
-from crossmargin_bt.batch.layout import (
-    BALANCE,
-    FEES_PAID,
-    FILLS,
-    FLOOR,
-    INVERSE,
-    LOT,
-    OPEN,
-    PER_CONTRACT,
-    TAKER,
-)
-from crossmargin_bt.engine.instrument import DUST
+from crossmargin_bt.batch.layout import BALANCE, FEES_PAID, FILLS, FLOOR, INVERSE, LOT, OPEN, PER_CONTRACT, TAKER
+from crossmargin_bt.engine.terms.instrument import DUST
 
 
 @compiled_in_place

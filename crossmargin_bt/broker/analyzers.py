@@ -10,8 +10,8 @@ from typing import Any
 import backtrader as bt
 import msgspec
 
-from crossmargin_bt.broker.bars import EPOCH_DAY, INSTANT, time_ms
-from crossmargin_bt.engine.journal import Journal
+from crossmargin_bt.broker.session.bars import EPOCH_DAY, INSTANT, time_ms
+from crossmargin_bt.engine.ledger.journal import Journal
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.time_units import MS_PER_DAY
 

@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from crossmargin_bt import guards
-from crossmargin_bt.broker import calm, listing, settings, walk
-from crossmargin_bt.broker.controls import Controls
-from crossmargin_bt.broker.discipline import Discipline
-from crossmargin_bt.broker.queue import OrderQueue
-from crossmargin_bt.broker.run import Run
-from crossmargin_bt.broker.watch import RiskWatch
-from crossmargin_bt.engine import events, path, reading, switching
-from crossmargin_bt.engine.account import POOLINGS, Account
-from crossmargin_bt.engine.book import SIDES
-from crossmargin_bt.engine.valuation import DOLLARS
+from crossmargin_bt.broker.api import instruments, settings
+from crossmargin_bt.broker.api.controls import Controls
+from crossmargin_bt.broker.bar import intrabar
+from crossmargin_bt.broker.bar.risk_monitor import RiskWatch
+from crossmargin_bt.broker.orders.pre_trade_checks import Discipline
+from crossmargin_bt.broker.session.order_queue import OrderQueue
+from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.skip import quiet_interval
+from crossmargin_bt.engine.admission import settings_changes
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import POOLINGS, Account
+from crossmargin_bt.engine.ledger.book import SIDES
+from crossmargin_bt.engine.ledger.valuation import DOLLARS
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.math import intrabar_path
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.venues import tiers
 
@@ -100,7 +105,7 @@ class CrossMarginBroker(Controls):
             raise ConfigurationError(f"{self.p.mode} is no mode; use mode='cross', pooling={self.p.mode!r}")
         settings.one_of("mode", self.p.mode, settings.MODES)
         settings.one_of("position_mode", self.p.position_mode, tuple(SIDES))
-        settings.one_of("path", self.p.path, path.POLICIES)
+        settings.one_of("path", self.p.path, intrabar_path.POLICIES)
         settings.one_of("pooling", self.p.pooling, POOLINGS)
         for name in ("deposits", "prices", "interest_rates"):
             setattr(self.p, name, settings.amounts_of(name, getattr(self.p, name)))
@@ -154,13 +159,13 @@ class CrossMarginBroker(Controls):
         self._settings.begin_run()
         run = self._run
         if run is None:
-            listing.refuse_unpayable(self.cerebro.datas)
+            instruments.refuse_unpayable(self.cerebro.datas)
             return
-        for data, instrument in listing.instruments(self, run):
+        for data, instrument in instruments.instruments(self, run):
             run.list_feed(data, run.account.list_instrument(instrument))
         for data in run.books:
             self._apply_setting(run, data)
-        listing.check_names(self, run, self._settings.declared)
+        instruments.check_names(self, run, self._settings.declared)
         run.watch = RiskWatch(self, run)
         run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         for currency, amount in (self.p.deposits or {}).items():
@@ -236,7 +241,7 @@ class CrossMarginBroker(Controls):
         return type(self).next is CrossMarginBroker.next and "next" not in self.__dict__
 
     def next(self) -> None:
-        """Work through one bar; see `crossmargin_bt.broker.walk`. Most bars of most runs are calm, and pass."""
+        """Work through one bar; see `crossmargin_bt.broker.bar.intrabar`. Most bars of most runs are calm, and pass."""
         left_alone = self._left_alone
         if left_alone is not None and not self._cash_addition and left_alone.calm.foresaw():
             self._bars += 1
@@ -264,7 +269,7 @@ class CrossMarginBroker(Controls):
             self._activate(run, self._toactivate.popleft())
         self.check_submitted()
         self._process_order_history()
-        walk.through(self, run, bars)
+        intrabar.through(self, run, bars)
         run.scale_rates(bars)
         if self._becomes_calm(run):
             return
@@ -272,14 +277,14 @@ class CrossMarginBroker(Controls):
         run.discipline.end_bar(bars)
         if run.notices:
             self._tell(run)
-        run.calm = None if self._userhist or self._unvalued else calm.found(self, run, self.figures)
+        run.calm = None if self._userhist or self._unvalued else quiet_interval.found(self, run, self.figures)
 
     def _becomes_calm(self, run: Run) -> bool:
         """Return whether a calm begins after a bar, surely enough that the bar's own figures may wait as well."""
         is_refilled = not self._is_new_bar  # its figures have been taken, and are to be replaced
         if is_refilled or run.notices or self._userhist or self._unvalued or self._cash_addition:
             return False
-        run.calm = calm.found(self, run)
+        run.calm = quiet_interval.found(self, run)
         if run.calm is not None:
             run.calm.note_marks()
             self._put_off_figures(run, run.calm)
@@ -327,7 +332,7 @@ class CrossMarginBroker(Controls):
         account, currency = run.account, run.currency
         while self._cash_addition:
             amount = float(self._cash_addition.popleft())
-            available = switching.withdrawable(account, currency)
+            available = settings_changes.withdrawable(account, currency)
             if -amount > available:
                 run.record(
                     events.WithdrawalRefused(
@@ -337,7 +342,7 @@ class CrossMarginBroker(Controls):
                 continue
             self.count_paid_in(amount)
             run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
-        totals = reading.totals(account, account.pool_of(currency))
+        totals = metrics.totals(account, account.pool_of(currency))
         self._value_deposits(account)
         run.watch.end_bar(totals)
         self._keep_figures(run, totals)

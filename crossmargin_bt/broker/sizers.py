@@ -6,7 +6,7 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from crossmargin_bt.broker.settings import finite_of
+from crossmargin_bt.broker.api.settings import finite_of
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.guards import largest
 from crossmargin_bt.time_units import DAYS_PER_YEAR

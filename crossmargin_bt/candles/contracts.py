@@ -9,7 +9,7 @@ import msgspec
 from filelock import FileLock
 
 from crossmargin_bt.candles.months import Replacement
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 from crossmargin_bt.venues import tiers
 from crossmargin_bt.venues.tiers import File, Row, Snapshot

@@ -14,7 +14,7 @@ import ccxt.async_support as ccxt
 from crossmargin_bt.candles.products import product
 from crossmargin_bt.candles.series import Row, Series, in_file_names
 from crossmargin_bt.candles.spans import Span
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError, RuleError, suggestion
 from crossmargin_bt.time_units import MS_PER_HOUR
 from crossmargin_bt.venues.tiers import Row as TierRow

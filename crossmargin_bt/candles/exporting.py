@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from crossmargin_bt.candles import contracts, stored
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 
 

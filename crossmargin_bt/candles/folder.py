@@ -17,7 +17,7 @@ import pandas as pd
 from crossmargin_bt.candles import stored
 from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, check_grid, cut
 from crossmargin_bt.columns import PRICES, TIMES
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError, RuleError, suggestion
 from crossmargin_bt.stamps import times_of
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 
 # Without contract facts a lot is the largest power of ten worth at most this much at the first close.

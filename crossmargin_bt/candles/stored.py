@@ -13,7 +13,7 @@ from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, c
 from crossmargin_bt.candles.months import Rows
 from crossmargin_bt.candles.series import COLUMNS, Series, milliseconds, month_of
 from crossmargin_bt.columns import MARKS
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, StoreError, suggestion
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from crossmargin_bt.engine import pricing
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.math import pricing
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 
 Volatility = float | str | Callable[[float, float, pd.Timestamp], float]

@@ -13,7 +13,7 @@ import pandas as pd
 from crossmargin_bt.candles.generate import Scenario, generate
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.columns import MARKS, PRICES
-from crossmargin_bt.engine.instrument import Instrument
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 
 PERPETUAL, SPOT = "SIMBTC", "SIMBTC-SPOT"

@@ -61,7 +61,7 @@ def compare(
     """
     from rich.console import Console
 
-    from crossmargin_bt.broker.settings import MODES
+    from crossmargin_bt.broker.api.settings import MODES
     from crossmargin_bt.compare import ACCOUNTS, load, markets
     from crossmargin_bt.report import files, table
 

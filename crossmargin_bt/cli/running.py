@@ -42,7 +42,7 @@ def run(
     """Run one strategy under one margin mode."""
     from rich.console import Console
 
-    from crossmargin_bt.broker.settings import MODES
+    from crossmargin_bt.broker.api.settings import MODES
     from crossmargin_bt.compare import ACCOUNTS, load, markets
     from crossmargin_bt.report import files, table
 

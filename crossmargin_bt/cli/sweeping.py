@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crossmargin_bt.cli.options import (
-    AccountOptions,
-    MarketOptions,
-    account_options,
-    market_options,
-    tier_files,
-)
+from crossmargin_bt.cli.options import AccountOptions, MarketOptions, account_options, market_options, tier_files
 from crossmargin_bt.cli.words import errors_as_lines, listed, value, words
 from crossmargin_bt.errors import ConfigurationError
 
@@ -72,7 +66,7 @@ def sweep(
 
     What has run is kept in the folder of results; the same command goes on where it was stopped.
     """
-    from crossmargin_bt.broker.settings import MODES
+    from crossmargin_bt.broker.api.settings import MODES
     from crossmargin_bt.compare import ACCOUNTS, StrategySource
     from crossmargin_bt.sweep import Definition, Store, axis, objectives, plan, space
     from crossmargin_bt.sweep.engines import Engine

@@ -12,7 +12,7 @@ import pandas as pd
 from crossmargin_bt import feeds
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.analyzers import Recorder
-from crossmargin_bt.broker.commission import CashCommission
+from crossmargin_bt.broker.api.commission import CashCommission
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.compare.strategies import StrategySpec, where

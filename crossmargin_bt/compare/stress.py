@@ -14,7 +14,15 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS
 from crossmargin_bt.compare.runs import Settings, run
 from crossmargin_bt.compare.strategies import StrategySpec
-from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, Tier, TierTable
+from crossmargin_bt.engine.terms.rates import (
+    LinearRate,
+    MaintenanceRule,
+    PowerRate,
+    ShareTable,
+    SizeRate,
+    Tier,
+    TierTable,
+)
 from crossmargin_bt.errors import CrossMarginError
 from crossmargin_bt.results import Outcome, RunResult, Shock
 from crossmargin_bt.venues import Venue

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from crossmargin_bt.broker.bars import time_ms
+from crossmargin_bt.broker.session.bars import time_ms
 
 Hook = Callable[..., Any]
 

@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from crossmargin_bt.engine import admission, events, fills, reading
-from crossmargin_bt.engine.account import Account, replay
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.refusal import Refusal
-from crossmargin_bt.engine.rules import Rules
-from crossmargin_bt.engine.telling import moment, told
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.explain.describe import moment, told
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account, replay
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.results import Difference, RunResult, Verdict
 from crossmargin_bt.venues import RULES, Venue
 
@@ -114,22 +117,22 @@ def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
             account, entry.time_ms, entry.symbol, entry.side,
             number=entry.number, lots=entry.lots, price=entry.price, maker=False,
         )  # fmt: skip
-        answer: Refusal | OpenOrder | None = admission.admit_fill(account, fill)
+        answer: Refusal | OpenOrder | None = order_admission.admit_fill(account, fill)
     else:
         order = OpenOrder(
             entry.number, entry.side, entry.lots, entry.price, group=entry.group, immediate=entry.immediate
         )
-        answer = admission.admit(account, entry.symbol, order)
+        answer = order_admission.admit(account, entry.symbol, order)
     if isinstance(answer, Refusal):
         return Verdict(False, answer.needed, answer.available)
     book = account.books[entry.symbol]
     book.orders.pop(entry.number, None)  # what it locks is for itself
-    return Verdict(True, 0.0, max(0.0, reading.headroom(account, book)))
+    return Verdict(True, 0.0, max(0.0, metrics.headroom(account, book)))
 
 
 def _survival(account: Account, entry: events.Liquidated) -> Verdict:
-    pool = next(pool for pool in reading.pools(account) if pool.name == entry.pool)
-    risk = reading.risk(account, pool)
+    pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
+    risk = metrics.risk(account, pool)
     return Verdict(risk.gap > TINY * risk.requirement, risk.requirement, risk.collateral)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from crossmargin_bt.engine.volatility import RealisedVolatility, VolatilityScaling
+from crossmargin_bt.engine.terms.volatility import RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.guards.base import Entry, Guard, share_between
 from crossmargin_bt.time_units import MS_PER_DAY
@@ -15,7 +15,7 @@ from crossmargin_bt.time_units import MS_PER_DAY
 class DeRisk(Guard):
     """When an instrument's annualised volatility rises above `above`, close a share of its positions, and open none until it is back.
 
-    Volatility is measured as rule books that follow it do (`crossmargin_bt.engine.volatility`).
+    Volatility is measured as rule books that follow it do (`crossmargin_bt.engine.terms.volatility`).
     """
 
     above: float = msgspec.field(default=1.0)

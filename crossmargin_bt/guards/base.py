@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from crossmargin_bt.engine import reading
-from crossmargin_bt.engine.account import Account
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.errors import ConfigurationError
 
 
@@ -24,12 +24,12 @@ class Entry(NamedTuple):
     @property
     def equity(self) -> float:
         """What the whole account would be worth, in its unit."""
-        return reading.total_equity(self.after)
+        return metrics.total_equity(self.after)
 
     @property
     def margin_used(self) -> float:
         """What would be locked in all its pools, in its unit."""
-        return reading.total_margin_used(self.after)
+        return metrics.total_margin_used(self.after)
 
 
 class Guard(msgspec.Struct, kw_only=True):

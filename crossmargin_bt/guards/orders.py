@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from crossmargin_bt.engine import reading
+from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.guards.base import Entry, Guard, share_between
 
@@ -45,7 +45,7 @@ class MaximumLeverage(Guard):
     def judge(self, entry: Entry) -> str | None:
         """Refuse what would be more."""
         equity = entry.equity
-        exposure = reading.account_exposure(entry.after)
+        exposure = metrics.account_exposure(entry.after)
         if equity > 0 and exposure <= self.limit * equity:
             return None
         return f"positions would be worth {exposure:.2f}, {self.limit:g} times equity is {self.limit * max(equity, 0.0):.2f}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.report import curves, thin
 from crossmargin_bt.report.chart import Chart, extent, line, packed, safe, times
 from crossmargin_bt.report.happenings import Happenings

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.account import replay
-from crossmargin_bt.engine.explain import account_before, at_entry, explain, is_explainable
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.rules import Rules
+from crossmargin_bt.engine.explain.explanations import account_before, at_entry, explain, is_explainable
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import replay
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.results import RunResult
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from crossmargin_bt.engine import events
+from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.results import SCHEMA_VERSION, Difference, Entry, Market, ResultFile, RunResult, Shock

@@ -4,9 +4,9 @@
 from collections import Counter
 from typing import NamedTuple
 
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine.explain import is_explainable
-from crossmargin_bt.engine.telling import moment, told
+from crossmargin_bt.engine.explain.describe import moment, told
+from crossmargin_bt.engine.explain.explanations import is_explainable
+from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.report import explaining
 from crossmargin_bt.results import RunResult
 

@@ -12,7 +12,7 @@ import jinja2
 import plotly.offline
 
 from crossmargin_bt import __version__
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.report import charts, verdict, wording
 from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.happenings import Happenings, happenings

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from crossmargin_bt.engine.rates import MaintenanceRule
+from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.report import wording
 from crossmargin_bt.venues import RULES, TOPICS, Statement, Topic, Venue
 

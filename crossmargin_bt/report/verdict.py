@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.report.curves import is_forced
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, names

@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 
-from crossmargin_bt.engine.borrowing import Borrowing
-from crossmargin_bt.engine.collateral import CollateralTerms
-from crossmargin_bt.engine.option_terms import OptionTerms
-from crossmargin_bt.engine.portfolio_terms import PortfolioTerms
-from crossmargin_bt.engine.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
-from crossmargin_bt.engine.rules import Rules
-from crossmargin_bt.engine.steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
-from crossmargin_bt.engine.volatility import VolatilityScaling
+from crossmargin_bt.engine.terms.borrowing import Borrowing
+from crossmargin_bt.engine.terms.collateral import CollateralTerms
+from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.terms.option_terms import OptionTerms
+from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
+from crossmargin_bt.engine.terms.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
+from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.engine.terms.volatility import VolatilityScaling
 
 _FEE_PRICES = {
     "none": "not counted",

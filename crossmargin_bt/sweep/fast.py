@@ -16,11 +16,11 @@ import pandas as pd
 from crossmargin_bt import figures
 from crossmargin_bt.batch import Account, simulation
 from crossmargin_bt.batch.market import Market
-from crossmargin_bt.broker.settings import MARGIN_MODES
+from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare import Settings, StrategySpec
 from crossmargin_bt.compare.strategies import where
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.errors import ConfigurationError, StrategyFileError
 from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES
 from crossmargin_bt.venues import Venue

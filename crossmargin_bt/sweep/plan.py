@@ -18,7 +18,7 @@ from crossmargin_bt.candles import folder
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, OTHERS, PRICES
 from crossmargin_bt.compare import Settings, StrategySource
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.sweep.space import Axis, Params
 from crossmargin_bt.venues import Venue

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from crossmargin_bt.engine.telling import moment
+from crossmargin_bt.engine.explain.describe import moment
 from crossmargin_bt.report.rows import NOTHING
 from crossmargin_bt.sweep import insight, words
 from crossmargin_bt.sweep.rows import Objective, Row

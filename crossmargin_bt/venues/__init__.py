@@ -14,7 +14,7 @@ from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
-from crossmargin_bt.engine.rules import ContractTerms, Rules
+from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
 
 ENTRY_POINTS = "crossmargin_bt.venues"

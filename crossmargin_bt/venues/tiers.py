@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from crossmargin_bt.engine.rates import Tier, TierTable
-from crossmargin_bt.engine.rules import ContractTerms
+from crossmargin_bt.engine.terms.rates import Tier, TierTable
+from crossmargin_bt.engine.terms.rules import ContractTerms
 from crossmargin_bt.errors import ConfigurationError, RuleError
 from crossmargin_bt.venues import Venue, load
 

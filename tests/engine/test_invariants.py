@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 from published.stage import account, rest, trade
 
-from crossmargin_bt.engine import invariants
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.position import Position
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.position import Position
+from crossmargin_bt.engine.margin import invariants
 
 
 def made() -> Account:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmargin_bt.engine import events
-from crossmargin_bt.engine import journal as journals
-from crossmargin_bt.engine.journal import Journal
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger import journal as journals
+from crossmargin_bt.engine.ledger.journal import Journal
 from crossmargin_bt.venues import load, names
 
 KINDS = get_args(events.JournalEntry)

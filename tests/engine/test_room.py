@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import admission, events, fills
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.open_orders import OpenOrders, exact, rounded
-from crossmargin_bt.engine.orders import OpenOrder, Prices, pending
-from crossmargin_bt.engine.room import Room
+from crossmargin_bt.broker.skip.order_bound import Room
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.open_orders import OpenOrders, exact, rounded
+from crossmargin_bt.engine.ledger.orders import OpenOrder, Prices, pending
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.terms.instrument import Instrument
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "bybit", "hyperliquid", "kraken", "binance_coinm")
 
@@ -65,7 +67,7 @@ def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
 def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """With the bound, and judged exactly: the same order rests, or the same refusal comes back."""
     account, symbol, order = drawn
-    assert admission.admit(account, symbol, order, Room(account)) == admission.admit(account, symbol, order)
+    assert order_admission.admit(account, symbol, order, Room(account)) == order_admission.admit(account, symbol, order)
 
 
 @settings(max_examples=300, deadline=None)
@@ -80,8 +82,8 @@ def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
         entry = fills.filled(account, 0, symbol, order.side, number=60, lots=size, price=price, maker=False)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Room, "takes", lambda *_: False)
-            exactly = admission.admit_fill(account, entry)
-        assert admission.admit_fill(account, entry, room=room) == exactly
+            exactly = order_admission.admit_fill(account, entry)
+        assert order_admission.admit_fill(account, entry, room=room) == exactly
         if exactly is None:
             account.apply(entry)
 
@@ -96,8 +98,8 @@ def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, Ope
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Room, "takes", lambda *_: False)
-        judged = admission.admit_fill(account, entry)
-    assert admission.admit_fill(account, entry) == judged
+        judged = order_admission.admit_fill(account, entry)
+    assert order_admission.admit_fill(account, entry) == judged
 
 
 @settings(max_examples=200, deadline=None)
@@ -108,8 +110,8 @@ def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOr
     room = Room(account)
     for number in range(60, 66):
         one = msgspec.structs.replace(order, number=number, group=number)
-        found = admission.admit(account, symbol, one, room)
-        assert found == admission.admit(account, symbol, one)
+        found = order_admission.admit(account, symbol, one, room)
+        assert found == order_admission.admit(account, symbol, one)
         if not isinstance(found, OpenOrder):
             break
         placed = {name: getattr(found, name) for name in found.__struct_fields__}
@@ -187,8 +189,8 @@ def test_orders_of_one_bar_are_admitted_as_each_by_itself(drawn: tuple[Account, 
         order = data.draw(orders(number, mode))
         kinds = st.booleans() if not account.hedged else st.just(False)
         order = msgspec.structs.replace(order, reduce_only=data.draw(kinds) and data.draw(st.booleans()))
-        admitted = admission.admit(account, symbol, order, room)
-        assert admitted == admission.admit(account, symbol, order)
+        admitted = order_admission.admit(account, symbol, order, room)
+        assert admitted == order_admission.admit(account, symbol, order)
         if isinstance(admitted, OpenOrder) and admitted.lots:
             placed = {name: getattr(admitted, name) for name in admitted.__struct_fields__}
             account.apply(events.OrderPlaced(time_ms=0, symbol=symbol, **placed))
@@ -203,10 +205,10 @@ def test_an_order_that_was_judged_exactly_leaves_no_room() -> None:
         account.mark(symbol, 100.0)
     account.apply(events.Deposited(time_ms=0, currency="USDT", amount=100.0))
     room = Room(account)
-    first = admission.admit(account, "AAA", OpenOrder(1, "net", 60, 100.0, immediate=True), room)
+    first = order_admission.admit(account, "AAA", OpenOrder(1, "net", 60, 100.0, immediate=True), room)
     assert isinstance(first, OpenOrder)
     placed = {name: getattr(first, name) for name in first.__struct_fields__}
     account.apply(events.OrderPlaced(time_ms=0, symbol="AAA", **placed))
     assert not isinstance(
-        admission.admit(account, "BBB", OpenOrder(2, "net", 45, 100.0, immediate=True), room), OpenOrder
+        order_admission.admit(account, "BBB", OpenOrder(2, "net", 45, 100.0, immediate=True), room), OpenOrder
     )

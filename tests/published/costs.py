@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import estimates, events, fills, reading
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import flat
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
 
@@ -18,16 +20,16 @@ def order_cost(case: dict) -> dict:
         made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"]})
         made.mark("X", price)
         rest(made, "X", 1, size, price)
-        costs.append(reading.totals(made, "USDT").in_use)
+        costs.append(metrics.totals(made, "USDT").in_use)
     made = account(cash=1e6, mode="isolated", X={"leverage": given["leverage"]})
     trade(made, "X", size, price)
-    (pool,) = reading.pools(made)
+    (pool,) = metrics.pools(made)
     return {
         "im": costs[0],
         "open_fee": costs[1] - costs[0],
         "close_fee": costs[2] - costs[1],
         "order_cost": costs[2],
-        "bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"],
+        "bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"],
     }
 
 
@@ -37,7 +39,7 @@ def two_fees(case: dict) -> dict:
     made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "contract_size": given["mult"]})
     made.mark("X", given["price"])
     rest(made, "X", 1, given["contracts"], given["price"])
-    return {"cost": reading.totals(made, "USDT").in_use}
+    return {"cost": metrics.totals(made, "USDT").in_use}
 
 
 def bybit_margin(case: dict) -> dict:
@@ -51,7 +53,7 @@ def bybit_margin(case: dict) -> dict:
         )
         trade(made, "X", sign * given["qty"], given["entry"])
         made.mark("X", given["mark"])
-        found[name] = reading.totals(made, "USDT").in_use
+        found[name] = metrics.totals(made, "USDT").in_use
     margin = given["qty"] * given["mark"] / given["leverage"]
     return {"im_displayed_long": found["long"], "close_fee_short": found["short"] - margin}
 
@@ -65,7 +67,7 @@ def bybit_live(case: dict) -> dict:
     )
     trade(made, "X", -given["size"], given["entry"])
     made.mark("X", given["mark"])
-    initial, maintenance = reading.totals(made, "USDT").in_use, shared(made).requirement
+    initial, maintenance = metrics.totals(made, "USDT").in_use, shared(made).requirement
     return {"position_im": initial, "position_mm": maintenance, "im_over_mm": initial / maintenance}
 
 
@@ -79,7 +81,7 @@ def open_loss(case: dict) -> dict:
             made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat(0.005)})
             made.mark("X", given["mark"])
             rest(made, "X", 1, sign * given["qty"], given["order_price"])
-            costs.append(reading.totals(made, "USDT").in_use)
+            costs.append(metrics.totals(made, "USDT").in_use)
         found.update({"initial_margin": costs[0], f"open_loss_{name}": costs[1] - costs[0], f"cost_{name}": costs[1]})
     return found
 
@@ -93,7 +95,7 @@ def assuming_price(case: dict) -> dict:
     trade(made, "X", -1.0, given["last"])
     made.mark("X", given["mark"])
     rest(made, "X", 1, -given["qty"], given["order_price"])
-    margin = reading.totals(made, "USDT").in_use
+    margin = metrics.totals(made, "USDT").in_use
     return {"initial_margin": margin, "assuming_price": margin * given["leverage"] / given["qty"]}
 
 
@@ -144,10 +146,10 @@ def frozen_fee(case: dict) -> dict:
     }
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"], given["entry"])
-    (pool,) = reading.pools(made)
+    (pool,) = metrics.pools(made)
     return {
         "liquidation_price": estimates.liquidation_price(made, "X").price,
-        "pos_maint": reading.risk(made, pool).requirement,
+        "pos_maint": metrics.risk(made, pool).requirement,
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 
-from crossmargin_bt.engine import estimates, fills, reading, sizes
-from crossmargin_bt.engine.rates import flat, table
+from crossmargin_bt.engine.admission import maximum_order
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import flat, table
 from published.stage import account, rest, shared, trade
 
 COIN = {"inverse": True, "settle": "USDT", "lot": 1.0}
@@ -17,8 +19,8 @@ def bankruptcy(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e6, mode="isolated", X={"leverage": given["leverage"], **COIN})
     trade(made, "X", 1000.0, given["hp"])
-    (pool,) = reading.pools(made)
-    return {"bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"]}
+    (pool,) = metrics.pools(made)
+    return {"bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"]}
 
 
 def kucoin_position(case: dict) -> dict:
@@ -29,7 +31,7 @@ def kucoin_position(case: dict) -> dict:
     made = account(cash=1.0, rules={"venue": "kucoin"}, X={"leverage": given["leverage"], "rule": flat(0.01), **COIN})
     trade(made, "X", given["qty_usd"], given["entry"])
     made.mark("X", given["mark"])
-    return {**found, "posMargin": reading.totals(made, "USDT").in_use, "upnl": made.books["X"].unrealised()}
+    return {**found, "posMargin": metrics.totals(made, "USDT").in_use, "upnl": made.books["X"].unrealised()}
 
 
 def average(case: dict) -> dict:
@@ -61,7 +63,7 @@ def risk_limit(case: dict) -> dict:
     rule = table([(0.0, 0.01, 50.0), (bound, 0.02, 10.0)], marginal=False)
     made = account(cash=1e9, rules={"above_tier_leverage": "refuse"}, X={"leverage": 50.0, "rule": rule, **COIN})
     made.mark("X", given["price"])
-    lots = sizes.maximum_order_lots(made, "X", "net", 1, given["price"])
+    lots = maximum_order.maximum_order_lots(made, "X", "net", 1, given["price"])
     return {"max_contracts": made.books["X"].instrument.size(lots)}
 
 
@@ -70,7 +72,7 @@ def coinm_maintenance(case: dict) -> dict:
     made = account(cash=1e3, X={"contract_size": given["mult"], "rule": flat(given["mmr"]), **COIN})
     trade(made, "X", given["contracts"], given["mark"])
     return {
-        "notional_btc": reading.exposure_value(made, "USDT"),
+        "notional_btc": metrics.exposure_value(made, "USDT"),
         "maintenance_margin": shared(made).requirement,
     }
 
@@ -100,11 +102,11 @@ def bybit_isolated(case: dict) -> dict:
         facts = {"leverage": given["leverage"], "rule": flat(given["mmr"]), **COIN}
         made = account(cash=1e3, mode="isolated", rules=rules, X=facts)
         trade(made, "X", size, given["entry"])
-        (pool,) = reading.pools(made)
+        (pool,) = metrics.pools(made)
         found[name] = estimates.liquidation_price(made, "X").price
         found["im"] = made.books["X"].legs["net"].margin
-        found["mm"] = reading.risk(made, pool).requirement
-        found["position_value"] = reading.exposure_value(made, "USDT")
+        found["mm"] = metrics.risk(made, pool).requirement
+        found["position_value"] = metrics.exposure_value(made, "USDT")
     return found
 
 
@@ -115,14 +117,14 @@ def at_last_price(case: dict) -> dict:
     made = account(cash=1e3, rules={"initial_price": "last"}, X=facts)
     trade(made, "X", given["qty"], given["price"])
     made.mark("X", given["price"] * 2)
-    return {"position_margin": reading.totals(made, "USDT").in_use}
+    return {"position_margin": metrics.totals(made, "USDT").in_use}
 
 
 def rates(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e3, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"]), **COIN})
     trade(made, "X", given["qty"], given["price"])
-    return {"im": reading.totals(made, "USDT").in_use, "mm": shared(made).requirement}
+    return {"im": metrics.totals(made, "USDT").in_use, "mm": shared(made).requirement}
 
 
 def funding(case: dict) -> dict:
@@ -144,7 +146,7 @@ def bybit_cost(case: dict) -> dict:
     made = account(cash=1e3, rules=rules, X={"leverage": given["leverage"], **COIN})
     made.mark("X", given["price"])
     rest(made, "X", 1, given["qty_usd"], given["price"])
-    return {"order_cost": reading.totals(made, "USDT").in_use}
+    return {"order_cost": metrics.totals(made, "USDT").in_use}
 
 
 CHECKED = {

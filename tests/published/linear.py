@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import admission, estimates, events, fills, liquidation, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.closing import Closing
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import PowerRate, SizeRate, flat, table
-from crossmargin_bt.engine.steps import Tiers
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.liquidation import waterfall
+from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.liquidation_steps import Tiers
+from crossmargin_bt.engine.terms.rates import PowerRate, SizeRate, flat, table
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
 
@@ -41,7 +45,7 @@ def order_margin(case: dict) -> dict:
         opening = given["opposite_orders_qty"] - given["position_qty"]
         price = 10 * given["opposite_orders_chargeable_margin"] / opening if opening > 0 else 12.0
         rest(made, "X", 3, -given["opposite_orders_qty"], price)
-        results.append(reading.totals(made, "USDT").in_use)
+        results.append(metrics.totals(made, "USDT").in_use)
     return {"cross_margin": results[0], "isolated_style_sum": results[1]}
 
 
@@ -85,14 +89,14 @@ def insurance(case: dict) -> dict:
     facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
     made = account(cash=5000.0, mode="isolated", rules={"isolated_maintenance_price": "entry"}, X=facts)
     trade(made, "X", given["qty"], given["entry"])
-    (pool,) = reading.pools(made)
+    (pool,) = metrics.pools(made)
     found = {
         "liq_price": estimates.liquidation_price(made, "X").price,
-        "bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"],
+        "bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"],
     }
     made.mark("X", given["fill_price"])
     work = Closing(made, 0, pool, lambda close: given["fill_price"])
-    _, taken, fill = _applied(made, liquidation.steps(work))
+    _, taken, fill = _applied(made, waterfall.steps(work))
     return {**found, "loss": taken.amount - fill.realised, "insurance_pays": made.bad_debt}
 
 
@@ -105,8 +109,8 @@ def down_to_the_first_tier(case: dict) -> dict:
     made = account(cash=1e6, rules={"liquidation": steps}, X={"leverage": 100.0, "rule": rule, "lot": 1.0})
     trade(made, "X", given["contracts"], 1.0)
     made.apply(events.Deposited(time_ms=0, currency="USDT", amount=-1e6 + 250.0))  # against 300
-    (pool,) = reading.pools(made)
-    entries = _applied(made, liquidation.steps(Closing(made, 0, pool, lambda close: 1.0)))
+    (pool,) = metrics.pools(made)
+    entries = _applied(made, waterfall.steps(Closing(made, 0, pool, lambda close: 1.0)))
     return {"closed": -sum(entry.lots for entry in entries if isinstance(entry, events.Filled))}
 
 
@@ -122,8 +126,8 @@ def bankruptcy(case: dict) -> dict:
     made = account(cash=1e6, mode="isolated", X=facts)
     size = given.get("vol", 1.0) * (-1 if given["side"] == "short" else 1)
     trade(made, "X", size, given.get("hp", given.get("entry")))
-    (pool,) = reading.pools(made)
-    return {"bankruptcy_price": reading.bankruptcy_prices(made, pool)["X:net"]}
+    (pool,) = metrics.pools(made)
+    return {"bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"]}
 
 
 def free_margin(case: dict) -> dict:
@@ -135,9 +139,9 @@ def free_margin(case: dict) -> dict:
         trade(made, symbol, size, entry)
         made.mark(symbol, 10.0)
         rest(made, symbol, orders, orders, 10.0)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     lots = made.books["FUT"].instrument.lots(200.0)
-    refusal = admission.admit(made, "FUT", OpenOrder(9, "net", lots, 10.0))
+    refusal = order_admission.admit(made, "FUT", OpenOrder(9, "net", lots, 10.0))
     return {
         "in_use": total.in_use,
         "free_margin": total.free_margin,
@@ -149,16 +153,18 @@ def order_at_leverage(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["free_margin"], rules={"venue": "okx"}, X={"leverage": given["leverage"]})
     made.mark("X", 1.0)
-    refusal = admission.admit(made, "X", OpenOrder(1, "net", made.books["X"].instrument.lots(given["order_qty"]), 1.0))
+    refusal = order_admission.admit(
+        made, "X", OpenOrder(1, "net", made.books["X"].instrument.lots(given["order_qty"]), 1.0)
+    )
     rest(made, "X", 1, given["order_qty"], 1.0)
-    return {"requirement": reading.totals(made, "USDT").in_use, "order_accepted": int(isinstance(refusal, OpenOrder))}
+    return {"requirement": metrics.totals(made, "USDT").in_use, "order_accepted": int(isinstance(refusal, OpenOrder))}
 
 
 def initial_margin(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["balance"], X={"leverage": given["leverage"], "rule": flat(0.005)})
     trade(made, "X", given["qty"], given["price"])
-    found = {"initial_margin": reading.totals(made, "USDT").in_use}
+    found = {"initial_margin": metrics.totals(made, "USDT").in_use}
     for name, pnl in (("total_margin_after_profit", given["pnl"]), ("total_margin_after_loss", -given["pnl"])):
         made.mark("X", given["price"] + pnl / given["qty"])
         found[name] = shared(made).collateral
@@ -172,7 +178,7 @@ def dydx(case: dict) -> dict:
     imf = given.get("imf", 0.1)
     made = account(cash=equity, X={"leverage": 1 / imf, "rule": flat(given["mmf"])})
     trade(made, "X", size, price)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {
         "equity": total.equity,
         "free_collateral": total.free_margin,
@@ -211,7 +217,7 @@ def hedge(case: dict) -> dict:
     )
     trade(made, "X", given["long_qty"], given["margin_per_contract"], "long")
     trade(made, "X", -given["short_qty"], given["margin_per_contract"], "short")
-    margin = reading.totals(made, "USDT").in_use
+    margin = metrics.totals(made, "USDT").in_use
     return {"margin": margin}
 
 
@@ -237,7 +243,7 @@ def paradex_open(case: dict) -> dict:
     trade(made, "X", given["pos"], given["mark"])
     rest(made, "X", 2, given["buys"], given["mark"])
     rest(made, "X", 3, -given["sells"], given["mark"])
-    locked = reading.totals(made, "USDT").in_use
+    locked = metrics.totals(made, "USDT").in_use
     return {"net_imr": locked, "mmr": shared(made).requirement, "sell_open": locked / given["mark"] / given["imf"]}
 
 
@@ -276,7 +282,7 @@ def hyperliquid(case: dict) -> dict:
     for leverage in given["levs"]:
         made = account(cash=1e6, X={"leverage": leverage, "rule": rule})
         trade(made, "X", 1.0, given["position"])
-        found[f"im_{leverage}x"] = reading.totals(made, "USDT").in_use
+        found[f"im_{leverage}x"] = metrics.totals(made, "USDT").in_use
     return found
 
 
@@ -345,14 +351,14 @@ def linear_im(case: dict) -> dict:
         )
     made = account(cash=1e9, X={"leverage": given["leverage"], "rule": flat(0.001)})
     trade(made, "X", size, given["price"])
-    return {name: reading.totals(made, "USDT").in_use}
+    return {name: metrics.totals(made, "USDT").in_use}
 
 
 def paradex_margin(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e6, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] * given["mmf_factor"])})
     trade(made, "X", given["size"], given["mark"])
-    return {"imr": reading.totals(made, "USDT").in_use, "mmr": shared(made).requirement}
+    return {"imr": metrics.totals(made, "USDT").in_use, "mmr": shared(made).requirement}
 
 
 def initial_floor(case: dict) -> dict:
@@ -361,7 +367,7 @@ def initial_floor(case: dict) -> dict:
     rule = SizeRate(doubling=300.0, leverage_constant=125.0, cap=0.3, initial_factor=given["f"])
     made = account(cash=1e9, XBT={"leverage": given["leverage"], "rule": rule, "leverage_max": 125.0})
     trade(made, "XBT", 12.102, 100_000.0)
-    return {"imr": reading.totals(made, "USDT").in_use / 1_210_200.0}
+    return {"imr": metrics.totals(made, "USDT").in_use / 1_210_200.0}
 
 
 def binance_maintenance(case: dict) -> dict:

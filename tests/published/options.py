@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import events, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.modes import option
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.margin.modes import option
+from crossmargin_bt.engine.terms.instrument import Instrument
 from published.stage import rest, trade
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -39,8 +40,8 @@ def account(
     return made
 
 
-def pool(made: Account) -> reading.Risk:
-    return reading.risk(made, reading.pools(made)[0])
+def pool(made: Account) -> metrics.Risk:
+    return metrics.risk(made, metrics.pools(made)[0])
 
 
 def okx_buy(case: dict) -> dict:
@@ -48,7 +49,7 @@ def okx_buy(case: dict) -> dict:
     terms = {"fee": given["fee"] / given["mult"], "fee_cap": 1.0}
     made = account("okx", coin=True, index=5_900.0, terms=terms, C=("call", 6_000.0, given["mult"]))
     rest(made, "C", 1, given["qty"], given["price"])
-    return {"order_margin": reading.totals(made, "BTC").in_use}
+    return {"order_margin": metrics.totals(made, "BTC").in_use}
 
 
 def okx_sell(case: dict) -> dict:
@@ -59,10 +60,10 @@ def okx_sell(case: dict) -> dict:
     made = account("okx", coin=True, index=given["fwd"], terms=terms, C=("call", strike, given["mult"]))
     made.mark("C", given["mark"])
     rest(made, "C", 1, -given["qty"], given["price"])
-    order = reading.totals(made, "BTC").in_use
+    order = metrics.totals(made, "BTC").in_use
     made.books["C"].orders.clear()
     trade(made, "C", -1.0, given["mark"])
-    return {"position_margin": reading.totals(made, "BTC").in_use, "order_margin": order}
+    return {"position_margin": metrics.totals(made, "BTC").in_use, "order_margin": order}
 
 
 def okx_close(case: dict) -> dict:
@@ -76,9 +77,9 @@ def okx_close(case: dict) -> dict:
         terms = {"fee": given["fee"] / given["mult"], "fee_cap": 1.0, "factor": 1.02}
         made = account("okx", coin=True, index=5_900.0, terms=terms, C=("call", 6_000.0, given["mult"]))
         trade(made, "C", held, 0.0575)
-        before = reading.totals(made, "BTC").in_use
+        before = metrics.totals(made, "BTC").in_use
         rest(made, "C", 1, -held, given[price])
-        found[name] = reading.totals(made, "BTC").in_use - before
+        found[name] = metrics.totals(made, "BTC").in_use - before
     return found
 
 
@@ -100,7 +101,7 @@ def bybit_cost(case: dict) -> dict:
     made.mark("C", given["price"])
     fee = made.books["C"].fee(made.books["C"].instrument.lots(given["qty"]), given["price"])
     rest(made, "C", 1, given["qty"], given["price"])
-    cost = reading.totals(made, "USDT").in_use
+    cost = metrics.totals(made, "USDT").in_use
     return {"premium": cost - fee, "fee": fee, "cost": cost}
 
 
@@ -124,7 +125,7 @@ def paradex(case: dict) -> dict:
     def locked(kind: str, strike: float, size: float, mark: float, index: float) -> float:
         made = account("paradex", index=index, terms={"fee": 0.0}, C=(kind, strike, 1.0))
         trade(made, "C", size, mark)
-        return reading.totals(made, "USDT").in_use
+        return metrics.totals(made, "USDT").in_use
 
     deep, cap = given["deep"], given["cap"]
     return {
@@ -141,7 +142,7 @@ def derive_spread(case: dict) -> dict:
     made = account("derive", index=2_000.0, cash=0.0, terms={"fee": 0.0}, **options)
     for n, (_, _, size) in enumerate(legs):
         trade(made, f"O{n}", float(size), 300.0)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"im": total.balance - total.in_use}
 
 
@@ -149,7 +150,7 @@ def derive_short(case: dict) -> dict:
     given = case["inputs"]
     made = account("derive", index=given["spot"], cash=0.0, terms={"fee": 0.0}, C=("call", given["strike"], 1.0))
     trade(made, "C", -1.0, 1.0)
-    total, risk = reading.totals(made, "USDT"), pool(made)
+    total, risk = metrics.totals(made, "USDT"), pool(made)
     return {"im_minus_mm": (total.balance - total.in_use) - risk.gap}
 
 
@@ -160,9 +161,9 @@ def deribit(case: dict) -> dict:
     made = account("deribit", coin=True, index=50_000.0, cash=balance, terms={"fee": 0.0}, C=("call", 51_000.0, 1.0))
     trade(made, "C", -1.0, -given["options_value"])
     made.balances["BTC"] = balance
-    short = reading.totals(made, "BTC").in_use
+    short = metrics.totals(made, "BTC").in_use
     made.apply(events.SetAside(time_ms=0, currency="BTC", amount=given["initial_margin"] - short, reason="futures"))
-    total = reading.totals(made, "BTC")
+    total = metrics.totals(made, "BTC")
     assert total.equity == given["equity"]
     return {"margin_balance": total.counted, "available_funds": total.free_margin}
 

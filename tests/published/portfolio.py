@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import events, fills, pricing, reading, scenarios
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.collateral import CollateralTerms, CollateralTier
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.portfolio_terms import Grid, UnitTerms, VolatilityShock
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import metrics, scenarios
+from crossmargin_bt.engine.math import pricing
+from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.portfolio_terms import Grid, UnitTerms, VolatilityShock
 from published.stage import account, trade
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,8 +58,8 @@ def derive(case: dict) -> dict:
         made.mark("PERP", given["PerpPrice"])
     for n, one in enumerate(given.get("Options", [])):
         _hold(made, f"O{n}", one, feeds[one["Expiry"]])
-    total = reading.totals(made, "USDC")
-    risk = reading.risk(made, reading.Pool("USDC", "USDC", (), isolated=False))
+    total = metrics.totals(made, "USDC")
+    risk = metrics.risk(made, metrics.Pool("USDC", "USDC", (), isolated=False))
     return {
         "portfolio_mtm": total.equity,
         "IM": total.counted + total.cross_profit - total.in_use,
@@ -165,8 +168,8 @@ def binance_profits(case: dict) -> dict:
         "upnl_perp": made.books["P"].unrealised(),
         "upnl_quarter": made.books["Q"].unrealised(),
         "upnl_coinm_btc": made.books["C"].unrealised(),
-        "mm_um_usdt": next(reading.risk(made, p).requirement for p in reading.pools(made) if p.currency == "USDT"),
-        "mm_cm_btc": next(reading.risk(made, p).requirement for p in reading.pools(made) if p.currency == "BTC"),
+        "mm_um_usdt": next(metrics.risk(made, p).requirement for p in metrics.pools(made) if p.currency == "USDT"),
+        "mm_cm_btc": next(metrics.risk(made, p).requirement for p in metrics.pools(made) if p.currency == "BTC"),
     }
 
 

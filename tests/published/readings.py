@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import estimates, events, reading
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.rates import flat
 from published.stage import account, shared, trade
 
 
@@ -19,7 +20,7 @@ def kucoin_estimates(case: dict) -> dict:
         trade(made, one["sym"], one["qty"], one["mark"])
     made.balances["USDT"] = given["total_margin"]
     return {
-        "amr": given["total_margin"] / reading.exposure_value(made, "USDT"),
+        "amr": given["total_margin"] / metrics.exposure_value(made, "USDT"),
         "eth_liq_price": estimates.liquidation_price(made, "ETHUSDT").price,
         "btc_liq_price": estimates.liquidation_price(made, "BTCUSDT").price,
     }
@@ -36,11 +37,11 @@ def hyperliquid(case: dict) -> dict:
     )
     trade(made, "X", 1.0, 0.9 * value)
     made.mark("X", value)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {
         "account_value": total.equity,
         "withdrawable": total.withdrawable,
-        "margin_fraction": total.in_use / reading.exposure_value(made, "USDT"),
+        "margin_fraction": total.in_use / metrics.exposure_value(made, "USDT"),
     }
 
 
@@ -50,7 +51,7 @@ def kraken_balance(case: dict) -> dict:
     mark = 5 * given["m"]
     trade(made, "X", 1.0, mark - given["n"])
     made.mark("X", mark)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"e": total.equity, "mf": total.free_margin}
 
 
@@ -58,7 +59,7 @@ def kraken_used(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["balance"], X={"leverage": given["leverage"]})
     trade(made, "X", 1.0, given["position_value"])
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"used_margin": total.in_use, "free_margin": total.free_margin}
 
 
@@ -66,7 +67,7 @@ def lean_shared(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["collateral"], ETH={"leverage": given["leverage"]})
     trade(made, "ETH", given["eth_qty"], given["eth_price"])
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"eth_mm": total.in_use, "buying_power": total.free_margin}
 
 
@@ -74,7 +75,7 @@ def orderly_ratio(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e6, X={"rule": flat(0.05)})
     trade(made, "X", 1.0, given["notional"])
-    return {"total_mmr": shared(made).requirement / reading.exposure_value(made, "USDT")}
+    return {"total_mmr": shared(made).requirement / metrics.exposure_value(made, "USDT")}
 
 
 def okx_currencies(case: dict) -> dict:
@@ -83,11 +84,11 @@ def okx_currencies(case: dict) -> dict:
     made.apply(events.Deposited(time_ms=0, currency="BTC", amount=float(given["BTC"])))
     trade(made, "X", given["perp_qty"], given["entry"])
     made.mark("X", given["mark"])
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {
         "upl": total.cross_profit,
         "usdt_equity": total.equity,
-        "btc_equity": reading.totals(made, "BTC").equity,
+        "btc_equity": metrics.totals(made, "BTC").equity,
     }
 
 

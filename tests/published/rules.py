@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import admission, estimates, events, fills, reading, requirement
-from crossmargin_bt.engine.orders import OpenOrder
-from crossmargin_bt.engine.rates import PowerRate, flat, table
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import estimates, metrics, requirement
+from crossmargin_bt.engine.terms.rates import PowerRate, flat, table
 from published.stage import account, rest, shared, trade
 
 
@@ -19,7 +22,7 @@ def bitget(case: dict) -> dict:
         made = account(cash=1e6, rules={"venue": "bitget", "taker": given["fee"]}, X={"rule": rule})
         trade(made, "X", given["qty"], given["mark"])
         found[name] = shared(made).requirement
-    return {**found, "value": reading.exposure_value(made, "USDT")}
+    return {**found, "value": metrics.exposure_value(made, "USDT")}
 
 
 def htx_net(case: dict) -> dict:
@@ -57,8 +60,8 @@ def coinex(case: dict) -> dict:
     return {
         "tier_qty": made.books["X"].instrument.size(tier),
         "mmr": shared(made).requirement / given["long_pos"],
-        "imr": reading.totals(made, "USDT").in_use / exposed,
-        "max_leverage": exposed / reading.totals(made, "USDT").in_use,
+        "imr": metrics.totals(made, "USDT").in_use / exposed,
+        "max_leverage": exposed / metrics.totals(made, "USDT").in_use,
     }
 
 
@@ -70,7 +73,7 @@ def deribit(case: dict) -> dict:
     made = account(cash=1e12, rules={"venue": "deribit"}, **{symbol: {"leverage": 125.0}})
     trade(made, symbol, given[f"pos_{coin}"], given["price"])
     value = given[f"pos_{coin}"] * given["price"]
-    initial, maintenance = reading.totals(made, "USDT").in_use, shared(made).requirement
+    initial, maintenance = metrics.totals(made, "USDT").in_use, shared(made).requirement
     return {
         "imr": initial / value,
         f"im_{coin}": initial / given["price"],
@@ -85,7 +88,7 @@ def ftx(case: dict) -> dict:
     rule = PowerRate(base=0.05, factor=given["imf_factor"], exponent=0.5, initial_factor=1.0, measure="quantity")
     made = account(cash=1e12, rules={"order_offset": "net"}, X={"leverage": 20.0, "rule": rule, "lot": 1.0})
     trade(made, "X", given["tokens"], 1.0)
-    return {"imf": reading.totals(made, "USDT").in_use / given["tokens"]}
+    return {"imf": metrics.totals(made, "USDT").in_use / given["tokens"]}
 
 
 def orderly_free(case: dict) -> dict:
@@ -106,7 +109,7 @@ def orderly_free(case: dict) -> dict:
         for number, size in ((2, given[name]["buys"]), (3, -given[name]["sells"])):
             if size:
                 rest(made, name, number, size, mark)
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"total_im": total.in_use, "free_collateral": total.free_margin}
 
 
@@ -117,16 +120,16 @@ def paradex_check(case: dict) -> dict:
         cash=given["collateral"], rules=rules, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] / 2)}
     )
     trade(made, "X", given["pos"], given["mark0"])
-    found = {"imr0": reading.totals(made, "USDT").in_use}
+    found = {"imr0": metrics.totals(made, "USDT").in_use}
     made.mark("X", given["mark"])
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     order = OpenOrder(2, "net", made.books["X"].instrument.lots(-5.0), given["mark"])
     return {
         **found,
         "imr": total.in_use,
         "upnl": total.cross_profit,
         "account_value": total.equity,
-        "offset_sell5_accepted": int(isinstance(admission.admit(made, "X", order), OpenOrder)),
+        "offset_sell5_accepted": int(isinstance(order_admission.admit(made, "X", order), OpenOrder)),
     }
 
 
@@ -135,7 +138,7 @@ def derive(case: dict) -> dict:
     made = account(cash=0.0, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"])})
     trade(made, "X", given["qty"], given["entry"])
     made.mark("X", given["perp"])
-    return {"mm": shared(made).gap, "im": reading.headroom(made, made.books["X"])}
+    return {"mm": shared(made).gap, "im": metrics.headroom(made, made.books["X"])}
 
 
 def new_position(case: dict) -> dict:

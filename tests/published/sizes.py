@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from crossmargin_bt.engine import sizes
-from crossmargin_bt.engine.rates import PowerRate, flat, table
+from crossmargin_bt.engine.admission import maximum_order
+from crossmargin_bt.engine.terms.rates import PowerRate, flat, table
 from published.stage import account, rest, trade
 
 
@@ -18,7 +18,7 @@ def kucoin(case: dict) -> dict:
         XBTUSDTM={"leverage": given["leverage"], "lot": lot},
     )
     made.mark("XBTUSDTM", given["price"])
-    lots = sizes.maximum_order_lots(made, "XBTUSDTM", "net", 1, given["price"])
+    lots = maximum_order.maximum_order_lots(made, "XBTUSDTM", "net", 1, given["price"])
     instrument = made.books["XBTUSDTM"].instrument
     return {
         "max_open_lots": lots,
@@ -48,7 +48,7 @@ def _both_sides(made, given: dict, mark: float, *, cash: float) -> dict:
     made.balances["USDT"] = cash
     book = made.books["BTC"]
     return {
-        name: book.instrument.size(sizes.maximum_order_lots(made, "BTC", "net", direction, mark))
+        name: book.instrument.size(maximum_order.maximum_order_lots(made, "BTC", "net", direction, mark))
         for name, direction in (("max_long", 1), ("max_short", -1))
     }
 
@@ -67,7 +67,7 @@ def leverage(case: dict) -> dict:
     rule = table([(low, 1 / (2 * most), most) for low, _, most in given["tiers"]], marginal=False)
     made = account(cash=1.0, X={"rule": rule})
     made.mark("X", 1.0)
-    return {"max_leverage": sizes.maximum_leverage(made, "X", given["stake"])}
+    return {"max_leverage": maximum_order.maximum_leverage(made, "X", given["stake"])}
 
 
 CHECKED = {

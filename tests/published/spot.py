@@ -6,13 +6,16 @@ from __future__ import annotations
 import msgspec
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import currencies, events, interest, reading, switching
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
-from crossmargin_bt.engine.collateral import CollateralTerms, CollateralTier
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.modes import loan
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.admission import settings_changes
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.lifecycle import interest
+from crossmargin_bt.engine.margin import currencies, metrics
+from crossmargin_bt.engine.margin.modes import loan
+from crossmargin_bt.engine.terms.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
+from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.rates import flat
 from published.stage import account, trade
 
 DOLLARS = CollateralTerms((CollateralTier(0.0, 1.0),))
@@ -72,7 +75,7 @@ def orderly(case: dict) -> dict:
     made.apply(events.SettingChanged(time_ms=0, symbol="P", margin_mode="cross", leverage=10.0))
     trade(made, "P", 1.0, 100.0)
     made.mark("P", 100.0 + given["unsettled"])
-    total = reading.totals(made, "USDT")
+    total = metrics.totals(made, "USDT")
     return {"total_collateral": total.counted + total.cross_profit, "total_value": total.equity}
 
 
@@ -80,7 +83,7 @@ def derive_base(case: dict) -> dict:
     given = case["inputs"]
     terms = venues.load("derive").rules.collateral
     made = pool({"ETH": given["eth"]}, {"ETH": given["spot"]}, terms=terms)
-    return {"im": reading.totals(made, "USDT").free_margin, "mm": counted(made)}
+    return {"im": metrics.totals(made, "USDT").free_margin, "mm": counted(made)}
 
 
 def binance_pro(case: dict) -> dict:
@@ -99,10 +102,10 @@ def binance_pro(case: dict) -> dict:
         {"USDT": 1e6, "BTC": -given["btc_liab"], "ETH": -given["eth_liab"]},
         {"BTC": given["btc_px"], "ETH": given["eth_px"]}, borrowing=lends,
     )  # fmt: skip
-    (only,) = reading.pools(made)
-    required = reading.risk(made, only).requirement
+    (only,) = metrics.pools(made)
+    required = metrics.risk(made, only).requirement
     return {
-        "initial_margin": reading.totals(made, "USDT").in_use,
+        "initial_margin": metrics.totals(made, "USDT").in_use,
         "maintenance_margin": required,
         "maintenance_margin_fast": required,
     }
@@ -208,7 +211,7 @@ def withdrawals(case: dict) -> dict:
         trade(made, "P", 1.0, 10_000.0 - profit)
         made.mark("P", 10_000.0)
         made.apply(events.SetAside(time_ms=0, currency="X", amount=locked, reason="orders"))
-        found.append(switching.withdrawable(made, "USDT"))
+        found.append(settings_changes.withdrawable(made, "USDT"))
     return {"max_withdraw": found}
 
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import msgspec
 
 from crossmargin_bt import venues
-from crossmargin_bt.engine import estimates, events, fills, reading
-from crossmargin_bt.engine.account import Account
-from crossmargin_bt.engine.instrument import Instrument
-from crossmargin_bt.engine.rates import flat
+from crossmargin_bt.engine.ledger import events
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.engine.terms.rates import flat
 
 
 def account(*, cash: float, mode: str = "cross", position_mode: str = "one_way", **instruments: dict) -> Account:
@@ -43,8 +45,8 @@ def rest(made: Account, symbol: str, number: int, size: float, price: float) -> 
     )  # fmt: skip
 
 
-def shared(made: Account, *, with_orders: bool = True) -> reading.Risk:
-    return reading.risk(made, next(p for p in reading.pools(made) if not p.isolated), with_orders=with_orders)
+def shared(made: Account, *, with_orders: bool = True) -> metrics.Risk:
+    return metrics.risk(made, next(p for p in metrics.pools(made) if not p.isolated), with_orders=with_orders)
 
 
 def isolated_price(

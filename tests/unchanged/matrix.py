@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A fixed matrix of runs and the digests of everything they leave behind: journal, notifications, curves, results.
 
-    python tests/unchanged/matrix.py --write
+    PYTHONPATH=tests python -m unchanged.matrix --write
 
 records `digests.json` anew. Do that only for a change that is meant to change numbers, and name it in the change log.
 """
@@ -19,10 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
-if __name__ == "__main__":
-    sys.path.insert(0, str(TESTS))
-
 import backtrader as bt
 import msgspec
 import scenario
@@ -30,11 +26,12 @@ import test_laws
 import test_mixed_runs
 from conftest import SHARED
 from random_trader import RandomTrader, candles
-from unchanged import renames
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Recorder, compare, feeds, venues
 from crossmargin_bt.candles import folder
+from unchanged import renames
 
+TESTS = Path(__file__).parents[1]
 DIGESTS = Path(__file__).parent / "digests.json"
 STRATEGIES = TESTS.parent / "strategies"
 RUN_MODES: tuple[dict[str, Any], ...] = ({}, {"runonce": False}, {"exactbars": -1}, {"preload": False})
@@ -95,7 +92,11 @@ def random_run(number: int) -> dict[str, Any]:
     names = venues.shipped()
     venue = names[number % len(names)]
     hedged = draw.random() < 0.4
-    choices = [test_laws.INSTRUMENTS, test_laws.INVERSE] if venue == "binance_coinm" else [test_laws.PLAIN, test_laws.INSTRUMENTS, test_laws.INVERSE]
+    choices = (
+        [test_laws.INSTRUMENTS, test_laws.INVERSE]
+        if venue == "binance_coinm"
+        else [test_laws.PLAIN, test_laws.INSTRUMENTS, test_laws.INVERSE]
+    )
     instruments = draw.choice(choices)
     run_mode = RUN_MODES[number // len(names) % len(RUN_MODES)]
     kind: Any = Cerebro if not run_mode and draw.random() < 0.5 else bt.Cerebro
@@ -119,10 +120,15 @@ def random_run(number: int) -> dict[str, Any]:
     detail = draw.random() < 0.3
     cerebro.addanalyzer(Recorder, _name="record", detail=detail)
     rate = draw.choice([0.05, 0.3, 0.6])
-    cerebro.addstrategy(RandomTrader, seed=number, hedged=hedged, reduces=True, size=draw.choice([5.0, 40.0]), rate=rate)
+    cerebro.addstrategy(
+        RandomTrader, seed=number, hedged=hedged, reduces=True, size=draw.choice([5.0, 40.0]), rate=rate
+    )
     (strategy,) = cerebro.run()
     record = strategy.analyzers.record.get_analysis()
-    curves = [record[name] for name in ("equity", "margin_used", "free_margin", "margin_level", "exposure", "liquidation_prices")]
+    curves = [
+        record[name]
+        for name in ("equity", "margin_used", "free_margin", "margin_level", "exposure", "liquidation_prices")
+    ]
     return digest_of_run(strategy, strategy.record, strategy.curve, strategy.trades, curves)
 
 
@@ -131,11 +137,17 @@ def mixed_run(number: int) -> dict[str, Any]:
     modes = test_mixed_runs.MODES
     settings = dict(modes[number % len(modes)])
     settings["cerebro"] = dict(RUN_MODES[number // len(modes) % len(RUN_MODES)])
-    venue = ("okx", "generic", "bybit", "derive")[number % 4] if settings["mode"] != "portfolio" else ("okx", "generic", "bybit")[number % 3]
+    venue = (
+        ("okx", "generic", "bybit", "derive")[number % 4]
+        if settings["mode"] != "portfolio"
+        else ("okx", "generic", "bybit")[number % 3]
+    )
     if "pooling" in settings and not venues.load(venue).rules.collateral:
         venue = "okx"
     rate, volatility = (0.05, 0.4, 0.9)[number % 3], (0.005, 0.03)[number % 2]
-    strategy = test_mixed_runs.run(number, bars=100, volatility=volatility, hedged=bool(number % 2), rate=rate, venue=venue, **settings)
+    strategy = test_mixed_runs.run(
+        number, bars=100, volatility=volatility, hedged=bool(number % 2), rate=rate, venue=venue, **settings
+    )
     return digest_of_run(strategy, strategy.record, strategy.curve, strategy.trades)
 
 
@@ -147,7 +159,9 @@ RESULTS = (
 
 def compared(file: str, market: Any, venue: str, mode: str) -> dict[str, Any]:
     """Run a shipped strategy as the command line does; what ends in an error has its words for a result."""
-    result = compare.run(compare.load(f"{STRATEGIES}/{file}"), market, venue=venue, mode=mode, settings=compare.Settings())
+    result = compare.run(
+        compare.load(f"{STRATEGIES}/{file}"), market, venue=venue, mode=mode, settings=compare.Settings()
+    )
     built = msgspec.to_builtins(result)
     journal = built["journal"] if mode == "cash" else [plain_entry(entry) for entry in built["journal"]]
     estimates = built["liquidation_prices"]
@@ -178,7 +192,10 @@ def sample_runs() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
             for venue in ("generic", "okx", "kucoin"):
                 yield f"sample {file} {venue} {mode}", lambda f=file, v=venue, m=mode: compared(f, market(sample), v, m)
             if recorded.is_dir():
-                yield f"recorded {file} binance {mode}", lambda f=file, m=mode: compared(f, market(recorded, **crash), "binance", m)
+                yield (
+                    f"recorded {file} binance {mode}",
+                    lambda f=file, m=mode: compared(f, market(recorded, **crash), "binance", m),
+                )
 
 
 def whole_account_runs() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -219,8 +236,8 @@ def main() -> None:
         return
     differing = [name for name, found in done.items() if known.get(name) != found]
     for name in differing:
-        print(name, known.get(name), done[name])
-    print(f"{len(done)} runs, {len(differing)} differ")
+        sys.stdout.write(f"{name}: {known.get(name)} is now {done[name]}\n")
+    sys.stdout.write(f"{len(done)} runs, {len(differing)} differ\n")
 
 
 if __name__ == "__main__":

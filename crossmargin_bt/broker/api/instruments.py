@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which feeds trade what at the start of a run, and why one cannot."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from crossmargin_bt.broker.session import bars
+from crossmargin_bt.broker.session.intrabar_data import Finer
+from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+
+
+def instruments(broker: Any, run: Run) -> Iterator[tuple[Any, Instrument]]:
+    """Yield the feeds that trade and their instruments; list each before asking for the next.
+
+    Raises:
+        FeedError: a feed or its instrument cannot be traded in this account.
+    """
+    for data in broker.cerebro.datas:
+        instrument = getattr(data, "instrument", None) or (broker.p.instruments or {}).get(data._name)
+        if instrument is not None:
+            _check(broker, run, data, instrument)
+            yield data, instrument
+
+
+def _check(broker: Any, run: Run, data: Any, instrument: Instrument) -> None:
+    if not data._name:
+        raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
+    if (data.resampling or data.replaying) and (
+        getattr(data, "has_mark", False) or getattr(data, "has_funding", False)
+    ):
+        raise FeedError(
+            f"feed {data._name}: backtrader's resampling drops mark and funding columns; resample the frame first, or trade "
+            f"on the base feed and give the resampled one no instrument"
+        )
+    if instrument.symbol in run.account.books:
+        raise FeedError(f"two feeds carry the instrument {instrument.symbol}; give it to the one that trades")
+    known = (run.currency, *(broker.p.deposits or {}))
+    if instrument.settle not in known and not run.account.pooled:
+        raise FeedError(
+            f"{instrument.symbol} settles in {instrument.settle}, the account holds {', '.join(known)}; set "
+            f"currency={instrument.settle!r}, pay some in with deposits={{{instrument.settle!r}: amount}}, or leave the feed out"
+        )
+    kind = "inverse" if instrument.inverse else "linear"
+    venue = broker.venue
+    derivative = instrument.kind in TWO_SIDED
+    if derivative and instrument.maintenance is None and venue.contracts not in ("both", kind):
+        raise FeedError(
+            f"{instrument.symbol} is {kind}, the rates of venue {venue.name!r} are for {venue.contracts} contracts; "
+            f"choose another venue or give the instrument a maintenance rule"
+        )
+
+
+def check_names(broker: Any, run: Run, declared: Iterable[str]) -> None:
+    """Check that every feed named in a setting is there, and hand finer candles to the run.
+
+    Raises:
+        FeedError: no feed has an instrument.
+        ConfigurationError: a setting names no feed.
+    """
+    names = [data._name for data in broker.cerebro.datas if data._name]
+    if not run.books:
+        given = f" (it has {', '.join(broker.p.instruments)})" if broker.p.instruments else ""
+        raise FeedError(
+            f"no feed has an instrument; the feeds are named {', '.join(names) or 'nothing'}: build them with "
+            f"crossmargin_bt.feeds.from_frame(frame, name=, instrument=) or give the broker instruments="
+            f"{{feed name: Instrument(...)}}{given}"
+        )
+    for data, book in run.books.items():
+        instrument = book.instrument
+        priced = run.account.valuation.index_symbol(instrument.underlying, instrument.quote_currency) is not None
+        if instrument.kind == "option" and not priced and not getattr(data, "has_index", False):
+            raise FeedError(
+                f"nothing prices the underlying of {instrument.symbol}: add a feed of {instrument.underlying} in "
+                f"{instrument.quote_currency} or a dollar coin, or a column index_price to its frame"
+            )
+    for name in (*declared, *(broker.p.instruments or ())):
+        if name not in names:
+            raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
+    for name, frame in (broker.p.finer or {}).items():
+        feed = next((data for data in run.books if data._name == name), None)
+        if feed is None:
+            raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
+        run.finer[run.books[feed].instrument.symbol] = Finer(name, frame, bars.bar_ms(feed))
+
+
+def refuse_unpayable(datas: Iterable[Any]) -> None:
+    """Raise where a feed trades what cash cannot pay for.
+
+    Raises:
+        FeedError: an instrument is no coin and no linear perpetual or future.
+    """
+    for data in datas:
+        instrument = getattr(data, "instrument", None)
+        if instrument is None:
+            continue
+        if instrument.inverse:
+            raise FeedError(
+                f"{data._name} is an inverse contract: it cannot be paid for in full; leave mode 'cash' out for it"
+            )
+        if instrument.kind in ("margin", "option"):
+            raise FeedError(
+                f"{data._name} is of kind {instrument.kind!r}, which the stock broker does not know; leave mode 'cash' out for it"
+            )

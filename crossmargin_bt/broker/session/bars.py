@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bars of the feeds that are traded, read straight from their line buffers."""
+
+import math
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import backtrader as bt
+
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.math.intrabar_path import Candle
+from crossmargin_bt.time_units import MS_PER_DAY
+
+# backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
+EPOCH_DAY = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a date, used for its day number only
+# Two bars lie further apart than this many days, which is less than a millisecond.
+INSTANT = 1e-9
+
+
+def time_ms(day_number: float) -> int:
+    """Return milliseconds since 1970-01-01 UTC of a backtrader day number.
+
+    >>> time_ms(719163.5)
+    43200000
+    """
+    return round((day_number - EPOCH_DAY) * MS_PER_DAY)
+
+
+class Place:
+    """Where a line that keeps an index of its own stands."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+
+    @property
+    def at(self) -> int:
+        """The index of its current bar."""
+        at: int = self._line._idx
+        return at
+
+
+# How long bars of a timeframe are; months have no one length.
+LENGTHS_MS = {
+    bt.TimeFrame.Seconds: 1_000, bt.TimeFrame.Minutes: 60_000, bt.TimeFrame.Days: MS_PER_DAY,
+    bt.TimeFrame.Weeks: 7 * MS_PER_DAY,
+}  # fmt: skip
+
+
+def bar_ms(data: Any) -> int | None:
+    """Return how long a bar of a feed of ours is; of others the timeframe is what a user left it at."""
+    length = LENGTHS_MS.get(data._timeframe) if hasattr(data, "has_mark") else None
+    return None if length is None else int(length * data._compression)
+
+
+def cursor(line: Any) -> Any:
+    """Return what tells by its `at` where a line stands: the cursor it shares with others, where it does."""
+    return getattr(line, "_cursor", None) or Place(line)
+
+
+class Bar(NamedTuple):
+    """A new bar of one feed: the last-price candle, the mark candle, and the funding due at its open."""
+
+    data: Any
+    book: Book
+    time_ms: int
+    last: Candle
+    mark: Candle
+    funding_rate: float
+
+
+class Feed:
+    """One traded feed: its line buffers, looked up once, its book, and the bar that was seen last.
+
+    A buffer's value is `buffer.array[buffer._idx]`: what `buffer[0]` comes to after a property and a method.
+    """
+
+    __slots__ = (
+        "book", "clock", "close", "closing_mark", "data", "day", "funding", "high", "index", "interest_rate", "is_ended", "length", "loaded", "low", "mark",
+        "may_float", "open", "symbol", "volatility",
+    )  # fmt: skip
+
+    def __init__(self, data: Any, book: Book) -> None:
+        lines = data.lines
+        self.data, self.book, self.symbol = data, book, book.instrument.symbol
+        self.clock = lines.datetime
+        self.open, self.high, self.low, self.close = (getattr(lines, name) for name in Candle._fields)
+        marked = getattr(data, "has_mark", False)
+        self.mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if marked else []
+        self.closing_mark = self.mark[-1] if marked else self.close
+        self.funding = lines.funding_rate if getattr(data, "has_funding", False) else None
+        self.volatility: Any = getattr(lines, "volatility", None)
+        self.index: Any = getattr(lines, "index_price", None)
+        self.interest_rate = getattr(lines, "interest_rate", None)
+        self.may_float = bool(data.replaying or data._filters)
+        """Whether a bar may change after it was delivered."""
+        self.is_ended = False
+        """Whether the contract has expired."""
+        self.loaded: Any = None
+        """What `crossmargin_bt.broker.skip.lookahead` has found out about all its bars."""
+        self.length = 0
+        self.day = 0.0
+
+    def read_option(self) -> None:
+        """Take an option's volatility and index price over, where the bar has them."""
+        volatility, index = float(self.volatility[0]), float(self.index[0])
+        self.book.volatility = volatility if volatility > 0 else 0.0
+        if index > 0:
+            self.book.index = index
+        rate = math.nan if self.interest_rate is None else self.interest_rate[0]
+        self.book.interest_rate = 0.0 if math.isnan(rate) else rate
+
+    def bar(self, day: float, *, funding_is_new: bool) -> Bar | None:
+        """Return the current bar, or None when it has no usable prices."""
+        candle = Candle(self.open[0], self.high[0], self.low[0], self.close[0])
+        if self.data.replaying:
+            candle = Candle(
+                *(_tick(self.data, name, price) for name, price in zip(candle._fields, candle, strict=True))
+            )
+        last = _sound(candle)
+        if last is None:
+            return None
+        mark = last
+        if self.mark:
+            mark = _sound(Candle(*[line[0] for line in self.mark])) or last
+        rate = 0.0
+        if self.funding is not None and funding_is_new and not math.isnan(self.funding[0]):
+            rate = self.funding[0]
+        return Bar(self.data, self.book, time_ms(day), last, mark, rate)
+
+
+def _sound(candle: Candle) -> Candle | None:
+    """Return a candle whose range holds its open and close, widened where it does not; None where a price cannot be used."""
+    # A comparison with NaN is false, whichever way it is put.
+    opened, high, low, close = candle
+    if not (low > 0 and opened > 0 and close > 0 and 0 < high < math.inf):
+        return None
+    if low <= opened <= high and low <= close <= high:
+        return candle
+    return Candle(opened, max(candle), min(candle), close)
+
+
+def _tick(data: Any, name: str, price: float) -> float:
+    """Return a price of the part of a replayed bar that has come."""
+    tick = getattr(data, f"tick_{name}", None)
+    return price if tick is None else float(tick)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Admission: with this order resting, does what it locks still fit?
+
+A refusal is a value, never an exception.
+"""
+
+import msgspec
+
+from crossmargin_bt.broker.skip.order_bound import Room, opening_lots
+from crossmargin_bt.engine.admission import position_limits, spot_orders
+from crossmargin_bt.engine.ledger import events, position
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.margin.modes import MODES
+
+
+def only_reduces(book: Book, order: OpenOrder) -> bool:
+    """Return whether the order can do nothing but close: reduce-only, or opposite to its leg and not larger."""
+    held = book.leg(order.side).lots
+    return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
+
+
+def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = None) -> OpenOrder | Refusal:
+    """Return the order as it may rest, or why it may not.
+
+    Immediate orders that still wait for their price count as filled, as they will be before this one
+    can trade; an immediate order is judged by its fill. What does not raise what is locked is always
+    admitted. An order that by itself can do nothing but close is never refused: where other orders
+    already close the position and margin for more is not there, it is admitted as reduce-only. In a `room` of what is
+    free, orders that surely fit are not judged one by one, until one is admitted that had to be.
+    """
+    book = account.books[symbol]
+    if order.reduce_only and not MODES[book.margin_mode].PAID:
+        if room is not None and order.immediate:
+            room.close()
+        return order
+    if room is not None and not book.orders.reducing and room.takes(book, order.side, order.lots, order.price):
+        return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
+    judged = _judged_exactly(account, symbol, order)
+    if room is not None and not isinstance(judged, Refusal):
+        room.close()
+    return judged
+
+
+def _judged_exactly(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+    after = after_immediate_orders(account)
+    if order.reduce_only:
+        order = msgspec.structs.replace(
+            order, lots=position.capped(after.books[symbol].leg(order.side).lots, order.lots)
+        )
+        if not order.lots:
+            return order
+    refusal = _judged(after, symbol, order)
+    if refusal is None:
+        return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
+    if MODES[account.books[symbol].margin_mode].PAID:
+        return refusal
+    if only_reduces(account.books[symbol], order):
+        return msgspec.structs.replace(order, reduce_only=True)
+    return refusal
+
+
+def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
+    if order.immediate:
+        return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
+    book = account.books[symbol]
+    if book.margin_mode == "spot":
+        return spot_orders.resting_refused(account, symbol, order)
+    with_order = account.copy(symbol)
+    with_order.books[symbol].orders[order.number] = order
+    needed = metrics.headroom(account, book) - metrics.headroom(with_order, with_order.books[symbol])
+    pays = _pays_a_premium(book, order.lots)
+    if not _fits(needed, account, book, pays=pays):
+        return _short_of("order", needed, account, book, pays=pays)
+    return position_limits.beyond(account, with_order, symbol, order.price)
+
+
+def _opening_lots(book: Book, order: OpenOrder) -> int:
+    """Return how many lots of the order would open, the others of its side having closed first."""
+    held = book.leg(order.side).lots
+    others = [
+        other.lots
+        for other in book.orders.values()
+        if other.side == order.side
+        and other.lots * order.lots > 0
+        and not other.reduce_only
+        and not _one_group(other, order)
+    ]
+    return position.opened_after(held, order.lots, abs(sum(others)))
+
+
+def immediate_orders(account: Account) -> list[tuple[int, str]]:
+    """Return the (number, symbol) of the orders that take the next price there is, the oldest first."""
+    return sorted(
+        (order.number, symbol)
+        for symbol, book in account.books.items()
+        if book.orders.immediate
+        for order in book.orders.values()
+        if order.immediate
+    )
+
+
+def after_immediate_orders(account: Account) -> Account:
+    """Return the account as the immediate orders leave it, each filled at the price it is valued at, in their order."""
+    waiting = immediate_orders(account)
+    if not waiting:
+        return account
+    after = account.copy(*dict.fromkeys(symbol for _, symbol in waiting))
+    for number, symbol in waiting:
+        order = after.books[symbol].orders[number]
+        lots = order.lots
+        if order.reduce_only:
+            lots = position.capped(after.books[symbol].leg(order.side).lots, lots)
+        if lots:
+            after.apply(_fill_of(after, symbol, order, lots))
+    return after
+
+
+def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> events.Filled:
+    return fills.filled(account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False)
+
+
+def admit_fill(
+    account: Account, entry: events.Filled, *, subject: str = "fill", room: Room | None = None
+) -> Refusal | None:
+    """Return why a fill may not happen, or None when it may.
+
+    What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
+    order had the margin of its covered lots reserved when it was admitted, so their fill may also take
+    that, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
+    Fills at the same marks, one after the other, may share a `room`.
+    """
+    symbol = entry.symbol
+    if account.books[symbol].margin_mode == "spot":
+        return spot_orders.fill_refused(account, entry, subject=subject)
+    closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
+    room = room or Room(account)
+    if not opened or room.takes(account.books[symbol], entry.side, entry.lots, entry.price):
+        return None
+    room.close()
+    order = account.books[symbol].orders.get(entry.number)
+    before = without_orders_of(account, entry)
+    book = before.books[symbol]
+    reserved = metrics.headroom(before, book) - metrics.headroom(account, account.books[symbol])
+    if closed:
+        before.apply(part_of(book, entry, closed))
+    opening = part_of(book, entry, opened)
+    after = before.copy(symbol)
+    after.apply(opening)
+    needed = metrics.headroom(before, book) - metrics.headroom(after, after.books[symbol])
+    if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
+        needed -= opening.fee * account.rate(book.instrument.settle)
+    rested = order is not None and not order.immediate and abs(opened) <= order.covered
+    pays = _pays_a_premium(book, opened)
+    if _fits(needed, before, book, pays=pays):
+        return None if rested else position_limits.beyond(before, after, symbol, entry.price)
+    if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
+        return None
+    return _short_of(subject, needed, before, book, pays=pays)
+
+
+def _pays_a_premium(book: Book, lots: int) -> bool:
+    """Return whether buying so many lots is paid for in full, out of the available balance: a long option."""
+    return book.margin_mode == "option" and lots > 0
+
+
+def without_orders_of(account: Account, entry: events.Filled) -> Account:
+    """Return a copy of the account without the order of a fill and those that end with it."""
+    book = account.books[entry.symbol]
+    order = book.orders.get(entry.number)
+    without = account.copy(entry.symbol)
+    for number in [n for n, o in book.orders.items() if n == entry.number or (order and _one_group(o, order))]:
+        del without.books[entry.symbol].orders[number]
+    return without
+
+
+def part_of(book: Book, entry: events.Filled, lots: int) -> events.Filled:
+    """Return so many lots of a fill, with their part of its fee."""
+    fee = entry.fee * lots / entry.lots
+    return fills.entry_of(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
+
+
+def _one_group(order: OpenOrder, other: OpenOrder) -> bool:
+    return order.group is not None and order.group == other.group
+
+
+def _survives(account: Account, currency: str) -> bool:
+    """Return whether no pool of the currency would be liquidated, and the shared balance owes nothing it cannot carry."""
+    shared = account.pool_of(currency)
+    gaps = [metrics.risk(account, pool).gap for pool in metrics.pools(account) if pool.currency in (currency, shared)]
+    return min(gaps) > 0 and account.balance(shared) + metrics.cross_profit(account, shared) >= 0
+
+
+def _fits(needed: float, account: Account, book: Book, *, pays: bool) -> bool:
+    if needed <= 0:
+        return True
+    return needed <= max(metrics.headroom(account, book, pays=pays), 0.0) + _tie(needed, account, book)
+
+
+def _tie(needed: float, account: Account, book: Book) -> float:
+    return metrics.TIE * max(
+        abs(needed),
+        account.balance(account.pool_of(book.instrument.settle)),
+        account.rate(book.instrument.settle) * book.instrument.value(1, book.long_mark),
+    )
+
+
+def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays: bool) -> Refusal:
+    currency = account.pool_of(book.instrument.settle)
+    available = max(metrics.headroom(account, book, pays=pays), 0.0)
+    name = "free margin" if MODES[book.margin_mode].POOLED and not pays else "available balance"
+    reason = (
+        f"{subject} needs {needed:.2f} {currency} of margin and fees, {name} is {available:.2f} {currency} "
+        f"(short by {needed - available:.2f}); lower the size or raise the leverage of {book.instrument.symbol} "
+        f"(now {book.leverage:g}x)"
+    )
+    return Refusal("margin", reason, needed, available, currency)
+
+
+def margin_move_refused(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
+    """Return why `amount` may not go from the shared balance to an isolated leg (or back, when negative), or None.
+
+    Assumption: margin may be taken back down to the leg's initial margin at its entry, floating losses counted.
+    """
+    settle = book.instrument.settle
+    if amount > 0:
+        available = max(0.0, metrics.headroom(account, book)) / (account.rate(settle) or 1.0)
+        if account.pooled and account.rules.borrowing is None:
+            available = min(available, max(0.0, account.balances[settle]))
+        if amount <= available:
+            return None
+        text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"
+        return Refusal("margin", text, amount, available, settle)
+    leg = book.legs[side]
+    initial = book.instrument.value(leg.lots, leg.entry) * book.rate(leg.lots)
+    pool = next(pool for pool in metrics.pools(account) if (book.instrument.symbol, side) in pool.legs)
+    spare = max(0.0, min(leg.margin + min(0.0, book.profit(leg)) - initial, metrics.risk(account, pool).gap))
+    if -amount <= spare:
+        return None
+    text = f"{-amount:.2f} {settle} are to be taken back, {spare:.2f} {settle} are above the initial margin"
+    return Refusal("margin", text, -amount, spare, settle)
+
+
+def opening_value(book: Book, order: OpenOrder) -> float:
+    """Return the value of what the order would open against its leg alone, at the order's price."""
+    _, opened = position.split(book.leg(order.side).lots, order.lots)
+    return 0.0 if order.reduce_only else book.instrument.value(opened, order.price)
+
+
+def below_minimum(book: Book, order: OpenOrder) -> Refusal | None:
+    """Return why an order that opens less than the instrument's minimum value is refused, or None."""
+    if not book.instrument.notional_min:
+        return None
+    opened = opening_value(book, order)
+    if not opened or opened >= book.instrument.notional_min:
+        return None
+    needed, settle = book.instrument.notional_min, book.instrument.settle
+    reason = (
+        f"order opens {opened:.2f} {settle} of {book.instrument.symbol}, the venue's minimum is {needed:g} {settle}"
+    )
+    return Refusal("rejected", reason)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a trader reads of one currency and of one margin pair, under the exchanges' names.
+
+Source: docs/whole-account.md has each term with an example.
+"""
+
+from typing import NamedTuple
+
+from crossmargin_bt.engine.admission import spot_orders
+from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.position import Position
+from crossmargin_bt.engine.margin import currencies, metrics
+from crossmargin_bt.engine.margin.modes import MODES, loan, option
+
+
+class CurrencyView(NamedTuple):
+    """One currency of an account. Amounts are in it, but for `price` and `value`, which are in the account's unit."""
+
+    currency: str
+    balance: float
+    floating_profit: float
+    """Of all positions that settle in it, isolated ones included."""
+    isolated_margin: float
+    option_value: float
+    equity: float
+    """Balance, floating profit, isolated margins and option value."""
+    in_use: float
+    """What positions, orders and what was set aside lock of it; in a pool of many currencies what is set aside and reserved."""
+    available_balance: float
+    """What orders for coins, isolated positions and premiums may take."""
+    free_margin: float
+    """What cross orders may take; in a pool of many currencies that of the pool, in this currency."""
+    owed: float
+    leverage: float
+    """Value of the cross positions that settle in it, over balance and floating profit of cross positions."""
+    price: float
+    value: float
+
+
+def currency(account: Account, name: str) -> CurrencyView:
+    """Return what an account holds and owes in a currency.
+
+    Raises:
+        KeyError: the account has no such currency.
+        FeedError: nothing prices it.
+    """
+    balance = account.balances[name]
+    cross = isolated = margin = options = value = 0.0
+    for book in account.books.values():
+        if book.instrument.settle != name or not book.legs:
+            continue
+        mode = MODES[book.margin_mode]
+        if mode.PAID:
+            options += option.value(book) if book.margin_mode == "option" else 0.0
+        elif mode.POOLED:
+            cross += book.unrealised()
+            value += sum(book.value(leg) for leg in book.legs.values())
+        else:
+            isolated += book.unrealised()
+            margin += sum(leg.margin for leg in book.legs.values())
+    price = account.price(name)
+    total = metrics.totals(account, account.pool_of(name))
+    if account.pooled:
+        in_use = account.set_aside.get(name, 0.0) + currencies.reserved(account, name)
+        free = total.free_margin / price if price else 0.0
+    else:
+        in_use, free = total.in_use, total.free_margin
+    equity = balance + cross + isolated + margin + options
+    carried = balance + cross
+    return CurrencyView(
+        currency=name,
+        balance=balance,
+        floating_profit=cross + isolated,
+        isolated_margin=margin,
+        option_value=options,
+        equity=equity,
+        in_use=in_use,
+        available_balance=spot_orders.available(account, name),
+        free_margin=free,
+        owed=max(0.0, -(balance + cross)),
+        leverage=value / carried if carried > 0 else 0.0,
+        price=price,
+        value=equity * price,
+    )
+
+
+class LoanView(NamedTuple):
+    """A margin pair: what it holds, what it owes, and how much of it may be traded to close it.
+
+    `assets` and `available_assets` are in `asset` (coins of a long, the quote currency of a short), `liability` and
+    `interest` in `owes`; `closable` are coins.
+    """
+
+    asset: str
+    assets: float
+    available_assets: float
+    owes: str
+    liability: float
+    interest: float
+    average_open_price: float
+    closable: float
+
+
+def margin_pair(account: Account, book: Book, position: Position) -> LoanView:
+    """Return the loan behind a position of a margin pair; what its closing orders would sell is not available."""
+    instrument = book.instrument
+    closing = sum(
+        abs(order.lots) * instrument.units_per_lot for order in book.orders.values() if order.lots * position.lots < 0
+    )
+    assets = loan.assets(book, position)
+    sold = closing if position.lots > 0 else closing * position.entry
+    initial = loan.debt_value(book, position, book.mark_of(position.lots)) * book.rate(position.lots)
+    alone = MODES[book.margin_mode].ISOLATED
+    has_initial = position.margin + book.profit(position) >= initial if alone else metrics.headroom(account, book) >= 0
+    return LoanView(
+        asset=instrument.base_currency if position.lots > 0 else instrument.quote_currency,
+        assets=assets,
+        available_assets=max(0.0, assets - sold),
+        owes=loan.currency(book, position),
+        liability=loan.owed(book, position),
+        interest=position.interest,
+        average_open_price=position.entry,
+        closable=loan.closable(book, position, has_initial_margin=has_initial),
+    )

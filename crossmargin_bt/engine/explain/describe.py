@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A journal entry that margin decided, in one line."""
+
+from datetime import UTC, datetime
+
+from crossmargin_bt.engine.ledger import events
+
+_STATES = {
+    "warning": "warned of at a margin level of {level}",
+    "orders_cancelled": "orders that add risk are cancelled",
+    "margin_call": "more is in use than there is: nothing can be opened",
+    "checked": "looked at before a liquidation: orders that add risk go",
+    "safe": "stands again",
+    "closed": "closed out: nothing is left of it",
+}
+
+
+def moment(time_ms: int) -> str:
+    """Return a time as it is written.
+
+    >>> moment(1_583_971_200_000)
+    '2020-03-12 00:00'
+    """
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def told(entry: events.JournalEntry, currency: str) -> str:
+    """Return what happened, without its time; amounts are in `currency`."""
+    if isinstance(entry, events.Liquidated):
+        return f"{entry.pool} liquidated with {entry.collateral:,.2f} against {entry.requirement:,.2f} {currency}"
+    if isinstance(entry, events.OrderRefused):
+        stage = "at its fill " if entry.at_fill else ""
+        return f"order {entry.number} of {entry.symbol} refused {stage}({entry.reason.partition(';')[0]})"
+    if isinstance(entry, events.RiskState):
+        return f"{entry.pool} {_STATES[entry.state].format(level=f'{entry.threshold:.0%}')}"
+    if isinstance(entry, events.TakenOver):
+        return f"{entry.pool} taken over: others bear {entry.amount:,.2f} {entry.currency}"
+    if isinstance(entry, events.Replenished):
+        return f"{entry.pool} replenished with {entry.amount:,.2f} {entry.currency}"
+    return type(entry).__name__

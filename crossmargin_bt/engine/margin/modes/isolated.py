@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Isolated margin: every leg stands on the margin it was opened with, and orders are charged in full.
+
+Source: docs/sources.md#isolated (orders are summed, only what closes is free).
+"""
+
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.math import formulas
+
+POOLED = False
+ISOLATED = True
+PAID = False
+
+
+def in_use(book: Book) -> float:
+    """Return what opening orders lock, fees included; the margin of positions has already left the balance."""
+    if not book.orders:
+        return 0.0
+    total = 0.0
+    for side in book.sides:
+        waiting = book.pending(side)
+        held = book.leg(side).lots
+        direction = -1 if side == "short" or held < 0 else 1
+        same = waiting.same_value * book.rate(abs(held) + waiting.same_lots)
+        opening = waiting.opening_value * book.rate(max(0, waiting.opposite_lots - abs(held)))
+        same += _closing_fee(book, waiting.same_value, direction)
+        opening += _closing_fee(book, waiting.opening_value, -direction)
+        total += formulas.summed_margin(0.0, same, opening)
+        total += formulas.fee(waiting.same_value + waiting.opening_value, book.taker)
+        total += waiting.loss if book.rules.order_loss_reserved else 0.0
+    return total
+
+
+def _closing_fee(book: Book, value: float, direction: int) -> float:
+    """Return the fee of closing that an order has to find: what its position will carry, or what the venue reserves."""
+    carried = book.rules.isolated_fee_in_margin
+    return book.closing_fee(book.rules.closing_fee_reserved if carried == "none" else carried, value, direction)
+
+
+def opening_margin(book: Book, effect: Effect, price: float) -> float:
+    """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to.
+
+    Where the venue keeps the fee of closing with an isolated position's margin, it is part of this.
+    """
+    value = book.instrument.value(effect.opened, price)
+    direction = 1 if effect.position.lots > 0 else -1
+    fee = book.closing_fee(book.rules.isolated_fee_in_margin, value, direction)
+    return value * book.rate(effect.position.lots) + fee

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options under standard margin: a long is paid for and keeps nothing, a short keeps the venue's margin.
+
+Their value is part of equity, not of the collateral: a short's mark is part of what it keeps instead.
+Source: docs/sources.md#option-margins.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.math import pricing
+
+POOLED = True
+ISOLATED = False
+PAID = True
+
+
+def in_use(book: Book) -> float:
+    """Return what the position locks, and its orders beyond it; orders on both sides are added."""
+    held = book.leg("net").lots
+    total = 0.0
+    if held:
+        total += abs(held) * book.instrument.units_per_lot * _initial(book, held, book.mark_of(held))
+    return total + sum(_order(book, order, closing) for order, closing in _split(held, book.orders.values()))
+
+
+def requirement(book: Book, *, with_orders: bool) -> float:
+    """Return the maintenance margin of a short position, and of orders that would open one where the venue counts them."""
+    held = book.leg("net").lots
+    short = max(0, -held)
+    if with_orders and book.rules.orders_in_maintenance != "none":
+        resting = [order for order in book.orders.values() if not order.immediate]
+        short += sum(abs(order.lots) - closing for order, closing in _split(held, resting) if order.lots < 0)
+    if not short:
+        return 0.0
+    terms, instrument = book.option_terms, book.instrument
+    unit = terms.short_maintenance(book.underlying_value, book.short_mark, is_call=instrument.is_call)
+    return short * instrument.units_per_lot * unit
+
+
+def value(book: Book) -> float:
+    """Return the signed value of the position at its mark, in the settle currency."""
+    return sum(leg.lots * book.instrument.units_per_lot * book.mark_of(leg.lots) for leg in book.legs.values())
+
+
+def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
+    """Return 0: nothing leaves the pool but the premium."""
+    return 0.0
+
+
+def out_of_the_money(book: Book) -> float:
+    """Return how far the option is out of the money, in its settle currency; 0 when it is in the money."""
+    instrument = book.instrument
+    assert instrument.strike is not None
+    far = pricing.payoff(book.index, instrument.strike, -1 if instrument.is_call else 1)
+    return far / book.index if instrument.in_coin and book.index else far
+
+
+def _initial(book: Book, lots: int, price: float) -> float:
+    """Return the initial margin of one unit, long or short, valued at a price."""
+    terms, worth = book.option_terms, book.underlying_value
+    if lots > 0:
+        return terms.long_initial(worth, price)
+    return terms.short_initial(worth, out_of_the_money(book), price, is_call=book.instrument.is_call)
+
+
+def _order(book: Book, order: OpenOrder, closing: int) -> float:
+    """Return what an order locks, so many lots of it closing."""
+    terms, worth = book.option_terms, book.underlying_value
+    fee = terms.fee_of(worth, order.price)
+    mark = book.short_mark or order.price
+    short = _initial(book, -1, mark)
+    if order.lots > 0:
+        opens, closes = terms.buy_order(order.price, fee), terms.buy_to_close(order.price, short, fee)
+    else:
+        opens = terms.sell_order(worth, short, order.price, fee)
+        closes = terms.sell_to_close(order.price, fee)
+    opened = abs(order.lots) - closing
+    return book.instrument.units_per_lot * (opened * opens + closing * closes)
+
+
+def _split(held: int, orders: Iterable[OpenOrder]) -> Iterator[tuple[OpenOrder, int]]:
+    """Yield orders with the lots of each that close, those nearest to the market first; of a group the largest alone."""
+    direction = 1 if held >= 0 else -1
+    left = abs(held)
+    largest: dict[object, OpenOrder] = {}
+    for order in orders:
+        key = ("order", order.number) if order.group is None else ("group", order.group, order.lots > 0)
+        if key not in largest or abs(order.lots) > abs(largest[key].lots):
+            largest[key] = order
+    for order in sorted(largest.values(), key=lambda order: order.price * direction):
+        closing = min(left, abs(order.lots)) if order.lots * direction < 0 else 0
+        left -= closing
+        if order.reduce_only and not closing:
+            continue
+        yield (order, abs(order.lots)) if order.reduce_only else (order, closing)
+
+
+def largest_loss(legs: Mapping[tuple[float, int], float]) -> float | None:
+    """Return the most that options of one expiry can lose at it; None where no price bounds that.
+
+    `legs` are signed amounts by (strike, 1 for a call or -1 for a put).
+
+    >>> largest_loss({(1800.0, 1): -1.0, (2000.0, 1): 1.0}), largest_loss({(2500.0, -1): 1.0, (3000.0, -1): -1.0})
+    (200.0, 500.0)
+    >>> largest_loss({(1800.0, 1): -1.0}) is None
+    True
+    """
+    if sum(amount for (_, sign), amount in legs.items() if sign > 0) < 0:
+        return None
+    prices = [0.0, *(strike for strike, _ in legs)]
+    outcomes = [
+        sum(amount * pricing.payoff(price, strike, sign) for (strike, sign), amount in legs.items()) for price in prices
+    ]
+    return max(0.0, -min(outcomes))

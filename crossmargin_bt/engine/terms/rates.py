@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Maintenance rules: how much of a position's value must stay covered.
+
+A rule answers for a value in the settle currency and the quantity behind it in base coins. It
+also names the values at which its answer bends or jumps, because the search for a liquidation
+inside a bar has to look at each stretch on its own.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import msgspec
+
+from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.terms.marginal_rates import Slices
+from crossmargin_bt.errors import RuleError
+
+
+class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bracket of a tier table: from `notional_min` (inclusive, settle currency) upwards."""
+
+    notional_min: float
+    maintenance_rate: float
+    leverage_max: float | None = None
+
+
+class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tiers", tag_field="rule", dict=True):
+    """A table of tiers; one tier from zero is a flat rate.
+
+    With `marginal` each slice of the value pays its own tier's rate; otherwise the tier that
+    holds the value decides the rate of all of it.
+
+    Raises:
+        RuleError: the first tier does not start at zero, tiers do not rise, a rate is not in
+            (0, 1), or a tier demands more maintenance than the initial margin it allows.
+
+    >>> table = TierTable((Tier(0, 0.004), Tier(50_000, 0.005)), marginal=True)
+    >>> round(table.margin(100_000.0, 1.0), 9)
+    450.0
+    """
+
+    tiers: tuple[Tier, ...]
+    marginal: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tiers or self.tiers[0].notional_min != 0:
+            raise RuleError("a tier table starts with a tier at notional_min = 0")
+        for lower, upper in pairwise(self.tiers):
+            if upper.notional_min <= lower.notional_min or upper.maintenance_rate < lower.maintenance_rate:
+                raise RuleError(
+                    f"tiers must rise, in notional_min and in maintenance_rate: the one from {upper.notional_min:g} at {upper.maintenance_rate:g} follows "
+                    f"the one from {lower.notional_min:g} at {lower.maintenance_rate:g}"
+                )
+        for tier in self.tiers:
+            if tier.leverage_max is not None and tier.leverage_max < 1:
+                raise RuleError(
+                    f"the tier from {tier.notional_min:g} has leverage_max {tier.leverage_max:g}; it is 1 or more"
+                )
+            ceiling = 1.0 if tier.leverage_max is None else 1 / tier.leverage_max
+            if not 0 < tier.maintenance_rate < 1 or tier.maintenance_rate > ceiling:
+                raise RuleError(
+                    f"the tier from {tier.notional_min:g} has maintenance rate {tier.maintenance_rate:g}; "
+                    f"it must lie above 0 and not above its initial rate {ceiling:g}"
+                )
+
+    @cached_property
+    def has_floor(self) -> bool:
+        """Whether any tier bounds the leverage."""
+        return any(tier.leverage_max is not None for tier in self.tiers)
+
+    @cached_property
+    def knots(self) -> tuple[float, ...]:
+        """Values (settle currency) at which the margin bends or jumps."""
+        return tuple(tier.notional_min for tier in self.tiers[1:])
+
+    @cached_property
+    def slices(self) -> Slices:
+        """The tiers as marginal slices."""
+        return Slices.of([tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers])
+
+    @cached_property
+    def deductions(self) -> tuple[float, ...]:
+        """The amount that makes each tier's rate continuous with the one below; zeros for whole-position tables."""
+        return self.slices.deductions if self.marginal else (0.0,) * len(self.tiers)
+
+    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
+        """Return the maintenance margin of `value` (settle currency)."""
+        n = bisect_right(self.knots, value)
+        return formulas.in_slices(value, self.tiers[n].maintenance_rate, self.deductions[n])
+
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
+        """Return the lowest initial rate the tier of `value` allows: 1 / its highest leverage, or 0."""
+        highest = self.tiers[bisect_right(self.knots, value)].leverage_max
+        return 0.0 if highest is None else 1 / highest
+
+
+class LeverageTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bracket of a table of leverages: from `notional_min` (inclusive, settle currency) upwards."""
+
+    notional_min: float
+    leverage_max: float
+
+
+class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share", tag_field="rule", dict=True):
+    """Maintenance as a share of the initial margin at each tier's highest leverage, whatever leverage is set.
+
+    Hyperliquid keeps half of it (docs/sources.md#hyperliquid-maintenance).
+
+    Raises:
+        RuleError: the share is not in (0, 1], or the tiers do not rise from zero.
+
+    >>> ShareTable((LeverageTier(0, 50),), share=0.5).margin(1000.0, 1.0)
+    10.0
+    """
+
+    tiers: tuple[LeverageTier, ...]
+    share: float
+    marginal: bool = True
+
+    has_floor: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
+            raise RuleError("a share lies above 0 and not above 1, and a highest leverage is at least 1")
+        _ = self.table  # whose own checks are this table's
+
+    @cached_property
+    def table(self) -> TierTable:
+        """The same as a table of rates."""
+        return TierTable(
+            tuple(Tier(tier.notional_min, self.share / tier.leverage_max, tier.leverage_max) for tier in self.tiers),
+            self.marginal,
+        )
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Values (settle currency) at which the margin bends or jumps."""
+        return self.table.knots
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value` (settle currency)."""
+        return self.table.margin(value, quantity)
+
+    def initial_floor(self, value: float, quantity: float) -> float:
+        """Return the lowest initial rate the tier of `value` allows."""
+        return self.table.initial_floor(value, quantity)
+
+
+class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linear", tag_field="rule"):
+    """Rates that grow in proportion to the quantity held, each on the whole position.
+
+    `slope` is what a base coin adds to both the initial and the maintenance rate.
+    Source: docs/sources.md#deribit-rates.
+
+    >>> LinearRate(initial=0.02, maintenance=0.01, slope=0.00005).margin(2_500_000.0, 25.0)
+    28125.0
+    """
+
+    initial: float
+    maintenance: float
+    slope: float
+
+    has_floor: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
+            raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and a slope that is not negative")
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """None: for a held quantity the margin is a straight line in the price."""
+        return ()
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value`, held as `quantity` base coins."""
+        return formulas.in_slices(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
+
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
+        """Return the lowest initial rate for `quantity` base coins."""
+        return formulas.linear_rate(quantity, self.initial, self.slope)
+
+
+class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="size", tag_field="rule"):
+    """A rate that grows with the quantity held: min(cap, (1 + quantity/doubling) / (2 x leverage_constant)).
+
+    `initial_factor` times this rate is the floor of the initial rate. With `open_constant` (k) a position may not
+    be opened beyond k x ln(capital x leverage / (price x k) + 1).
+    Source: docs/sources.md#kucoin-maintenance, docs/sources.md#kucoin-open-size.
+    """
+
+    doubling: float
+    leverage_constant: float
+    cap: float
+    initial_factor: float
+    open_constant: float | None = None
+
+    has_floor: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
+            raise RuleError("a size-dependent rate needs positive constants and an initial_factor of at least 1")
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """None: for a held quantity the margin is a straight line in the price."""
+        return ()
+
+    def rate(self, quantity: float) -> float:
+        """Return the maintenance rate of `quantity` base coins."""
+        return min(self.cap, formulas.size_dependent_rate(quantity, self.doubling, self.leverage_constant))
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value`, held as `quantity` base coins."""
+        return formulas.in_slices(value, self.rate(quantity), 0.0)
+
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
+        """Return the lowest initial rate for `quantity` base coins."""
+        return self.initial_factor * self.rate(quantity)
+
+
+class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="power", tag_field="rule"):
+    """A rate that grows with a power of the value, or of the quantity: max(base, factor x measure^exponent).
+
+    `initial_factor` times this rate is the floor of the initial rate.
+    Source: docs/sources.md#orderly-maintenance (a power of the value), docs/sources.md#ftx-initial (the root
+    of the quantity).
+    """
+
+    base: float
+    factor: float
+    exponent: float
+    initial_factor: float
+    measure: Literal["value", "quantity"] = "value"
+
+    has_floor: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
+            raise RuleError("a power rate needs 0 < base < 1, a positive factor, 0 < exponent < 2, initial_factor >= 1")
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """The value at which the power overtakes the base; for a held quantity the rate does not bend."""
+        return () if self.measure == "quantity" else ((self.base / self.factor) ** (1 / self.exponent),)
+
+    def rate(self, value: float, quantity: float) -> float:
+        """Return the maintenance rate of `value` (settle currency), held as `quantity` base coins."""
+        measured = value if self.measure == "value" else quantity
+        return formulas.power_rate(measured, self.base, self.factor, self.exponent)
+
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value`, held as `quantity` base coins."""
+        return formulas.in_slices(value, self.rate(value, quantity), 0.0)
+
+    def initial_floor(self, value: float, quantity: float) -> float:
+        """Return the lowest initial rate for `value`, held as `quantity` base coins."""
+        return self.initial_factor * self.rate(value, quantity)
+
+
+MaintenanceRule = TierTable | ShareTable | LinearRate | SizeRate | PowerRate
+
+
+def flat(rate: float, leverage_max: float | None = None) -> TierTable:
+    """Return the rule of one rate for every size."""
+    return TierTable((Tier(0.0, rate, leverage_max),))
+
+
+def table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
+    """Return a tier table from rows of (notional_min, maintenance_rate, leverage_max)."""
+    return TierTable(tuple(Tier(*row) for row in rows), marginal)
