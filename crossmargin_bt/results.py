@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of result files; docs/result-files.md says what each version added."""
 
 

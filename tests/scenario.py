@@ -27,7 +27,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
-from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import estimates, invariants, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
@@ -167,7 +167,7 @@ class AccountScenario:
                     time_ms=0, symbol=symbol, margin_mode=stage.modes[symbol], leverage=stage.leverage[symbol]
                 )
             )
-        self.record(events.Deposited(time_ms=0, currency=CURRENCY, amount=stage.cash))
+        self.record(events.CashTransferred(time_ms=0, currency=CURRENCY, amount=stage.cash))
 
     def record(self, event) -> None:
         self.account.apply(event)
@@ -178,13 +178,13 @@ class AccountScenario:
         getattr(self, f"do_{word.replace('-', '_')}")(rest)
 
     def do_mark(self, rest) -> None:
-        self.account.mark(rest[0], float(rest[1]))
+        self.account.set_mark(rest[0], float(rest[1]))
 
     def do_fill(self, rest) -> None:
         symbol, lots, price, options = parse_order(rest)
         if not self.account.books[symbol].long_mark:
-            self.account.mark(symbol, price)
-        entry = fills.filled(
+            self.account.set_mark(symbol, price)
+        entry = fills.order_fill(
             self.account, 0, symbol, options["side"], number=10_000, lots=lots, price=price, maker="maker" in rest
         )
         self.record(entry)
@@ -192,7 +192,7 @@ class AccountScenario:
     def _order(self, rest):
         symbol, lots, price, options = parse_order(rest)
         if not self.account.books[symbol].long_mark:
-            self.account.mark(symbol, price)
+            self.account.set_mark(symbol, price)
         self.orders += 1
         order = OpenOrder(
             self.orders, options["side"], lots, price, options["reduce_only"], options["group"], options["immediate"]
@@ -226,13 +226,13 @@ class AccountScenario:
         self.record(events.OrderRemoved(time_ms=0, number=number, symbol=symbol, reason="canceled"))
 
     def do_margin(self, rest) -> None:
-        self.record(events.MarginMoved(time_ms=0, symbol=rest[0], side=rest[1], amount=float(rest[2])))
+        self.record(events.IsolatedMarginAdjusted(time_ms=0, symbol=rest[0], side=rest[1], amount=float(rest[2])))
 
     def do_maximum(self, rest) -> None:
         """`maximum BTC +1200 @ 100`: the most that may be bought (sold, when negative) at that price."""
         symbol, lots, price, options = parse_order(rest)
         if not self.account.books[symbol].long_mark:
-            self.account.mark(symbol, price)
+            self.account.set_mark(symbol, price)
         found = maximum_order.maximum_order_lots(self.account, symbol, options["side"], 1 if lots > 0 else -1, price)
         assert found == abs(lots)
 
@@ -245,9 +245,9 @@ class AccountScenario:
         pools = [pool for pool in metrics.pools(self.account) if metrics.risk(self.account, pool).gap <= 0]
         assert [pool.name for pool in pools] == rest, "which pools are liquidated"
         for pool in pools:
-            self.record(waterfall.started(self.account, 0, pool))
-            work = Closing(self.account, 0, pool, self.mark_of)
-            for event in waterfall.steps(work):
+            self.record(waterfall.liquidation_entry(self.account, 0, pool))
+            work = PoolCloser(self.account, 0, pool, self.mark_of)
+            for event in waterfall.liquidate(work):
                 self.record(event)
 
     def mark_of(self, close: waterfall.Close) -> float:
@@ -293,13 +293,13 @@ def read(account: Account, key: str) -> float:
     if key.partition("_")[0] in ("maintenance", "level", "ratio"):
         return risk_figure(account, key, where)
     return {
-        "equity": lambda: metrics.totals(account, CURRENCY).equity,
+        "equity": lambda: metrics.pool_balance(account, CURRENCY).equity,
         "balance": lambda: account.balances[CURRENCY],
-        "in_use": lambda: metrics.totals(account, CURRENCY).in_use,
-        "used": lambda: metrics.totals(account, CURRENCY).margin_used,
-        "free": lambda: metrics.totals(account, CURRENCY).free_margin,
-        "available": lambda: metrics.totals(account, CURRENCY).available_balance,
-        "withdrawable": lambda: metrics.totals(account, CURRENCY).withdrawable,
+        "in_use": lambda: metrics.pool_balance(account, CURRENCY).in_use,
+        "used": lambda: metrics.pool_balance(account, CURRENCY).margin_used,
+        "free": lambda: metrics.pool_balance(account, CURRENCY).free_margin,
+        "available": lambda: metrics.pool_balance(account, CURRENCY).available_balance,
+        "withdrawable": lambda: metrics.pool_balance(account, CURRENCY).withdrawable,
         "bad_debt": lambda: account.bad_debt,
         "fees": lambda: account.fees,
         "funding": lambda: account.funding,
@@ -456,7 +456,7 @@ class Script(bt.Strategy):
         assert found == [group.split() for group in " ".join(rest).split("|")], found
 
     def do_states(self, rest) -> None:
-        """`states warning checked safe`: the states pools came into, in order; with `heard` what the strategy was told."""
+        """`states warning liquidation_check recovered`: the states pools came into, in order; with `heard` what the strategy was told."""
         found = [event.state for event in self.broker.journal if isinstance(event, events.RiskState)]
         assert found == ([] if rest == ["none"] else rest), found
 
@@ -466,7 +466,7 @@ class Script(bt.Strategy):
 
 
 def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_settings) -> Script:
-    """Run a scenario with bars through the broker, and return the strategy."""
+    """BrokerSession a scenario with bars through the broker, and return the strategy."""
     steps: list[list] = []
     rows: dict[str, list] = {symbol: [] for symbol in stage.instruments}
     for word, rest in lines:
@@ -494,9 +494,9 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
     return cerebro.run()[0]
 
 
-def reduced(journal) -> list[events.Reduced]:
+def reduced(journal) -> list[events.LiquidationStepTaken]:
     """Return the steps of the liquidations in a journal."""
-    return [event for event in journal if isinstance(event, events.Reduced)]
+    return [event for event in journal if isinstance(event, events.LiquidationStepTaken)]
 
 
 def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
@@ -517,7 +517,7 @@ def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
 
 
 def run_file(path: Path, **cerebro_settings):
-    """Run one scenario file."""
+    """BrokerSession one scenario file."""
     lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
     stage, actions = Stage(), []
     for word, *rest in (line for line in lines if line):

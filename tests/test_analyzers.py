@@ -25,7 +25,7 @@ ALL = [getattr(analyzers, name) for name in analyzers.__all__]
 
 
 def analysed(mode: str, *, cpus: int | None = None, **settings):
-    """Run the random strategy with every analyzer there is; return the analyses by name, and the broker."""
+    """BrokerSession the random strategy with every analyzer there is; return the analyses by name, and the broker."""
     cerebro = bt.Cerebro(stdstats=False, **({"maxcpus": cpus} if cpus else {}))
     for number, (name, instrument) in enumerate(INSTRUMENTS.items()):
         frame = candles(number + 3, 150, start=100.0 * (number + 1))
@@ -67,7 +67,7 @@ def test_every_analysis_is_plain_data(mode: str) -> None:
     forced = [event for event in broker.journal if isinstance(event, events.Filled) and event.forced]
     assert sum(len(one["fills"]) for one in found["Liquidations"]) == len(forced) > 0
     assert sum(one["borne"] for one in found["Liquidations"]) == pytest.approx(
-        sum(e.amount for e in broker.journal if isinstance(e, events.TakenOver))
+        sum(e.amount for e in broker.journal if isinstance(e, events.InsuranceFundTakeover))
     )
     refused = [event for event in broker.journal if isinstance(event, events.OrderRefused)]
     assert [one["reason"] for one in found["Rejections"]] == [event.reason for event in refused]

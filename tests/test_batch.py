@@ -19,12 +19,12 @@ from crossmargin_bt import batch, venues
 from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.engine.math.intrabar_path import Candle, path_of
+from crossmargin_bt.engine.math.intrabar_path import Candle, candle_path
 from crossmargin_bt.engine.terms.rates import flat
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 pytest.importorskip("numba")
-lane = pytest.importorskip("crossmargin_bt.batch.lane")
+lane = pytest.importorskip("crossmargin_bt.batch.broker_fallback")
 resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit", "derive", "dydx")
@@ -281,7 +281,7 @@ def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
         )
         level = random.integers(int(candle.low * 4), int(candle.high * 4) + 1) / 4
         for low_first in (False, True):
-            expected = path_of(candle, low_first=low_first).reaches(level)
+            expected = candle_path(candle, low_first=low_first).reaches(level)
             assert resting.moment_reached(np.array([[candle]]), 0, 0, level, low_first) == expected
 
 

@@ -49,7 +49,7 @@ class Scripted(bt.Strategy):
 
 
 def run(broker, *frames, scripts=({},), instrument=BTC, **settings):
-    """Run scripted strategies on frames."""
+    """BrokerSession scripted strategies on frames."""
     cerebro = bt.Cerebro(stdstats=False, **settings)
     for n, frame in enumerate(frames):
         name = f"{instrument.symbol}{n or ''}"
@@ -507,7 +507,7 @@ def test_a_paused_feed_is_closed_where_it_last_traded() -> None:
     cerebro.addstrategy(Both)
     broker = cerebro.run()[0].broker
     forced = {e.symbol: e.price for e in broker.journal if isinstance(e, events.Filled) and e.forced}
-    (taken,) = [event for event in broker.journal if isinstance(event, events.TakenOver)]
+    (taken,) = [event for event in broker.journal if isinstance(event, events.InsuranceFundTakeover)]
     assert taken.markets["BBB:net"] == 100.0
     assert forced == pytest.approx({"AAA": taken.takeovers["AAA:net"], "BBB": taken.takeovers["BBB:net"]})
     assert 60.0 < taken.markets["AAA:net"] < 80.0

@@ -32,7 +32,7 @@ class NotOne:
 
 
 def crossmargin(*words: str):
-    """Run the command in this process."""
+    """BrokerSession the command in this process."""
     return CliRunner().invoke(commands, ["compare", *map(str, words)], env={"COLUMNS": "100"})
 
 
@@ -69,13 +69,13 @@ def test_json_holds_figures_curves_and_journals(tmp_path: Path, buyer: Path, dat
     result = crossmargin(f"{buyer}:Buyer", "--data", data, "--json", file, "--modes", "cash,cross")
     assert result.exit_code == 0, result.output
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert content["schema"] == 3
+    assert content["schema"] == 4
     cash, cross = content["runs"]
     assert (cash["summary"]["mode"], cross["summary"]["mode"]) == ("cash", "cross")
     assert f"{cross['summary']['final_equity']:,.2f}" in result.output
     assert len(cross["result"]["equity"]) == 60
     kinds = [entry["event"] for entry in cross["result"]["journal"]]
-    assert {"Deposited", "OrderPlaced", "Filled", "FundingPaid"} <= set(kinds)
+    assert {"CashTransferred", "OrderPlaced", "Filled", "FundingPaid"} <= set(kinds)
     assert [entry["event"] for entry in cash["result"]["journal"]] == ["Filled"]
     assert cash["summary"]["lowest_margin_level"] is None
     assert not list(tmp_path.glob(".*.partial"))
@@ -305,8 +305,8 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
     [
         (["none.json"], "none.json does not exist; `crossmargin compare --json"),
         (["wrong.json"], "is no result file of schema"),
-        (["old.json"], "has schema 1, whose files do not hold the rules of the run; this version reads 2 to 3"),
-        (["new.json"], "has schema 99, this version reads up to 3; update crossmargin_bt"),
+        (["old.json"], "has schema 1, whose files do not hold the rules of the run; this version reads 2 to 4"),
+        (["new.json"], "has schema 99, this version reads up to 4; update crossmargin_bt"),
         (["empty.json", "--run", "3"], "has no run 3"),
     ],
 )

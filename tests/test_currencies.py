@@ -29,14 +29,14 @@ def account(*, pooling: str, cash: float = 10_000.0, **changes) -> Account:
     for instrument in (COIN, PERPETUAL):
         made.list_instrument(instrument)
         made.apply(events.SettingChanged(time_ms=0, symbol=instrument.symbol, margin_mode="cross", leverage=10.0))
-        made.mark(instrument.symbol, 10_000.0)
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
+        made.set_mark(instrument.symbol, 10_000.0)
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=cash))
     return made
 
 
 def trade(made: Account, symbol: str, size: float, price: float, number: int = 1) -> None:
     lots = made.books[symbol].instrument.lots(size)
-    made.apply(fills.filled(made, 0, symbol, "net", number=number, lots=lots, price=price, maker=False))
+    made.apply(fills.order_fill(made, 0, symbol, "net", number=number, lots=lots, price=price, maker=False))
 
 
 def test_a_coin_is_paid_for_and_held() -> None:
@@ -44,9 +44,9 @@ def test_a_coin_is_paid_for_and_held() -> None:
     made = account(pooling="single_currency")
     trade(made, "BTC/USDT", 0.5, 10_000.0)
     assert made.balances == {"USDT": 5_000.0, "BTC": 0.5}
-    assert metrics.totals(made, "USDT").free_margin == 5_000.0
-    assert metrics.totals(made, "USDT").in_use == 0.0
-    made.mark("BTC/USDT", 12_000.0)
+    assert metrics.pool_balance(made, "USDT").free_margin == 5_000.0
+    assert metrics.pool_balance(made, "USDT").in_use == 0.0
+    made.set_mark("BTC/USDT", 12_000.0)
     assert metrics.total_equity(made) == 11_000.0
     assert metrics.pools(made) == []
 
@@ -56,10 +56,10 @@ def test_a_hedge_locks_margin_for_its_short_alone() -> None:
     made = account(pooling="single_currency")
     trade(made, "BTC/USDT", 0.5, 10_000.0)
     trade(made, "BTC", -0.5, 10_000.0, 2)
-    assert metrics.totals(made, "USDT").in_use == 500.0
+    assert metrics.pool_balance(made, "USDT").in_use == 500.0
     for price in (8_000.0, 15_000.0):
-        made.mark("BTC/USDT", price)
-        made.mark("BTC", price)
+        made.set_mark("BTC/USDT", price)
+        made.set_mark("BTC", price)
         assert metrics.total_equity(made) == pytest.approx(10_000.0)
     # In its own pool the short stands on the dollars alone: 5,000 - 0.5 x 5,000 = 2,500 against 0.5 x 15,000 x 0.5 %.
     (pool,) = metrics.pools(made)
@@ -71,11 +71,11 @@ def test_many_currencies_are_one_pool() -> None:
     made = account(pooling="multi_currency")
     trade(made, "BTC/USDT", 0.5, 10_000.0)
     trade(made, "BTC", -0.5, 10_000.0, 2)
-    made.mark("BTC/USDT", 15_000.0)
-    made.mark("BTC", 15_000.0)
+    made.set_mark("BTC/USDT", 15_000.0)
+    made.set_mark("BTC", 15_000.0)
     (pool,) = metrics.pools(made)
     assert metrics.risk(made, pool) == (pytest.approx(2_500.0 + 7_125.0), pytest.approx(37.5))
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     assert (total.equity, total.haircut, total.in_use) == (
         pytest.approx(10_000.0), pytest.approx(375.0), pytest.approx(750.0),
     )  # fmt: skip
@@ -85,10 +85,10 @@ def test_many_currencies_are_one_pool() -> None:
 def test_a_debt_counts_in_full_and_locks_margin() -> None:
     """Short 8,000 of dollars: the debt is 8,000, locks a tenth and keeps a twentieth of itself."""
     made = account(pooling="multi_currency", cash=2_000.0)
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=2.0))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=2.0))
     trade(made, "BTC/USDT", 1.0, 10_000.0)
     assert made.balances == {"USDT": -8_000.0, "BTC": 3.0}
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     assert total.equity == pytest.approx(22_000.0)
     assert total.in_use == pytest.approx(800.0)
     (pool,) = metrics.pools(made)
@@ -122,8 +122,8 @@ def test_floating_profit_buys_no_coins() -> None:
     """1,000 of floating profit raise free margin, not what coins can be bought with."""
     made = account(pooling="single_currency", profit_pays_for=("cross_orders",))
     trade(made, "BTC", 1.0, 10_000.0)
-    made.mark("BTC", 11_000.0)
-    assert metrics.totals(made, "USDT").free_margin == pytest.approx(11_000.0 - 1_100.0)
+    made.set_mark("BTC", 11_000.0)
+    assert metrics.pool_balance(made, "USDT").free_margin == pytest.approx(11_000.0 - 1_100.0)
     assert spot_orders.available(made, "USDT") == pytest.approx(10_000.0 - 1_100.0)
 
 
@@ -133,8 +133,8 @@ def test_resting_orders_reserve_their_currency() -> None:
     made.books["BTC/USDT"].orders[1] = OpenOrder(1, "net", 300, 9_000.0)
     made.books["BTC/USDT"].orders[2] = OpenOrder(2, "net", 200, 8_000.0, group=7)
     made.books["BTC/USDT"].orders[3] = OpenOrder(3, "net", 100, 9_500.0, group=7)
-    assert metrics.totals(made, "USDT").in_use == pytest.approx(2_700.0 + 1_600.0)
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
+    assert metrics.pool_balance(made, "USDT").in_use == pytest.approx(2_700.0 + 1_600.0)
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=1.0))
     made.books["BTC/USDT"].orders[4] = OpenOrder(4, "net", -600, 11_000.0)
     assert spot_orders.available(made, "BTC") == pytest.approx(0.4)
 
@@ -143,7 +143,7 @@ def test_interest_by_the_clock() -> None:
     """A debt of 8,000 made at 13:20 is charged at once and at each full hour; what is borrowed more, for its first hour."""
     made = account(pooling="multi_currency", cash=2_000.0)
     made.interest_rates["USDT"] = 0.876  # a ten-thousandth an hour
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=2.0))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=2.0))
     trade(made, "BTC/USDT", 1.0, 10_000.0)
 
     def charge(minutes: int) -> float:
@@ -169,8 +169,8 @@ def test_currencies_need_a_price() -> None:
     made = Account(venues.load("generic").rules, pooling="multi_currency", unit="USD", prices={"USDT": 0.999})
     made.list_instrument(COIN)
     made.list_instrument(Instrument(symbol="ALT/BTC", kind="spot", underlying="ALT", settle="BTC"))
-    made.mark("BTC/USDT", 20_000.0)
-    made.mark("ALT/BTC", 0.05)
+    made.set_mark("BTC/USDT", 20_000.0)
+    made.set_mark("ALT/BTC", 0.05)
     assert made.price("BTC") == pytest.approx(19_980.0)
     assert made.price("ALT") == pytest.approx(999.0)
     with pytest.raises(FeedError, match="nothing prices XRP in USD: add a feed of XRP"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmargin_bt.engine.math import formulas
-from crossmargin_bt.engine.math.intrabar_path import Candle, Path, first_breach, low_comes_first
+from crossmargin_bt.engine.math.intrabar_path import Candle, PricePath, first_breach, low_comes_first
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rates import SizeRate, Tier, TierTable, flat, table
 from crossmargin_bt.errors import RuleError
@@ -38,7 +38,7 @@ CASES = [
     (formulas.larger_side_margin, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.worst_net_size, (SIGNED, AMOUNTS, AMOUNTS)),
     (formulas.worst_gross_size, (AMOUNTS, AMOUNTS, AMOUNTS)),
-    (formulas.headroom, (AMOUNTS, SIGNED, AMOUNTS)),
+    (formulas.available_margin, (AMOUNTS, SIGNED, AMOUNTS)),
     (formulas.free_margin, (AMOUNTS, SIGNED, AMOUNTS)),
     (formulas.fee, (AMOUNTS, RATES)),
     (formulas.funding, (SIGNED, RATES)),
@@ -139,7 +139,7 @@ POINTS = st.floats(1.0, 100.0)
 @given(st.tuples(POINTS, POINTS, POINTS, POINTS), POINTS, st.floats(0.0, 3.0))
 def test_a_path_reaches_what_lies_on_it(corners, level: float, since: float) -> None:
     """The moment found is on the path, not before `since`, and nothing earlier is on the level."""
-    path = Path(*corners)
+    path = PricePath(*corners)
     moment = path.reaches(level, since)
     if moment is None:
         marks = [path.at(since), *(path[n] for n in range(4) if n >= since)]

@@ -20,9 +20,9 @@ from random_trader import RandomTrader, candles, seeds
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
 from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.skip.precomputed import Ahead
-from crossmargin_bt.broker.skip.quiet_interval import Calm
-from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.broker.skip.precomputed import PrecomputedEquity
+from crossmargin_bt.broker.skip.quiet_interval import QuietInterval
+from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
 from crossmargin_bt.engine.ledger import events
@@ -52,7 +52,7 @@ def trade(
     bars: int = 120, holes: int = 4, leverage: float = 20.0, cash: float = 1000.0,
     instruments: dict[str, Instrument] = INSTRUMENTS, **cerebro_settings,
 ) -> RandomTrader:  # fmt: skip
-    """Run the random strategy on both instruments in a margin mode, invariants checked after every entry."""
+    """BrokerSession the random strategy on both instruments in a margin mode, invariants checked after every entry."""
     cerebro = bt.Cerebro(stdstats=False, **cerebro_settings)
     for number, (name, instrument) in enumerate(instruments.items()):
         frame = candles(seed + number, bars, start=100.0 * (number + 1))
@@ -83,7 +83,7 @@ VARIANTS = [
 
 def wallet(account: Account) -> float:
     """Return balance and isolated margins: everything but floating profit."""
-    total = metrics.totals(account, "USDT")
+    total = metrics.pool_balance(account, "USDT")
     return total.balance + total.isolated_margin
 
 
@@ -116,7 +116,9 @@ def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], posi
         [
             event.amount
             for event in journal
-            if isinstance(event, events.Deposited | events.FundingPaid | events.DebtCovered | events.Replenished)
+            if isinstance(
+                event, events.CashTransferred | events.FundingPaid | events.DebtCovered | events.CollateralToppedUp
+            )
         ]
         + [event.realised - event.fee for event in filled]
     )
@@ -145,7 +147,7 @@ def check_explanation(journal, at: int, account: Account, instruments, position_
     entry = journal[at]
     before = account_before(journal, at, account.rules, instruments, position_mode=position_mode)
     text = "\n".join(explain(before, entry))
-    if getattr(entry, "state", "") in ("closed", "margin_call", "orders_cancelled"):
+    if getattr(entry, "state", "") in ("closed_out", "margin_call", "orders_cancelled"):
         return  # nothing is left to add up, or what is in use was looked at
     for figure in ("collateral", "requirement", "needed", "available", "left", "wanted"):
         if getattr(entry, figure, 0.0):
@@ -207,7 +209,7 @@ def test_same_journal_in_a_second_run() -> None:
 def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_mode: str) -> None:
     """Put at its estimate, and nothing else moved, a pool of several legs is at 100 %; a hair before it, above."""
     draw = random.Random(f"{venue} {mode} {position_mode}")  # noqa: S311 - a seeded test
-    rules = msgspec.structs.replace(venues.load(venue).rules, cross_estimate="account", taker=0.0)
+    rules = msgspec.structs.replace(venues.load(venue).rules, displayed_liquidation_price="account", taker=0.0)
     found = 0
     for _ in range(30):
         contracts = draw.choice([INSTRUMENTS, INVERSE])
@@ -215,13 +217,13 @@ def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_
         for symbol, instrument in contracts.items():
             account.list_instrument(instrument)
             account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=mode, leverage=10.0))
-            account.mark(symbol, 100.0)
-        account.apply(events.Deposited(time_ms=0, currency="USDT", amount=draw.uniform(500.0, 5000.0)))
+            account.set_mark(symbol, 100.0)
+        account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=draw.uniform(500.0, 5000.0)))
         for symbol, book in account.books.items():
             for side in book.sides:
                 lots = draw.randint(1, 4000 if contracts is INSTRUMENTS else 100)
                 lots = -lots if side == "short" or (side == "net" and draw.random() < 0.5) else lots
-                account.apply(fills.filled(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
+                account.apply(fills.order_fill(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
         for pool in metrics.pools(account):
             for symbol, side in pool.legs:
                 found += check_estimate(account, pool, symbol, side)
@@ -237,7 +239,7 @@ def check_estimate(account: Account, pool: metrics.Pool, symbol: str, side: str)
     book = moved.books[symbol]
     gaps = []
     for at in (price + (100.0 - price) * 1e-6, price - (100.0 - price) * 1e-6):
-        book.mark(at)
+        book.set_mark(at)
         gaps.append(metrics.risk(moved, pool, with_orders=False).gap)
     assert gaps[0] > 0 >= gaps[1], f"{pool.name} {symbol}:{side} at {price}: {gaps}"
     return True
@@ -256,12 +258,12 @@ def account_of(
     for instrument in instruments:
         account.list_instrument(instrument)
         account.apply(events.SettingChanged(time_ms=0, symbol=instrument.symbol, margin_mode=mode, leverage=leverage))
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=cash))
     return account
 
 
 def fill(account: Account, symbol: str, lots: int, price: float, side: str = "net") -> events.Filled:
-    entry = fills.filled(account, 0, symbol, side, number=1, lots=lots, price=price, maker=False)
+    entry = fills.order_fill(account, 0, symbol, side, number=1, lots=lots, price=price, maker=False)
     account.apply(entry)
     return entry
 
@@ -275,14 +277,14 @@ def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
     account = account_of(INSTRUMENTS.values(), cash=1e7, mode=mode)
     entries = []
     for symbol, lots, price in steps:
-        account.mark(symbol, price)
+        account.set_mark(symbol, price)
         entries.append(fill(account, symbol, lots, price))
     for symbol, book in account.books.items():
         if book.legs:
             entries.append(fill(account, symbol, -book.leg("net").lots, book.long_mark))
     expected = math.fsum([1e7, *(entry.realised - entry.fee for entry in entries)])
     assert account.balances["USDT"] == pytest.approx(expected, rel=1e-12)
-    assert metrics.totals(account, "USDT").margin_used == 0
+    assert metrics.pool_balance(account, "USDT").margin_used == 0
     assert not metrics.pools(account)
 
 
@@ -354,7 +356,7 @@ def liquidated_at(
 def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: float, offset: str) -> None:
     """Law 4, at one price: never above the sum of its parts, never below the margin of the worst net fill."""
     account = account_of([Instrument(symbol="AAA", lot=1.0)], cash=1e9, order_offset=offset, order_fees_reserved=False)
-    account.mark("AAA", mark)
+    account.set_mark("AAA", mark)
     if held:
         fill(account, "AAA", held, mark)
     for number, (lots, _) in enumerate(orders, start=2):
@@ -364,7 +366,7 @@ def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: 
                 group=None, immediate=False, covered=abs(lots),
             )
         )  # fmt: skip
-    locked = metrics.totals(account, "USDT").in_use
+    locked = metrics.pool_balance(account, "USDT").in_use
     buys = sum(lots for lots, _ in orders if lots > 0)
     sells = -sum(lots for lots, _ in orders if lots < 0)
     one = mark / 10
@@ -379,9 +381,9 @@ def test_offset_margin_lies_between_worst_fill_and_sum(held: int, orders, mark: 
 def test_reducing_is_never_refused(held, part, entry, mark, resting, cash, mode, immediate) -> None:
     """Law 5: whatever the account has lost and whatever else rests."""
     account = account_of([Instrument(symbol="AAA", lot=0.01)], cash=cash, mode=mode)
-    account.mark("AAA", entry)
+    account.set_mark("AAA", entry)
     fill(account, "AAA", held, entry)
-    account.mark("AAA", mark)
+    account.set_mark("AAA", mark)
     for number, lots in enumerate(resting, start=2):
         account.apply(
             events.OrderPlaced(
@@ -394,7 +396,7 @@ def test_reducing_is_never_refused(held, part, entry, mark, resting, cash, mode,
     admitted = order_admission.admit(account, "AAA", order)
     assert isinstance(admitted, OpenOrder)
     account.books["AAA"].orders[99] = admitted
-    reducing = fills.filled(account, 0, "AAA", "net", number=99, lots=lots, price=mark, maker=False)
+    reducing = fills.order_fill(account, 0, "AAA", "net", number=99, lots=lots, price=mark, maker=False)
     assert order_admission.admit_fill(account, reducing) is None
 
 
@@ -412,7 +414,7 @@ class Pair(bt.Strategy):
 def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -> tuple[Any, Any]:
     """Return what a run tells as it is, and with every bar walked."""
     as_is = told()
-    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
     return as_is, told()
 
 
@@ -586,15 +588,15 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
 ) -> None:
     """Worked out ahead where they are read in every bar, behind where they are not, with feeds that pause and end."""
     looked = Counter[bool]()
-    ahead = Ahead.told
+    ahead = PrecomputedEquity.told
 
-    def counted(self: Ahead, bar: int) -> Any:
+    def counted(self: PrecomputedEquity, bar: int) -> Any:
         found = ahead(self, bar)
         looked[found is not None] += 1
         return found
 
     def told() -> Any:
-        monkeypatch.setattr(Ahead, "told", counted)
+        monkeypatch.setattr(PrecomputedEquity, "told", counted)
         cerebro: Any = (bt.Cerebro if every == 1 else Cerebro)(stdstats=False)  # stock's loop asks in every bar itself
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(n, 300, volatility=0.002)
@@ -658,16 +660,16 @@ def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is
 ) -> None:
     """Bars known beforehand to change nothing are taken in when somebody looks: every door leads to the same figures."""
     unseen = [0]
-    catch_up = Calm.catch_up
+    catch_up = QuietInterval.catch_up
 
-    def counted(self: Calm) -> None:
+    def counted(self: QuietInterval) -> None:
         feed = self._stills[0].feed
         seen = feed.length
         catch_up(self)
         unseen[0] += feed.length - seen
 
     def told() -> Any:
-        monkeypatch.setattr(Calm, "catch_up", counted)
+        monkeypatch.setattr(QuietInterval, "catch_up", counted)
         cerebro = Cerebro(stdstats=False)
         cerebro.addanalyzer(Recorder, detail=False)
         for n, name in enumerate(("AAA", "BBB")):

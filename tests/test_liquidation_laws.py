@@ -13,7 +13,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
-from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.terms.rates import table
 
@@ -33,19 +33,19 @@ def breached(draw: random.Random, venue: str, mode: str, position_mode: str) -> 
     scale = 20 if venue == "kucoin" else 1  # whose steps begin at 600,000
     cash = scale * draw.uniform(5_000, 40_000) if mode == "cross" else 1e6 * scale
     account = Account(rules, position_mode=position_mode, insurance_fund=fund, protected=protected)
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=cash))
     for instrument in CONTRACTS:
         book = account.list_instrument(instrument)
         symbol = instrument.symbol
         account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=mode, leverage=20.0))
-        account.mark(symbol, 100.0)
+        account.set_mark(symbol, 100.0)
         for side in book.sides:
             lots = scale * draw.randint(0, 900)
             lots = -lots if side == "short" or (side == "net" and draw.random() < 0.5) else lots
             if lots:
-                account.apply(fills.filled(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
+                account.apply(fills.order_fill(account, 0, symbol, side, number=1, lots=lots, price=100.0, maker=False))
     for symbol in account.books:
-        account.mark(symbol, 100.0 * draw.uniform(0.9, 1.1))
+        account.set_mark(symbol, 100.0 * draw.uniform(0.9, 1.1))
     due = [pool for pool in metrics.pools(account) if pool.legs and metrics.risk(account, pool).gap <= 0]
     return (account, draw.choice(due)) if due else None
 
@@ -73,16 +73,16 @@ def check_liquidation(account: Account, pool: metrics.Pool, *, off: float) -> se
         lots = book.legs[close.side].lots
         return book.mark_of(lots) * (1 - math.copysign(off, lots))
 
-    work = Closing(account, 0, pool, market)
+    work = PoolCloser(account, 0, pool, market)
     fund, fees = account.insurance_fund, account.fees
     worth = value_at(account, pool, market)
     borne = by_fund = 0.0
-    last: tuple[Account, events.Reduced] | None = None
-    for entry in waterfall.steps(work):
-        if isinstance(entry, events.Reduced):
+    last: tuple[Account, events.LiquidationStepTaken] | None = None
+    for entry in waterfall.liquidate(work):
+        if isinstance(entry, events.LiquidationStepTaken):
             assert last is None or not work.is_safe, "a step after the pool was safe"
             last = account.copy(*account.books), entry
-        if isinstance(entry, events.TakenOver | events.DebtCovered):
+        if isinstance(entry, events.InsuranceFundTakeover | events.DebtCovered):
             borne += entry.amount
             by_fund += entry.by_fund
         account.apply(entry)
@@ -98,29 +98,29 @@ def check_liquidation(account: Account, pool: metrics.Pool, *, off: float) -> se
         assert account.insurance_fund == pytest.approx(fund - by_fund)
         assert account.insurance_fund >= -1e-9
     before, step = last
-    if work.whole() and step.step in EXACT:
+    if work.all_legs() and step.step in EXACT:
         assert not one_lot_less(before, pool, market, step).is_safe, f"{step} closes more than it takes"
-    return {"part" if work.whole() else "whole", "borne" if borne else "paid"}
+    return {"part" if work.all_legs() else "whole", "borne" if borne else "paid"}
 
 
 def value_at(account: Account, pool: metrics.Pool, market) -> float:
     """Return the balance and what the pool's legs would bring at market prices, fees apart."""
     amount = account.balances["USDT"]
-    for close in Closing(account, 0, pool, market).whole():
+    for close in PoolCloser(account, 0, pool, market).whole():
         book = account.books[close.symbol]
         leg = book.legs[close.side]
         amount += leg.margin + book.instrument.profit(leg.lots, leg.entry, market(close))
     return amount
 
 
-def one_lot_less(before: Account, pool: metrics.Pool, market, step: events.Reduced) -> Closing:
+def one_lot_less(before: Account, pool: metrics.Pool, market, step: events.LiquidationStepTaken) -> PoolCloser:
     """Return the pool as it would be had the step closed one lot less: of a hedge, one of the coarser contract."""
-    work = Closing(before, 0, pool, market)
+    work = PoolCloser(before, 0, pool, market)
     units = {leg: before.books[leg.rpartition(":")[0]].instrument.units_per_lot for leg in step.closes}
     return work.after(
         [
             close._replace(lots=abs(step.closes[leg]) - round(max(units.values()) / units[leg]))
-            for close in work.whole()
+            for close in work.all_legs()
             if (leg := f"{close.symbol}:{close.side}") in step.closes
         ]
     )

@@ -32,8 +32,8 @@ def account(instrument: Instrument, *, mode: str = "cross", **rules) -> Account:
     made.list_instrument(instrument)
     made.list_instrument(COIN)
     made.apply(events.SettingChanged(time_ms=0, symbol=instrument.symbol, margin_mode=mode, leverage=5.0))
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=10_000.0))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=1.0))
     made.interest_rates.update(USDT=0.876, BTC=0.876)
     mark(made, 10_000.0)
     return made
@@ -41,14 +41,14 @@ def account(instrument: Instrument, *, mode: str = "cross", **rules) -> Account:
 
 def mark(made: Account, price: float) -> None:
     for symbol in made.books:
-        made.mark(symbol, price)
+        made.set_mark(symbol, price)
 
 
 def trade(made: Account, size: float, price: float) -> None:
     symbol = next(iter(made.books))
     mark(made, price)
     lots = made.books[symbol].instrument.lots(size)
-    made.apply(fills.filled(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
+    made.apply(fills.order_fill(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
 
 
 def pair(made: Account) -> account_view.LoanView:
@@ -85,7 +85,7 @@ def test_a_margin_pair_in_four_forms(instrument, size, asset, owes, in_use, kept
     assert (view.asset, view.owes) == (asset, owes)
     assert view.liability == (10_000.0 if owes == "USDT" else 1.0)
     assert view.assets == (10_000.0 if asset == "USDT" else 1.0)
-    total = metrics.totals(made, instrument.settle)
+    total = metrics.pool_balance(made, instrument.settle)
     assert total.in_use == pytest.approx(in_use)
     assert total.cross_profit == pytest.approx(gained)
     # OKX counts the fee of paying back on debt and margin; this pair costs none.
@@ -100,8 +100,8 @@ def test_interest_grows_the_debt_and_is_paid_at_the_close() -> None:
     charge(made, 3)
     view = pair(made)
     assert view.interest == pytest.approx(4.0)
-    assert metrics.totals(made, "USDT").cross_profit == pytest.approx(-4.0)
-    assert metrics.totals(made, "USDT").in_use == pytest.approx(10_004.0 / 5)
+    assert metrics.pool_balance(made, "USDT").cross_profit == pytest.approx(-4.0)
+    assert metrics.pool_balance(made, "USDT").in_use == pytest.approx(10_004.0 / 5)
     trade(made, -0.5, 10_000.0)
     assert pair(made).interest == pytest.approx(2.0)
     assert made.balances["USDT"] == pytest.approx(10_000.0 - 2.0)
@@ -138,7 +138,7 @@ def test_what_may_be_traded_to_close() -> None:
     trade(made, 1.0, 10_000.0)
     mark(made, 8_000.0)
     assert pair(made).closable == pytest.approx(10_000.0 / 8_000.0 * 1.2)
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=-0.9))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=-0.9))
     assert pair(made).closable == pytest.approx(10_000.0 / 8_000.0 * 1.03)
     other = account(PAIR)
     trade(other, 1.0, 10_000.0)

@@ -68,23 +68,23 @@ class Books:
         for one in PRODUCTS.values():
             self.account.list_instrument(one)
             self.record(events.SettingChanged(time_ms=NOW, symbol=one.symbol, margin_mode="cross", leverage=5.0))
-        self.record(events.Deposited(time_ms=NOW, currency="USDT", amount=20_000.0))
-        self.record(events.Deposited(time_ms=NOW, currency="BTC", amount=1.0))
+        self.record(events.CashTransferred(time_ms=NOW, currency="USDT", amount=20_000.0))
+        self.record(events.CashTransferred(time_ms=NOW, currency="BTC", amount=1.0))
         self.account.now_ms = NOW
         self.price, self.number = 10_000.0, 0
-        self.mark(1.0)
+        self.set_mark(1.0)
 
     def record(self, entry: events.JournalEntry) -> None:
         self.account.apply(entry)
         self.journal.append(entry)
 
-    def mark(self, factor: float) -> None:
+    def set_mark(self, factor: float) -> None:
         self.price *= factor
         for symbol, instrument in PRODUCTS.items():
             part = OPTIONS.get(symbol)
             at = self.price if part is None else part if instrument.in_coin else part * self.price
-            self.account.mark(symbol, at)
-        self.account.follow()
+            self.account.set_mark(symbol, at)
+        self.account.update_option_indices()
 
     def side(self, symbol: str, lots: int) -> str:
         book = self.account.books[symbol]
@@ -103,7 +103,7 @@ class Books:
     def fill(self, symbol: str, side: str, lots: int) -> None:
         book = self.account.books[symbol]
         self.record(
-            fills.filled(
+            fills.order_fill(
                 self.account, NOW, symbol, side, number=self.number, lots=lots, price=book.mark_of(lots), maker=False
             )
         )
@@ -115,7 +115,7 @@ class Books:
     def play(self, script) -> None:
         for n, step in enumerate(script):
             if isinstance(step, float):
-                self.mark(step)
+                self.set_mark(step)
                 for entry in fills.funding_due(self.account, NOW, "PERP", self.price, 0.0003):
                     self.record(entry)
                 self.charge(n)
@@ -135,7 +135,7 @@ def flows(journal, currency: str, products=PRODUCTS) -> float:
     """Return what a journal brings into a currency, from the amounts in it alone."""
     total = 0.0
     for entry in journal:
-        if isinstance(entry, events.Deposited) and entry.currency == currency:
+        if isinstance(entry, events.CashTransferred) and entry.currency == currency:
             total += entry.amount
         elif isinstance(entry, events.Filled):
             instrument = products[entry.symbol]
@@ -193,7 +193,7 @@ def test_what_only_reduces_is_never_refused(made: dict, script: list) -> None:
             closing = OpenOrder(9_999, side, -leg.lots, book.mark_of(leg.lots), immediate=True)
             if symbol != "SPOT":
                 assert isinstance(admit(account, symbol, closing), OpenOrder)
-                part, _ = position.split(leg.lots, -leg.lots)
+                part, _ = position.split_fill(leg.lots, -leg.lots)
                 assert part == -leg.lots
 
 
@@ -204,9 +204,9 @@ def test_more_collateral_is_never_worse(made: dict, script: list, more: float) -
     books.play(script)
     account = books.account
     before = {pool.name: metrics.risk(account, pool).gap for pool in metrics.pools(account)}
-    free = metrics.totals(account, account.pool_of("USDT")).free_margin
-    account.apply(events.Deposited(time_ms=NOW, currency="USDT", amount=more))
-    assert metrics.totals(account, account.pool_of("USDT")).free_margin >= free - 1e-6
+    free = metrics.pool_balance(account, account.pool_of("USDT")).free_margin
+    account.apply(events.CashTransferred(time_ms=NOW, currency="USDT", amount=more))
+    assert metrics.pool_balance(account, account.pool_of("USDT")).free_margin >= free - 1e-6
     for pool in metrics.pools(account):
         assert metrics.risk(account, pool).gap >= before.get(pool.name, -1e18) - 1e-6
 
@@ -241,7 +241,7 @@ def test_what_an_admitted_order_locks_was_free(made: dict, script: list) -> None
     books = Books(**made)
     for step in script:
         if isinstance(step, float):
-            books.mark(step)
+            books.set_mark(step)
             continue
         symbol, lots, _ = step
         book = books.account.books[symbol]
@@ -251,8 +251,8 @@ def test_what_an_admitted_order_locks_was_free(made: dict, script: list) -> None
         found = books.order(symbol, lots)
         if isinstance(found, OpenOrder):
             pool = books.account.pool_of(PRODUCTS[symbol].settle)
-            total = metrics.totals(books.account, pool)
-            left = total.counted + total.cross_profit - total.in_use
+            total = metrics.pool_balance(books.account, pool)
+            left = total.collateral_value + total.cross_profit - total.in_use
             assert left >= -1e-6 * max(1.0, abs(total.in_use))
 
 

@@ -13,7 +13,7 @@ from test_mixed_laws import flows as flows_of
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.skip.safe_range import Band, Danger
+from crossmargin_bt.broker.skip.safe_range import BarEvent, SafePriceRange
 from crossmargin_bt.candles.theoretical import theoretical_candles
 from crossmargin_bt.engine.explain.explanations import is_explainable
 from crossmargin_bt.engine.ledger import events
@@ -53,7 +53,7 @@ def run(
     products=PRODUCTS,
     **settings,
 ):
-    """Run a random trader on feeds of one coin, eight unless fewer products are named."""
+    """BrokerSession a random trader on feeds of one coin, eight unless fewer products are named."""
     base = candles(seed, bars, volatility=volatility)
     plain = base[["open", "high", "low", "close", "volume"]]
     cerebro = bt.Cerebro(stdstats=False, **settings.pop("cerebro", {}))
@@ -129,7 +129,7 @@ def test_decisions_are_explained(settings: dict) -> None:
 def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
     """With every bar walked all figures are the same."""
     as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
-    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
     assert as_is == told(8, bars=120, volatility=0.05, venue="okx", **settings)
 
 
@@ -142,7 +142,7 @@ def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dic
         "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE, *([CALL] if seed % 4 < 2 else []))},
     }  # fmt: skip
     as_is = told(80 + seed, **asked, **settings)
-    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
     assert as_is == told(80 + seed, **asked, **settings)
 
 
@@ -158,8 +158,10 @@ class Holder(bt.Strategy):
 def test_a_pool_of_many_currencies_is_seldom_looked_at(settings: dict, least: int, monkeypatch) -> None:
     """While a position is held most bars stay within a band that was proven before; of a portfolio fewer, which is bounded coarsely."""
     held = []
-    holds = Band.holds
-    monkeypatch.setattr(Band, "holds", lambda *args, **keywords: held.append(holds(*args, **keywords)) or held[-1])
+    holds = SafePriceRange.holds
+    monkeypatch.setattr(
+        SafePriceRange, "holds", lambda *args, **keywords: held.append(holds(*args, **keywords)) or held[-1]
+    )
     frame = candles(7, 400, volatility=0.002).drop(columns="funding_rate")
     cerebro = bt.Cerebro(stdstats=False)
     for one in (COIN, PERP):
@@ -187,7 +189,7 @@ def brought(journal, currency: str) -> float:
         elif isinstance(entry, events.Converted):
             total -= entry.amount if entry.currency == currency else 0.0
             total += entry.received if entry.into == currency else 0.0
-        elif isinstance(entry, events.MarginMoved) and PRODUCTS[entry.symbol].settle == currency:
+        elif isinstance(entry, events.IsolatedMarginAdjusted) and PRODUCTS[entry.symbol].settle == currency:
             total -= entry.amount
     return total
 

@@ -85,25 +85,25 @@ def account(*instruments: Instrument, cash: float = 10_000.0, index: float = 10_
     made = Account(rules)
     for one in (INDEX, *instruments):
         made.list_instrument(one)
-    made.mark("BTC", index)
-    made.follow()
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
+    made.set_mark("BTC", index)
+    made.update_option_indices()
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=cash))
     return made
 
 
 def trade(made: Account, symbol: str, size: float, price: float) -> None:
-    made.mark(symbol, price)
+    made.set_mark(symbol, price)
     lots = made.books[symbol].instrument.lots(size)
-    made.apply(fills.filled(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
+    made.apply(fills.order_fill(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
 
 
 def test_a_long_option_is_paid_and_keeps_nothing() -> None:
     """2 calls at 300: 600 leave the balance, equity keeps them, nothing is locked, no pool is at risk of them."""
     made = account(CALL)
     trade(made, "BTC-C", 2.0, 300.0)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     assert (total.balance, total.option_value, total.equity, total.in_use) == (9_400.0, 600.0, 10_000.0, 0.0)
-    made.mark("BTC-C", 0.01)
+    made.set_mark("BTC-C", 0.01)
     (pool,) = metrics.pools(made)
     assert metrics.risk(made, pool) == (9_400.0, 0.0)
 
@@ -112,7 +112,7 @@ def test_a_short_call_locks_its_margin() -> None:
     """Sold at 300 with the index 1,000 below the strike: max(1,500 - 1,000, 1,000) + 300, kept 750 + 300."""
     made = account(CALL)
     trade(made, "BTC-C", -2.0, 300.0)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     assert (total.balance, total.equity, total.in_use) == (10_600.0, 10_000.0, pytest.approx(2 * 1_300.0))
     (pool,) = metrics.pools(made)
     assert metrics.risk(made, pool) == (10_600.0, pytest.approx(2 * 1_050.0))
@@ -125,14 +125,14 @@ def test_a_spread_of_one_expiry_keeps_its_largest_loss_where_the_venue_says_so()
     made = account(CALL, further, options=(capped,))
     trade(made, "BTC-C", -1.0, 300.0)
     trade(made, "BTC-C2", 1.0, 250.0)
-    assert metrics.totals(made, "USDT").in_use == pytest.approx(200.0)
+    assert metrics.pool_balance(made, "USDT").in_use == pytest.approx(200.0)
     assert metrics.risk(made, metrics.pools(made)[0]).requirement == pytest.approx(200.0)
 
 
 def test_orders_lock_what_they_open_and_close() -> None:
     """A buy its premium, a sell the margin less the premium, closing orders next to nothing."""
     made = account(CALL)
-    made.mark("BTC-C", 300.0)
+    made.set_mark("BTC-C", 300.0)
     book = made.books["BTC-C"]
     book.orders[1] = OpenOrder(1, "net", 100, 280.0)
     assert option.in_use(book) == pytest.approx(280.0)
@@ -204,7 +204,7 @@ def test_a_coin_settled_option_pays_in_coin() -> None:
 
 
 def test_a_short_call_is_liquidated_as_its_underlying_rises() -> None:
-    """Kept 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
+    """UnitMargin 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
     further = msgspec.structs.replace(CALL, symbol="BTC-C2", strike=20_000.0)
     closes = (10_000.0, 10_000.0, 11_000.0, 13_000.0, 14_000.0, 14_000.0)
     calls = (300.0, 300.0, 700.0, 2_100.0, 3_050.0, 3_050.0)
@@ -306,8 +306,8 @@ def test_dollars_are_matched_in_turn() -> None:
         made = Account(venues.load("okx").rules, portfolio=True, prices={"USDC": 1.0})
         for one in (INDEX, second):
             made.list_instrument(one)
-            made.mark(one.symbol, 10_000.0)
-        made.apply(events.Deposited(time_ms=0, currency="USDT", amount=1e6))
+            made.set_mark(one.symbol, 10_000.0)
+        made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=1e6))
         trade(made, "BTC", 10.0, 10_000.0)
         trade(made, second.symbol, -10.0, 10_000.0)
         kept[settle] = metrics.risk(made, metrics.pools(made)[0]).requirement
@@ -332,8 +332,8 @@ def test_a_lost_peg_raises_the_initial_margin() -> None:
     rules = msgspec.structs.replace(venues.load("derive").rules, maker=0.0, taker=0.0)
     made = Account(rules, portfolio=True, prices={"USD": 1 / 0.9})
     made.list_instrument(INDEX)
-    made.mark("BTC", 3_000.0)
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
+    made.set_mark("BTC", 3_000.0)
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=10_000.0))
     trade(made, "BTC", 1.0, 3_000.0)
-    assert metrics.totals(made, "USDT").in_use == pytest.approx(540.0 * 1.16 + 60.0)
+    assert metrics.pool_balance(made, "USDT").in_use == pytest.approx(540.0 * 1.16 + 60.0)
     assert metrics.risk(made, metrics.pools(made)[0]).requirement == pytest.approx(540.0 * 0.8 + 45.0)

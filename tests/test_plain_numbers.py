@@ -157,7 +157,11 @@ def test_what_is_asked_and_changed_in_a_run_takes_them_too(of: Any) -> None:
     cerebro.addstrategy(Asks)
     cerebro.run()
     assert (told["preview"], told["paid in"], told["moved"]) == (None, None, None)
-    amounts = [entry.amount for entry in broker.journal if isinstance(entry, events.Deposited | events.MarginMoved)]
+    amounts = [
+        entry.amount
+        for entry in broker.journal
+        if isinstance(entry, events.CashTransferred | events.IsolatedMarginAdjusted)
+    ]
     assert amounts == [1_000.0, 5.0, 3.0]
 
 

@@ -54,11 +54,11 @@ def test_binance_linear_position(answer: str) -> None:
     facts = {"leverage": 80.0, "rule": brackets("BTC/USDT:USDT")}
     made = account(cash=25.7261006, rules={"venue": "binance"}, BTCUSDT=facts)
     trade(made, "BTCUSDT", float(given["positionAmt"]), float(given["entryPrice"]))
-    made.mark("BTCUSDT", float(given["markPrice"]))
+    made.set_mark("BTCUSDT", float(given["markPrice"]))
     book = made.books["BTCUSDT"]
     assert book.unrealised() == printed(given["unRealizedProfit"])
     assert metrics.exposure_value(made, "USDT") == printed(given["notional"])
-    assert metrics.totals(made, "USDT").in_use == printed(given["initialMargin"])
+    assert metrics.pool_balance(made, "USDT").in_use == printed(given["initialMargin"])
     assert shared(made).requirement == printed(given["maintMargin"])
     # The wallet of that second, in multi-assets mode, was not recorded; seconds apart it was 25.7261006.
     assert estimates.liquidation_price(made, "BTCUSDT").price == pytest.approx(
@@ -67,7 +67,7 @@ def test_binance_linear_position(answer: str) -> None:
 
 
 def test_binance_account() -> None:
-    """Totals of the account endpoint in its settle currency."""
+    """PoolBalance of the account endpoint in its settle currency."""
     given = RECORDED["binance"]["fetchPositions/account endpoint (same account, seconds apart)"]
     (position,) = given["positions"]
     asset = next(one for one in given["assets"] if one["asset"] == "USDT")
@@ -76,8 +76,8 @@ def test_binance_account() -> None:
     size = float(position["positionAmt"])
     mark = float(position["notional"]) / size
     trade(made, "BTCUSDT", size, mark - float(position["unrealizedProfit"]) / size)
-    made.mark("BTCUSDT", mark)
-    total = metrics.totals(made, "USDT")
+    made.set_mark("BTCUSDT", mark)
+    total = metrics.pool_balance(made, "USDT")
     assert total.balance == printed(asset["walletBalance"])
     assert total.cross_profit == printed(asset["unrealizedProfit"])
     assert total.equity == printed(asset["marginBalance"])
@@ -94,7 +94,7 @@ def test_binance_inverse_position() -> None:
     }  # fmt: skip
     made = account(cash=0.001, rules={"venue": "binance_coinm"}, BTCUSD_PERP=facts)
     trade(made, "BTCUSD_PERP", float(given["positionAmt"]), float(given["entryPrice"]))
-    made.mark("BTCUSD_PERP", float(given["markPrice"]))
+    made.set_mark("BTCUSD_PERP", float(given["markPrice"]))
     book = made.books["BTCUSD_PERP"]
     assert book.unrealised() == printed(given["unRealizedProfit"])
     assert -metrics.exposure_value(made, "USDT") == printed(given["notionalValue"])
@@ -121,7 +121,7 @@ def hyperliquid(answer: str, *, mode: str = "cross"):
     for one in positions:
         size = float(one["szi"])
         trade(made, one["coin"], size, float(one["entryPx"]))
-        made.mark(one["coin"], float(one["positionValue"]) / abs(size))
+        made.set_mark(one["coin"], float(one["positionValue"]) / abs(size))
     return given, positions, made
 
 
@@ -137,7 +137,7 @@ def test_hyperliquid_cross_account(answer: str) -> None:
     summary = given.get("marginSummary", given.get("crossMarginSummary"))
     # What the account was worth is given; the balance is that less the floating profit.
     made.balances["USDT"] = float(summary["accountValue"]) - metrics.cross_profit(made, "USDT")
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     assert total.equity == printed(summary["accountValue"])
     assert total.in_use == printed(summary["totalMarginUsed"])
     assert metrics.exposure_value(made, "USDT") == printed(summary["totalNtlPos"])
@@ -161,5 +161,5 @@ def test_hyperliquid_isolated_position(answer: str) -> None:
     leg = made.books[one["coin"]].legs["net"]
     profit = made.books[one["coin"]].unrealised()
     held = float(one["marginUsed"]) - profit
-    made.apply(events.MarginMoved(time_ms=0, symbol=one["coin"], side="net", amount=held - leg.margin))
+    made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol=one["coin"], side="net", amount=held - leg.margin))
     assert estimates.liquidation_price(made, one["coin"]).price == printed(one["liquidationPx"])

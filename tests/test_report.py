@@ -25,7 +25,7 @@ from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changes
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.report import chart, curves, files, page, rows, thin, verdict
+from crossmargin_bt.report import chart, curves, downsample, files, page, rows, summary
 from crossmargin_bt.results import Market, Outcome
 
 HERE = Path(__file__).parent
@@ -221,14 +221,14 @@ def test_answers_and_doubts_are_those_of_the_runs(doom: Path) -> None:
     """Sentences by hand: 5 bought at 100 with 60; the bar's open of 70 leaves 60 - 0.25 - 150."""
     file = files.read(doom / "out.json")
     isolated, cross = (result for result in file.results)
-    (answer,) = verdict.answers([cross])
+    (answer,) = summary.answers([cross])
     assert answer == (
         "Cross ended at 0.00 USDT (-100.0%); it was liquidated once, COIN at a mark of 70 on 2024-03-01 02:00, left "
         f"{cross.bad_debt:,.2f} of bad debt to others, was warned once, had 1 of its 2 fills forced and "
         "had one order refused."
     )
-    assert verdict.answers([isolated, cross])[0].startswith("Isolated ended highest: ")
-    assert "Doomed, cross: lost the account: 0.00 of 60.00 are left" in verdict.doubts(file)
+    assert summary.answers([isolated, cross])[0].startswith("Isolated ended highest: ")
+    assert "Doomed, cross: lost the account: 0.00 of 60.00 are left" in summary.doubts(file)
 
 
 def test_charts_are_what_plotly_takes(compared: Path) -> None:
@@ -251,7 +251,7 @@ def test_charts_are_what_plotly_takes(compared: Path) -> None:
 def test_a_gap_stays_a_gap() -> None:
     """A stretch with missing points keeps one, so that no line is drawn through it."""
     values = np.tile([5.0] * 13 + [np.nan] * 3, 750)
-    where = thin.kept(values, 3_000)
+    where = downsample.kept(values, 3_000)
     assert np.isnan(values[where]).sum() >= 590
 
 
@@ -275,7 +275,7 @@ def test_alike_runs_are_told_alike(doom: Path) -> None:
     """Two runs that end at the same figure."""
     cross = files.read(doom / "out.json").results[1]
     again = msgspec.structs.replace(cross, mode="isolated")
-    assert verdict.answers([cross, again])[0] == "Cross and isolated ended alike: 0.00 USDT."
+    assert summary.answers([cross, again])[0] == "Cross and isolated ended alike: 0.00 USDT."
 
 
 def test_late_bars_are_no_holes() -> None:
@@ -453,7 +453,7 @@ def test_shocks_reach_options_and_debts() -> None:
 @given(st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), min_size=1, max_size=400), st.integers(4, 60))
 def test_thinning_loses_no_extreme(values: list[float], limit: int) -> None:
     """First, last, lowest and highest stay, in order, and no more than asked for."""
-    where = thin.kept(values, limit)
+    where = downsample.kept(values, limit)
     assert len(where) <= max(limit, 5)
     assert (np.diff(where) > 0).all()
     assert where[0] == 0
@@ -495,10 +495,10 @@ def test_a_result_draws_the_same_report_again(doom: Path) -> None:
 
 def test_arithmetic_in_one_pass_is_that_of_explain(compared: Path) -> None:
     """Working the journal through once tells of every event what working up to it alone tells."""
-    from crossmargin_bt.report import explaining  # noqa: PLC0415
+    from crossmargin_bt.report import explained_entries  # noqa: PLC0415
 
     for result in files.read(compared / "out.json").results:
-        journal = explaining.entries(result)
-        numbers = {n for n, entry in enumerate(journal) if explaining.is_explainable(entry)}
-        found = explaining.all_explained(result, numbers)
-        assert found == {n: explaining.explained(result, n) for n in numbers}
+        journal = explained_entries.entries(result)
+        numbers = {n for n, entry in enumerate(journal) if explained_entries.is_explainable(entry)}
+        found = explained_entries.all_explained(result, numbers)
+        assert found == {n: explained_entries.explained(result, n) for n in numbers}

@@ -13,13 +13,13 @@ from test_broker import FLAT, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
 from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
-from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.terms.rates import flat, table
 from crossmargin_bt.errors import ConfigurationError
@@ -53,7 +53,7 @@ class Listener(bt.Strategy):
 
 
 def listen(broker, rows=FALL, instrument=PLAIN, **params) -> Listener:
-    """Run the listener on bars."""
+    """BrokerSession the listener on bars."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(bars(*rows), name="BTC", instrument=instrument))
     cerebro.setbroker(broker)
@@ -68,7 +68,7 @@ def test_a_strategy_hears_what_the_venue_does() -> None:
     """In order, as `notify_margin` and as a store's notification; both carry the journal's own entries."""
     strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, warning_levels=(11.0, 1.5)))
     names = [getattr(event, "state", type(event).__name__) for event in strategy.heard]
-    assert names == ["margin_call", "warning", "warning", "warning", "Liquidated", "Reduced", "closed"]
+    assert names == ["margin_call", "warning", "warning", "warning", "Liquidated", "LiquidationStepTaken", "closed_out"]
     assert [event.threshold for event in strategy.heard[:4]] == [0.0, 11.0, 11.0, 1.5]
     assert strategy.stored == [("margin", event) for event in strategy.heard]
     assert all(event in strategy.broker.journal for event in strategy.heard)
@@ -97,7 +97,7 @@ def test_a_reserve_comes_as_far_as_it_reaches() -> None:
     """At 300 % what brings the pool back to 500 %, at most 150 at a time, until 200 are used up; none of it is profit."""
     reserve = Reserve(amount=200.0, at_level=3.0, to_level=5.0, each=150.0)
     strategy = listen(CrossMarginBroker(cash=1000.0, leverage=10.0, reserve=reserve))
-    came = [event for event in strategy.heard if isinstance(event, events.Replenished)]
+    came = [event for event in strategy.heard if isinstance(event, events.CollateralToppedUp)]
     # 1,000 + 100 (p - 100) is three times 0.5 % of 100 p at 91.37; there 91.37 are missing to five times.
     assert came[0].amount == pytest.approx(2 * 0.5 * 9000 / 98.5, rel=1e-6)
     assert came[0].left == pytest.approx(200 - came[0].amount)
@@ -116,7 +116,7 @@ def test_a_reserve_replenishes_an_isolated_position() -> None:
     """Its margin grows by what came; the shared balance does not move."""
     reserve = Reserve(amount=500.0, at_level=2.0, to_level=4.0)
     strategy = listen(CrossMarginBroker(cash=2000.0, leverage=10.0, mode="isolated", reserve=reserve))
-    came = [event for event in strategy.heard if isinstance(event, events.Replenished)]
+    came = [event for event in strategy.heard if isinstance(event, events.CollateralToppedUp)]
     assert {event.pool for event in came} == {"BTC:net"}
     margin = strategy.broker.account.books["BTC"].legs["net"].margin
     assert margin == pytest.approx(1000.0 + sum(event.amount for event in came))
@@ -131,7 +131,7 @@ def test_the_fund_pays_as_far_as_it_reaches(fund: float, protected: bool, by_fun
     rows = [*FALL[:3], (80.0, 80.0, 80.0, 80.0), FLAT]
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, insurance_fund=fund, negative_balance_protection=protected)
     strategy = listen(broker, rows)
-    (taken,) = [event for event in strategy.heard if isinstance(event, events.TakenOver)]
+    (taken,) = [event for event in strategy.heard if isinstance(event, events.InsuranceFundTakeover)]
     assert (taken.by_fund, broker.account.insurance_fund) == (by_fund, fund - by_fund)
     assert (taken.left, taken.markets) == (-1000.0, {"BTC:net": 80.0})
     assert taken.takeovers == {"BTC:net": pytest.approx(90.0 if protected else 83.0)}
@@ -193,7 +193,7 @@ def test_a_replenishment_is_explained() -> None:
     """What would have been needed, and why it was less that came."""
     reserve = Reserve(amount=200.0, at_level=3.0, to_level=5.0, each=50.0)
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, reserve=reserve)
-    came = next(event for event in listen(broker).heard if isinstance(event, events.Replenished))
+    came = next(event for event in listen(broker).heard if isinstance(event, events.CollateralToppedUp))
     text = broker.explain(came)
     assert f"Wanted: 5.0 x {came.requirement!r} - {came.collateral!r} = {came.wanted!r}" in text
     assert "Came: 50.0 USDT, all that the reserve gives at once; it has 150.0 left" in text
@@ -223,7 +223,7 @@ def test_an_empty_fund_deleverages_the_winning_leg(fund: float, asked: bool, lef
     assert broker.account.books["BTC"].leg("short").lots == left
     closed = [event for event in journal if isinstance(event, events.Filled) and event.forced]
     assert [event.price for event in closed] == [pytest.approx(90.0)] * (1 if left == -100 else 2)
-    unpaid = sum(event.amount - event.by_fund for event in journal if isinstance(event, events.TakenOver))
+    unpaid = sum(event.amount - event.by_fund for event in journal if isinstance(event, events.InsuranceFundTakeover))
     spared = sum(event.amount for event in journal if isinstance(event, events.Deleveraged))
     assert spared == pytest.approx(unpaid if asked else 0.0)
     assert broker.equity == pytest.approx(3000 - 1000 + (100 + left) * 10 - left * 20)
@@ -241,16 +241,16 @@ def test_several_legs_are_taken_over_alike() -> None:
     """Balance 1,000; A loses 900, B 600, C gains 200: 300 are short of 16,900 in value, so every price moves by that part."""
     account = Account(venues.load("generic").rules)
     sizes = {"A": (90, 90.0), "B": (-60, 110.0), "C": (20, 110.0)}
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=1000.0))
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=1000.0))
     for symbol, (lots, mark) in sizes.items():
         account.list_instrument(msgspec.structs.replace(PLAIN, symbol=symbol))
-        account.mark(symbol, 100.0)
-        account.apply(fills.filled(account, 0, symbol, "net", number=1, lots=lots, price=100.0, maker=True))
-        account.mark(symbol, mark)
+        account.set_mark(symbol, 100.0)
+        account.apply(fills.order_fill(account, 0, symbol, "net", number=1, lots=lots, price=100.0, maker=True))
+        account.set_mark(symbol, mark)
     (pool,) = metrics.pools(account)
-    work = Closing(account, 0, pool, lambda close: sizes[close.symbol][1])
+    work = PoolCloser(account, 0, pool, lambda close: sizes[close.symbol][1])
     entries = []
-    for entry in waterfall.steps(work):
+    for entry in waterfall.liquidate(work):
         account.apply(entry)
         entries.append(entry)
     _, taken, *closed = entries
@@ -270,7 +270,7 @@ def test_nobody_is_deleveraged_to_his_gain() -> None:
     rows = [FLAT, FLAT, (100.0, 100.0, 90.4, 90.4), (90.4,) * 4]
     run(broker, bars(*rows), scripts=({1: hedged},), instrument=PLAIN)
     assert broker.account.books["BTC"].leg("short").lots == -100
-    assert any(isinstance(event, events.TakenOver) for event in broker.journal)
+    assert any(isinstance(event, events.InsuranceFundTakeover) for event in broker.journal)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_what_funding_used_up_is_taken_over_too(mode: str, cash: float, gap: flo
     frame["funding_rate"] = [0, 0, 0, 0.12, 0, 0]
     broker = CrossMarginBroker(cash=cash, leverage=10.0, mode=mode)
     run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=PLAIN)
-    (taken,) = [event for event in broker.journal if isinstance(event, events.TakenOver)]
+    (taken,) = [event for event in broker.journal if isinstance(event, events.InsuranceFundTakeover)]
     assert taken.takeovers == {"BTC:net": pytest.approx(104.4)}
     assert broker.account.bad_debt == pytest.approx(100 * (104.4 - gap))
     assert not [event for event in broker.journal if isinstance(event, events.DebtCovered)]
@@ -304,7 +304,7 @@ def test_a_jump_of_the_rate_is_met_behind_it() -> None:
                 assert event.collateral <= event.requirement * (1 + 1e-9)
             elif getattr(event, "state", "") == "warning":
                 assert event.collateral <= 1.25 * event.requirement * (1 + 1e-9)
-        came = [event for event in broker.journal if isinstance(event, events.Replenished)]
+        came = [event for event in broker.journal if isinstance(event, events.CollateralToppedUp)]
         assert bool(came) == (reserve is not None)
         assert len(came) < 5
         assert bool(reserve) != any(isinstance(event, events.Liquidated) for event in broker.journal)
@@ -353,7 +353,7 @@ def test_exits_go_with_the_position(venue: str) -> None:
     script = {1: lambda s: s.buy(size=100), 2: lambda s: s.sell(size=100, price=50.0, exectype=bt.Order.Stop)}
     run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
     assert not broker.account.books["BTC"].legs
-    assert [event.state for event in broker.journal if isinstance(event, events.RiskState)][-1] == "closed"
+    assert [event.state for event in broker.journal if isinstance(event, events.RiskState)][-1] == "closed_out"
 
 
 def test_exits_shrink_with_the_position() -> None:
@@ -362,7 +362,7 @@ def test_exits_shrink_with_the_position() -> None:
     script = {1: lambda s: s.buy(size=100), 2: lambda s: s.sell(size=100, price=85.0, exectype=bt.Order.Stop)}
     rows = [FLAT, FLAT, FLAT, (100.0, 100.0, 90.44, 92.0), (92.0, 92.0, 80.0, 80.0), (80.0,) * 4]
     run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
-    assert [event for event in broker.journal if isinstance(event, events.Reduced)]
+    assert [event for event in broker.journal if isinstance(event, events.LiquidationStepTaken)]
     stop = [event for event in broker.journal if isinstance(event, events.Filled) and event.number == 2]
     assert not broker.account.books["BTC"].legs
     assert all(event.lots < 0 for event in stop)
@@ -391,7 +391,7 @@ def test_impact_does_not_close_more_than_needed() -> None:
     dear = msgspec.structs.replace(PLAIN, maintenance=flat(0.01))
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx", liquidation_impact=0.02)
     run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=dear)
-    first = next(event for event in broker.journal if isinstance(event, events.Reduced))
+    first = next(event for event in broker.journal if isinstance(event, events.LiquidationStepTaken))
     assert first.closes == {"BTC:net": -1}
 
 
@@ -440,7 +440,7 @@ def test_crossings_inside_a_bar_count() -> None:
     def states(*rows, **settings) -> list[str]:
         broker = CrossMarginBroker(cash=1000.0, leverage=10.0, **settings)
         run(broker, bars(*rows), scripts=({1: lambda s: s.buy(size=100)},), instrument=PLAIN)
-        told = [e for e in broker.journal if isinstance(e, events.RiskState | events.Replenished)]
+        told = [e for e in broker.journal if isinstance(e, events.RiskState | events.CollateralToppedUp)]
         names = [getattr(event, "state", "replenished") for event in told]
         return [name for name in names if name != "margin_call"]  # which is looked for when a bar ends
 
@@ -489,7 +489,7 @@ def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str, monkeypatch)
     found = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
         broker = CrossMarginBroker(cash=1_000.0, leverage=10.0)
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
@@ -521,7 +521,7 @@ def test_a_refusal_adds_up(venue: str, mode: str) -> None:
         assert max(left, 0.0) == pytest.approx(entry.available, abs=1e-6)
         assert left - after - (float(unasked[1]) if unasked else 0.0) == pytest.approx(entry.needed, abs=1e-6)
     assert len(texts) > 10
-    assert any("Counted as closed before it opens" in text for text in texts)
+    assert any("MarginedSide as closed before it opens" in text for text in texts)
 
 
 def test_a_refusal_names_what_counts_as_filled_before_it() -> None:
@@ -532,6 +532,6 @@ def test_a_refusal_names_what_counts_as_filled_before_it() -> None:
     (refused,) = [entry for entry in broker.journal if isinstance(entry, events.OrderRefused)]
     text = broker.explain(refused)
     assert refused.available == pytest.approx(400.0)
-    assert "Counted as filled before it: order 1, +60 BTC at 100.0" in text
+    assert "MarginedSide as filled before it: order 1, +60 BTC at 100.0" in text
     assert "For cross orders that leaves 400.0" in text
     assert "it would be -100.0" in text

@@ -82,9 +82,9 @@ assumptions = ["made for a test"]
 maker = -0.0001
 taker = 0.001
 liquidation_fee = 0.01
-above_tier_leverage = "raise"
+tier_leverage_breach = "raise"
 initial_price = "last"
-order_offset = "opening"
+order_offset = "larger_side"
 order_fees_reserved = true
 order_loss_reserved = true
 sell_order_markup = 0.01
@@ -105,7 +105,7 @@ isolated_fee_in_margin = "bankruptcy"
 profit_pays_for = []
 order_size_share = 0.9
 order_size_fees = 1
-cross_estimate = "by_value"
+displayed_liquidation_price = "by_value"
 ratio = "collateral_over_requirement"
 warning_levels = [5.0, 2.5]
 order_cancel_level = 1.5
@@ -140,7 +140,7 @@ maintenance = "its page"
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ('order_offset = "sum"', 'order_offset = "nett"', "choose from sum, net, net_value, opening"),
+        ('order_offset = "sum"', 'order_offset = "nett"', "choose from sum, net, net_value, larger_side"),
         ("order_offset =", "order_ofset =", "did you mean 'order_offset'"),
         ("assumptions = [", "asumptions = [", "did you mean 'assumptions'"),
         ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is no rule; did you mean 'maker'"),
@@ -188,17 +188,17 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
     account.list_instrument(Instrument(symbol="ALT", lot=1.0))
     for symbol in ("BTC", "ALT"):
         account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode="cross", leverage=10.0))
-        account.mark(symbol, 100.0)
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=100_000.0))
-    account.apply(fills.filled(account, 0, "BTC", "net", number=1, lots=400, price=100.0, maker=False))
-    account.mark("BTC", 150.0)
+        account.set_mark(symbol, 100.0)
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=100_000.0))
+    account.apply(fills.order_fill(account, 0, "BTC", "net", number=1, lots=400, price=100.0, maker=False))
+    account.set_mark("BTC", 150.0)
     # 40,000 at the last price: 0.001 x root of 400 = 2 % to keep, 4 % to open, but 1/10 is more; closing fee 0.1 % of 40,000.
-    assert metrics.totals(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
-    # Kept at the entry, with the fee of closing where the margin is used up: 0.1 % of 36,000.
+    assert metrics.pool_balance(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
+    # UnitMargin at the entry, with the fee of closing where the margin is used up: 0.1 % of 36,000.
     (pool,) = metrics.pools(account)
     assert metrics.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
     # 20,000 of floating profit pay for nothing: 100,000 less the fee of 40 and what is in use.
-    assert metrics.totals(account, "USDT").free_margin == pytest.approx(99_960.0 - 4040.0)
+    assert metrics.pool_balance(account, "USDT").free_margin == pytest.approx(99_960.0 - 4040.0)
     # A sell beyond the position is valued above the last price: max(90, 150, 100 x 1.01) = 150; 100 of 500 lots open.
     order = OpenOrder(2, "net", -500, 90.0)
     book = account.books["BTC"]

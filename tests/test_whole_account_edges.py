@@ -17,7 +17,7 @@ import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, Reserve, analyzers, feeds, guards, venues
 from crossmargin_bt.broker.bar import intrabar
 from crossmargin_bt.broker.sizers import FreeMarginSizer, SafeDistanceSizer
-from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies, metrics, portfolio
@@ -39,7 +39,7 @@ def bars(*rows: float | tuple[float, float, float, float]) -> pd.DataFrame:
 
 
 def run(broker, script, *pairs, strategy=Scripted, sizer=None, **analyzed):
-    """Run a script on (instrument, candles or closes) pairs."""
+    """BrokerSession a script on (instrument, candles or closes) pairs."""
     cerebro = bt.Cerebro(stdstats=False)
     for instrument, given in pairs:
         frame = given if isinstance(given, pd.DataFrame) else candles(*given)
@@ -144,7 +144,7 @@ def test_a_reserve_counts_in_the_accounts_currency() -> None:
     )
     closes = (10_000.0, 10_000.0, 9_700.0, 9_318.0, 9_318.0)
     run(broker, {1: lambda s: s.buy(s.datas[1], size=100)}, (COIN, closes), (INVERSE, closes))
-    first = next(entry for entry in broker.journal if isinstance(entry, events.Replenished))
+    first = next(entry for entry in broker.journal if isinstance(entry, events.CollateralToppedUp))
     price = first.prices["BTC/USDT"][0]
     assert first.left == pytest.approx(1_000.0 - first.amount * price)
 
@@ -349,7 +349,7 @@ def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
     journals = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
         broker = CrossMarginBroker(cash=1_500.0, venue="okx")
         run(broker, script, (PERP, index), (later, call))
         journals.append(broker.journal)
@@ -362,7 +362,7 @@ def journals_of(monkeypatch, script, *pairs, **settings) -> list:
     journals = []
     for always in (False, True):
         if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: Danger.ACTS)
+            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
         broker = CrossMarginBroker(venue="okx", pooling="multi_currency", leverage=10.0, **settings)
         run(broker, script, *pairs)
         journals.append(broker.journal)
@@ -413,14 +413,14 @@ def test_a_coin_hedged_by_an_inverse_short_is_no_risk(venue: str, price: float) 
     account = Account(venues.load(venue).rules, portfolio=True)
     for one in (COIN, INVERSE):
         account.list_instrument(one)
-        account.mark(one.symbol, 10_000.0)
-    account.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
-    short = crossmargin_bt.engine.lifecycle.fills.filled(
+        account.set_mark(one.symbol, 10_000.0)
+    account.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=1.0))
+    short = crossmargin_bt.engine.lifecycle.fills.order_fill(
         account, 0, "BTCUSD", "net", number=1, lots=-100, price=10_000.0, maker=False
     )
     account.apply(short)
     for symbol in ("BTC/USDT", "BTCUSD"):
-        account.mark(symbol, price)
+        account.set_mark(symbol, price)
     assert metrics.total_equity(account) == pytest.approx(10_000.0)
     (unit,) = portfolio.units(account, with_orders=True)
     assert unit.standing.worst == pytest.approx(0.0, abs=1e-6)
@@ -442,7 +442,7 @@ def test_a_short_put_hedges_a_short() -> None:
             2: lambda s: s.sell(s.datas[1], size=1.0),
         }
         run(broker, script, (PERP, prices), (later, candles(*puts).assign(volatility=0.9)))
-        steps = [entry.step for entry in broker.journal if isinstance(entry, events.Reduced)]
+        steps = [entry.step for entry in broker.journal if isinstance(entry, events.LiquidationStepTaken)]
         assert ("hedges" in steps) is hedged
 
 
@@ -568,7 +568,7 @@ def test_a_debt_that_nothing_pays_back_stays(venue: str) -> None:
     assert strategy.broker.equity < -500
     assert sum(isinstance(event, events.Liquidated) for event in broker.journal) == 1
     states = [event.state for event in broker.journal if isinstance(event, events.RiskState)]
-    assert states[-1] == "closed"
+    assert states[-1] == "closed_out"
     assert len(broker.journal) < 40
 
 

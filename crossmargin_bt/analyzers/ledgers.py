@@ -30,7 +30,7 @@ class Liquidations(bt.Analyzer):
     """Every liquidation: when, which pool, with what collateral against what requirement, in which steps, at what end.
 
     `get_analysis()` is a list of dicts: `time_ms`, `pool`, `collateral`, `requirement`, `steps` (each `step` with its
-    `closes`), `fills` (symbol, lots, price, fee), `borne` (what others paid), `end` ("safe", "closed" or "rests").
+    `closes`), `fills` (symbol, lots, price, fee), `borne` (what others paid), `end` ("recovered", "closed_out" or "rests").
     """
 
     def create_analysis(self) -> None:
@@ -49,7 +49,7 @@ class Liquidations(bt.Analyzer):
                 }  # fmt: skip
                 by_pool[event.pool] = current
                 self._found.append(current)
-            elif isinstance(event, events.Reduced):
+            elif isinstance(event, events.LiquidationStepTaken):
                 current = by_pool.get(event.pool, current)
                 if current is not None:
                     current["steps"].append({"step": event.step, "closes": dict(event.closes)})
@@ -57,9 +57,13 @@ class Liquidations(bt.Analyzer):
                 current["fills"].append(
                     {"symbol": event.symbol, "lots": event.lots, "price": event.price, "fee": event.fee}
                 )
-            elif isinstance(event, events.TakenOver | events.DebtCovered) and event.pool in by_pool:
+            elif isinstance(event, events.InsuranceFundTakeover | events.DebtCovered) and event.pool in by_pool:
                 by_pool[event.pool]["borne"] += event.amount * self.strategy.broker.account.price(event.currency)
-            elif isinstance(event, events.RiskState) and event.state in ("safe", "closed") and event.pool in by_pool:
+            elif (
+                isinstance(event, events.RiskState)
+                and event.state in ("recovered", "closed_out")
+                and event.pool in by_pool
+            ):
                 by_pool[event.pool]["end"] = event.state
 
     def get_analysis(self) -> list[dict[str, Any]]:

@@ -14,8 +14,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from crossmargin_bt.batch import figuring, layout, resting, standing, trading
-from crossmargin_bt.batch.figuring import compiled, compiled_in_place, funding_of, gain_of, size_of_lots, worth_of
+from crossmargin_bt.batch import bounds, compiled_formulas, layout, resting, trading
+from crossmargin_bt.batch.bounds import HAIR, fit, stands, stands_between
+from crossmargin_bt.batch.compiled_formulas import (
+    compiled,
+    compiled_in_place,
+    funding_of,
+    gain_of,
+    size_of_lots,
+    worth_of,
+)
 from crossmargin_bt.batch.layout import (
     BALANCE,
     CLOSE,
@@ -34,7 +42,6 @@ from crossmargin_bt.batch.layout import (
     TAKER,
 )
 from crossmargin_bt.batch.resting import is_among, prove, work
-from crossmargin_bt.batch.standing import HAIR, fit, stands, stands_between
 from crossmargin_bt.batch.trading import is_too_small, ordered, trade_at_market
 from crossmargin_bt.engine.ledger import position
 from crossmargin_bt.engine.math import formulas, intrabar_path
@@ -115,7 +122,7 @@ def _end_bar(mark, bar, contracts, isolated, lots, entry, margin, money, curve):
 
 def _sources() -> int:
     """Return what identifies the code that is compiled into the loop."""
-    parts = (figuring, formulas, layout, intrabar_path, position, resting, standing, trading)
+    parts = (compiled_formulas, formulas, layout, intrabar_path, position, resting, bounds, trading)
     files = [__file__, *(part.__file__ for part in parts)]
     return zlib.crc32(b"".join(Path(file).read_bytes() for file in files))
 

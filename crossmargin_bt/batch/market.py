@@ -93,7 +93,7 @@ class Market:
         return shortest, np.append(0, np.diff(self.times_ms))[first]
 
     def step(self, at: int) -> tuple[float, int]:
-        """Return the shortest step between two bars up to one, as a `Run` has it."""
+        """Return the shortest step between two bars up to one, as a `BrokerSession` has it."""
         days, step_ms = self._steps
         return float(days[at]), int(step_ms[at])
 
@@ -106,7 +106,7 @@ class Market:
         """Return what an account trades under, as the compiled loop takes it."""
         rules = self.venue.rules
         return layout.Terms(
-            floor_raises=rules.above_tier_leverage == "raise",
+            floor_raises=rules.tier_leverage_breach == "raise",
             smallest=float(max(book.instrument.notional_min for book in self.books)),
             gains_pay="cross_orders" in rules.profit_pays_for,
             markup=float(rules.sell_order_markup or 0.0),
@@ -232,7 +232,7 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
     if rules.volatility_scaling is not None:
         unknown.append("rates that follow volatility")
     for book in books:
-        if book.is_paid or book.instrument.kind == "margin" or book.instrument.expiry is not None:
+        if book.is_fully_funded or book.instrument.kind == "margin" or book.instrument.expiry is not None:
             unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
         if any(not isinstance(rule, TierTable) for rule in book.rates.values()):
             unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers")

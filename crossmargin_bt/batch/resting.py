@@ -5,7 +5,8 @@ They trade as backtrader matches them: at the open where that is at the limit or
 comes to it, all instruments moving in step along their paths (`crossmargin_bt.engine.math.intrabar_path`).
 """
 
-from crossmargin_bt.batch.figuring import compiled, compiled_in_place, low_comes_first, opened_after, worth_of
+from crossmargin_bt.batch.bounds import HAIR, fit, stands
+from crossmargin_bt.batch.compiled_formulas import compiled, compiled_in_place, low_comes_first, opened_after, worth_of
 from crossmargin_bt.batch.layout import (
     ARRIVED,
     BALANCE,
@@ -28,7 +29,6 @@ from crossmargin_bt.batch.layout import (
     RESTING,
     TAKER,
 )
-from crossmargin_bt.batch.standing import HAIR, fit, stands
 from crossmargin_bt.batch.trading import ordered, trade, trade_at_market
 from crossmargin_bt.engine.math.intrabar_path import Candle
 

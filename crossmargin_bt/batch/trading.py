@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a fill does to an account of the compiled loop."""
 
-from crossmargin_bt.batch.figuring import (
+from crossmargin_bt.batch.compiled_formulas import (
     average_entry,
     compiled,
     compiled_in_place,

@@ -9,10 +9,10 @@ from crossmargin_bt import guards
 from crossmargin_bt.broker.api import instruments, settings
 from crossmargin_bt.broker.api.controls import Controls
 from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.bar.risk_monitor import RiskWatch
-from crossmargin_bt.broker.orders.pre_trade_checks import Discipline
+from crossmargin_bt.broker.bar.risk_monitor import RiskMonitor
+from crossmargin_bt.broker.orders.pre_trade_checks import PreTradeChecks
 from crossmargin_bt.broker.session.order_queue import OrderQueue
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.broker.skip import quiet_interval
 from crossmargin_bt.engine.admission import settings_changes
 from crossmargin_bt.engine.ledger import events
@@ -131,7 +131,7 @@ class CrossMarginBroker(Controls):
     def init(self) -> None:
         """Reset to the start of a run."""
         super().init()
-        self._run: Run | None = None
+        self._run: BrokerSession | None = None
         self._running = False
         self._unvalued: dict[str, float] = {}
         """Coins paid in at the start whose feeds have no price yet."""
@@ -147,7 +147,7 @@ class CrossMarginBroker(Controls):
                 portfolio=self.p.mode == "portfolio",
             )
             account.interest_rates.update(self.p.interest_rates or {})
-            self._run = Run(account, currency=self.p.currency, check=self.p.check)
+            self._run = BrokerSession(account, currency=self.p.currency, check=self.p.check)
             self.pending = OrderQueue()
 
     def start(self) -> None:
@@ -166,12 +166,12 @@ class CrossMarginBroker(Controls):
         for data in run.books:
             self._apply_setting(run, data)
         instruments.check_names(self, run, self._settings.declared)
-        run.watch = RiskWatch(self, run)
-        run.record(events.Deposited(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
+        run.watch = RiskMonitor(self, run)
+        run.record(events.CashTransferred(time_ms=0, currency=run.currency, amount=float(self.p.cash)))
         for currency, amount in (self.p.deposits or {}).items():
-            run.record(events.Deposited(time_ms=0, currency=currency, amount=float(amount)))
+            run.record(events.CashTransferred(time_ms=0, currency=currency, amount=float(amount)))
             self._unvalued[currency] = float(amount)
-        run.discipline = Discipline(self, run, self.p.guards)
+        run.discipline = PreTradeChecks(self, run, self.p.guards)
         for currency in run.account.balances:
             run.account.price(currency)  # an error says now what cannot be priced, not in the middle of a run
         self._refresh(run)
@@ -279,7 +279,7 @@ class CrossMarginBroker(Controls):
             self._tell(run)
         run.calm = None if self._userhist or self._unvalued else quiet_interval.found(self, run, self.figures)
 
-    def _becomes_calm(self, run: Run) -> bool:
+    def _becomes_calm(self, run: BrokerSession) -> bool:
         """Return whether a calm begins after a bar, surely enough that the bar's own figures may wait as well."""
         is_refilled = not self._is_new_bar  # its figures have been taken, and are to be replaced
         if is_refilled or run.notices or self._userhist or self._unvalued or self._cash_addition:
@@ -290,7 +290,7 @@ class CrossMarginBroker(Controls):
             self._put_off_figures(run, run.calm)
         return run.calm is not None
 
-    def _goes_on(self, run: Run) -> bool:
+    def _goes_on(self, run: BrokerSession) -> bool:
         """Do what follows a close-out, once its bar has been seen by everyone; return whether the run goes on."""
         run.closed = False
         if self.p.on_liquidation == "stop":
@@ -303,7 +303,7 @@ class CrossMarginBroker(Controls):
                 self._refresh(run)
         return True
 
-    def _tell(self, run: Run) -> None:
+    def _tell(self, run: BrokerSession) -> None:
         """Tell the strategies what the venue did: `notify_margin(event)`, and the channel of store notifications."""
         told, run.notices = run.notices, []
         for event in told:
@@ -326,7 +326,7 @@ class CrossMarginBroker(Controls):
                 self.count_paid_in(amount)
                 self.startingcash += amount
 
-    def _refresh(self, run: Run) -> None:
+    def _refresh(self, run: BrokerSession) -> None:
         """Take in added cash and put the bar's closing figures where backtrader reads them."""
         run.before_change()
         account, currency = run.account, run.currency
@@ -341,8 +341,8 @@ class CrossMarginBroker(Controls):
                 )
                 continue
             self.count_paid_in(amount)
-            run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=amount))
-        totals = metrics.totals(account, account.pool_of(currency))
+            run.record(events.CashTransferred(time_ms=run.time_ms, currency=currency, amount=amount))
+        totals = metrics.pool_balance(account, account.pool_of(currency))
         self._value_deposits(account)
         run.watch.end_bar(totals)
         self._keep_figures(run, totals)

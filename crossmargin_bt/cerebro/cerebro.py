@@ -6,7 +6,7 @@ from typing import Any
 
 import backtrader as bt
 
-from crossmargin_bt.cerebro import unfit, vectors
+from crossmargin_bt.cerebro import fallback_reason, vectors
 from crossmargin_bt.cerebro.loop import Loop
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Cerebro(bt.Cerebro):
         super()._runnext(runstrats)
 
     def _runonce(self, runstrats: list[Any]) -> None:
-        reason = unfit.reason(self, runstrats)
+        reason = fallback_reason.reason(self, runstrats)
         if reason is not None:
             LOG.info("backtrader's own run loop: %s", reason)
             super()._runonce(runstrats)

@@ -26,5 +26,5 @@ for _command in (compare, run, sweep, report, explain, venues, download, data):
 
 
 def main() -> None:
-    """Run the command line."""
+    """BrokerSession the command line."""
     commands()

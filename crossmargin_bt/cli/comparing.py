@@ -89,11 +89,11 @@ def compare(
 )
 def explain(result: Path, number: int, event: int | None) -> None:
     """Write down the arithmetic of a refusal, a warning or a liquidation in a result file of `compare --json`."""
-    from crossmargin_bt.report import explaining, files
+    from crossmargin_bt.report import explained_entries, files
 
     with errors_as_lines():
         run = files.run_of(result, number)
-        for line in explaining.listed(run) if event is None else explaining.explained(run, event):
+        for line in explained_entries.listed(run) if event is None else explained_entries.explained(run, event):
             click.echo(line)
 
 
@@ -108,7 +108,7 @@ class Asked(NamedTuple):
     detail: bool
 
     def run(self, *, stress: bool) -> "tuple[list[RunResult], list[Shock]]":
-        """Run every strategy under every venue and mode, with a progress bar on the terminal; then, if asked, the shocks."""
+        """BrokerSession every strategy under every venue and mode, with a progress bar on the terminal; then, if asked, the shocks."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

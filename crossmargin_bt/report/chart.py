@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crossmargin_bt.engine.explain.describe import moment
-from crossmargin_bt.report import thin
+from crossmargin_bt.report import downsample
 
 
 class Chart(NamedTuple):
@@ -57,7 +57,7 @@ def times(values: ArrayLike) -> dict[str, Any]:
 def line(name: str, at: Sequence[int], values: ArrayLike, series: int, **more: Any) -> dict[str, Any]:
     """Return a curve as a trace, thinned; `at` are times in milliseconds, `more` goes into the trace."""
     points = np.asarray(values, dtype=np.float64)
-    where = thin.kept(points)
+    where = downsample.kept(points)
     return {
         "type": "scatter",
         "mode": "lines",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from crossmargin_bt.engine.explain.describe import moment
-from crossmargin_bt.report import curves, thin
+from crossmargin_bt.report import curves, downsample
 from crossmargin_bt.report.chart import Chart, extent, line, packed, safe, times
-from crossmargin_bt.report.happenings import Happenings
+from crossmargin_bt.report.event_table import Happenings
 from crossmargin_bt.results import Market, RunResult
 
 EXPOSURE_COLUMNS = 250
@@ -144,7 +144,7 @@ def _costs(key: str, runs: Runs) -> Chart:
 
 
 def _market(key: str, market: Market, runs: Runs, traded: Sequence[dict[str, list[curves.Fill]]]) -> Chart:
-    at, lows, highs = thin.ranges(market.low, market.high)
+    at, lows, highs = downsample.ranges(market.low, market.high)
     stamps = times(np.asarray(market.times_ms)[at])
     band = {
         "type": "scatter",
@@ -197,7 +197,7 @@ def _marks(name: str, series: int, fills: Sequence[curves.Fill], shown: bool | s
     )
     for what, symbol, mine in kinds:
         if mine:
-            where = thin.kept([one.price for one in mine], MARKERS_MAX)
+            where = downsample.kept([one.price for one in mine], MARKERS_MAX)
             drawn = [mine[n] for n in where]
             count = f"{len(mine)} {what}{f', {len(drawn)} drawn' if len(drawn) < len(mine) else ''}"
             found.append(
@@ -216,7 +216,7 @@ def _exposure(key: str, number: int, name: str, one: RunResult) -> Chart:
     rows, words, at = [], [], np.arange(0)
     for symbol, values in one.exposure.items():
         share = np.divide(np.asarray(values), equity, out=np.full(len(equity), np.nan), where=equity > 0)
-        at, found = thin.largest(share, EXPOSURE_COLUMNS)
+        at, found = downsample.largest(share, EXPOSURE_COLUMNS)
         rows.append([None if math.isnan(value) else value for value in found])
         known = share[~np.isnan(share)]
         if len(known):

@@ -14,6 +14,7 @@ import msgspec
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report.metrics import summarise
+from crossmargin_bt.report.upgrade import upgraded
 from crossmargin_bt.results import SCHEMA_VERSION, Difference, Entry, Market, ResultFile, RunResult, Shock
 
 # The oldest schema that is still read: its files lack what later ones added, which has defaults.
@@ -96,7 +97,7 @@ def read(path: Path) -> ResultFile:
             raise ConfigurationError(
                 f"{path} has schema {version}, this version reads up to {SCHEMA_VERSION}; update crossmargin_bt"
             )
-        return msgspec.json.decode(content, type=ResultFile)
+        return msgspec.convert(upgraded(msgspec.json.decode(content)), type=ResultFile)
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path} is no result file of schema {SCHEMA_VERSION}: {error}") from error
 

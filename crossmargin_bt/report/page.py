@@ -13,9 +13,9 @@ import plotly.offline
 
 from crossmargin_bt import __version__
 from crossmargin_bt.engine.explain.describe import moment
-from crossmargin_bt.report import charts, verdict, wording
+from crossmargin_bt.report import charts, event_table, summary, wording
 from crossmargin_bt.report.chart import Chart, safe
-from crossmargin_bt.report.happenings import Happenings, happenings
+from crossmargin_bt.report.event_table import Happenings
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, came_to, names, told
 from crossmargin_bt.results import Market, ResultFile, RunResult, Summary
@@ -54,9 +54,9 @@ def render(file: ResultFile) -> bytes:
     assumptions = dict.fromkeys(f"{one.venue}: {text}" for one in file.results for text in one.assumptions)
     return page(
         "report.html",
-        title=f"{', '.join(section.strategy for section in sections)} under {verdict.listing(list(dict.fromkeys(one.mode for one in file.results)))}",
+        title=f"{', '.join(section.strategy for section in sections)} under {summary.listing(list(dict.fromkeys(one.mode for one in file.results)))}",
         drawn=[*drawn, *([correlation] if correlation else [])],
-        doubts=verdict.doubts(file),
+        doubts=summary.doubts(file),
         sections=sections,
         correlation=correlation,
         shocks=_shocks(file),
@@ -101,7 +101,7 @@ def _template(name: str) -> str:
 
 def _section(key: str, strategy: str, results: Sequence[RunResult], markets: Sequence[Market]) -> Section:
     called = names(results)
-    happened = [happenings(result) for result in results]
+    happened = [event_table.happenings(result) for result in results]
     venues = dict.fromkeys(result.venue for result in results)
     first = results[0]
     given = "".join(f", {name} = {value}" for name, value in first.params.items())
@@ -110,7 +110,7 @@ def _section(key: str, strategy: str, results: Sequence[RunResult], markets: Seq
         key=key,
         strategy=strategy,
         about=f"{first.starting_cash:,.2f} {first.currency} at {', '.join(venues)}{leverage}{given}",
-        answers=verdict.answers(results),
+        answers=summary.answers(results),
         names=called,
         rows=_rows([summarise(result) for result in results]),
         charts=charts.of_strategy(key, results, called, happened, markets),

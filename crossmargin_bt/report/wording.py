@@ -39,7 +39,7 @@ TITLES = {
     "taker": "taker fee",
     "liquidation_fee": "liquidation fee, on top of the taker fee",
     "maintenance": "maintenance rate",
-    "above_tier_leverage": "leverage above what the tier allows",
+    "tier_leverage_breach": "leverage above what the tier allows",
     "initial_price": "price of the initial margin (cross)",
     "order_offset": "position and resting orders (cross)",
     "order_fees_reserved": "opening fees of resting orders in use",
@@ -62,7 +62,7 @@ TITLES = {
     "profit_pays_for": "what floating profit of cross positions may pay for",
     "order_size_share": "share of what fits in a maximum order",
     "order_size_fees": "taker fees left free by a maximum order",
-    "cross_estimate": "liquidation price shown in cross mode",
+    "displayed_liquidation_price": "liquidation price shown in cross mode",
     "ratio": "risk ratio",
     "warning_levels": "margin levels that are warned at",
     "order_cancel_level": "margin level at which orders are cancelled",
@@ -77,7 +77,7 @@ TITLES = {
 }
 
 MEANINGS = {
-    "above_tier_leverage": {
+    "tier_leverage_breach": {
         "raise": "initial rate = max(1/L, what the tier asks)",
         "refuse": "the order is refused; initial rate = 1/L",
     },
@@ -109,7 +109,7 @@ MEANINGS = {
     "closing_fee_in_maintenance": _FEE_PRICES,
     "isolated_closing_fee": _FEE_PRICES,
     "isolated_fee_in_margin": _FEE_PRICES,
-    "cross_estimate": {
+    "displayed_liquidation_price": {
         "account": "where the account gives out, the other marks standing",
         "by_value": "where the leg's share of the collateral, in proportion to |value|, gives out",
         "one_underlying": "where the account gives out; none while other contracts are held",

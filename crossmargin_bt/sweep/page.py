@@ -7,7 +7,7 @@ from typing import Any
 
 from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.page import page
-from crossmargin_bt.report.verdict import listing
+from crossmargin_bt.report.summary import listing
 from crossmargin_bt.sweep import insight, words
 from crossmargin_bt.sweep.plan import Definition
 from crossmargin_bt.sweep.rows import OBJECTIVES, Objective, Row

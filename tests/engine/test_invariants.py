@@ -73,9 +73,11 @@ def test_a_contradiction_is_found(spoil: Callable[[Account], None], text: str) -
 def test_equity_is_the_sum_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worked out a second way, from the legs."""
     one = made()
-    read = invariants.reading.totals
+    read = invariants.metrics.pool_balance
     monkeypatch.setattr(
-        invariants.reading, "totals", lambda *asked: read(*asked)._replace(cross_profit=1.0 + read(*asked).cross_profit)
+        invariants.metrics,
+        "pool_balance",
+        lambda *asked: read(*asked)._replace(cross_profit=1.0 + read(*asked).cross_profit),
     )
     with pytest.raises(AssertionError, match="USDT equity is"):
         invariants.check(one)

@@ -65,7 +65,7 @@ def test_numbers_of_other_libraries_are_packed_as_pythons_own() -> None:
     """A figure that came in as NumPy's does not end a run."""
     journal = Journal()
     for n in range(4 * BLOCK):
-        journal.append(events.Deposited(time_ms=np.int64(n), currency="USDT", amount=np.float64(n) / 2))
+        journal.append(events.CashTransferred(time_ms=np.int64(n), currency="USDT", amount=np.float64(n) / 2))
     journal.pack()
-    assert journal[3] == events.Deposited(time_ms=3, currency="USDT", amount=1.5)
+    assert journal[3] == events.CashTransferred(time_ms=3, currency="USDT", amount=1.5)
     assert (type(journal[3].time_ms), type(journal[3].amount)) == (int, float)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
-from crossmargin_bt.broker.skip.order_bound import Room
+from crossmargin_bt.broker.skip.order_bound import OrderBound
 from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
@@ -44,16 +44,16 @@ def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
         margin_mode = draw(st.sampled_from(["cross", "isolated"]))
         leverage = draw(st.sampled_from([1.0, 3.0, 10.0, 20.0]))
         account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=margin_mode, leverage=leverage))
-        account.mark(symbol, draw(prices))
+        account.set_mark(symbol, draw(prices))
         account.books[symbol].last = account.books[symbol].long_mark * draw(st.floats(0.99, 1.01))
     cash = draw(st.floats(1.0, 1e6)) / (100.0 if inverse else 1.0)
-    account.apply(events.Deposited(time_ms=0, currency="BTC" if inverse else "USDT", amount=cash))
+    account.apply(events.CashTransferred(time_ms=0, currency="BTC" if inverse else "USDT", amount=cash))
     for symbol in ("AAA", "BBB"):
         for side in account.books[symbol].sides:
             if draw(st.booleans()):
                 held = abs(draw(lots)) * (-1 if side == "short" else 1)
                 account.apply(
-                    fills.filled(account, 0, symbol, side, number=99, lots=held, price=draw(prices), maker=False)
+                    fills.order_fill(account, 0, symbol, side, number=99, lots=held, price=draw(prices), maker=False)
                 )
     for number in range(1, draw(st.integers(0, 6)) + 1):
         one = msgspec.structs.replace(draw(orders(number, mode)), immediate=draw(st.integers(0, 3)) == 0)
@@ -67,7 +67,9 @@ def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
 def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """With the bound, and judged exactly: the same order rests, or the same refusal comes back."""
     account, symbol, order = drawn
-    assert order_admission.admit(account, symbol, order, Room(account)) == order_admission.admit(account, symbol, order)
+    assert order_admission.admit(account, symbol, order, OrderBound(account)) == order_admission.admit(
+        account, symbol, order
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -77,11 +79,11 @@ def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
 ) -> None:
     """One after the other at the same marks: what a room admits is admitted without one."""
     account, symbol, order = drawn
-    room = Room(account)
+    room = OrderBound(account)
     for size, price in more:
-        entry = fills.filled(account, 0, symbol, order.side, number=60, lots=size, price=price, maker=False)
+        entry = fills.order_fill(account, 0, symbol, order.side, number=60, lots=size, price=price, maker=False)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Room, "takes", lambda *_: False)
+            patched.setattr(OrderBound, "takes", lambda *_: False)
             exactly = order_admission.admit_fill(account, entry)
         assert order_admission.admit_fill(account, entry, room=room) == exactly
         if exactly is None:
@@ -93,11 +95,11 @@ def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
 def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """The same for a fill, whose exact judgement never asks for the bound."""
     account, symbol, order = drawn
-    entry = fills.filled(
+    entry = fills.order_fill(
         account, 0, symbol, order.side, number=order.number, lots=order.lots, price=order.price, maker=False
     )
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Room, "takes", lambda *_: False)
+        patched.setattr(OrderBound, "takes", lambda *_: False)
         judged = order_admission.admit_fill(account, entry)
     assert order_admission.admit_fill(account, entry) == judged
 
@@ -107,7 +109,7 @@ def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, Ope
 def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOrder]) -> None:
     """A room that counts what it let pass never lets pass what would not fit beside it."""
     account, symbol, order = drawn
-    room = Room(account)
+    room = OrderBound(account)
     for number in range(60, 66):
         one = msgspec.structs.replace(order, number=number, group=number)
         found = order_admission.admit(account, symbol, one, room)
@@ -170,9 +172,9 @@ def test_small_orders_surely_fit(venue: str) -> None:
     account = Account(venues.load(venue).rules)
     account.list_instrument(Instrument(symbol="AAA", lot=0.1))
     account.apply(events.SettingChanged(time_ms=0, symbol="AAA", margin_mode="cross", leverage=10.0))
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=10_000.0))
-    account.mark("AAA", 100.0)
-    taken = Room(account).takes(account.books["AAA"], "net", 10, 100.0)
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=10_000.0))
+    account.set_mark("AAA", 100.0)
+    taken = OrderBound(account).takes(account.books["AAA"], "net", 10, 100.0)
     bounded = not account.books["AAA"].maintenance.has_floor
     assert taken == bounded
 
@@ -183,7 +185,7 @@ def test_orders_of_one_bar_are_admitted_as_each_by_itself(drawn: tuple[Account, 
     """A room that takes some of them says of every other what the exact judgement says."""
     account, _, _ = drawn
     mode = "hedge" if account.hedged else "one_way"
-    room = Room(account)
+    room = OrderBound(account)
     for number in range(60, 66):
         symbol = data.draw(st.sampled_from(["AAA", "BBB"]))
         order = data.draw(orders(number, mode))
@@ -202,9 +204,9 @@ def test_an_order_that_was_judged_exactly_leaves_no_room() -> None:
     for symbol in ("AAA", "BBB"):
         account.list_instrument(Instrument(symbol=symbol, lot=0.1))
         account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode="isolated", leverage=10.0))
-        account.mark(symbol, 100.0)
-    account.apply(events.Deposited(time_ms=0, currency="USDT", amount=100.0))
-    room = Room(account)
+        account.set_mark(symbol, 100.0)
+    account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=100.0))
+    room = OrderBound(account)
     first = order_admission.admit(account, "AAA", OpenOrder(1, "net", 60, 100.0, immediate=True), room)
     assert isinstance(first, OpenOrder)
     placed = {name: getattr(first, name) for name in first.__struct_fields__}

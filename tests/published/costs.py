@@ -18,9 +18,9 @@ def order_cost(case: dict) -> dict:
     for opening, closing in ((False, "none"), (True, "none"), (True, "bankruptcy")):
         rules = {"order_fees_reserved": opening, "closing_fee_reserved": closing, "taker": given["taker"]}
         made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"]})
-        made.mark("X", price)
+        made.set_mark("X", price)
         rest(made, "X", 1, size, price)
-        costs.append(metrics.totals(made, "USDT").in_use)
+        costs.append(metrics.pool_balance(made, "USDT").in_use)
     made = account(cash=1e6, mode="isolated", X={"leverage": given["leverage"]})
     trade(made, "X", size, price)
     (pool,) = metrics.pools(made)
@@ -37,9 +37,9 @@ def two_fees(case: dict) -> dict:
     given = case["inputs"]
     rules = {"order_fees_reserved": True, "closing_fee_reserved": "entry", "taker": given["fee"]}
     made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "contract_size": given["mult"]})
-    made.mark("X", given["price"])
+    made.set_mark("X", given["price"])
     rest(made, "X", 1, given["contracts"], given["price"])
-    return {"cost": metrics.totals(made, "USDT").in_use}
+    return {"cost": metrics.pool_balance(made, "USDT").in_use}
 
 
 def bybit_margin(case: dict) -> dict:
@@ -52,8 +52,8 @@ def bybit_margin(case: dict) -> dict:
             X={"leverage": given["leverage"], "rule": flat(0.005)},
         )
         trade(made, "X", sign * given["qty"], given["entry"])
-        made.mark("X", given["mark"])
-        found[name] = metrics.totals(made, "USDT").in_use
+        made.set_mark("X", given["mark"])
+        found[name] = metrics.pool_balance(made, "USDT").in_use
     margin = given["qty"] * given["mark"] / given["leverage"]
     return {"im_displayed_long": found["long"], "close_fee_short": found["short"] - margin}
 
@@ -66,8 +66,8 @@ def bybit_live(case: dict) -> dict:
         X={"leverage": given["leverage"], "rule": flat(given["mmr"])},
     )
     trade(made, "X", -given["size"], given["entry"])
-    made.mark("X", given["mark"])
-    initial, maintenance = metrics.totals(made, "USDT").in_use, shared(made).requirement
+    made.set_mark("X", given["mark"])
+    initial, maintenance = metrics.pool_balance(made, "USDT").in_use, shared(made).requirement
     return {"position_im": initial, "position_mm": maintenance, "im_over_mm": initial / maintenance}
 
 
@@ -79,9 +79,9 @@ def open_loss(case: dict) -> dict:
         for loss in (False, True):
             rules = {"venue": "binance", "sell_order_markup": None, "order_loss_reserved": loss}
             made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat(0.005)})
-            made.mark("X", given["mark"])
+            made.set_mark("X", given["mark"])
             rest(made, "X", 1, sign * given["qty"], given["order_price"])
-            costs.append(metrics.totals(made, "USDT").in_use)
+            costs.append(metrics.pool_balance(made, "USDT").in_use)
         found.update({"initial_margin": costs[0], f"open_loss_{name}": costs[1] - costs[0], f"cost_{name}": costs[1]})
     return found
 
@@ -93,9 +93,9 @@ def assuming_price(case: dict) -> dict:
     made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat(0.005)})
     trade(made, "X", 1.0, given["last"])
     trade(made, "X", -1.0, given["last"])
-    made.mark("X", given["mark"])
+    made.set_mark("X", given["mark"])
     rest(made, "X", 1, -given["qty"], given["order_price"])
-    margin = metrics.totals(made, "USDT").in_use
+    margin = metrics.pool_balance(made, "USDT").in_use
     return {"initial_margin": margin, "assuming_price": margin * given["leverage"] / given["qty"]}
 
 
@@ -126,7 +126,7 @@ def extra_margin(case: dict) -> dict:
     facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"] * (-1 if given["side"] == "short" else 1), given["entry"])
-    made.apply(events.MarginMoved(time_ms=0, symbol="X", side="net", amount=float(given["extra_margin"])))
+    made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol="X", side="net", amount=float(given["extra_margin"])))
     return {"liq_price": estimates.liquidation_price(made, "X").price}
 
 
@@ -158,7 +158,7 @@ def isolated_margin(case: dict) -> dict:
     rules = {"isolated_fee_in_margin": "entry", "taker": given["posComm"] / given["posInit"] / 3}
     made = account(cash=1e6, mode="isolated", rules=rules, X={"leverage": 3.0})
     trade(made, "X", 1.0, 3 * given["posInit"])
-    made.apply(events.MarginMoved(time_ms=0, symbol="X", side="net", amount=given["posCross"]))
+    made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol="X", side="net", amount=given["posCross"]))
     for entry in fills.funding_due(made, 0, "X", 1.0, given["posLoss"]):
         made.apply(entry)
     return {"posMargin": made.books["X"].legs["net"].margin}

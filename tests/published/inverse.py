@@ -30,8 +30,8 @@ def kucoin_position(case: dict) -> dict:
     found = {"posInit": made.books["X"].legs["net"].margin}
     made = account(cash=1.0, rules={"venue": "kucoin"}, X={"leverage": given["leverage"], "rule": flat(0.01), **COIN})
     trade(made, "X", given["qty_usd"], given["entry"])
-    made.mark("X", given["mark"])
-    return {**found, "posMargin": metrics.totals(made, "USDT").in_use, "upnl": made.books["X"].unrealised()}
+    made.set_mark("X", given["mark"])
+    return {**found, "posMargin": metrics.pool_balance(made, "USDT").in_use, "upnl": made.books["X"].unrealised()}
 
 
 def average(case: dict) -> dict:
@@ -61,8 +61,8 @@ def risk_limit(case: dict) -> dict:
     given = case["inputs"]
     bound = math.nextafter(given["risk_limit_btc"], math.inf)
     rule = table([(0.0, 0.01, 50.0), (bound, 0.02, 10.0)], marginal=False)
-    made = account(cash=1e9, rules={"above_tier_leverage": "refuse"}, X={"leverage": 50.0, "rule": rule, **COIN})
-    made.mark("X", given["price"])
+    made = account(cash=1e9, rules={"tier_leverage_breach": "refuse"}, X={"leverage": 50.0, "rule": rule, **COIN})
+    made.set_mark("X", given["price"])
     lots = maximum_order.maximum_order_lots(made, "X", "net", 1, given["price"])
     return {"max_contracts": made.books["X"].instrument.size(lots)}
 
@@ -116,15 +116,15 @@ def at_last_price(case: dict) -> dict:
     facts = {"leverage": given["leverage"], "contract_size": float(given["face"]), **COIN}
     made = account(cash=1e3, rules={"initial_price": "last"}, X=facts)
     trade(made, "X", given["qty"], given["price"])
-    made.mark("X", given["price"] * 2)
-    return {"position_margin": metrics.totals(made, "USDT").in_use}
+    made.set_mark("X", given["price"] * 2)
+    return {"position_margin": metrics.pool_balance(made, "USDT").in_use}
 
 
 def rates(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e3, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"]), **COIN})
     trade(made, "X", given["qty"], given["price"])
-    return {"im": metrics.totals(made, "USDT").in_use, "mm": shared(made).requirement}
+    return {"im": metrics.pool_balance(made, "USDT").in_use, "mm": shared(made).requirement}
 
 
 def funding(case: dict) -> dict:
@@ -144,9 +144,9 @@ def bybit_cost(case: dict) -> dict:
         "taker": given["taker"],
     }
     made = account(cash=1e3, rules=rules, X={"leverage": given["leverage"], **COIN})
-    made.mark("X", given["price"])
+    made.set_mark("X", given["price"])
     rest(made, "X", 1, given["qty_usd"], given["price"])
-    return {"order_cost": metrics.totals(made, "USDT").in_use}
+    return {"order_cost": metrics.pool_balance(made, "USDT").in_use}
 
 
 CHECKED = {

@@ -9,7 +9,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
-from crossmargin_bt.engine.liquidation.forced_close import Closing
+from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import estimates, metrics
 from crossmargin_bt.engine.terms.liquidation_steps import Tiers
 from crossmargin_bt.engine.terms.rates import PowerRate, SizeRate, flat, table
@@ -45,7 +45,7 @@ def order_margin(case: dict) -> dict:
         opening = given["opposite_orders_qty"] - given["position_qty"]
         price = 10 * given["opposite_orders_chargeable_margin"] / opening if opening > 0 else 12.0
         rest(made, "X", 3, -given["opposite_orders_qty"], price)
-        results.append(metrics.totals(made, "USDT").in_use)
+        results.append(metrics.pool_balance(made, "USDT").in_use)
     return {"cross_margin": results[0], "isolated_style_sum": results[1]}
 
 
@@ -58,9 +58,9 @@ def risk_rate(case: dict) -> dict:
     made = account(cash=given["total_margin"], rules={"venue": "kucoin", "taker": given["taker"]}, **facts)
     for entry in given["positions"]:
         trade(made, entry["sym"], entry["qty"], entry["mark"])
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=made.fees))
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=made.fees))
     for number, entry in enumerate(given["orders"], start=2):
-        made.mark(entry["sym"], entry["mark"])
+        made.set_mark(entry["sym"], entry["mark"])
         rest(made, entry["sym"], number, entry["qty"], entry["mark"])
     return {"risk_rate": shared(made).ratio(made.rules.ratio)}
 
@@ -94,9 +94,9 @@ def insurance(case: dict) -> dict:
         "liq_price": estimates.liquidation_price(made, "X").price,
         "bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"],
     }
-    made.mark("X", given["fill_price"])
-    work = Closing(made, 0, pool, lambda close: given["fill_price"])
-    _, taken, fill = _applied(made, waterfall.steps(work))
+    made.set_mark("X", given["fill_price"])
+    work = PoolCloser(made, 0, pool, lambda close: given["fill_price"])
+    _, taken, fill = _applied(made, waterfall.liquidate(work))
     return {**found, "loss": taken.amount - fill.realised, "insurance_pays": made.bad_debt}
 
 
@@ -108,9 +108,9 @@ def down_to_the_first_tier(case: dict) -> dict:
     steps = (Tiers(down=given["contracts"]),)
     made = account(cash=1e6, rules={"liquidation": steps}, X={"leverage": 100.0, "rule": rule, "lot": 1.0})
     trade(made, "X", given["contracts"], 1.0)
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=-1e6 + 250.0))  # against 300
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=-1e6 + 250.0))  # against 300
     (pool,) = metrics.pools(made)
-    entries = _applied(made, waterfall.steps(Closing(made, 0, pool, lambda close: 1.0)))
+    entries = _applied(made, waterfall.liquidate(PoolCloser(made, 0, pool, lambda close: 1.0)))
     return {"closed": -sum(entry.lots for entry in entries if isinstance(entry, events.Filled))}
 
 
@@ -137,9 +137,9 @@ def free_margin(case: dict) -> dict:
     made.apply(events.SettingChanged(time_ms=0, symbol="ISO", margin_mode="isolated", leverage=10.0))
     for symbol, size, entry, orders in (("ISO", 100, 10.0, 200), ("MAR", 100, 9.9, 200), ("FUT", 10, 9.5, 20)):
         trade(made, symbol, size, entry)
-        made.mark(symbol, 10.0)
+        made.set_mark(symbol, 10.0)
         rest(made, symbol, orders, orders, 10.0)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     lots = made.books["FUT"].instrument.lots(200.0)
     refusal = order_admission.admit(made, "FUT", OpenOrder(9, "net", lots, 10.0))
     return {
@@ -152,21 +152,24 @@ def free_margin(case: dict) -> dict:
 def order_at_leverage(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["free_margin"], rules={"venue": "okx"}, X={"leverage": given["leverage"]})
-    made.mark("X", 1.0)
+    made.set_mark("X", 1.0)
     refusal = order_admission.admit(
         made, "X", OpenOrder(1, "net", made.books["X"].instrument.lots(given["order_qty"]), 1.0)
     )
     rest(made, "X", 1, given["order_qty"], 1.0)
-    return {"requirement": metrics.totals(made, "USDT").in_use, "order_accepted": int(isinstance(refusal, OpenOrder))}
+    return {
+        "requirement": metrics.pool_balance(made, "USDT").in_use,
+        "order_accepted": int(isinstance(refusal, OpenOrder)),
+    }
 
 
 def initial_margin(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["balance"], X={"leverage": given["leverage"], "rule": flat(0.005)})
     trade(made, "X", given["qty"], given["price"])
-    found = {"initial_margin": metrics.totals(made, "USDT").in_use}
+    found = {"initial_margin": metrics.pool_balance(made, "USDT").in_use}
     for name, pnl in (("total_margin_after_profit", given["pnl"]), ("total_margin_after_loss", -given["pnl"])):
-        made.mark("X", given["price"] + pnl / given["qty"])
+        made.set_mark("X", given["price"] + pnl / given["qty"])
         found[name] = shared(made).collateral
     return found
 
@@ -178,7 +181,7 @@ def dydx(case: dict) -> dict:
     imf = given.get("imf", 0.1)
     made = account(cash=equity, X={"leverage": 1 / imf, "rule": flat(given["mmf"])})
     trade(made, "X", size, price)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     return {
         "equity": total.equity,
         "free_collateral": total.free_margin,
@@ -217,7 +220,7 @@ def hedge(case: dict) -> dict:
     )
     trade(made, "X", given["long_qty"], given["margin_per_contract"], "long")
     trade(made, "X", -given["short_qty"], given["margin_per_contract"], "short")
-    margin = metrics.totals(made, "USDT").in_use
+    margin = metrics.pool_balance(made, "USDT").in_use
     return {"margin": margin}
 
 
@@ -243,7 +246,7 @@ def paradex_open(case: dict) -> dict:
     trade(made, "X", given["pos"], given["mark"])
     rest(made, "X", 2, given["buys"], given["mark"])
     rest(made, "X", 3, -given["sells"], given["mark"])
-    locked = metrics.totals(made, "USDT").in_use
+    locked = metrics.pool_balance(made, "USDT").in_use
     return {"net_imr": locked, "mmr": shared(made).requirement, "sell_open": locked / given["mark"] / given["imf"]}
 
 
@@ -282,7 +285,7 @@ def hyperliquid(case: dict) -> dict:
     for leverage in given["levs"]:
         made = account(cash=1e6, X={"leverage": leverage, "rule": rule})
         trade(made, "X", 1.0, given["position"])
-        found[f"im_{leverage}x"] = metrics.totals(made, "USDT").in_use
+        found[f"im_{leverage}x"] = metrics.pool_balance(made, "USDT").in_use
     return found
 
 
@@ -304,7 +307,7 @@ def kucoin_average(case: dict) -> dict:
     entry = made.books["X"].legs["net"].entry
     made = account(cash=1e9, X={"contract_size": given["mult"]})
     trade(made, "X", given["long"]["contracts"], given["long"]["entry"])
-    made.mark("X", given["long"]["mark"])
+    made.set_mark("X", given["long"]["mark"])
     return {"avg_entry": entry, "upnl": made.books["X"].unrealised()}
 
 
@@ -351,14 +354,14 @@ def linear_im(case: dict) -> dict:
         )
     made = account(cash=1e9, X={"leverage": given["leverage"], "rule": flat(0.001)})
     trade(made, "X", size, given["price"])
-    return {name: metrics.totals(made, "USDT").in_use}
+    return {name: metrics.pool_balance(made, "USDT").in_use}
 
 
 def paradex_margin(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=1e6, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] * given["mmf_factor"])})
     trade(made, "X", given["size"], given["mark"])
-    return {"imr": metrics.totals(made, "USDT").in_use, "mmr": shared(made).requirement}
+    return {"imr": metrics.pool_balance(made, "USDT").in_use, "mmr": shared(made).requirement}
 
 
 def initial_floor(case: dict) -> dict:
@@ -367,7 +370,7 @@ def initial_floor(case: dict) -> dict:
     rule = SizeRate(doubling=300.0, leverage_constant=125.0, cap=0.3, initial_factor=given["f"])
     made = account(cash=1e9, XBT={"leverage": given["leverage"], "rule": rule, "leverage_max": 125.0})
     trade(made, "XBT", 12.102, 100_000.0)
-    return {"imr": metrics.totals(made, "USDT").in_use / 1_210_200.0}
+    return {"imr": metrics.pool_balance(made, "USDT").in_use / 1_210_200.0}
 
 
 def binance_maintenance(case: dict) -> dict:
@@ -376,7 +379,7 @@ def binance_maintenance(case: dict) -> dict:
     rule = table([(0.0, rate / 2, None), (given["cum"] / (rate / 2), rate, None)], marginal=True)
     made = account(cash=1e9, X={"leverage": 1.0, "rule": rule})
     trade(made, "X", given["pos"], given["entry"])
-    made.mark("X", given["mark"])
+    made.set_mark("X", given["mark"])
     return {"maintenance_margin": shared(made).requirement, "upnl": made.books["X"].unrealised()}
 
 

@@ -36,7 +36,7 @@ def account(
             )
         )  # fmt: skip
         made.books[symbol].index = index
-    made.apply(events.Deposited(time_ms=0, currency=settle, amount=cash))
+    made.apply(events.CashTransferred(time_ms=0, currency=settle, amount=cash))
     return made
 
 
@@ -49,7 +49,7 @@ def okx_buy(case: dict) -> dict:
     terms = {"fee": given["fee"] / given["mult"], "fee_cap": 1.0}
     made = account("okx", coin=True, index=5_900.0, terms=terms, C=("call", 6_000.0, given["mult"]))
     rest(made, "C", 1, given["qty"], given["price"])
-    return {"order_margin": metrics.totals(made, "BTC").in_use}
+    return {"order_margin": metrics.pool_balance(made, "BTC").in_use}
 
 
 def okx_sell(case: dict) -> dict:
@@ -58,16 +58,16 @@ def okx_sell(case: dict) -> dict:
     terms = {"fee": given["fee"] / given["mult"], "fee_cap": 1.0, "factor": given["factor"]}
     strike = given["fwd"] + given["otm"]
     made = account("okx", coin=True, index=given["fwd"], terms=terms, C=("call", strike, given["mult"]))
-    made.mark("C", given["mark"])
+    made.set_mark("C", given["mark"])
     rest(made, "C", 1, -given["qty"], given["price"])
-    order = metrics.totals(made, "BTC").in_use
+    order = metrics.pool_balance(made, "BTC").in_use
     made.books["C"].orders.clear()
     trade(made, "C", -1.0, given["mark"])
-    return {"position_margin": metrics.totals(made, "BTC").in_use, "order_margin": order}
+    return {"position_margin": metrics.pool_balance(made, "BTC").in_use, "order_margin": order}
 
 
 def okx_close(case: dict) -> dict:
-    """Closing orders of a long and of a short of that margin lock nothing beyond the position."""
+    """PoolCloser orders of a long and of a short of that margin lock nothing beyond the position."""
     given = case["inputs"]
     found = {}
     for name, held, price in (
@@ -77,9 +77,9 @@ def okx_close(case: dict) -> dict:
         terms = {"fee": given["fee"] / given["mult"], "fee_cap": 1.0, "factor": 1.02}
         made = account("okx", coin=True, index=5_900.0, terms=terms, C=("call", 6_000.0, given["mult"]))
         trade(made, "C", held, 0.0575)
-        before = metrics.totals(made, "BTC").in_use
+        before = metrics.pool_balance(made, "BTC").in_use
         rest(made, "C", 1, -held, given[price])
-        found[name] = metrics.totals(made, "BTC").in_use - before
+        found[name] = metrics.pool_balance(made, "BTC").in_use - before
     return found
 
 
@@ -98,10 +98,10 @@ def bybit_short(case: dict) -> dict:
 def bybit_cost(case: dict) -> dict:
     given = case["inputs"]
     made = account("bybit", index=given["index"], C=("call", 40_000.0, 1.0))
-    made.mark("C", given["price"])
+    made.set_mark("C", given["price"])
     fee = made.books["C"].fee(made.books["C"].instrument.lots(given["qty"]), given["price"])
     rest(made, "C", 1, given["qty"], given["price"])
-    cost = metrics.totals(made, "USDT").in_use
+    cost = metrics.pool_balance(made, "USDT").in_use
     return {"premium": cost - fee, "fee": fee, "cost": cost}
 
 
@@ -125,7 +125,7 @@ def paradex(case: dict) -> dict:
     def locked(kind: str, strike: float, size: float, mark: float, index: float) -> float:
         made = account("paradex", index=index, terms={"fee": 0.0}, C=(kind, strike, 1.0))
         trade(made, "C", size, mark)
-        return metrics.totals(made, "USDT").in_use
+        return metrics.pool_balance(made, "USDT").in_use
 
     deep, cap = given["deep"], given["cap"]
     return {
@@ -142,7 +142,7 @@ def derive_spread(case: dict) -> dict:
     made = account("derive", index=2_000.0, cash=0.0, terms={"fee": 0.0}, **options)
     for n, (_, _, size) in enumerate(legs):
         trade(made, f"O{n}", float(size), 300.0)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     return {"im": total.balance - total.in_use}
 
 
@@ -150,7 +150,7 @@ def derive_short(case: dict) -> dict:
     given = case["inputs"]
     made = account("derive", index=given["spot"], cash=0.0, terms={"fee": 0.0}, C=("call", given["strike"], 1.0))
     trade(made, "C", -1.0, 1.0)
-    total, risk = metrics.totals(made, "USDT"), pool(made)
+    total, risk = metrics.pool_balance(made, "USDT"), pool(made)
     return {"im_minus_mm": (total.balance - total.in_use) - risk.gap}
 
 
@@ -161,11 +161,11 @@ def deribit(case: dict) -> dict:
     made = account("deribit", coin=True, index=50_000.0, cash=balance, terms={"fee": 0.0}, C=("call", 51_000.0, 1.0))
     trade(made, "C", -1.0, -given["options_value"])
     made.balances["BTC"] = balance
-    short = metrics.totals(made, "BTC").in_use
+    short = metrics.pool_balance(made, "BTC").in_use
     made.apply(events.SetAside(time_ms=0, currency="BTC", amount=given["initial_margin"] - short, reason="futures"))
-    total = metrics.totals(made, "BTC")
+    total = metrics.pool_balance(made, "BTC")
     assert total.equity == given["equity"]
-    return {"margin_balance": total.counted, "available_funds": total.free_margin}
+    return {"margin_balance": total.collateral_value, "available_funds": total.free_margin}
 
 
 CHECKED = {

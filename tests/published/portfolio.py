@@ -46,23 +46,25 @@ def derive(case: dict) -> dict:
     if given.get("NumPerps"):
         made.list_instrument(Instrument(symbol="PERP", settle="USDC", underlying=coin, lot=1e-6))
         made.list_instrument(Instrument(symbol="SPOT", kind="spot", settle="USDC", underlying=coin))
-        made.mark("SPOT", given["SpotPrice"])
+        made.set_mark("SPOT", given["SpotPrice"])
     feeds = {one["FeedExpiry"]: one for one in given.get("OptionFeeds", [])}
     for n, one in enumerate(given.get("Options", [])):
         made.list_instrument(_option(f"O{n}", one, coin))
-    made.apply(events.Deposited(time_ms=0, currency="USDC", amount=given["Cash"] + given.get("UnrealisedFunding", 0.0)))
+    made.apply(
+        events.CashTransferred(time_ms=0, currency="USDC", amount=given["Cash"] + given.get("UnrealisedFunding", 0.0))
+    )
     for one in collaterals:
-        made.apply(events.Deposited(time_ms=0, currency=one["Name"], amount=one["Amount"]))
+        made.apply(events.CashTransferred(time_ms=0, currency=one["Name"], amount=one["Amount"]))
     if given.get("NumPerps"):
         trade(made, "PERP", given["NumPerps"], given["LastEntryPrice"])
-        made.mark("PERP", given["PerpPrice"])
+        made.set_mark("PERP", given["PerpPrice"])
     for n, one in enumerate(given.get("Options", [])):
         _hold(made, f"O{n}", one, feeds[one["Expiry"]])
-    total = metrics.totals(made, "USDC")
+    total = metrics.pool_balance(made, "USDC")
     risk = metrics.risk(made, metrics.Pool("USDC", "USDC", (), isolated=False))
     return {
         "portfolio_mtm": total.equity,
-        "IM": total.counted + total.cross_profit - total.in_use,
+        "IM": total.collateral_value + total.cross_profit - total.in_use,
         "MM": risk.collateral - risk.requirement,
     }
 
@@ -83,9 +85,9 @@ def _hold(made: Account, symbol: str, one: dict, feed: dict) -> None:
     sign = 1 if one["IsCall"] else -1
     price = pricing.price(book.index, one["Strike"], years, book.volatility, sign) * one["MarkDiscount"]
     lots = book.instrument.lots(one["Amount"])
-    made.mark(symbol, price)
-    made.apply(fills.filled(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
-    made.apply(events.Deposited(time_ms=0, currency="USDC", amount=one["Amount"] * price))
+    made.set_mark(symbol, price)
+    made.apply(fills.order_fill(made, 0, symbol, "net", number=1, lots=lots, price=price, maker=False))
+    made.apply(events.CashTransferred(time_ms=0, currency="USDC", amount=one["Amount"] * price))
 
 
 def okx_minimum(case: dict) -> dict:
@@ -161,9 +163,9 @@ def binance_profits(case: dict) -> dict:
     made = account(cash=1e6, P={}, Q={}, C={"inverse": True, "settle": "BTC"})
     for symbol, (size, entry, mark) in (("P", perpetual), ("Q", quarter)):
         trade(made, symbol, size, entry)
-        made.mark(symbol, mark)
+        made.set_mark(symbol, mark)
     trade(made, "C", inverse["qty_usd"], inverse["entry"])
-    made.mark("C", inverse["mark"])
+    made.set_mark("C", inverse["mark"])
     return {
         "upnl_perp": made.books["P"].unrealised(),
         "upnl_quarter": made.books["Q"].unrealised(),

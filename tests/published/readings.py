@@ -36,8 +36,8 @@ def hyperliquid(case: dict) -> dict:
         X={"leverage": 25.0, "rule": flat(0.01)},
     )
     trade(made, "X", 1.0, 0.9 * value)
-    made.mark("X", value)
-    total = metrics.totals(made, "USDT")
+    made.set_mark("X", value)
+    total = metrics.pool_balance(made, "USDT")
     return {
         "account_value": total.equity,
         "withdrawable": total.withdrawable,
@@ -50,8 +50,8 @@ def kraken_balance(case: dict) -> dict:
     made = account(cash=given["eb"], X={"leverage": 5.0})
     mark = 5 * given["m"]
     trade(made, "X", 1.0, mark - given["n"])
-    made.mark("X", mark)
-    total = metrics.totals(made, "USDT")
+    made.set_mark("X", mark)
+    total = metrics.pool_balance(made, "USDT")
     return {"e": total.equity, "mf": total.free_margin}
 
 
@@ -59,7 +59,7 @@ def kraken_used(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["balance"], X={"leverage": given["leverage"]})
     trade(made, "X", 1.0, given["position_value"])
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     return {"used_margin": total.in_use, "free_margin": total.free_margin}
 
 
@@ -67,7 +67,7 @@ def lean_shared(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["collateral"], ETH={"leverage": given["leverage"]})
     trade(made, "ETH", given["eth_qty"], given["eth_price"])
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     return {"eth_mm": total.in_use, "buying_power": total.free_margin}
 
 
@@ -81,14 +81,14 @@ def orderly_ratio(case: dict) -> dict:
 def okx_currencies(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=given["USDT"], X={"leverage": 10.0})
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=float(given["BTC"])))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=float(given["BTC"])))
     trade(made, "X", given["perp_qty"], given["entry"])
-    made.mark("X", given["mark"])
-    total = metrics.totals(made, "USDT")
+    made.set_mark("X", given["mark"])
+    total = metrics.pool_balance(made, "USDT")
     return {
         "upl": total.cross_profit,
         "usdt_equity": total.equity,
-        "btc_equity": metrics.totals(made, "BTC").equity,
+        "btc_equity": metrics.pool_balance(made, "BTC").equity,
     }
 
 

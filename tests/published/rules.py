@@ -34,7 +34,7 @@ def htx_net(case: dict) -> dict:
         trade(made, "X", long, 1.0, "long")
         if short:
             trade(made, "X", -short, 1.0, "short")
-        found[f"net_{name}"] = requirement.counted(made.books["X"], with_orders=True)[0].tier_lots
+        found[f"net_{name}"] = requirement.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
     return found
 
 
@@ -55,13 +55,13 @@ def coinex(case: dict) -> dict:
                 immediate=False, covered=0,
             )
         )  # fmt: skip
-    tier = requirement.counted(made.books["X"], with_orders=True)[0].tier_lots
+    tier = requirement.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
     exposed = given["long_pos"] + given["long_orders"] + given["short_orders"]
     return {
         "tier_qty": made.books["X"].instrument.size(tier),
         "mmr": shared(made).requirement / given["long_pos"],
-        "imr": metrics.totals(made, "USDT").in_use / exposed,
-        "max_leverage": exposed / metrics.totals(made, "USDT").in_use,
+        "imr": metrics.pool_balance(made, "USDT").in_use / exposed,
+        "max_leverage": exposed / metrics.pool_balance(made, "USDT").in_use,
     }
 
 
@@ -73,7 +73,7 @@ def deribit(case: dict) -> dict:
     made = account(cash=1e12, rules={"venue": "deribit"}, **{symbol: {"leverage": 125.0}})
     trade(made, symbol, given[f"pos_{coin}"], given["price"])
     value = given[f"pos_{coin}"] * given["price"]
-    initial, maintenance = metrics.totals(made, "USDT").in_use, shared(made).requirement
+    initial, maintenance = metrics.pool_balance(made, "USDT").in_use, shared(made).requirement
     return {
         "imr": initial / value,
         f"im_{coin}": initial / given["price"],
@@ -88,7 +88,7 @@ def ftx(case: dict) -> dict:
     rule = PowerRate(base=0.05, factor=given["imf_factor"], exponent=0.5, initial_factor=1.0, measure="quantity")
     made = account(cash=1e12, rules={"order_offset": "net"}, X={"leverage": 20.0, "rule": rule, "lot": 1.0})
     trade(made, "X", given["tokens"], 1.0)
-    return {"imf": metrics.totals(made, "USDT").in_use / given["tokens"]}
+    return {"imf": metrics.pool_balance(made, "USDT").in_use / given["tokens"]}
 
 
 def orderly_free(case: dict) -> dict:
@@ -109,7 +109,7 @@ def orderly_free(case: dict) -> dict:
         for number, size in ((2, given[name]["buys"]), (3, -given[name]["sells"])):
             if size:
                 rest(made, name, number, size, mark)
-    total = metrics.totals(made, "USDT")
+    total = metrics.pool_balance(made, "USDT")
     return {"total_im": total.in_use, "free_collateral": total.free_margin}
 
 
@@ -120,9 +120,9 @@ def paradex_check(case: dict) -> dict:
         cash=given["collateral"], rules=rules, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] / 2)}
     )
     trade(made, "X", given["pos"], given["mark0"])
-    found = {"imr0": metrics.totals(made, "USDT").in_use}
-    made.mark("X", given["mark"])
-    total = metrics.totals(made, "USDT")
+    found = {"imr0": metrics.pool_balance(made, "USDT").in_use}
+    made.set_mark("X", given["mark"])
+    total = metrics.pool_balance(made, "USDT")
     order = OpenOrder(2, "net", made.books["X"].instrument.lots(-5.0), given["mark"])
     return {
         **found,
@@ -137,18 +137,18 @@ def derive(case: dict) -> dict:
     given = case["inputs"]
     made = account(cash=0.0, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"])})
     trade(made, "X", given["qty"], given["entry"])
-    made.mark("X", given["perp"])
-    return {"mm": shared(made).gap, "im": metrics.headroom(made, made.books["X"])}
+    made.set_mark("X", given["perp"])
+    return {"mm": shared(made).gap, "im": metrics.available_margin(made, made.books["X"])}
 
 
 def new_position(case: dict) -> dict:
     """What the estimate would be once the order has filled."""
     given = case["inputs"]
     made = account(cash=given["collateral"], X={"leverage": 10.0, "rule": flat(given["mmr"])})
-    made.mark("X", given["order_price"])
+    made.set_mark("X", given["order_price"])
     book = made.books["X"]
     made.apply(
-        fills.entry_of(
+        fills.fill_entry(
             book, 0, "net", number=1, lots=book.instrument.lots(given["order_qty"]), price=given["order_price"],
             fee=given["fee"],
         )

@@ -17,7 +17,7 @@ def kucoin(case: dict) -> dict:
         rules={"venue": "kucoin", "taker": 0.0006},
         XBTUSDTM={"leverage": given["leverage"], "lot": lot},
     )
-    made.mark("XBTUSDTM", given["price"])
+    made.set_mark("XBTUSDTM", given["price"])
     lots = maximum_order.maximum_order_lots(made, "XBTUSDTM", "net", 1, given["price"])
     instrument = made.books["XBTUSDTM"].instrument
     return {
@@ -66,7 +66,7 @@ def leverage(case: dict) -> dict:
     given = case["inputs"]
     rule = table([(low, 1 / (2 * most), most) for low, _, most in given["tiers"]], marginal=False)
     made = account(cash=1.0, X={"rule": rule})
-    made.mark("X", 1.0)
+    made.set_mark("X", 1.0)
     return {"max_leverage": maximum_order.maximum_leverage(made, "X", given["stake"])}
 
 

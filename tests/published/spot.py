@@ -11,7 +11,6 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import interest
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import loan
 from crossmargin_bt.engine.terms.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
 from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -30,7 +29,7 @@ def pool(balances: dict[str, float], prices: dict[str, float], *, terms=(DOLLARS
         prices=prices,
     )
     for currency, amount in balances.items():
-        made.apply(events.Deposited(time_ms=0, currency=currency, amount=amount))
+        made.apply(events.CashTransferred(time_ms=0, currency=currency, amount=amount))
     return made
 
 
@@ -41,7 +40,7 @@ def tiers(rows) -> tuple[CollateralTier, ...]:
 
 
 def counted(made: Account) -> float:
-    return sum(one.counted for one in currencies.holdings(made))
+    return sum(one.collateral_value for one in currencies.holdings(made))
 
 
 def okx_discount(case: dict) -> dict:
@@ -74,16 +73,16 @@ def orderly(case: dict) -> dict:
     made.list_instrument(Instrument(symbol="P", lot=1.0))
     made.apply(events.SettingChanged(time_ms=0, symbol="P", margin_mode="cross", leverage=10.0))
     trade(made, "P", 1.0, 100.0)
-    made.mark("P", 100.0 + given["unsettled"])
-    total = metrics.totals(made, "USDT")
-    return {"total_collateral": total.counted + total.cross_profit, "total_value": total.equity}
+    made.set_mark("P", 100.0 + given["unsettled"])
+    total = metrics.pool_balance(made, "USDT")
+    return {"total_collateral": total.collateral_value + total.cross_profit, "total_value": total.equity}
 
 
 def derive_base(case: dict) -> dict:
     given = case["inputs"]
     terms = venues.load("derive").rules.collateral
     made = pool({"ETH": given["eth"]}, {"ETH": given["spot"]}, terms=terms)
-    return {"im": metrics.totals(made, "USDT").free_margin, "mm": counted(made)}
+    return {"im": metrics.pool_balance(made, "USDT").free_margin, "mm": counted(made)}
 
 
 def binance_pro(case: dict) -> dict:
@@ -105,7 +104,7 @@ def binance_pro(case: dict) -> dict:
     (only,) = metrics.pools(made)
     required = metrics.risk(made, only).requirement
     return {
-        "initial_margin": metrics.totals(made, "USDT").in_use,
+        "initial_margin": metrics.pool_balance(made, "USDT").in_use,
         "maintenance_margin": required,
         "maintenance_margin_fast": required,
     }
@@ -130,7 +129,13 @@ def htx(case: dict) -> dict:
     made = pool({"BTC": given["assets"], "USDT": -given["loan"]}, {"BTC": 1.0})
     made.apply(
         events.InterestCharged(
-            time_ms=0, currency="USDT", owed=given["loan"], rate=0.02, periods=1, since_ms=0, amount=given["interest"]
+            time_ms=0,
+            currency="USDT",
+            owed=given["loan"],
+            rate=0.02,
+            periods=1,
+            since_ms=0,
+            amount=given["interest"],
         )
     )
     holds, owes = _levels(made)
@@ -142,7 +147,7 @@ def bybit_borrow(case: dict) -> dict:
     made = pool({"USDT": given["wallet_usdt"]}, {})
     made.list_instrument(Instrument(symbol="P", lot=1.0))
     trade(made, "P", 1.0, 1000.0)
-    made.mark("P", 1000.0 + given["upnl"])
+    made.set_mark("P", 1000.0 + given["upnl"])
     (holding,) = currencies.holdings(made)
     return {"equity": holding.amount, "borrowed": holding.owed}
 
@@ -152,13 +157,13 @@ def margin_pair(case: dict) -> dict:
     given = case["inputs"]
     facts = {"kind": "margin", "settle": "BTC", "underlying": "BTC", "quote": "USDT", "leverage": given["leverage"]}
     made = account(cash=0.0, mode="isolated", X=facts)
-    made.apply(events.Deposited(time_ms=0, currency="BTC", amount=1.0))
+    made.apply(events.CashTransferred(time_ms=0, currency="BTC", amount=1.0))
     trade(made, "X", given["open_btc"], given["price"])
     book, leg = made.books["X"], made.books["X"].legs["net"]
     return {
         "margin_btc": leg.margin,
-        "assets_btc": loan.assets(book, leg) + leg.margin,
-        "liability_usdt": loan.owed(book, leg),
+        "assets_btc": loan_margin.assets(book, leg) + leg.margin,
+        "liability_usdt": loan_margin.owed(book, leg),
     }
 
 
@@ -209,7 +214,7 @@ def withdrawals(case: dict) -> dict:
         made.list_instrument(Instrument(symbol="P", lot=1.0))
         made.apply(events.SettingChanged(time_ms=0, symbol="P", margin_mode="cross", leverage=10.0))
         trade(made, "P", 1.0, 10_000.0 - profit)
-        made.mark("P", 10_000.0)
+        made.set_mark("P", 10_000.0)
         made.apply(events.SetAside(time_ms=0, currency="X", amount=locked, reason="orders"))
         found.append(settings_changes.withdrawable(made, "USDT"))
     return {"max_withdraw": found}

@@ -24,15 +24,15 @@ def account(*, cash: float, mode: str = "cross", position_mode: str = "one_way",
         leverage, rule = facts.pop("leverage", 1.0), facts.pop("rule", None)
         made.list_instrument(Instrument(symbol=symbol, **{"lot": 1e-6, "maintenance": rule, **facts}))
         made.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode=mode, leverage=leverage))
-    made.apply(events.Deposited(time_ms=0, currency="USDT", amount=cash))
+    made.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=cash))
     return made
 
 
 def trade(made: Account, symbol: str, size: float, price: float, side: str = "net") -> None:
     """Fill `size` contracts at `price`, marked there."""
-    made.mark(symbol, price)
+    made.set_mark(symbol, price)
     lots = made.books[symbol].instrument.lots(size)
-    made.apply(fills.filled(made, 0, symbol, side, number=1, lots=lots, price=price, maker=False))
+    made.apply(fills.order_fill(made, 0, symbol, side, number=1, lots=lots, price=price, maker=False))
 
 
 def rest(made: Account, symbol: str, number: int, size: float, price: float) -> None:

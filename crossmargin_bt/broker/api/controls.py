@@ -5,7 +5,7 @@ from typing import Any
 
 from crossmargin_bt.broker.api.previews import Previews
 from crossmargin_bt.broker.api.settings import Settings, finite_of, one_of
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import SIDES
@@ -20,10 +20,10 @@ class Controls(Previews):
     _settings: Settings
     _running: bool
 
-    def _refresh(self, run: Run) -> None:
+    def _refresh(self, run: BrokerSession) -> None:
         raise NotImplementedError
 
-    def _apply_setting(self, run: Run, data: Any) -> None:
+    def _apply_setting(self, run: BrokerSession, data: Any) -> None:
         book = run.books[data]
         margin_mode, leverage = self._settings.of(data._name)
         Settings.check(data._name, leverage=leverage, leverage_max=book.instrument.leverage_max)
@@ -94,9 +94,9 @@ class Controls(Previews):
         highest = run.books[feed].instrument.leverage_max
         Settings.check(name, leverage=leverage, margin_mode=margin_mode, leverage_max=highest)
         book = run.books[feed]
-        refusal = None if margin_mode is None else settings_changes.margin_mode_refused(run.account, book, margin_mode)
+        refusal = None if margin_mode is None else settings_changes.margin_mode_refusal(run.account, book, margin_mode)
         if leverage is not None:
-            refusal = settings_changes.leverage_refused(run.account, book, leverage)
+            refusal = settings_changes.leverage_refusal(run.account, book, leverage)
         if refusal is None:
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             self._infos.pop(feed, None)
@@ -113,7 +113,7 @@ class Controls(Previews):
         one_of("position_mode", position_mode, tuple(SIDES))
         run = self._margin_run()
         waiting = next((o for o in (*self.submitted, *self.pending) if o.alive() and o.data in run.books), None)
-        refusal = settings_changes.position_mode_refused(run.account)
+        refusal = settings_changes.position_mode_refusal(run.account)
         if refusal is None and waiting is not None and run.books[waiting.data].instrument.kind in TWO_SIDED:
             symbol = run.books[waiting.data].instrument.symbol
             refusal = Refusal("rejected", f"{symbol} has orders; cancel them before changing the position mode")
@@ -128,10 +128,10 @@ class Controls(Previews):
             ConfigurationError: the amount is no number, nothing prices the currency, or the account is in cash mode.
         """
         run, amount = self._money(currency, amount)
-        refusal = None if amount >= 0 else settings_changes.money_refused(run.account, currency, -amount, aside=False)
+        refusal = None if amount >= 0 else settings_changes.money_refusal(run.account, currency, -amount, aside=False)
         if refusal is None:
             self.count_paid_in(amount * run.account.price(currency))
-            run.record(events.Deposited(time_ms=run.time_ms, currency=currency, amount=float(amount)))
+            run.record(events.CashTransferred(time_ms=run.time_ms, currency=currency, amount=float(amount)))
             self._refresh(run)
         return refusal
 
@@ -146,14 +146,14 @@ class Controls(Previews):
         held = run.account.set_aside.get(currency, 0.0)
         if held + amount < 0:
             raise ConfigurationError(f"{-amount:g} {currency} are to be released, {held:g} are set aside")
-        refusal = None if amount <= 0 else settings_changes.money_refused(run.account, currency, amount, aside=True)
+        refusal = None if amount <= 0 else settings_changes.money_refusal(run.account, currency, amount, aside=True)
         if refusal is None:
             entry = events.SetAside(time_ms=run.time_ms, currency=currency, amount=float(amount), reason=reason)
             run.record(entry)
             self._refresh(run)
         return refusal
 
-    def _money(self, currency: str, given: Any) -> tuple[Run, float]:
+    def _money(self, currency: str, given: Any) -> tuple[BrokerSession, float]:
         run, amount = self._margin_run(), finite_of("the amount", given)
         if currency not in run.account.balances:
             known = suggestion(currency, run.account.balances)
@@ -179,10 +179,12 @@ class Controls(Previews):
         side = self._side(book, side)
         if book.margin_mode != "isolated" or side not in book.legs:
             return Refusal("rejected", f"feed {feed._name!r} has no isolated {side} position")
-        refusal = order_admission.margin_move_refused(run.account, book, side, amount)
+        refusal = order_admission.margin_move_refusal(run.account, book, side, amount)
         if refusal is None:
             run.record(
-                events.MarginMoved(time_ms=run.time_ms, symbol=book.instrument.symbol, side=side, amount=float(amount))
+                events.IsolatedMarginAdjusted(
+                    time_ms=run.time_ms, symbol=book.instrument.symbol, side=side, amount=float(amount)
+                )
             )
             self._refresh(run)
         return refusal

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crossmargin_bt.broker.session import bars
-from crossmargin_bt.broker.session.intrabar_data import Finer
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 
-def instruments(broker: Any, run: Run) -> Iterator[tuple[Any, Instrument]]:
+def instruments(broker: Any, run: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
     """Yield the feeds that trade and their instruments; list each before asking for the next.
 
     Raises:
@@ -24,7 +24,7 @@ def instruments(broker: Any, run: Run) -> Iterator[tuple[Any, Instrument]]:
             yield data, instrument
 
 
-def _check(broker: Any, run: Run, data: Any, instrument: Instrument) -> None:
+def _check(broker: Any, run: BrokerSession, data: Any, instrument: Instrument) -> None:
     if not data._name:
         raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
     if (data.resampling or data.replaying) and (
@@ -52,7 +52,7 @@ def _check(broker: Any, run: Run, data: Any, instrument: Instrument) -> None:
         )
 
 
-def check_names(broker: Any, run: Run, declared: Iterable[str]) -> None:
+def check_names(broker: Any, run: BrokerSession, declared: Iterable[str]) -> None:
     """Check that every feed named in a setting is there, and hand finer candles to the run.
 
     Raises:
@@ -82,7 +82,7 @@ def check_names(broker: Any, run: Run, declared: Iterable[str]) -> None:
         feed = next((data for data in run.books if data._name == name), None)
         if feed is None:
             raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
-        run.finer[run.books[feed].instrument.symbol] = Finer(name, frame, bars.bar_ms(feed))
+        run.finer[run.books[feed].instrument.symbol] = IntrabarCandles(name, frame, bars.bar_ms(feed))
 
 
 def refuse_unpayable(datas: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from crossmargin_bt.broker.api.queries import Readings
 from crossmargin_bt.broker.api.settings import finite_of
 from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.orders.matching import leg_of
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.admission import maximum_order, order_admission
 from crossmargin_bt.engine.ledger import position
 from crossmargin_bt.engine.ledger.account import Account
@@ -63,8 +63,8 @@ class Previews(Readings):
         moved = run.account.copy(*run.account.books)
         for name, price in prices.items():
             book = run.books[self._feed(run, name)]
-            moved.books[book.instrument.symbol].mark(_above_0(f"the price of {name}", price))
-        moved.follow()
+            moved.books[book.instrument.symbol].set_mark(_above_0(f"the price of {name}", price))
+        moved.update_option_indices()
         return self._snapshot(run, moved)
 
     def preview(
@@ -106,16 +106,16 @@ class Previews(Readings):
         account.books[symbol].orders.pop(number, None)
         resting = OpenOrder(number, str(side), lots, at, reduces, number, immediate=market)
         admitted = order_admission.admit(account, symbol, resting)
-        before = metrics.headroom(account, account.books[symbol])
+        before = metrics.available_margin(account, account.books[symbol])
         rests = account.copy(symbol)
         rests.books[symbol].orders[number] = resting
-        locked = before - metrics.headroom(rests, rests.books[symbol])
+        locked = before - metrics.available_margin(rests, rests.books[symbol])
         if reduces:
-            lots = position.capped(account.books[symbol].leg(str(side)).lots, lots)
+            lots = position.cap_to_position(account.books[symbol].leg(str(side)).lots, lots)
         after = account.copy(symbol)
         if lots:
             after.apply(
-                fills.filled(account, run.time_ms, symbol, str(side), number=0, lots=lots, price=at, maker=False)
+                fills.order_fill(account, run.time_ms, symbol, str(side), number=0, lots=lots, price=at, maker=False)
             )
         refusal = admitted if isinstance(admitted, Refusal) else None
         settle = run.account.pool_of(book.instrument.settle)
@@ -171,13 +171,13 @@ class Previews(Readings):
         )
         return instrument.size(lots)
 
-    def _margin_run(self) -> Run:
+    def _margin_run(self) -> BrokerSession:
         if self._run is None:
             raise ConfigurationError("cash mode knows no margin; ask a broker in mode 'cross' or 'isolated'")
         return self._run
 
-    def _snapshot(self, run: Run, account: Account) -> Snapshot:
-        total = metrics.totals(account, account.pool_of(run.currency))
+    def _snapshot(self, run: BrokerSession, account: Account) -> Snapshot:
+        total = metrics.pool_balance(account, account.pool_of(run.currency))
         equity = metrics.total_equity(account)
         pools = metrics.pools(account)
         risks = [metrics.risk(account, pool) for pool in pools]

@@ -12,10 +12,10 @@ import backtrader as bt
 
 from crossmargin_bt.broker.api.commission import ContractCommission, FillCommission
 from crossmargin_bt.broker.api.settings import finite_of, one_of
-from crossmargin_bt.broker.orders.order_manager import OrderDesk
-from crossmargin_bt.broker.session.session import LEVEL_NOTED, Run
+from crossmargin_bt.broker.orders.order_manager import OrderManager
+from crossmargin_bt.broker.session.session import LEVEL_NOTED, BrokerSession
 from crossmargin_bt.broker.skip.lazy_snapshot import ClosingFigures
-from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, margin_pair
+from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, loan_view
 from crossmargin_bt.engine.explain.account_view import currency as currency_view
 from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
 from crossmargin_bt.engine.ledger import events
@@ -29,7 +29,7 @@ from crossmargin_bt.engine.math.pricing import Greeks
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
-class Readings(ClosingFigures, OrderDesk):
+class Readings(ClosingFigures, OrderManager):
     """The broker's figures; those of the account are those of the last bar's end."""
 
     def init(self) -> None:
@@ -111,7 +111,7 @@ class Readings(ClosingFigures, OrderDesk):
         book = run.books[feed]
         return liquidation_price(run.account, book.instrument.symbol, self._side(book, side))
 
-    def _feed(self, run: Run, data: Any) -> Any:
+    def _feed(self, run: BrokerSession, data: Any) -> Any:
         """Return the feed with an instrument that is meant, by itself or by its name."""
         named = isinstance(data, str)  # a feed compares by its prices
         feed = next((feed for feed in run.books if (feed._name == data if named else feed is data)), None)
@@ -171,7 +171,7 @@ class Readings(ClosingFigures, OrderDesk):
         equal = [n for n, one in enumerate(self.journal) if one == event]
         if run is None or not equal or not is_explainable(event):
             raise ConfigurationError(
-                "explain takes an OrderRefused, RiskState, Liquidated, TakenOver or Replenished of broker.journal for which "
+                "explain takes an OrderRefused, RiskState, Liquidated, InsuranceFundTakeover or CollateralToppedUp of broker.journal for which "
                 "prices were looked at"
             )
         instruments = {symbol: book.instrument for symbol, book in run.account.books.items()}
@@ -220,7 +220,7 @@ class Readings(ClosingFigures, OrderDesk):
         if run is None or book is None or book.instrument.kind != "margin":
             raise ConfigurationError("loan is that of a margin pair in a margin account")
         leg = book.legs.get(self._side(book, side))
-        return None if leg is None else margin_pair(run.account, book, leg)
+        return None if leg is None else loan_view(run.account, book, leg)
 
     def greeks(self, data: Any) -> Greeks:
         """Return the Greeks of one unit of an option's underlying, by its volatility or the one its mark implies.
@@ -269,7 +269,7 @@ class Readings(ClosingFigures, OrderDesk):
             settle = book.instrument.settle
             several = len(run.account.balances) > 1 and settle != run.currency
             price = (lambda: run.account.price(settle)) if several else None
-            leverage = 1.0 if MODES[book.margin_mode].PAID else book.leverage
+            leverage = 1.0 if MODES[book.margin_mode].FULLY_FUNDED else book.leverage
             self._infos[data] = info(instrument=book.instrument, leverage=leverage, commission=book.taker, price=price)
         return self._infos[data]
 

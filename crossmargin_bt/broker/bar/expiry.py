@@ -6,23 +6,23 @@ from typing import Any
 
 from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.session.bars import Bar
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.lifecycle import expiry, fills
 
 
-def settle(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+def settle(broker: Any, run: BrokerSession, bars: Sequence[Bar]) -> None:
     """Settle what expired at or before the bars' time, at the marks of their opens."""
     due = run.ending()
     if not due:
         return
     for bar in bars:
-        bar.book.mark(bar.mark.open)
-    run.account.follow()
+        bar.book.set_mark(bar.mark.open)
+    run.account.update_option_indices()
     for data in due:
         _settle(broker, run, data)
 
 
-def _settle(broker: Any, run: Run, data: Any) -> None:
+def _settle(broker: Any, run: BrokerSession, data: Any) -> None:
     run.feeds[data].is_ended = True
     book = run.books[data]
     for order in list(broker.pending):
@@ -36,4 +36,4 @@ def _settle(broker: Any, run: Run, data: Any) -> None:
         execution.forced_close(broker, run, data, fill)
         execution.settle(run, fill, short)
     if entry.price:
-        book.mark(entry.price)
+        book.set_mark(entry.price)

@@ -13,10 +13,10 @@ from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.orders.matching import TRIGGERED_LIMITS, Trigger, leg_of, matches, moment_of
 from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.bt_orders import TRAILING
-from crossmargin_bt.broker.session.intrabar_data import Inside
-from crossmargin_bt.broker.session.session import Run
-from crossmargin_bt.broker.skip.order_bound import Room
-from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.broker.session.intrabar_data import IntrabarDetail
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.order_bound import OrderBound
+from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.broker.skip.screen import danger
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.lifecycle import fills, interest
@@ -28,18 +28,18 @@ from crossmargin_bt.engine.math.intrabar_path import (
     BEFORE,
     CLOSE,
     OPEN,
-    Path,
+    PricePath,
+    candle_path,
     first_breach,
     low_comes_first,
-    path_of,
-    path_through,
+    path_through_candles,
 )
 
 # A forced close gives away no more than this part of the price.
 SLIPPAGE_MAX = 0.5
 
 
-def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+def through(broker: Any, run: BrokerSession, bars: Sequence[Bar]) -> None:
     """Work through the new bars of one moment in time and leave the account marked at their closes."""
     if not bars:
         return
@@ -49,17 +49,17 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     _settle_funding(run, bars)
     if run.owed_nothing_at != run.account.version or run.account.has_options:
         _charge_interest(run)  # otherwise the marks are still those of the last bar's end
-    if not matched and danger(run, bars) is Danger.NONE:
+    if not matched and danger(run, bars) is BarEvent.NOTHING:
         for bar in bars:
-            bar.book.mark(bar.mark.close)
+            bar.book.set_mark(bar.mark.close)
             bar.book.last = bar.last.close
         run.account.now_ms = _at_ms(run, CLOSE)
         if run.account.has_options:
-            run.account.follow()
+            run.account.update_option_indices()
         _charge_interest(run)
         run.watch.recover()
         return
-    walk = Walk(broker, run, bars)
+    walk = IntrabarSimulator(broker, run, bars)
     walk.advance(OPEN, OPEN)
     _fill_at(OPEN, broker, run, matched)
     walk.choose_paths()
@@ -78,12 +78,12 @@ def through(broker: Any, run: Run, bars: Sequence[Bar]) -> None:
     run.watch.recover()
 
 
-def _at_ms(run: Run, moment: float) -> float:
+def _at_ms(run: BrokerSession, moment: float) -> float:
     """Return the time of a moment of the bar: it takes as long as the shortest step between two bars so far."""
     return run.time_ms + run.bar_ms * moment / CLOSE
 
 
-def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
+def _settle_funding(run: BrokerSession, bars: Sequence[Bar]) -> None:
     for bar in bars:
         if bar.funding_rate and bar.book.legs:
             symbol = bar.book.instrument.symbol
@@ -91,7 +91,7 @@ def _settle_funding(run: Run, bars: Sequence[Bar]) -> None:
                 run.record(entry)
 
 
-def _charge_interest(run: Run) -> None:
+def _charge_interest(run: BrokerSession) -> None:
     """Charge what is due on debts at the present marks."""
     account = run.account
     if not (account.pooled or account.has_loans):
@@ -102,8 +102,8 @@ def _charge_interest(run: Run) -> None:
     run.owed_nothing_at = -1 if owing else account.version
 
 
-def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -> None:
-    room = Room(run.account)
+def _fill_at(moment: float, broker: Any, run: BrokerSession, matched: Iterable[Trigger]) -> None:
+    room = OrderBound(run.account)
     for trigger in matched:
         if trigger.moment == moment and trigger.order.alive():
             entries = run.account.version
@@ -112,7 +112,7 @@ def _fill_at(moment: float, broker: Any, run: Run, matched: Iterable[Trigger]) -
                 room.close()  # more has happened than a fill
 
 
-def _fill(broker: Any, run: Run, trigger: Trigger, room: Room | None = None) -> None:
+def _fill(broker: Any, run: BrokerSession, trigger: Trigger, room: OrderBound | None = None) -> None:
     order = trigger.order
     if order.exectype in TRIGGERED_LIMITS:
         maker = trigger.was_triggered
@@ -131,14 +131,14 @@ def _fill(broker: Any, run: Run, trigger: Trigger, room: Room | None = None) -> 
         broker._bracketize(order)
 
 
-class Walk:
+class IntrabarSimulator:
     """The marks of one bar's instruments, moved along their paths, and what the account suffers on the way."""
 
-    def __init__(self, broker: Any, run: Run, bars: Sequence[Bar]) -> None:
+    def __init__(self, broker: Any, run: BrokerSession, bars: Sequence[Bar]) -> None:
         self._broker, self._run, self._bars = broker, run, bars
         self._policy = broker.p.path
         self._by_symbol = {bar.book.instrument.symbol: bar for bar in bars}
-        self._chosen: dict[str, tuple[Path, Path, Path, Path]] = {}
+        self._chosen: dict[str, tuple[PricePath, PricePath, PricePath, PricePath]] = {}
         self.choose_paths()
 
     def choose_paths(self) -> None:
@@ -148,7 +148,7 @@ class Walk:
             self._choose_paths()
 
     @property
-    def _paths(self) -> dict[str, tuple[Path, Path, Path, Path]]:
+    def _paths(self) -> dict[str, tuple[PricePath, PricePath, PricePath, PricePath]]:
         """The paths of the last and of the mark price by symbol, for what is long and for what is short."""
         if not self._chosen:
             self._choose_paths()
@@ -167,13 +167,13 @@ class Walk:
             inside = self._inside(bar)
             if inside is not None:
                 firsts = (True, False) if adverse else (None, None)
-                last = [path_through(inside.last, low_first=first) for first in firsts]
-                mark = [path_through(inside.mark, low_first=first) for first in firsts]
+                last = [path_through_candles(inside.last, low_first=first) for first in firsts]
+                mark = [path_through_candles(inside.mark, low_first=first) for first in firsts]
             else:
                 # One path each, or two where what is long and what is short meet their worse extremes first.
                 orders = (True, False) if adverse else (self._low_first(bar),)
-                last = [path_of(bar.last, low_first=order) for order in orders]
-                mark = last if bar.mark is bar.last else [path_of(bar.mark, low_first=order) for order in orders]
+                last = [candle_path(bar.last, low_first=order) for order in orders]
+                mark = last if bar.mark is bar.last else [candle_path(bar.mark, low_first=order) for order in orders]
             self._chosen[symbol] = (last[0], last[-1], mark[0], mark[-1])
 
     def _low_first(self, bar: Bar) -> bool:
@@ -186,7 +186,7 @@ class Walk:
                 return low_comes_first(underlying.last) == instrument.is_call
         return low_comes_first(bar.last)
 
-    def _inside(self, bar: Bar) -> Inside | None:
+    def _inside(self, bar: Bar) -> IntrabarDetail | None:
         """Return what finer candles tell of a bar; with a mark of its own the bar keeps to its own candle without theirs."""
         finer = self._run.finer.get(bar.book.instrument.symbol)
         if finer is None or (bar.mark is not bar.last and not finer.has_mark):
@@ -213,10 +213,10 @@ class Walk:
         if self._policy == "close":
             start = end
         looks = self._policy != "close" or end in (OPEN, CLOSE)
-        found = danger(self._run, self._bars, at_open=end == OPEN) if looks else Danger.NONE
-        if found is not Danger.NONE:
+        found = danger(self._run, self._bars, at_open=end == OPEN) if looks else BarEvent.NOTHING
+        if found is not BarEvent.NOTHING:
             moments = [start, *(c for c in self._corners if start < c < end), end]
-            if found is Danger.ACTS:
+            if found is BarEvent.THRESHOLD:
                 for left, right in pairwise(moments):
                     self._watch(left, right)
             else:
@@ -224,7 +224,7 @@ class Walk:
         self._mark(end)
 
     def _watch(self, start: float, end: float) -> None:
-        """Walk between two corners of the path, and look at its end which pools have recovered."""
+        """IntrabarSimulator between two corners of the path, and look at its end which pools have recovered."""
         while (met := self._first_met(start, end)) is not None:
             moment, pool, threshold = met
             self._note_levels(start, moment)
@@ -239,7 +239,7 @@ class Walk:
     def _mark(self, moment: float) -> None:
         if moment in (OPEN, CLOSE) and not self._run.finer:
             for bar in self._bars:  # where every path begins, and ends
-                bar.book.mark(bar.mark.open if moment == OPEN else bar.mark.close)
+                bar.book.set_mark(bar.mark.open if moment == OPEN else bar.mark.close)
         else:
             for symbol, (_, _, long_path, short_path) in self._paths.items():
                 book = self._by_symbol[symbol].book
@@ -248,7 +248,7 @@ class Walk:
                     book.short_mark = short_path.at(moment)
         self._run.account.now_ms = _at_ms(self._run, moment)
         if self._run.account.has_options:
-            self._run.account.follow()
+            self._run.account.update_option_indices()
 
     def note_levels(self) -> None:
         """Note the margin level at every corner of a bar in which nothing acts."""
@@ -266,7 +266,7 @@ class Walk:
         run = self._run
         found: tuple[float, Pool, Threshold] | None = None
         for pool in run.pools():
-            orders = bool(risk_control.adding_orders(run.account, pool))
+            orders = bool(risk_control.risk_increasing_orders(run.account, pool))
             if not (pool.legs or orders or risk_control.can_repay(run.account, pool)):
                 continue  # nothing here could be cancelled or closed
             asked = [run.watch.armed(pool)]
@@ -281,7 +281,7 @@ class Walk:
 
     def _first_at(self, pool: Pool, threshold: Threshold, start: float, end: float) -> float | None:
         gap = partial(self._gap, pool=pool, threshold=threshold)
-        return first_breach(gap, start, end, self._bends(pool))
+        return first_breach(gap, start, end, self._breakpoint_moments(pool))
 
     def _gap(self, moment: float, *, pool: Pool, threshold: Threshold) -> float:
         self._mark(moment)
@@ -296,10 +296,10 @@ class Walk:
             return BEFORE if self._run.time_ms >= until else math.inf
         return float(until - self._run.time_ms) / self._run.bar_ms * CLOSE
 
-    def _bends(self, pool: Pool) -> list[float]:
+    def _breakpoint_moments(self, pool: Pool) -> list[float]:
         """Return the moments at which a mark crosses a bend of the pool's maintenance rules."""
         moments = []
-        for symbol, direction, mark in metrics.knots(self._run.account, pool):
+        for symbol, direction, mark in metrics.breakpoints(self._run.account, pool):
             if symbol in self._paths:
                 path = self._paths[symbol][2 if direction > 0 else 3]
                 moments.extend(path.crossings(mark))

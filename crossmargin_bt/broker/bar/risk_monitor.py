@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.orders.matching import leg_of
 from crossmargin_bt.broker.session.reserve import Reserve
-from crossmargin_bt.broker.session.session import Run
-from crossmargin_bt.broker.skip.safe_range import NO_BAND
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.safe_range import NO_RANGE
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.liquidation import repayment, risk_control, waterfall
-from crossmargin_bt.engine.liquidation.forced_close import Close, Closing
+from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import MODES
@@ -38,7 +38,7 @@ class Threshold(NamedTuple):
     def gap(self, account: Account, pool: Pool) -> float:
         """Return how far the pool is above the threshold, in its currency; at or below zero it is met."""
         if self is OVERDRAWN:
-            return -risk_control.overdrawn(account, pool.currency)
+            return -risk_control.account_margin_deficit(account, pool.currency)
         risk = metrics.risk(account, pool)
         return risk.collateral - self.level * risk.requirement
 
@@ -56,10 +56,10 @@ def thresholds(rules: Rules, own: Iterable[Threshold] = ()) -> list[Threshold]:
     return [*sorted(found, reverse=True), LIQUIDATION]
 
 
-class RiskWatch:
+class RiskMonitor:
     """The thresholds of one run, which of them have acted, and the pools that rest after they were reduced."""
 
-    def __init__(self, broker: Any, run: Run) -> None:
+    def __init__(self, broker: Any, run: BrokerSession) -> None:
         self._broker, self._run = broker, run
         rules = run.account.rules
         own = [Threshold(float(level), "warning") for level in broker.p.warning_levels]
@@ -127,10 +127,12 @@ class RiskWatch:
         for name, acted in list(self._acted.items()):
             level = levels.get(name, float("inf"))
             back = {t for t in acted - {OVERDRAWN} if level > t.level * (1 + HAIR)}
-            if OVERDRAWN in acted and (name not in levels or risk_control.overdrawn(self._run.account, name) < 0):
+            if OVERDRAWN in acted and (
+                name not in levels or risk_control.account_margin_deficit(self._run.account, name) < 0
+            ):
                 back.add(OVERDRAWN)
             if back:
-                self._run.band = self._run.safe = NO_BAND
+                self._run.band = self._run.safe = NO_RANGE
                 acted.difference_update(back)
             if not acted:
                 del self._acted[name]
@@ -138,7 +140,7 @@ class RiskWatch:
             if levels.get(name, float("inf")) > LIQUIDATION.level:
                 del self._rests_until[name]
                 if name in pools:
-                    self._note(pools[name], "safe", LIQUIDATION.level)
+                    self._note(pools[name], "recovered", LIQUIDATION.level)
 
     def meet(self, pool: Pool, threshold: Threshold, moment: "Moment") -> None:
         """Do what the threshold a pool has come to asks for."""
@@ -160,7 +162,7 @@ class RiskWatch:
 
     def _cancel_at(self, pool: Pool, threshold: Threshold) -> None:
         """Cancel orders until the pool is above a threshold; the threshold rests where that was not enough."""
-        if risk_control.adding_orders(self._run.account, pool):
+        if risk_control.risk_increasing_orders(self._run.account, pool):
             self._acted.setdefault(pool.name, set()).add(threshold)
             self._note(pool, "orders_cancelled", threshold.level)
             if self._cancel_worst(pool, threshold, "risk control"):
@@ -173,20 +175,20 @@ class RiskWatch:
         """
         if pool.isolated:
             return
-        short = risk_control.overdrawn(self._run.account, pool.currency) > 0
+        short = risk_control.account_margin_deficit(self._run.account, pool.currency) > 0
         if short and pool.name not in self._called:
             self._called.add(pool.name)
             self._note(pool, "margin_call", 0.0)
         elif not short:
             self._called.discard(pool.name)
 
-    def end_bar(self, totals: metrics.Totals) -> None:
+    def end_bar(self, totals: metrics.PoolBalance) -> None:
         """Look, when a bar has ended, whether more is in use than there is.
 
         Orders without a position are looked at here alone: what they lock does not follow the price.
         """
         currency = self._run.account.pool_of(self._run.currency)
-        short = risk_control.shortage(totals) > 0
+        short = risk_control.margin_deficit(totals) > 0
         if not short and currency not in self._called:
             return
         pools = {pool.name: pool for pool in metrics.pools(self._run.account)}
@@ -207,7 +209,7 @@ class RiskWatch:
             return
         self._reserve_left -= worth
         amount = worth / price
-        entry = events.Replenished(
+        entry = events.CollateralToppedUp(
             time_ms=run.time_ms,
             pool=pool.name,
             currency=pool.currency,
@@ -245,7 +247,7 @@ class RiskWatch:
     def _cancel_worst(self, pool: Pool, threshold: Threshold, reason: str) -> bool:
         """Cancel adding orders, the worst first, until the pool is above the threshold; return whether it is."""
         account = self._run.account
-        for _, number in risk_control.worst_first(account, pool, partial(threshold.gap, pool=pool)):
+        for _, number in risk_control.cancellation_order(account, pool, partial(threshold.gap, pool=pool)):
             self._cancel([number], reason)
             if threshold.gap(account, pool) > 0:
                 return True
@@ -258,24 +260,24 @@ class RiskWatch:
                 execution.cancel(self._broker, order, reason)
 
     def _note(self, pool: Pool, state: str, threshold: float) -> None:
-        entry = risk_control.state(self._run.account, self._run.time_ms, pool, state, threshold)
+        entry = risk_control.risk_state(self._run.account, self._run.time_ms, pool, state, threshold)
         self._run.record(entry)
         self._run.notices.append(entry)
-        self._run.closed |= state == "closed"
+        self._run.closed |= state == "closed_out"
 
     def _liquidate(self, pool: Pool, moment: "Moment") -> None:
         """Cancel what adds risk to the pool, look again, and reduce it where that was not enough."""
         run, account = self._run, self._run.account
-        if risk_control.adding_orders(account, pool):
-            self._note(pool, "checked", LIQUIDATION.level)
+        if risk_control.risk_increasing_orders(account, pool):
+            self._note(pool, "liquidation_check", LIQUIDATION.level)
             if self._cancel_worst(pool, LIQUIDATION, "liquidation"):
-                self._note(pool, "safe", LIQUIDATION.level)
+                self._note(pool, "recovered", LIQUIDATION.level)
                 return
-            self._cancel([number for _, number in risk_control.adding_orders(account, pool)], "liquidation")
+            self._cancel([number for _, number in risk_control.risk_increasing_orders(account, pool)], "liquidation")
         if not pool.legs and not risk_control.can_repay(account, pool):
             return
         if pool.name not in self._rests_until:
-            entry = waterfall.started(account, run.time_ms, pool)
+            entry = waterfall.liquidation_entry(account, run.time_ms, pool)
             run.record(entry)
             run.notices.append(entry)
             run.note_level(metrics.Risk(entry.collateral, entry.requirement).margin_level)
@@ -283,11 +285,11 @@ class RiskWatch:
 
     def _reduce(self, pool: Pool, moment: "Moment") -> None:
         run = self._run
-        work = Closing(run.account, run.time_ms, pool, moment.price)
+        work = PoolCloser(run.account, run.time_ms, pool, moment.price)
         last, acted = "", False
         cooled, deleverages = pool.name in self._rests_until, self._broker.p.auto_deleveraging
-        for entry in waterfall.steps(work, cooled=cooled, deleverages=deleverages):
-            if isinstance(entry, events.Reduced):
+        for entry in waterfall.liquidate(work, cooled=cooled, deleverages=deleverages):
+            if isinstance(entry, events.LiquidationStepTaken):
                 last = entry.step
                 if last == "all":
                     self._cancel_all(pool)
@@ -295,17 +297,17 @@ class RiskWatch:
             acted = True
         if not acted:  # what is held pays nothing back at these prices
             self._rests_until[pool.name] = moment.at_ms + max(RECHECK_MS, run.bar_ms)
-        elif work.reducible():
+        elif work.margined_legs():
             recheck = max(RECHECK_MS, run.bar_ms / LOOKS_A_BAR)
             rest = waterfall.cooldown_ms(run.account) if last == "fraction" else recheck
             self._rests_until[pool.name] = moment.at_ms + rest
         else:
             self._rests_until.pop(pool.name, None)
             if not pool.legs and not risk_control.has_debt(run.account, pool):
-                self._note(pool, "safe", LIQUIDATION.level)
+                self._note(pool, "recovered", LIQUIDATION.level)
                 return
             self._cancel_all(pool)
-            self._note(pool, "closed", run.account.rules.safe_level)
+            self._note(pool, "closed_out", run.account.rules.safe_level)
 
     def _cancel_all(self, pool: Pool) -> None:
         for order in list(self._broker.pending):
@@ -318,7 +320,7 @@ class RiskWatch:
         if pool.isolated:
             return (book.instrument.symbol, leg_of(order)) in pool.legs
         mode, account = MODES[book.margin_mode], self._run.account
-        stands = mode.POOLED or (account.pooled and mode.PAID)
+        stands = mode.POOLED or (account.pooled and mode.FULLY_FUNDED)
         return stands and account.pool_of(book.instrument.settle) == pool.currency
 
 

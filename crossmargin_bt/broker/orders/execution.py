@@ -9,8 +9,8 @@ from backtrader import BuyOrder, Order, SellOrder
 
 from crossmargin_bt.broker.orders.matching import TRIGGERED_LIMITS, Match, Trigger, leg_of
 from crossmargin_bt.broker.session import bt_orders
-from crossmargin_bt.broker.session.session import Owned, Run
-from crossmargin_bt.broker.skip.order_bound import Room
+from crossmargin_bt.broker.session.session import BrokerSession, PositionLot
+from crossmargin_bt.broker.skip.order_bound import OrderBound
 from crossmargin_bt.engine.admission.order_admission import admit_fill
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.book import Book
@@ -43,7 +43,9 @@ def reduces_only(order: Any) -> bool:
     return bool(opposes or order.info.get("reduce_only"))
 
 
-def journal_refusal(run: Run, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None) -> None:
+def journal_refusal(
+    run: BrokerSession, order: Any, refusal: Refusal, judged: OpenOrder | events.Filled | None = None
+) -> None:
     """Keep a refusal in the journal, with the order or fill that was `judged` and the prices it was judged by."""
     book = run.books.get(order.data)
     usable = book is not None and math.isfinite(order.size)
@@ -68,7 +70,7 @@ def journal_refusal(run: Run, order: Any, refusal: Refusal, judged: OpenOrder | 
     )
 
 
-def retire(broker: Any, run: Run, order: Any) -> None:
+def retire(broker: Any, run: BrokerSession, order: Any) -> None:
     """Take an order that has ended out of its book."""
     book = run.books.get(order.data)
     number = run.number(order)
@@ -90,7 +92,7 @@ def _forget_group(broker: Any, order: Any) -> None:
             broker._pchildren.pop(ref, None)
 
 
-def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool, room: Room | None = None) -> None:
+def fill(broker: Any, run: BrokerSession, trigger: Trigger, *, maker: bool, room: OrderBound | None = None) -> None:
     """Fill what the trigger's order can trade, notify it, and settle what follows from it; see `admission.admit_fill`."""
     order, match = trigger.order, trigger.match
     book = run.books[order.data]
@@ -100,18 +102,18 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool, room: Room | N
         return
     held = book.leg(side).lots
     if reduces_only(order):
-        lots = position.capped(held, lots)
+        lots = position.cap_to_position(held, lots)
         if not lots:
             cancel(broker, order, "nothing left to reduce")
             return
-    entry = fills.filled(
+    entry = fills.order_fill(
         run.account, run.time_ms, book.instrument.symbol, side,
         number=run.number(order), lots=lots, price=match.price, maker=maker,
     )  # fmt: skip
     refusal = admit_fill(run.account, entry, room=room)
     if refusal is not None:
         # What closes always may; but a coin that is sold has to be there, and one that is bought back to be paid for.
-        closed = 0 if book.margin_mode == "spot" else position.split(held, lots)[0]
+        closed = 0 if book.margin_mode == "spot" else position.split_fill(held, lots)[0]
         if closed:
             _trade(broker, run, order, _part_of(run, entry, closed, maker=maker), match)
         broker._refuse(order, refusal, _part_of(run, entry, lots - closed, maker=maker))
@@ -121,14 +123,14 @@ def fill(broker: Any, run: Run, trigger: Trigger, *, maker: bool, room: Room | N
         cancel(broker, order, "nothing left to reduce")
 
 
-def _part_of(run: Run, entry: events.Filled, lots: int, *, maker: bool) -> events.Filled:
-    return fills.filled(
+def _part_of(run: BrokerSession, entry: events.Filled, lots: int, *, maker: bool) -> events.Filled:
+    return fills.order_fill(
         run.account, entry.time_ms, entry.symbol, entry.side,
         number=entry.number, lots=lots, price=entry.price, maker=maker,
     )  # fmt: skip
 
 
-def _lots_to_trade(broker: Any, run: Run, order: Any, price: float, ago: int) -> int:
+def _lots_to_trade(broker: Any, run: BrokerSession, order: Any, price: float, ago: int) -> int:
     left = run.lots_left(order)
     if broker.p.filler is None:
         return left
@@ -137,45 +139,45 @@ def _lots_to_trade(broker: Any, run: Run, order: Any, price: float, ago: int) ->
     return int(math.copysign(min(abs(offered), abs(left)), left)) if offered else 0
 
 
-def _trade(broker: Any, run: Run, order: Any, entry: events.Filled, match: Match) -> None:
+def _trade(broker: Any, run: BrokerSession, order: Any, entry: events.Filled, match: Match) -> None:
     """Book an admitted fill and tell the order's owner."""
     book = run.books[order.data]
     instrument = book.instrument
     held = book.leg(entry.side)
-    closed, opened = position.split(held.lots, entry.lots)
+    closed, opened = position.split_fill(held.lots, entry.lots)
     _book(run, book, entry)
     left = run.take_lots(order, entry.lots)
-    owned = Owned(order.owner, order.tradeid, entry.lots, entry.price)
+    owned = PositionLot(order.owner, order.tradeid, entry.lots, entry.price)
     after = book.leg(entry.side)
     own_entry = run.attribution.add(order.data, entry.side, owned, instrument, (held, after))
     mirror(broker, run, order.data)
     size = instrument.size(entry.lots)
     if not left:
         order.executed.remsize = size
-    done = Done(closed, opened, after, own_entry)
+    done = FillResult(closed, opened, after, own_entry)
     _report(broker, order, entry, done, match=match)
     broker._ococheck(order)
     if entry.side not in book.legs:
         _cancel_reducing(broker, order, entry.side)
 
 
-def _book(run: Run, book: Book, entry: events.Filled) -> None:
+def _book(run: BrokerSession, book: Book, entry: events.Filled) -> None:
     """Record a fill and what has to be paid because of it."""
     short = fills.isolated_shortfall(book, entry)
     run.record(entry)
     settle(run, entry, short)
 
 
-def settle(run: Run, entry: events.Filled, isolated_short: float) -> None:
+def settle(run: BrokerSession, entry: events.Filled, isolated_short: float) -> None:
     """Record what follows from a fill that has been recorded: debts that nothing is left to earn back."""
-    for paid in deficits.after_fill(run.account, entry, isolated_short):
+    for paid in deficits.cover_after_fill(run.account, entry, isolated_short):
         if isinstance(paid, events.Filled):
             run.watch.record(paid)
         else:
             run.record(paid)
 
 
-class Done(NamedTuple):
+class FillResult(NamedTuple):
     """What a fill did: lots closed and opened, the leg after it, and at which entry its trade held before."""
 
     closed: int
@@ -184,7 +186,7 @@ class Done(NamedTuple):
     own_entry: float
 
 
-def _report(broker: Any, order: Any, entry: events.Filled, done: Done, *, match: Match | None) -> None:
+def _report(broker: Any, order: Any, entry: events.Filled, done: FillResult, *, match: Match | None) -> None:
     """Put a fill on the order as backtrader's trades and analyzers expect it, in the account's currency, and notify."""
     info = broker.fill_commission(order.data, done.own_entry)
     instrument, rate = info.instrument, info.rate
@@ -207,7 +209,7 @@ def _report(broker: Any, order: Any, entry: events.Filled, done: Done, *, match:
     broker.notify(order)
 
 
-def mirror(broker: Any, run: Run, data: Any) -> None:
+def mirror(broker: Any, run: BrokerSession, data: Any) -> None:
     """Show backtrader the net position of a feed, at the entry of its larger leg."""
     book = run.books[data]
     if not book.hedged:
@@ -233,7 +235,7 @@ def _cancel_reducing(broker: Any, filled_order: Any, side: str) -> None:
             cancel(broker, order, "nothing left to reduce")
 
 
-def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
+def forced_close(broker: Any, run: BrokerSession, data: Any, entry: events.Filled) -> None:
     """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid.
 
     `order.info.forced` says its cause: "liquidation", "repayment" or "expiry".
@@ -259,10 +261,10 @@ def forced_close(broker: Any, run: Run, data: Any, entry: events.Filled) -> None
         )
         closing = part._replace(lots=-part.lots, entry=entry.price)
         own_entry = run.attribution.add(data, entry.side, closing, book.instrument)
-        _report(broker, order, piece, Done(-part.lots, 0, book.leg(entry.side), own_entry), match=None)
+        _report(broker, order, piece, FillResult(-part.lots, 0, book.leg(entry.side), own_entry), match=None)
 
 
-def fit_exits(broker: Any, run: Run, data: Any, entry: events.Filled) -> None:
+def fit_exits(broker: Any, run: BrokerSession, data: Any, entry: events.Filled) -> None:
     """Fit the exits of a leg to what a forced close left of it: gone with the leg, reduce-only beside the rest."""
     left = run.books[data].leg(entry.side).lots
     for order in list(broker.pending):

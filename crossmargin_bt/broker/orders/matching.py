@@ -9,8 +9,8 @@ from backtrader import Order
 from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.bt_orders import TRAILING
 from crossmargin_bt.broker.session.order_queue import OrderQueue
-from crossmargin_bt.broker.session.session import Run
-from crossmargin_bt.engine.math.intrabar_path import BEFORE, CLOSE, OPEN, Path, low_comes_first, path_of
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.engine.math.intrabar_path import BEFORE, CLOSE, OPEN, PricePath, candle_path, low_comes_first
 
 
 class Match(NamedTuple):
@@ -43,7 +43,7 @@ def leg_of(order: Any) -> str:
     return str(order.info.get("position_side") or "net")
 
 
-def moment_of(order: Any, path: Path, match: Match, *, was_triggered: bool, stop: float, limit: float) -> float:
+def moment_of(order: Any, path: PricePath, match: Match, *, was_triggered: bool, stop: float, limit: float) -> float:
     """Return the moment at which the order fills on the path of the last price.
 
     `stop` and `limit` are the order's price and limit price as the bar began. A match that the
@@ -57,17 +57,17 @@ def moment_of(order: Any, path: Path, match: Match, *, was_triggered: bool, stop
         return OPEN
     buys = order.isbuy()
     if order.exectype == Order.Limit:
-        moment = path.beyond(stop, below=buys)
+        moment = path.first_beyond(stop, below=buys)
     elif was_triggered and order.exectype in TRIGGERED_LIMITS:
-        moment = path.beyond(limit, below=buys)
+        moment = path.first_beyond(limit, below=buys)
     else:
-        moment = path.beyond(stop, below=not buys)
+        moment = path.first_beyond(stop, below=not buys)
         if moment is not None and order.exectype in TRIGGERED_LIMITS:
-            moment = path.beyond(limit, below=buys, since=moment)
+            moment = path.first_beyond(limit, below=buys, since=moment)
     return CLOSE if moment is None else moment
 
 
-def matches(broker: Any, run: Run, bars: Sequence[Bar]) -> list[Trigger]:
+def matches(broker: Any, run: BrokerSession, bars: Sequence[Bar]) -> list[Trigger]:
     """Return which resting orders fill in these bars; expired ones are taken away."""
     pending: OrderQueue = broker.pending
     if not pending:
@@ -100,6 +100,6 @@ def _match(broker: Any, order: Any, bar: Bar, place: int) -> Trigger | None:
         return None
     if order.exectype in TRAILING:
         created.price, created.pricelimit = stop, limit
-    path = path_of(bar.last, low_first=low_comes_first(bar.last))
+    path = candle_path(bar.last, low_first=low_comes_first(bar.last))
     moment = moment_of(order, path, match, was_triggered=was_triggered, stop=stop, limit=limit)
     return Trigger(moment, place, order, match, was_triggered, stop, limit, bar)

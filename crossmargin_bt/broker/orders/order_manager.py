@@ -17,8 +17,8 @@ from crossmargin_bt.broker.orders import execution, order_validation
 from crossmargin_bt.broker.orders.matching import Match, leg_of
 from crossmargin_bt.broker.orders.strict_stock import StockDesk, cash_reduction_is_void, unusable_figures, valid_until
 from crossmargin_bt.broker.session import bt_orders
-from crossmargin_bt.broker.session.session import Run
-from crossmargin_bt.broker.skip.order_bound import Room
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.order_bound import OrderBound
 from crossmargin_bt.engine.admission.order_admission import admit, below_minimum
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.orders import OpenOrder
@@ -32,10 +32,10 @@ PARTIAL: int = Order.Partial
 FILLED, REFUSED = (Order.Partial, Order.Completed), (Order.Margin, Order.Rejected)
 
 
-class OrderDesk(StockDesk):
+class OrderManager(StockDesk):
     """What happens to an order between a strategy and the bar in which it trades."""
 
-    _run: Run | None
+    _run: BrokerSession | None
 
     def init(self) -> None:
         """Forget the orders of the run before."""
@@ -153,10 +153,10 @@ class OrderDesk(StockDesk):
                 super().submit_accept(order)
                 self._place(self._run, order, resting)
 
-    def _room(self, run: Run) -> Room:
+    def _room(self, run: BrokerSession) -> OrderBound:
         raise NotImplementedError
 
-    def _admitted(self, run: Run, order: Any, room: Room | None = None) -> OpenOrder | None:
+    def _admitted(self, run: BrokerSession, order: Any, room: OrderBound | None = None) -> OpenOrder | None:
         """Judge an order, and return it as it may rest; one that may not is refused here."""
         resting = self._as_resting(run, order)
         if run.discipline.has_guards:
@@ -172,7 +172,9 @@ class OrderDesk(StockDesk):
             return None
         return admitted
 
-    def _admission(self, run: Run, order: Any, resting: OpenOrder, room: Room | None) -> OpenOrder | Refusal:
+    def _admission(
+        self, run: BrokerSession, order: Any, resting: OpenOrder, room: OrderBound | None
+    ) -> OpenOrder | Refusal:
         book = run.books[order.data]
         if not 0 < resting.price < math.inf:
             return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
@@ -188,7 +190,7 @@ class OrderDesk(StockDesk):
         # What is cut to the position at admission is cut again when it fills.
         return admitted if admitted.lots == resting.lots else msgspec.structs.replace(admitted, lots=resting.lots)
 
-    def _as_resting(self, run: Run, order: Any) -> OpenOrder:
+    def _as_resting(self, run: BrokerSession, order: Any) -> OpenOrder:
         at_open = self.p.coo and order.exectype == bt.Order.Market
         price = order.data.open[0] if at_open else execution.reference_price(order)
         # A bracket's exits exclude each other, and so do the members of a one-cancels-other group.
@@ -219,10 +221,10 @@ class OrderDesk(StockDesk):
         if self._run is not None and order.active():
             self._rest(self._run, order)
 
-    def _rest(self, run: Run, order: Any) -> None:
+    def _rest(self, run: BrokerSession, order: Any) -> None:
         self._place(run, order, self._as_resting(run, order))
 
-    def _place(self, run: Run, order: Any, resting: OpenOrder) -> None:
+    def _place(self, run: BrokerSession, order: Any, resting: OpenOrder) -> None:
         """Let an accepted order draw on margin."""
         run.record(
             events.OrderPlaced(
@@ -323,7 +325,7 @@ class OrderDesk(StockDesk):
         """Return the size that orders of one position side hold in cash mode, where a feed has one net position."""
         return self._cash_legs.get((data, side), 0.0)
 
-    def _activate(self, run: Run, order: Any) -> None:
+    def _activate(self, run: BrokerSession, order: Any) -> None:
         order.activate()
         if not order.alive() or order not in self.pending:
             return

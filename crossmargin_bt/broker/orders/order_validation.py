@@ -7,7 +7,7 @@ from typing import Any
 from backtrader import Order
 
 from crossmargin_bt.broker.session import bt_orders
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.math.numbers import plain
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
@@ -18,7 +18,7 @@ OWN_KEYWORDS = ("position_side", "reduce_only", "plan")
 KEYWORDS = bt_orders.GIVEN | {"oco", "coc", "_checksubmit", *OWN_KEYWORDS}
 
 
-def figures(run: Run, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, str | None]:
+def figures(run: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, str | None]:
     """Return the size of an order as Python's own number, NaN of what is none, and why the order cannot even be entered, or None.
 
     Prices among the keywords are made Python's own as well.
@@ -29,7 +29,7 @@ def figures(run: Run, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[f
     return number, _unusable(run, data, number, keywords)
 
 
-def _unusable(run: Run, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
+def _unusable(run: BrokerSession, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
     if not keywords.keys() <= KEYWORDS:
         name = next(name for name in keywords if name not in KEYWORDS)
         return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}"

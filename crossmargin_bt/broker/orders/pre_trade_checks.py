@@ -10,7 +10,7 @@ import msgspec
 from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.orders.matching import leg_of
 from crossmargin_bt.broker.session.bars import Bar
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
@@ -21,10 +21,10 @@ from crossmargin_bt.engine.liquidation.forced_close import share_of
 from crossmargin_bt.guards import STOPS, Entry, Guard, largest
 
 
-class Discipline:
+class PreTradeChecks:
     """The guards of one run."""
 
-    def __init__(self, broker: Any, run: Run, guards: Sequence[Guard]) -> None:
+    def __init__(self, broker: Any, run: BrokerSession, guards: Sequence[Guard]) -> None:
         self._broker, self._run, self._guards = broker, run, guards
         for guard in guards:
             guard.begin(broker)
@@ -134,7 +134,7 @@ class Discipline:
         amount = min(wanted, settings_changes.withdrawable(run.account, run.currency))
         if amount <= 0:
             return 0.0
-        run.record(events.Deposited(time_ms=run.time_ms, currency=run.currency, amount=-amount))
+        run.record(events.CashTransferred(time_ms=run.time_ms, currency=run.currency, amount=-amount))
         self._broker.count_paid_in(-amount)
         self._broker.refresh()
         run.watch.add_to_reserve(amount)
@@ -165,7 +165,7 @@ class Discipline:
         """Return what a guard says of an order of so many lots; nothing where it would only close."""
         entry = self._entry(order, resting, lots)
         held = self._entry(order, resting, 0).after.books[entry.symbol].leg(entry.side).lots
-        return guard.judge(entry) if position.split(held, entry.lots)[1] else None
+        return guard.judge(entry) if position.split_fill(held, entry.lots)[1] else None
 
     def _entry(self, order: Any, resting: OpenOrder, lots: int) -> Entry:
         """Return an order as a guard sees it, filled with so many lots after what is immediate and what rests and adds."""
@@ -185,7 +185,7 @@ class Discipline:
         return Entry(self._broker, order, symbol, leg_of(order), signed, after)
 
     def _fill(self, after: Account, symbol: str, side: str, lots: int, price: float, number: int) -> None:  # noqa: PLR0917
-        entry = fills.filled(after, 0, symbol, side, number=number, lots=lots, price=price, maker=False)
+        entry = fills.order_fill(after, 0, symbol, side, number=number, lots=lots, price=price, maker=False)
         after.apply(entry)
 
     def _shrink(self, order: Any, lots: int) -> None:

@@ -15,14 +15,14 @@ from crossmargin_bt.errors import FeedError
 AGREES = 1e-6
 
 
-class Inside(NamedTuple):
+class IntrabarDetail(NamedTuple):
     """What happened inside one bar: candles of the last price and of the mark, evenly spread."""
 
     last: Sequence[Candle]
     mark: Sequence[Candle]
 
 
-class Finer:
+class IntrabarCandles:
     """The finer candles of one feed, labelled by their opens as the feed's bars are; one of its bars takes `bar_ms`, where that is known.
 
     Raises:
@@ -60,7 +60,7 @@ class Finer:
             raise FeedError(f"finer candles of {self._name}: the high is below the low at {columns.index[crossed[0]]}")
         return prices
 
-    def inside(self, start_ms: int, shortest_ms: int, bar: Candle, mark: Candle) -> Inside | None:
+    def inside(self, start_ms: int, shortest_ms: int, bar: Candle, mark: Candle) -> IntrabarDetail | None:
         """Return the candles within a bar, from its open to its close, a flat one for every hole; None where there are none at all.
 
         A bar takes as long as is known of its feed, else as the shortest step so far. Marks are those of the last price
@@ -85,7 +85,7 @@ class Finer:
                 )
         places = (self._times[first:end] - start_ms) // self._step
         last = _filled(bar, self._last[first:end], places, slots)
-        return Inside(last, last if mark is bar else _filled(mark, marks[first:end], places, slots))
+        return IntrabarDetail(last, last if mark is bar else _filled(mark, marks[first:end], places, slots))
 
 
 def _filled(bar: Candle, rows: Any, places: Any, slots: int) -> list[Candle]:

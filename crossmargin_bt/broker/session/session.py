@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything the broker knows of one run. A new run is a new `Run`, so nothing can be forgotten in a reset."""
+"""Everything the broker knows of one run. A new run is a new `BrokerSession`, so nothing can be forgotten in a reset."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,15 +7,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from crossmargin_bt.broker.session.bars import Bar, Feed, time_ms
-from crossmargin_bt.broker.session.intrabar_data import Finer
+from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.skip.lookahead import are_in_step
-from crossmargin_bt.broker.skip.safe_range import NO_BAND, Spell
+from crossmargin_bt.broker.skip.safe_range import NO_RANGE, Backoff
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.journal import Journal
-from crossmargin_bt.engine.ledger.position import Position
-from crossmargin_bt.engine.ledger.position import fill as fill_position
+from crossmargin_bt.engine.ledger.position import Position, apply_fill
 from crossmargin_bt.engine.margin import invariants, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import ContractTerms
@@ -25,7 +24,7 @@ from crossmargin_bt.engine.terms.volatility import RealisedVolatility
 LEVEL_NOTED = 10_000.0
 
 
-class Owned(NamedTuple):
+class PositionLot(NamedTuple):
     """Whose a part of a leg is: the strategy and the tradeid its orders carried, in lots."""
 
     owner: Any
@@ -35,14 +34,19 @@ class Owned(NamedTuple):
     """Its own average entry price, whatever that of the whole leg."""
 
 
-class Attribution:
+class PositionLots:
     """Which strategy and tradeid hold how much of each leg, so that forced closes reach the right trades."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, str], dict[tuple[int, Any], Owned]] = {}
+        self._held: dict[tuple[int, str], dict[tuple[int, Any], PositionLot]] = {}
 
     def add(
-        self, data: Any, side: str, fill: Owned, instrument: Instrument, leg: tuple[Position, Position] | None = None
+        self,
+        data: Any,
+        side: str,
+        fill: PositionLot,
+        instrument: Instrument,
+        leg: tuple[Position, Position] | None = None,
     ) -> float:
         """Count a fill at the price its `entry` names; return the average entry of the part before it, 0 without one.
 
@@ -59,14 +63,14 @@ class Attribution:
         if leg is not None and lots == leg[0].lots and entry == leg[0].entry:
             after = leg[1]
         else:
-            after = fill_position(Position(lots, entry), added, price, instrument=instrument).position
+            after = apply_fill(Position(lots, entry), added, price, instrument=instrument).position
         if after.lots:
-            parts[key] = Owned(owner, tradeid, after.lots, after.entry)
+            parts[key] = PositionLot(owner, tradeid, after.lots, after.entry)
         else:
             parts.pop(key, None)
         return entry
 
-    def first(self, data: Any, side: str, lots: int) -> list[Owned]:
+    def first(self, data: Any, side: str, lots: int) -> list[PositionLot]:
         """Return the parts of a leg that make up `lots` (signed like the leg), oldest first.
 
         Parts against the leg's direction, which another part outweighs, go with the whole leg alone.
@@ -87,7 +91,7 @@ def nothing() -> None:
     """Do nothing."""
 
 
-class Run:
+class BrokerSession:
     """One run's account, journal, order numbers and bars seen."""
 
     def __init__(self, account: Account, *, currency: str, check: bool) -> None:
@@ -114,23 +118,23 @@ class Run:
         """The time of the latest bar as backtrader counts days; `time_ms` in its own unit."""
         self._time_ms, self._told_day = 0, 0.0
         self.books: dict[Any, Book] = {}
-        self.attribution = Attribution()
+        self.attribution = PositionLots()
         self.last_close: dict[str, float] = {}
         self.lowest_level = LEVEL_NOTED
         self.lowest_level_ms = 0
         """When that was: the label of the bar."""
-        self.band = NO_BAND
+        self.band = NO_RANGE
         """Where no threshold acts, and the level does not sink below its lowest."""
-        self.safe = NO_BAND
+        self.safe = NO_RANGE
         """Where no threshold acts."""
-        self.spell = Spell()
+        self.spell = Backoff()
         self.owed_nothing_at = -1
         """The version of the account at which a bar ended without a debt."""
         self.bar_ms, self.step_days = 0, math.inf
         """The shortest step between two bars so far, in milliseconds and in days."""
         self.watch: Any = None
         self.discipline: Any = None
-        self.finer: dict[str, Finer] = {}
+        self.finer: dict[str, IntrabarCandles] = {}
         self._next_expiry = 0.0
         self.feeds: dict[Any, Feed] = {}
         self._check = check
@@ -301,7 +305,7 @@ class Run:
                 self._take_terms(feed.book, bar.time_ms)
             self.last_close[feed.symbol] = bar.last.close
             if not feed.book.long_mark:
-                feed.book.mark(bar.mark.open)
+                feed.book.set_mark(bar.mark.open)
             bars.append(bar)
         return bars
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossmargin_bt.broker.session.session import Run, nothing
+from crossmargin_bt.broker.session.session import BrokerSession, nothing
 from crossmargin_bt.broker.skip.lookahead import FEWEST, MOST
-from crossmargin_bt.broker.skip.order_bound import Room
-from crossmargin_bt.broker.skip.precomputed import Ahead, Told, free_of, totals_over
-from crossmargin_bt.broker.skip.quiet_interval import Calm
+from crossmargin_bt.broker.skip.order_bound import OrderBound
+from crossmargin_bt.broker.skip.precomputed import BarEquity, PrecomputedEquity, free_of, totals_over
+from crossmargin_bt.broker.skip.quiet_interval import QuietInterval
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin import metrics
 
@@ -26,7 +26,7 @@ class Figures(NamedTuple):
 
     version: int
     """Of the account."""
-    totals: metrics.Totals | None
+    totals: metrics.PoolBalance | None
     """None of a calm bar whose figures were worked out ahead."""
     equity: float
     margin_used: float
@@ -64,7 +64,7 @@ class Curve:
         """How many bars there were before its first."""
         self.equity, self.margin_used, self.free_margin = array("d"), array("d"), array("d")
 
-    def append(self, figures: Figures | metrics.Totals) -> None:
+    def append(self, figures: Figures | metrics.PoolBalance) -> None:
         """Add a bar."""
         self.equity.append(figures.equity)
         self.margin_used.append(figures.margin_used)
@@ -75,7 +75,7 @@ class Curve:
         self.equity[-1], self.margin_used[-1] = figures.equity, figures.margin_used
         self.free_margin[-1] = figures.free_margin
 
-    def extend(self, totals: metrics.Totals, bars: int) -> None:
+    def extend(self, totals: metrics.PoolBalance, bars: int) -> None:
         """Add so many bars, each figure of the totals an array or the same throughout."""
         for values, added in (
             (self.equity, totals.equity),
@@ -106,8 +106,8 @@ class Door:
 class ClosingFigures:
     """Keeps what the account came to; mixed into the broker."""
 
-    _run: Run | None = Door()  # type: ignore[assignment]  # answers with a run
-    _left_alone: Run | None = None
+    _run: BrokerSession | None = Door()  # type: ignore[assignment]  # answers with a run
+    _left_alone: BrokerSession | None = None
     """The run, while it is behind its door."""
     _fundshares: float
 
@@ -119,7 +119,7 @@ class ClosingFigures:
     _is_new_bar = False
     _curve_is_held = False
     """Whether somebody may have kept the curve in mid-run, and look at it at any moment."""
-    _ahead: Ahead | None = None
+    _ahead: PrecomputedEquity | None = None
     _read_at = 0
     """The bar whose figures were last read after it had been calm."""
 
@@ -163,18 +163,18 @@ class ClosingFigures:
             self._curve_is_held = True
         return Curve() if self._curve is None else self._curve
 
-    def _room(self, run: Run) -> Room:
+    def _room(self, run: BrokerSession) -> OrderBound:
         """Return what is free for orders before the bar's prices are looked at."""
         figures = self.figures
         known = figures is not None and figures.version == run.account.version and run.is_one_currency
-        return Room(run.account, figures.totals if figures is not None and known else None)
+        return OrderBound(run.account, figures.totals if figures is not None and known else None)
 
     def _forget_figures(self) -> None:
         self._kept, self._curve, self._ahead, self._left_alone = None, None, None, None
         self._curve_is_held = False
         self._waiting = self._bars = self._read_at = 0
 
-    def _leave_alone(self, run: Run) -> None:
+    def _leave_alone(self, run: BrokerSession) -> None:
         """Let a bar that is known to change nothing pass unseen, and those that follow it, until somebody looks."""
         self._waiting += 1
         self._is_new_bar = False
@@ -182,7 +182,7 @@ class ClosingFigures:
         del self.__dict__["_run"]
         self._left_alone = run
 
-    def unseen(self) -> Calm | None:
+    def unseen(self) -> QuietInterval | None:
         """Return the calm whose bars may be run through without asking the broker for each; None where it has to be asked."""
         return None if self._left_alone is None else self._left_alone.calm
 
@@ -191,7 +191,7 @@ class ClosingFigures:
         self._bars += bars
         self._waiting += bars
 
-    def _put_off_figures(self, run: Run, calm: Calm) -> None:
+    def _put_off_figures(self, run: BrokerSession, calm: QuietInterval) -> None:
         """Leave the figures of a calm bar for later: until somebody asks, or the account is about to change."""
         self._waiting += 1
         self._is_new_bar = False
@@ -214,11 +214,11 @@ class ClosingFigures:
             self._is_new_bar = True
         told = self._told_ahead(run)
         if told is None:
-            self._keep_figures(run, metrics.totals(account, account.pool_of(run.currency)))
+            self._keep_figures(run, metrics.pool_balance(account, account.pool_of(run.currency)))
         else:
             self._keep(Figures(account.version, None, *told, *self._valued(told.equity)))
 
-    def _told_ahead(self, run: Run) -> Told | None:
+    def _told_ahead(self, run: BrokerSession) -> BarEquity | None:
         """Return the figures of this calm bar where they were worked out ahead; where they are read in every bar, look ahead."""
         calm, ahead = run.calm, self._ahead
         is_read_on, self._read_at = self._read_at == self._bars - 1, self._bars
@@ -231,12 +231,12 @@ class ClosingFigures:
                 return told
             bars = min(2 * ahead.bars, MOST)
         account = run.account
-        self._ahead = Ahead(account, account.pool_of(run.currency), calm, self._bars, bars)
+        self._ahead = PrecomputedEquity(account, account.pool_of(run.currency), calm, self._bars, bars)
         return self._ahead.told(self._bars)
 
     def _added_to_curve(
-        self, run: Run, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int
-    ) -> metrics.Totals:
+        self, run: BrokerSession, curve: Curve, marks: list[tuple[Book, list[float]]], bars: int
+    ) -> metrics.PoolBalance:
         """Work the figures of calm bars out at once: the engine's own sums, over arrays of marks. Return the last bar's."""
         account = run.account
         currency = account.pool_of(run.currency)
@@ -244,18 +244,18 @@ class ClosingFigures:
         if whole is not None:
             curve.extend(whole, bars)
             last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
-            return metrics.Totals(*last)
+            return metrics.PoolBalance(*last)
         for n in range(bars):
             for book, values in marks:
-                book.mark(values[n])
-            totals = metrics.totals(account, currency)
+                book.set_mark(values[n])
+            totals = metrics.pool_balance(account, currency)
             curve.append(totals)
         return totals  # the marks stand at the last bar's again
 
-    def _keep_figures(self, run: Run, totals: metrics.Totals) -> None:
+    def _keep_figures(self, run: BrokerSession, totals: metrics.PoolBalance) -> None:
         self._keep(self._figures_of(run, totals))
 
-    def _figures_of(self, run: Run, totals: metrics.Totals) -> Figures:
+    def _figures_of(self, run: BrokerSession, totals: metrics.PoolBalance) -> Figures:
         equity = totals.equity if run.is_one_pool else metrics.total_equity(run.account)
         version, used, free = run.account.version, totals.margin_used, totals.free_margin
         return Figures(version, totals, equity, used, free, *self._valued(equity))

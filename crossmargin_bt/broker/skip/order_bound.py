@@ -23,10 +23,10 @@ TWICE = 2.0
 FEES = 4.0
 
 
-class Room:
+class OrderBound:
     """What an account has free at the present marks, less what orders or fills admitted since may take of it."""
 
-    def __init__(self, account: Account, totals: metrics.Totals | None = None) -> None:
+    def __init__(self, account: Account, totals: metrics.PoolBalance | None = None) -> None:
         """Begin with nothing taken; `totals` are those of the account's only pool, where they are known."""
         self._account = account
         self._totals = totals
@@ -50,12 +50,14 @@ class Room:
         key = (settle, MODES[book.margin_mode].POOLED)
         if key not in self._free:
             totals = self._totals
-            self._free[key] = _least_headroom(self._account, book) if totals is None else totals.headroom(_use(book))
+            self._free[key] = (
+                _least_headroom(self._account, book) if totals is None else totals.available_for(_use(book))
+            )
         if not most < self._free[key]:
             if self._totals is not None or key in self._exact:
                 return False
             self._exact.add(key)
-            self._free[key] = metrics.headroom(self._account, book)
+            self._free[key] = metrics.available_margin(self._account, book)
         if not most < self._free[key]:
             return False
         for other in self._free:
@@ -69,7 +71,7 @@ class Room:
         at = (instrument.symbol, side)
         known = self._ends.get(at)
         if known is None:
-            prices = [price, *book.orders.ends(side)]
+            prices = [price, *book.orders.price_extremes(side)]
             known = self._ends[at] = min(prices), max(prices)
         elif not known[0] <= price <= known[1]:
             known = self._ends[at] = min(known[0], price), max(known[1], price)
@@ -93,7 +95,7 @@ def _least_headroom(account: Account, book: Book) -> float:
         dearness = _dearness(account, other)
         if dearness is None:
             return -math.inf
-        value = other.orders.dearest(other.long_mark) if other.orders else 0.0
+        value = other.orders.notional_upper_bound(other.long_mark) if other.orders else 0.0
         for leg in other.legs.values():
             prices = (other.mark_of(leg.lots), other.last or leg.entry, leg.entry)
             value += other.instrument.value(leg.lots, min(prices) if other.instrument.inverse else max(prices))
@@ -130,12 +132,12 @@ def _dearness_of_setting(account: Account, book: Book) -> float | None:
     depends = (
         account.pooled
         or account.has_options
-        or book.is_paid
-        or book.rules.looks_at_order_prices
+        or book.is_fully_funded
+        or book.rules.values_orders_at_market
         or book.maintenance.has_floor
         or book.instrument.kind == "margin"
     )
-    return None if depends else book.rate(0) + FEES * max(abs(book.taker), abs(book.maker))
+    return None if depends else book.initial_rate(0) + FEES * max(abs(book.taker), abs(book.maker))
 
 
 def opening_lots(book: Book, side: str, lots: int) -> int:

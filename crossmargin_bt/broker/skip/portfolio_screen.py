@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from crossmargin_bt.broker.session.bars import Bar
-from crossmargin_bt.broker.session.session import Run
-from crossmargin_bt.broker.skip.safe_range import ALMOST, NO_BAND, Band, Danger
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.safe_range import ALMOST, NO_RANGE, BarEvent, SafePriceRange
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin import metrics
@@ -34,7 +34,7 @@ def is_stirred(account: Account) -> bool:
     )
 
 
-def danger(run: Run, bars: Sequence[Bar]) -> Danger:
+def danger(run: BrokerSession, bars: Sequence[Bar]) -> BarEvent:
     """Return what could happen to pools that no single price is worst for, and find the next band.
 
     At the opens, all that is held may change against the account by its value x the range of its bar, and what is
@@ -42,26 +42,26 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
     band is where the same holds of everything that has a price, moved equally far from where it opened.
     """
     account = run.account
-    run.band = NO_BAND
+    run.band = NO_RANGE
     for bar in bars:
-        bar.book.mark(bar.mark.open)
-    account.follow()
+        bar.book.set_mark(bar.mark.open)
+    account.update_option_indices()
     pools = metrics.pools(account)
     if not pools:
-        return Danger.NONE
+        return BarEvent.NOTHING
     clear: list[Clear] = []
     for pool in pools:
         price = account.price(pool.currency)
         if not price:
-            return Danger.ACTS
+            return BarEvent.THRESHOLD
         clear += _clear(run, pool, price)
     moves = _moves(bars)
     if max(moves.values()) > FARTHEST:
-        return Danger.ACTS
+        return BarEvent.THRESHOLD
     most = _largest_change(account, moves)
     jumps = [_jump(account, pool) for pool in pools]
     if any(moves.get(symbol, 0.0) >= far for found in jumps for symbol, far in found):
-        return Danger.ACTS  # a rate that jumps takes more than in proportion
+        return BarEvent.THRESHOLD  # a rate that jumps takes more than in proportion
     reached = [one.act for one in clear if one.slack <= one.of(most)]
     if reached:
         return max(reached)
@@ -70,8 +70,8 @@ def danger(run: Run, bars: Sequence[Bar]) -> Danger:
         ends = [FARTHEST * one.slack / one.of(everything) for one in clear if one.of(everything)]
         ends += [far for found in jumps for _, far in found]
         part = ALMOST * min([*ends, FARTHEST])
-        run.band = Band(account.version, _around(account, part), counts_orders=True)
-    return Danger.NONE
+        run.band = SafePriceRange(account.version, _around(account, part), counts_orders=True)
+    return BarEvent.NOTHING
 
 
 def _around(account: Account, part: float) -> dict[str, tuple[float, float]]:
@@ -82,10 +82,10 @@ def _around(account: Account, part: float) -> dict[str, tuple[float, float]]:
 
 
 def _jump(account: Account, pool: Pool) -> list[tuple[str, float]]:
-    """Return by symbol how far its mark is from where a maintenance rule of the pool bends or jumps, as a part of it."""
+    """Return by symbol how far its mark is from where a maintenance rule of the pool breakpoints or jumps, as a part of it."""
     return [
         (symbol, abs(mark / account.books[symbol].long_mark - 1))
-        for symbol, _, mark in ([] if account.portfolio else metrics.knots(account, pool))
+        for symbol, _, mark in ([] if account.portfolio else metrics.breakpoints(account, pool))
         if account.books[symbol].long_mark
     ]
 
@@ -100,7 +100,7 @@ class Change(NamedTuple):
 class Clear(NamedTuple):
     """How far a pool is from something, in the account's unit, and how changes count in that."""
 
-    act: Danger
+    act: BarEvent
     slack: float
     of_collateral: float
     of_requirement: float
@@ -110,18 +110,18 @@ class Clear(NamedTuple):
         return self.of_collateral * change.collateral + self.of_requirement * change.requirement
 
 
-def _clear(run: Run, pool: Pool, price: float) -> list[Clear]:
+def _clear(run: BrokerSession, pool: Pool, price: float) -> list[Clear]:
     """Return how far a pool is from its next threshold and from the lowest margin level so far."""
     watch, lowest = run.watch, run.lowest_level
     risk = metrics.risk(run.account, pool)
     level = watch.armed(pool).level
-    found = [Clear(Danger.ACTS, price * (risk.collateral - level * risk.requirement), 1.0, level)]
+    found = [Clear(BarEvent.THRESHOLD, price * (risk.collateral - level * risk.requirement), 1.0, level)]
     if watch.watches_overdrawn(pool):
-        total = metrics.totals(run.account, pool.currency)
-        free = total.counted + total.cross_profit - total.in_use
-        found.append(Clear(Danger.ACTS, price * free, 1.0, 1.0))
+        total = metrics.pool_balance(run.account, pool.currency)
+        free = total.collateral_value + total.cross_profit - total.in_use
+        found.append(Clear(BarEvent.THRESHOLD, price * free, 1.0, 1.0))
     if risk.requirement:
-        found.append(Clear(Danger.SINKS, price * (risk.collateral - lowest * risk.requirement), 1.0, lowest))
+        found.append(Clear(BarEvent.NEW_LOW_LEVEL, price * (risk.collateral - lowest * risk.requirement), 1.0, lowest))
     return found
 
 

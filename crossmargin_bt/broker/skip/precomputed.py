@@ -20,8 +20,8 @@ def totals_over(account: Account, currency: str, marks: Sequence[tuple[Book, Any
     kept = [book.prices() for book, _ in marks]
     try:
         for book, values in marks:
-            book.mark(np.asarray(values))  # type: ignore[arg-type]  # the sums do not mind
-        return metrics.totals(account, currency)
+            book.set_mark(np.asarray(values))  # type: ignore[arg-type]  # the sums do not mind
+        return metrics.pool_balance(account, currency)
     except (TypeError, ValueError):
         return None
     finally:
@@ -31,11 +31,11 @@ def totals_over(account: Account, currency: str, marks: Sequence[tuple[Book, Any
 
 def free_of(totals: Any) -> Any:
     """Return the free margin, of totals over arrays too."""
-    head = totals.headroom("cross_orders")
+    head = totals.available_for("cross_orders")
     return np.where(head < 0.0, 0.0, head)
 
 
-class Told(NamedTuple):
+class BarEquity(NamedTuple):
     """The figures of a bar."""
 
     equity: float
@@ -43,14 +43,14 @@ class Told(NamedTuple):
     free_margin: float
 
 
-class Ahead:
+class PrecomputedEquity:
     """The figures of so many bars of a calm, from one on."""
 
     def __init__(self, account: Account, currency: str, calm: Any, first: int, bars: int) -> None:
         self.calm, self.bars = calm, bars
         self._first = first
         self._marks: list[tuple[Book, list[float]]] = []
-        self._told: list[Told] = []
+        self._told: list[BarEquity] = []
         marks = calm.marks_ahead(bars)
         count = min((len(values) for _, values in marks), default=0)
         if count < FEWEST:
@@ -60,7 +60,9 @@ class Ahead:
         if totals is None:
             return
         columns = (totals.equity, totals.margin_used, free_of(totals))
-        self._told = [*map(Told._make, zip(*(np.broadcast_to(one, count).tolist() for one in columns), strict=True))]
+        self._told = [
+            *map(BarEquity._make, zip(*(np.broadcast_to(one, count).tolist() for one in columns), strict=True))
+        ]
         self._marks = [(book, values.tolist()) for book, values in marks]
 
     @property
@@ -68,7 +70,7 @@ class Ahead:
         """Whether nothing could be worked out."""
         return not self._told
 
-    def told(self, bar: int) -> Told | None:
+    def told(self, bar: int) -> BarEquity | None:
         """Return the figures of a bar, or None where it lies beyond, or its marks are not those that were expected."""
         at = bar - self._first
         if at >= len(self._told):

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from backtrader.linebuffer import LineBuffer
 
-from crossmargin_bt.broker.bar.intrabar import Walk
+from crossmargin_bt.broker.bar.intrabar import IntrabarSimulator
 from crossmargin_bt.broker.session import bars
 from crossmargin_bt.broker.session.bars import EPOCH_DAY, INSTANT, Feed
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.broker.skip.lookahead import FEWEST, MOST, passing
-from crossmargin_bt.broker.skip.safe_range import Danger
+from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.broker.skip.screen import look_for_sinking
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.liquidation import risk_control
@@ -36,7 +36,7 @@ PATIENCE = 4
 LOOKS, SEEN = 4, 256
 
 
-class Still(NamedTuple):
+class FeedRange(NamedTuple):
     """A feed and the prices between which a bar of it changes nothing."""
 
     feed: Feed
@@ -48,10 +48,10 @@ class Still(NamedTuple):
     """The marks beyond which the lowest margin level of the run may be undercut."""
 
 
-class Calm:
+class QuietInterval:
     """The ranges of all feeds, true of one version of the account."""
 
-    def __init__(self, broker: Any, run: Run, stills: list[Still], until: float) -> None:
+    def __init__(self, broker: Any, run: BrokerSession, stills: list[FeedRange], until: float) -> None:
         self._broker, self._run, self._stills, self._until = broker, run, stills, until
         self._version = run.account.version
         self.since: int = broker.bars
@@ -228,13 +228,13 @@ class Calm:
         run.day = max(run.day, *(day for _, _, day, _, _ in self._moved))
         read = [feed.bar(day, funding_is_new=False) for feed, _, day, _, _ in self._moved]
         bars = [bar for bar in read if bar is not None]
-        if look_for_sinking(run, bars, self._pools) is not Danger.NONE:
-            Walk(self._broker, run, bars).note_levels()
+        if look_for_sinking(run, bars, self._pools) is not BarEvent.NOTHING:
+            IntrabarSimulator(self._broker, run, bars).note_levels()
         for still in self._stills:
             still.level[:] = _level_range(run, still.feed)
 
 
-def _level_range(run: Run, feed: Feed) -> tuple[float, float]:
+def _level_range(run: BrokerSession, feed: Feed) -> tuple[float, float]:
     """Return the marks of a feed within which the lowest level so far is not undercut."""
     if run.band.version == run.account.risk_version:
         return run.band.ranges.get(feed.symbol, NOWHERE)
@@ -253,7 +253,7 @@ def _marked(feed: Feed, at: int, bottom: float, top: float, close: float) -> tup
     return (bottom, top, mark) if bottom <= mark <= top and bottom <= opened <= top else None
 
 
-def found(broker: Any, run: Run, figures: Any = None) -> Calm | None:
+def found(broker: Any, run: BrokerSession, figures: Any = None) -> QuietInterval | None:
     """Return the calm that begins after the bar just worked through, if one does.
 
     Without the bar's figures only one in which the account surely covers all that may come to be in use.
@@ -287,15 +287,15 @@ def found(broker: Any, run: Run, figures: Any = None) -> Calm | None:
         )
         if last_counts and (feed.book.legs or feed.book.orders):
             low, high = max(low, mark_low), min(high, mark_high)
-        stills.append(Still(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
+        stills.append(FeedRange(feed, low, high, mark_low, mark_high, list(_level_range(run, feed))))
     if not _is_surely_covered(run, stills) and (figures is None or _may_call(run, stills, figures.totals)):
         return None
     next_ms = run.next_change_ms
     until = math.inf if math.isinf(next_ms) else EPOCH_DAY + next_ms / MS_PER_DAY - INSTANT
-    return Calm(broker, run, stills, until)
+    return QuietInterval(broker, run, stills, until)
 
 
-def _may_call(run: Run, stills: list[Still], totals: metrics.Totals) -> bool:
+def _may_call(run: BrokerSession, stills: list[FeedRange], totals: metrics.PoolBalance) -> bool:
     """Return whether more could come to be in use than there is, which is looked at when a bar ends.
 
     What a book locks is largest at one end of its range, or the other: its value rises or falls with the price
@@ -306,10 +306,10 @@ def _may_call(run: Run, stills: list[Still], totals: metrics.Totals) -> bool:
     locked, worst = totals.in_use, 0.0
     for feed, _, _, low, high, _ in stills:
         book, mode = feed.book, MODES[feed.book.margin_mode]
-        if mode.PAID or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
+        if mode.FULLY_FUNDED or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
             continue
         if book.orders and book.maintenance.has_floor:
-            return True  # a rate that rises with the value bends it again
+            return True  # a rate that rises with the value breakpoints it again
         kept = book.prices()
         now, profit = mode.in_use(book), book.unrealised()
         most = now
@@ -323,10 +323,10 @@ def _may_call(run: Run, stills: list[Still], totals: metrics.Totals) -> bool:
             book.set_prices((low, high, high))
             worst += book.unrealised() - profit
         book.set_prices(kept)
-    return risk_control.shortage(totals._replace(in_use=locked, cross_profit=totals.cross_profit + worst)) >= 0
+    return risk_control.margin_deficit(totals._replace(in_use=locked, cross_profit=totals.cross_profit + worst)) >= 0
 
 
-def _is_surely_covered(run: Run, stills: list[Still]) -> bool:
+def _is_surely_covered(run: BrokerSession, stills: list[FeedRange]) -> bool:
     """Return whether what is there covers everything at its dearest, without any offset, and more."""
     account = run.account
     currency = account.pool_of(run.currency)
@@ -347,5 +347,5 @@ def _is_surely_covered(run: Run, stills: list[Still]) -> bool:
             profit = book.instrument.profit(leg.lots, leg.entry, low if leg.lots > 0 else high)
             left += profit if MODES[book.margin_mode].POOLED else min(profit, 0.0)
         if book.orders:
-            most += book.orders.dearest(dearest)
+            most += book.orders.notional_upper_bound(dearest)
     return most * DEAREST < left

@@ -15,17 +15,17 @@ SPELL_MOST = 16
 ALMOST = 0.95
 
 
-class Danger(IntEnum):
+class BarEvent(IntEnum):
     """What can happen to a pool within bars."""
 
-    NONE = 0
-    SINKS = 1
+    NOTHING = 0
+    NEW_LOW_LEVEL = 1
     """Nothing acts, but its lowest level so far may be undercut."""
-    ACTS = 2
+    THRESHOLD = 2
     """A threshold may act."""
 
 
-class Band(NamedTuple):
+class SafePriceRange(NamedTuple):
     """Mark prices within which something cannot happen, at one version of the account; an instrument not named stands still."""
 
     version: int
@@ -47,10 +47,10 @@ class Band(NamedTuple):
         return True
 
 
-NO_BAND = Band(-1, {})
+NO_RANGE = SafePriceRange(-1, {})
 
 
-class Spell:
+class Backoff:
     """Bars in which the margin level is followed without asking first whether it may sink: noting it costs no more than asking.
 
     None after the first yes, one after the second in a row, then each time twice as many as before.

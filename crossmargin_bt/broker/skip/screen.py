@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from crossmargin_bt.broker.session.bars import Bar
-from crossmargin_bt.broker.session.session import Run
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.broker.skip import portfolio_screen
-from crossmargin_bt.broker.skip.safe_range import ALMOST, NO_BAND, Band, Danger
+from crossmargin_bt.broker.skip.safe_range import ALMOST, NO_RANGE, BarEvent, SafePriceRange
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin import currencies, metrics
@@ -18,7 +18,7 @@ from crossmargin_bt.engine.margin.metrics import Pool
 FARTHEST, NARROWEST = 100.0, 0.5
 
 
-def danger(run: Run, bars: Sequence[Bar], *, at_open: bool = False) -> Danger:
+def danger(run: BrokerSession, bars: Sequence[Bar], *, at_open: bool = False) -> BarEvent:
     """Return what could happen to a pool within these bars, or as they open.
 
     Every leg is put at its worse extreme and every requirement at the price where its value is highest,
@@ -27,73 +27,73 @@ def danger(run: Run, bars: Sequence[Bar], *, at_open: bool = False) -> Danger:
     they may change at most (`crossmargin_bt.broker.skip.portfolio_screen`). May leave the marks anywhere.
     """
     if run.watch.has_acted:
-        return Danger.ACTS  # a pool may recover inside the bar and come down again
+        return BarEvent.THRESHOLD  # a pool may recover inside the bar and come down again
     account = run.account
     if run.band.holds(account, bars, at_open=at_open):
-        return Danger.NONE
+        return BarEvent.NOTHING
     if (account.pooled or account.has_options) and portfolio_screen.is_stirred(account):
         return portfolio_screen.danger(run, bars)
     return _beyond_the_band(run, bars)
 
 
-def _beyond_the_band(run: Run, bars: Sequence[Bar]) -> Danger:
+def _beyond_the_band(run: BrokerSession, bars: Sequence[Bar]) -> BarEvent:
     """Return what could happen where the band does not say it, and find the next bands."""
     account = run.account
     pools = run.pools()
     if not pools:
         if not account.pooled:
-            run.band = run.safe = Band(account.risk_version, dict.fromkeys(account.books, (0.0, math.inf)))
-        return Danger.NONE
+            run.band = run.safe = SafePriceRange(account.risk_version, dict.fromkeys(account.books, (0.0, math.inf)))
+        return BarEvent.NOTHING
     if run.safe.holds(account, bars):
         return look_for_sinking(run, bars, pools)
     # These bars have left the bands, so they say nothing about where their instruments stand any more.
-    run.band = run.safe = NO_BAND
+    run.band = run.safe = NO_RANGE
     wide = _widened(bars, FARTHEST, is_pooled=account.pooled)
     far = _outlook(run, wide, pools)
     if min(far) > 0:
-        run.band = run.safe = Band(account.risk_version, wide)
-        return Danger.NONE
+        run.band = run.safe = SafePriceRange(account.risk_version, wide)
+        return BarEvent.NOTHING
     if far.acts > 0 and run.spell.lasts():
-        run.safe = Band(account.risk_version, wide)
-        return Danger.SINKS
+        run.safe = SafePriceRange(account.risk_version, wide)
+        return BarEvent.NEW_LOW_LEVEL
     near = _outlook(run, _widened(bars, 0.0, is_pooled=account.pooled), pools)
     if near.acts <= 0:
-        return Danger.ACTS
+        return BarEvent.THRESHOLD
     run.safe = _band(run, bars, pools, Span(near, far), Outlook.of_acting)
     return _sinks(run, bars, pools, Span(near, far))
 
 
-def look_for_sinking(run: Run, bars: Sequence[Bar], pools: Sequence[Pool]) -> Danger:
+def look_for_sinking(run: BrokerSession, bars: Sequence[Bar], pools: Sequence[Pool]) -> BarEvent:
     """Return whether the margin level may sink below its lowest within bars in which nothing acts."""
-    run.band = NO_BAND  # it was left, as above
+    run.band = NO_RANGE  # it was left, as above
     account = run.account
     if run.spell.lasts():
-        return Danger.SINKS
+        return BarEvent.NEW_LOW_LEVEL
     far = _outlook(run, _widened(bars, FARTHEST, is_pooled=account.pooled), pools)
     near = far if far.sinks > 0 else _outlook(run, _widened(bars, 0.0, is_pooled=account.pooled), pools)
     return _sinks(run, bars, pools, Span(near, far))
 
 
-def _sinks(run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span") -> Danger:
+def _sinks(run: BrokerSession, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span") -> BarEvent:
     run.spell.hear(sinks=span.near.sinks <= 0)
     if span.near.sinks <= 0:
-        return Danger.SINKS
+        return BarEvent.NEW_LOW_LEVEL
     run.band = _band(run, bars, pools, span, Outlook.of_anything)
-    return Danger.NONE
+    return BarEvent.NOTHING
 
 
 def _band(
-    run: Run, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span", slack: Callable[["Outlook"], float]
-) -> Band:
+    run: BrokerSession, bars: Sequence[Bar], pools: Sequence[Pool], span: "Span", slack: Callable[["Outlook"], float]
+) -> SafePriceRange:
     """Return the band around bars in which there is slack of one kind, looked for on the line from near to far."""
     near, far = slack(span.near), slack(span.far)
     room = FARTHEST if far > 0 else ALMOST * FARTHEST * near / (near - far)
     if room < NARROWEST:
-        return NO_BAND
+        return NO_RANGE
     wide = _widened(bars, room, is_pooled=run.account.pooled)
     if far <= 0 and slack(_outlook(run, wide, pools)) <= 0:
-        return NO_BAND
-    return Band(run.account.risk_version, wide)
+        return NO_RANGE
+    return SafePriceRange(run.account.risk_version, wide)
 
 
 class Outlook(NamedTuple):
@@ -133,7 +133,7 @@ def _widened(bars: Sequence[Bar], room: float, *, is_pooled: bool) -> dict[str, 
     return ranges
 
 
-def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> Outlook:
+def _outlook(run: BrokerSession, ranges: dict[str, tuple[float, float]], pools: Sequence[Pool]) -> Outlook:
     account, watch = run.account, run.watch
     books = [
         (book, low, high)
@@ -148,7 +148,7 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
     debts = sum(one.maintenance for one in currencies.holdings(account)) if account.pooled else 0.0
     dearer = _dearer(account, books) if account.pooled else 1.0
     for book, low, high in books:
-        book.mark(low if book.instrument.is_curved else high)
+        book.set_mark(low if book.instrument.is_curved else high)
     acts = sinks = math.inf
     for pool, worst in zip(pools, collateral, strict=True):
         most = metrics.required(account, pool)
@@ -157,7 +157,7 @@ def _outlook(run: Run, ranges: dict[str, tuple[float, float]], pools: Sequence[P
         if most or worst <= 0:
             acts = min(acts, worst - watch.armed(pool).level * most)
         if watch.watches_overdrawn(pool) and _has_orders(account):
-            acts = min(acts, worst - metrics.totals(account, pool.currency).in_use)
+            acts = min(acts, worst - metrics.pool_balance(account, pool.currency).in_use)
         if most:
             sinks = min(sinks, worst - run.lowest_level * most)
     return Outlook(acts, sinks)

@@ -54,16 +54,16 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
     rules, book = account.rules, account.books[symbol]
     if (rules.order_size_share == 1 and not rules.order_size_fees) or order.reduce_only:
         return True
-    if MODES[book.margin_mode].PAID:
+    if MODES[book.margin_mode].FULLY_FUNDED:
         return True
-    capital = metrics.headroom(account, book) + MODES[book.margin_mode].in_use(book)
+    capital = metrics.available_margin(account, book) + MODES[book.margin_mode].in_use(book)
     after = book.copy()
     after.orders[order.number] = order
-    lots = max(position_limits.exposures(after))
-    if lots <= max(position_limits.exposures(book)):
+    lots = max(position_limits.tier_exposures(after))
+    if lots <= max(position_limits.tier_exposures(book)):
         return True
     value = book.instrument.value(lots, book.long_mark)
-    needed = value * book.rate(lots) + rules.order_size_fees * formulas.fee(value, book.taker)
+    needed = value * book.initial_rate(lots) + rules.order_size_fees * formulas.fee(value, book.taker)
     return needed <= rules.order_size_share * capital * (1 + metrics.TIE)
 
 

@@ -6,7 +6,7 @@ A refusal is a value, never an exception.
 
 import msgspec
 
-from crossmargin_bt.broker.skip.order_bound import Room, opening_lots
+from crossmargin_bt.broker.skip.order_bound import OrderBound, opening_lots
 from crossmargin_bt.engine.admission import position_limits, spot_orders
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
@@ -24,7 +24,7 @@ def only_reduces(book: Book, order: OpenOrder) -> bool:
     return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
 
 
-def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = None) -> OpenOrder | Refusal:
+def admit(account: Account, symbol: str, order: OpenOrder, room: OrderBound | None = None) -> OpenOrder | Refusal:
     """Return the order as it may rest, or why it may not.
 
     Immediate orders that still wait for their price count as filled, as they will be before this one
@@ -34,7 +34,7 @@ def admit(account: Account, symbol: str, order: OpenOrder, room: Room | None = N
     free, orders that surely fit are not judged one by one, until one is admitted that had to be.
     """
     book = account.books[symbol]
-    if order.reduce_only and not MODES[book.margin_mode].PAID:
+    if order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED:
         if room is not None and order.immediate:
             room.close()
         return order
@@ -50,14 +50,14 @@ def _judged_exactly(account: Account, symbol: str, order: OpenOrder) -> OpenOrde
     after = after_immediate_orders(account)
     if order.reduce_only:
         order = msgspec.structs.replace(
-            order, lots=position.capped(after.books[symbol].leg(order.side).lots, order.lots)
+            order, lots=position.cap_to_position(after.books[symbol].leg(order.side).lots, order.lots)
         )
         if not order.lots:
             return order
     refusal = _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
-    if MODES[account.books[symbol].margin_mode].PAID:
+    if MODES[account.books[symbol].margin_mode].FULLY_FUNDED:
         return refusal
     if only_reduces(account.books[symbol], order):
         return msgspec.structs.replace(order, reduce_only=True)
@@ -69,14 +69,14 @@ def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
         return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
     book = account.books[symbol]
     if book.margin_mode == "spot":
-        return spot_orders.resting_refused(account, symbol, order)
+        return spot_orders.resting_refusal(account, symbol, order)
     with_order = account.copy(symbol)
     with_order.books[symbol].orders[order.number] = order
-    needed = metrics.headroom(account, book) - metrics.headroom(with_order, with_order.books[symbol])
+    needed = metrics.available_margin(account, book) - metrics.available_margin(with_order, with_order.books[symbol])
     pays = _pays_a_premium(book, order.lots)
     if not _fits(needed, account, book, pays=pays):
         return _short_of("order", needed, account, book, pays=pays)
-    return position_limits.beyond(account, with_order, symbol, order.price)
+    return position_limits.limit_refusal(account, with_order, symbol, order.price)
 
 
 def _opening_lots(book: Book, order: OpenOrder) -> int:
@@ -114,18 +114,20 @@ def after_immediate_orders(account: Account) -> Account:
         order = after.books[symbol].orders[number]
         lots = order.lots
         if order.reduce_only:
-            lots = position.capped(after.books[symbol].leg(order.side).lots, lots)
+            lots = position.cap_to_position(after.books[symbol].leg(order.side).lots, lots)
         if lots:
             after.apply(_fill_of(after, symbol, order, lots))
     return after
 
 
 def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> events.Filled:
-    return fills.filled(account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False)
+    return fills.order_fill(
+        account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False
+    )
 
 
 def admit_fill(
-    account: Account, entry: events.Filled, *, subject: str = "fill", room: Room | None = None
+    account: Account, entry: events.Filled, *, subject: str = "fill", room: OrderBound | None = None
 ) -> Refusal | None:
     """Return why a fill may not happen, or None when it may.
 
@@ -136,28 +138,28 @@ def admit_fill(
     """
     symbol = entry.symbol
     if account.books[symbol].margin_mode == "spot":
-        return spot_orders.fill_refused(account, entry, subject=subject)
-    closed, opened = position.split(account.books[symbol].leg(entry.side).lots, entry.lots)
-    room = room or Room(account)
+        return spot_orders.fill_refusal(account, entry, subject=subject)
+    closed, opened = position.split_fill(account.books[symbol].leg(entry.side).lots, entry.lots)
+    room = room or OrderBound(account)
     if not opened or room.takes(account.books[symbol], entry.side, entry.lots, entry.price):
         return None
     room.close()
     order = account.books[symbol].orders.get(entry.number)
     before = without_orders_of(account, entry)
     book = before.books[symbol]
-    reserved = metrics.headroom(before, book) - metrics.headroom(account, account.books[symbol])
+    reserved = metrics.available_margin(before, book) - metrics.available_margin(account, account.books[symbol])
     if closed:
         before.apply(part_of(book, entry, closed))
     opening = part_of(book, entry, opened)
     after = before.copy(symbol)
     after.apply(opening)
-    needed = metrics.headroom(before, book) - metrics.headroom(after, after.books[symbol])
+    needed = metrics.available_margin(before, book) - metrics.available_margin(after, after.books[symbol])
     if MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved:
-        needed -= opening.fee * account.rate(book.instrument.settle)
+        needed -= opening.fee * account.conversion_rate(book.instrument.settle)
     rested = order is not None and not order.immediate and abs(opened) <= order.covered
     pays = _pays_a_premium(book, opened)
     if _fits(needed, before, book, pays=pays):
-        return None if rested else position_limits.beyond(before, after, symbol, entry.price)
+        return None if rested else position_limits.limit_refusal(before, after, symbol, entry.price)
     if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
         return None
     return _short_of(subject, needed, before, book, pays=pays)
@@ -181,7 +183,7 @@ def without_orders_of(account: Account, entry: events.Filled) -> Account:
 def part_of(book: Book, entry: events.Filled, lots: int) -> events.Filled:
     """Return so many lots of a fill, with their part of its fee."""
     fee = entry.fee * lots / entry.lots
-    return fills.entry_of(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
+    return fills.fill_entry(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
 
 
 def _one_group(order: OpenOrder, other: OpenOrder) -> bool:
@@ -198,20 +200,20 @@ def _survives(account: Account, currency: str) -> bool:
 def _fits(needed: float, account: Account, book: Book, *, pays: bool) -> bool:
     if needed <= 0:
         return True
-    return needed <= max(metrics.headroom(account, book, pays=pays), 0.0) + _tie(needed, account, book)
+    return needed <= max(metrics.available_margin(account, book, pays=pays), 0.0) + _tie(needed, account, book)
 
 
 def _tie(needed: float, account: Account, book: Book) -> float:
     return metrics.TIE * max(
         abs(needed),
         account.balance(account.pool_of(book.instrument.settle)),
-        account.rate(book.instrument.settle) * book.instrument.value(1, book.long_mark),
+        account.conversion_rate(book.instrument.settle) * book.instrument.value(1, book.long_mark),
     )
 
 
 def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays: bool) -> Refusal:
     currency = account.pool_of(book.instrument.settle)
-    available = max(metrics.headroom(account, book, pays=pays), 0.0)
+    available = max(metrics.available_margin(account, book, pays=pays), 0.0)
     name = "free margin" if MODES[book.margin_mode].POOLED and not pays else "available balance"
     reason = (
         f"{subject} needs {needed:.2f} {currency} of margin and fees, {name} is {available:.2f} {currency} "
@@ -221,14 +223,14 @@ def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays
     return Refusal("margin", reason, needed, available, currency)
 
 
-def margin_move_refused(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
+def margin_move_refusal(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
     """Return why `amount` may not go from the shared balance to an isolated leg (or back, when negative), or None.
 
     Assumption: margin may be taken back down to the leg's initial margin at its entry, floating losses counted.
     """
     settle = book.instrument.settle
     if amount > 0:
-        available = max(0.0, metrics.headroom(account, book)) / (account.rate(settle) or 1.0)
+        available = max(0.0, metrics.available_margin(account, book)) / (account.conversion_rate(settle) or 1.0)
         if account.pooled and account.rules.borrowing is None:
             available = min(available, max(0.0, account.balances[settle]))
         if amount <= available:
@@ -236,7 +238,7 @@ def margin_move_refused(account: Account, book: Book, side: str, amount: float) 
         text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"
         return Refusal("margin", text, amount, available, settle)
     leg = book.legs[side]
-    initial = book.instrument.value(leg.lots, leg.entry) * book.rate(leg.lots)
+    initial = book.instrument.value(leg.lots, leg.entry) * book.initial_rate(leg.lots)
     pool = next(pool for pool in metrics.pools(account) if (book.instrument.symbol, side) in pool.legs)
     spare = max(0.0, min(leg.margin + min(0.0, book.profit(leg)) - initial, metrics.risk(account, pool).gap))
     if -amount <= spare:
@@ -247,7 +249,7 @@ def margin_move_refused(account: Account, book: Book, side: str, amount: float) 
 
 def opening_value(book: Book, order: OpenOrder) -> float:
     """Return the value of what the order would open against its leg alone, at the order's price."""
-    _, opened = position.split(book.leg(order.side).lots, order.lots)
+    _, opened = position.split_fill(book.leg(order.side).lots, order.lots)
     return 0.0 if order.reduce_only else book.instrument.value(opened, order.price)
 
 

@@ -13,19 +13,23 @@ from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.terms.rates import SizeRate
 
 
-def beyond(before: Account, after: Account, symbol: str, price: float) -> Refusal | None:
+def limit_refusal(before: Account, after: Account, symbol: str, price: float) -> Refusal | None:
     """Return why what an order makes of an account stands beyond a limit of its contract, or None.
 
     A position that already stands beyond one may not grow, and may always shrink. It is valued at the mark or at the
     order's price, whichever is worth more.
     """
     book, then = before.books[symbol], after.books[symbol]
-    if book.is_paid or before.portfolio or not (_has_tier_limit(book) or isinstance(book.maintenance, SizeRate)):
+    if (
+        book.is_fully_funded
+        or before.portfolio
+        or not (_has_tier_limit(book) or isinstance(book.maintenance, SizeRate))
+    ):
         return None
     value = book.instrument.value
     at = price if value(1, price) > value(1, book.long_mark) else book.long_mark
-    pairs = list(zip(exposures(book), exposures(then), strict=True))
-    refusal = beyond_tier(then, [lots for was, lots in pairs if lots > was], at)
+    pairs = list(zip(tier_exposures(book), tier_exposures(then), strict=True))
+    refusal = tier_limit_refusal(then, [lots for was, lots in pairs if lots > was], at)
     if refusal is not None:
         return refusal
     largest = largest_open_lots(before, symbol, at)
@@ -42,10 +46,10 @@ def beyond(before: Account, after: Account, symbol: str, price: float) -> Refusa
 
 
 def _has_tier_limit(book: Book) -> bool:
-    return book.rules.above_tier_leverage != "raise" and book.maintenance.has_floor
+    return book.rules.tier_leverage_breach != "raise" and book.maintenance.has_floor
 
 
-def beyond_tier(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:
+def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:
     """Return why exposures stand in a tier of less leverage than is set, where the venue refuses that; None elsewhere."""
     if not _has_tier_limit(book):
         return None
@@ -60,7 +64,7 @@ def beyond_tier(book: Book, exposed: Sequence[int], price: float | None = None) 
     return None
 
 
-def exposures(book: Book) -> list[int]:
+def tier_exposures(book: Book) -> list[int]:
     """Return the lots that pick the tiers of a book's initial margin once its orders have filled, one a leg."""
     if not book.hedged:
         waiting = book.pending("net")
@@ -73,7 +77,7 @@ def exposures(book: Book) -> list[int]:
 def _open_sizes(book: Book) -> list[int]:
     """Return the lots an open-size limit is held against: in hedge mode what the other leg holds gives room."""
     if not book.hedged:
-        return exposures(book)
+        return tier_exposures(book)
     held = {side: abs(book.leg(side).lots) for side in book.sides}
     ordered = {side: book.pending(side).same_lots for side in book.sides}
     return [
@@ -93,7 +97,7 @@ def largest_open_lots(account: Account, symbol: str, price: float) -> int | None
     if constant is None or not MODES[book.margin_mode].POOLED:
         return None
     own = MODES[book.margin_mode].in_use(book)
-    capital = max(0.0, metrics.headroom(account, book) + own)
+    capital = max(0.0, metrics.available_margin(account, book) + own)
     form = formulas.inverse_largest_open_size if book.instrument.inverse else formulas.largest_open_size
     units = form(capital, book.leverage, price, constant)
     return math.floor(units / book.instrument.units_per_lot * (1 + metrics.TIE))

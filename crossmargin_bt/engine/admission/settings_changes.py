@@ -16,39 +16,39 @@ from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED
 
 
-def margin_mode_refused(account: Account, book: Book, margin_mode: str) -> Refusal | None:
+def margin_mode_refusal(account: Account, book: Book, margin_mode: str) -> Refusal | None:
     """Return why an instrument cannot change to "cross" or "isolated" now, or None."""
     symbol = book.instrument.symbol
     if margin_mode == "isolated" and account.portfolio:
         return Refusal("rejected", "a portfolio account has no isolated positions")
-    if margin_mode == "isolated" and book.is_paid:
+    if margin_mode == "isolated" and book.is_fully_funded:
         return Refusal("rejected", f"{symbol} has no isolated mode: it is paid for in full")
-    if margin_mode != book.margin_mode and (book.legs or book.orders) and not book.is_paid:
+    if margin_mode != book.margin_mode and (book.legs or book.orders) and not book.is_fully_funded:
         return Refusal("rejected", f"{symbol} has a position or orders; close them before changing its margin mode")
     return None
 
 
-def leverage_refused(account: Account, book: Book, leverage: float) -> Refusal | None:
+def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal | None:
     """Return why an instrument's leverage cannot change now, or None: what it locks more must be free."""
-    if book.is_paid or account.portfolio or not (book.legs or book.orders):
+    if book.is_fully_funded or account.portfolio or not (book.legs or book.orders):
         return None
     symbol, mode = book.instrument.symbol, MODES[book.margin_mode]
     if book.legs and mode.ISOLATED:
         return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
     changed = msgspec.structs.replace(book, leverage=leverage)
-    beyond = position_limits.beyond_tier(changed, position_limits.exposures(changed))
+    beyond = position_limits.tier_limit_refusal(changed, position_limits.tier_exposures(changed))
     if beyond is not None:
         return beyond
     currency = account.pool_of(book.instrument.settle)
-    needed = account.rate(book.instrument.settle) * (mode.in_use(changed) - mode.in_use(book))
-    free = max(0.0, metrics.headroom(account, book))
+    needed = account.conversion_rate(book.instrument.settle) * (mode.in_use(changed) - mode.in_use(book))
+    free = max(0.0, metrics.available_margin(account, book))
     if needed <= free:
         return None
     reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
     return Refusal("margin", reason, needed, free, currency)
 
 
-def position_mode_refused(account: Account) -> Refusal | None:
+def position_mode_refusal(account: Account) -> Refusal | None:
     """Return why the position mode cannot change now, or None."""
     for symbol, book in account.books.items():
         if book.instrument.kind in TWO_SIDED and (book.legs or book.orders):
@@ -59,16 +59,16 @@ def position_mode_refused(account: Account) -> Refusal | None:
 
 def withdrawable(account: Account, currency: str) -> float:
     """Return how much of a currency may leave the account: what is there of it, as far as free margin without gains reaches."""
-    free = metrics.totals(account, account.pool_of(currency)).withdrawable
+    free = metrics.pool_balance(account, account.pool_of(currency)).withdrawable
     if not account.pooled:
         return free
-    price = account.rate(currency)
+    price = account.conversion_rate(currency)
     kept = account.set_aside.get(currency, 0.0) + currencies.reserved(account, currency)
     there = max(0.0, account.balances.get(currency, 0.0) - kept)
     return min(there, free / price) if price else 0.0
 
 
-def money_refused(account: Account, currency: str, amount: float, *, aside: bool) -> Refusal | None:
+def money_refusal(account: Account, currency: str, amount: float, *, aside: bool) -> Refusal | None:
     """Return why `amount` of a currency may not leave the account, or with `aside` not be set aside, or None."""
     there = spot_orders.available(account, currency) if aside else withdrawable(account, currency)
     if amount <= there * (1 + metrics.TIE):

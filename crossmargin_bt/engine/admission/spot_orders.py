@@ -17,12 +17,12 @@ from crossmargin_bt.engine.margin.modes import spot
 def available(account: Account, currency: str) -> float:
     """Return what of a currency an order for coins may take without borrowing, in that currency."""
     if not account.pooled:
-        return metrics.totals(account, currency).available_balance
+        return metrics.pool_balance(account, currency).available_balance
     held = account.balances[currency] - account.set_aside.get(currency, 0.0)
     return max(0.0, held - currencies.reserved(account, currency))
 
 
-def resting_refused(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
+def resting_refusal(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     """Return why an order for coins may not rest, or None."""
     book = account.books[symbol]
     with_order = account.copy(symbol)
@@ -32,7 +32,7 @@ def resting_refused(account: Account, symbol: str, order: OpenOrder) -> Refusal 
     return _refused(account, with_order, book, after[side] - before[side], order.lots, subject="order")
 
 
-def fill_refused(account: Account, entry: events.Filled, *, subject: str) -> Refusal | None:
+def fill_refusal(account: Account, entry: events.Filled, *, subject: str) -> Refusal | None:
     """Return why a fill of coins may not happen, or None; the order it is of reserves nothing against it."""
     before = account.copy(entry.symbol)
     book = before.books[entry.symbol]
@@ -57,7 +57,7 @@ def _refused(account: Account, after: Account, book: Book, needed: float, lots: 
         return Refusal("margin", reason, needed, there, currency)
     if not account.pooled:
         return None
-    left, was = metrics.headroom(after, after.books[instrument.symbol]), metrics.headroom(account, book)
+    left, was = metrics.available_margin(after, after.books[instrument.symbol]), metrics.available_margin(account, book)
     if left >= 0 or left >= was - metrics.TIE * abs(was):
         return None
     unit = account.valuation.unit

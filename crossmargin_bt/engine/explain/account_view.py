@@ -11,7 +11,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.position import Position
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import MODES, loan, option
+from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
 
 
 class CurrencyView(NamedTuple):
@@ -51,7 +51,7 @@ def currency(account: Account, name: str) -> CurrencyView:
         if book.instrument.settle != name or not book.legs:
             continue
         mode = MODES[book.margin_mode]
-        if mode.PAID:
+        if mode.FULLY_FUNDED:
             options += option.value(book) if book.margin_mode == "option" else 0.0
         elif mode.POOLED:
             cross += book.unrealised()
@@ -60,7 +60,7 @@ def currency(account: Account, name: str) -> CurrencyView:
             isolated += book.unrealised()
             margin += sum(leg.margin for leg in book.legs.values())
     price = account.price(name)
-    total = metrics.totals(account, account.pool_of(name))
+    total = metrics.pool_balance(account, account.pool_of(name))
     if account.pooled:
         in_use = account.set_aside.get(name, 0.0) + currencies.reserved(account, name)
         free = total.free_margin / price if price else 0.0
@@ -102,24 +102,26 @@ class LoanView(NamedTuple):
     closable: float
 
 
-def margin_pair(account: Account, book: Book, position: Position) -> LoanView:
+def loan_view(account: Account, book: Book, position: Position) -> LoanView:
     """Return the loan behind a position of a margin pair; what its closing orders would sell is not available."""
     instrument = book.instrument
     closing = sum(
         abs(order.lots) * instrument.units_per_lot for order in book.orders.values() if order.lots * position.lots < 0
     )
-    assets = loan.assets(book, position)
+    assets = margin_pair.assets(book, position)
     sold = closing if position.lots > 0 else closing * position.entry
-    initial = loan.debt_value(book, position, book.mark_of(position.lots)) * book.rate(position.lots)
+    initial = margin_pair.debt_value(book, position, book.mark_of(position.lots)) * book.initial_rate(position.lots)
     alone = MODES[book.margin_mode].ISOLATED
-    has_initial = position.margin + book.profit(position) >= initial if alone else metrics.headroom(account, book) >= 0
+    has_initial = (
+        position.margin + book.profit(position) >= initial if alone else metrics.available_margin(account, book) >= 0
+    )
     return LoanView(
         asset=instrument.base_currency if position.lots > 0 else instrument.quote_currency,
         assets=assets,
         available_assets=max(0.0, assets - sold),
-        owes=loan.currency(book, position),
-        liability=loan.owed(book, position),
+        owes=margin_pair.currency(book, position),
+        liability=margin_pair.owed(book, position),
         interest=position.interest,
         average_open_price=position.entry,
-        closable=loan.closable(book, position, has_initial_margin=has_initial),
+        closable=margin_pair.closable(book, position, has_initial_margin=has_initial),
     )

@@ -7,11 +7,11 @@ from crossmargin_bt.engine.ledger import events
 
 _STATES = {
     "warning": "warned of at a margin level of {level}",
-    "orders_cancelled": "orders that add risk are cancelled",
-    "margin_call": "more is in use than there is: nothing can be opened",
-    "checked": "looked at before a liquidation: orders that add risk go",
-    "safe": "stands again",
-    "closed": "closed out: nothing is left of it",
+    "orders_cancelled": "risk-increasing orders are cancelled",
+    "margin_call": "margin call: margin in use exceeds equity, nothing can be opened",
+    "liquidation_check": "checked before a liquidation: risk-increasing orders cancelled",
+    "recovered": "recovered above its maintenance margin",
+    "closed_out": "closed out: no position is left",
 }
 
 
@@ -33,8 +33,8 @@ def told(entry: events.JournalEntry, currency: str) -> str:
         return f"order {entry.number} of {entry.symbol} refused {stage}({entry.reason.partition(';')[0]})"
     if isinstance(entry, events.RiskState):
         return f"{entry.pool} {_STATES[entry.state].format(level=f'{entry.threshold:.0%}')}"
-    if isinstance(entry, events.TakenOver):
+    if isinstance(entry, events.InsuranceFundTakeover):
         return f"{entry.pool} taken over: others bear {entry.amount:,.2f} {entry.currency}"
-    if isinstance(entry, events.Replenished):
+    if isinstance(entry, events.CollateralToppedUp):
         return f"{entry.pool} replenished with {entry.amount:,.2f} {entry.currency}"
     return type(entry).__name__

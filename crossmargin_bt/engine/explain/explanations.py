@@ -20,7 +20,13 @@ from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import Rules
 
-Explainable = events.OrderRefused | events.RiskState | events.Liquidated | events.Replenished | events.TakenOver
+Explainable = (
+    events.OrderRefused
+    | events.RiskState
+    | events.Liquidated
+    | events.CollateralToppedUp
+    | events.InsuranceFundTakeover
+)
 
 
 def is_explainable(entry: events.JournalEntry) -> bool:
@@ -58,9 +64,9 @@ def explain(account: Account, entry: events.JournalEntry) -> list[str]:
     if isinstance(entry, events.Liquidated):
         head = f"{entry.pool} is liquidated: its collateral does not exceed its requirement."
         return [head, *_risk(account, entry.pool), *_bankruptcy(entry)]
-    if isinstance(entry, events.Replenished):
+    if isinstance(entry, events.CollateralToppedUp):
         return _replenished(account, entry)
-    if isinstance(entry, events.TakenOver):
+    if isinstance(entry, events.InsuranceFundTakeover):
         return _takeover(account, entry)
     assert isinstance(entry, events.RiskState)
     head = f"{entry.pool} comes to the state {entry.state!r}"
@@ -101,7 +107,7 @@ def _risk(account: Account, name: str) -> list[str]:
 def _holdings(account: Account) -> list[str]:
     """Return what every currency of a pool of many counts for; floating profit is in the amounts."""
     return [
-        f"  {one.currency} {one.amount!r}, with the profit below, at {one.price!r}: worth {one.worth!r}, counts for {one.counted!r}"
+        f"  {one.currency} {one.amount!r}, with the profit below, at {one.price!r}: worth {one.worth!r}, counts for {one.collateral_value!r}"
         for one in currencies.holdings(account)
         if one.amount
     ]
@@ -139,7 +145,7 @@ def _pooled(account: Account, pool: Pool) -> list[Book]:
 
 def _profits(book: Book, pool: Pool) -> list[str]:
     lines = []
-    for side, leg in book.legs.items() if not book.is_paid else ():
+    for side, leg in book.legs.items() if not book.is_fully_funded else ():
         if pool.isolated and (book.instrument.symbol, side) not in pool.legs:
             continue
         size = book.instrument.size(leg.lots)
@@ -156,7 +162,7 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
     for book in account.books_of(pool.currency):
         if not book.orders:
             continue
-        if MODES[book.margin_mode].PAID and (account.pooled or book.margin_mode == "option"):
+        if MODES[book.margin_mode].FULLY_FUNDED and (account.pooled or book.margin_mode == "option"):
             continue
         if MODES[book.margin_mode].POOLED:
             taken = requirement.orders_in_ratio(book)
@@ -169,11 +175,11 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
 
 def _required(account: Account, book: Book) -> list[str]:
     if book.margin_mode == "option" or book.instrument.kind == "margin":
-        kept = account.rate(book.instrument.settle) * requirement.book_requirement(book, with_orders=True)
+        kept = account.conversion_rate(book.instrument.settle) * requirement.book_requirement(book, with_orders=True)
         return [f"  {book.instrument.symbol} ({book.instrument.kind}), orders that count included: {kept!r}"]
     lines = []
     scaled = "" if book.scale == 1.0 else f" (with rates x {book.scale!r} for volatility)"
-    for direction, lots, tier, price in requirement.counted(book, with_orders=True):
+    for direction, lots, tier, price in requirement.margined_sides(book, with_orders=True):
         value = book.instrument.value(lots, price)
         margin = book.maintenance_of(lots, price, tier)
         lines.append(
@@ -206,7 +212,7 @@ def _bankruptcy(entry: events.Liquidated) -> list[str]:
     return ["", f"Used up by one leg alone, the others standing: {prices}"]
 
 
-def _replenished(account: Account, entry: events.Replenished) -> list[str]:
+def _replenished(account: Account, entry: events.CollateralToppedUp) -> list[str]:
     return [
         f"{entry.pool} is replenished out of the reserve, up to a margin level of {entry.to_level:.6g}.",
         *_risk(account, entry.pool),
@@ -218,7 +224,7 @@ def _replenished(account: Account, entry: events.Replenished) -> list[str]:
     ]
 
 
-def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
+def _takeover(account: Account, entry: events.InsuranceFundTakeover) -> list[str]:
     """Return what closing in the market would leave of a pool, and the prices at which the fund takes it over."""
     pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
     lines = [f"{entry.pool} is taken over: closing it in the market would leave it below zero.", "", "Closed there:"]
@@ -239,7 +245,7 @@ def _takeover(account: Account, entry: events.TakenOver) -> list[str]:
 
 def _headroom(account: Account, currency: str) -> list[str]:
     """Return what is in use of a currency's shared balance, and what that leaves."""
-    total = metrics.totals(account, currency)
+    total = metrics.pool_balance(account, currency)
     head = f"Balance {total.balance!r}, floating profit of cross positions {total.cross_profit!r} {currency}"
     head += f", haircuts {total.haircut!r}" if total.haircut else ""
     lines = ["", head, "In use:"]
@@ -249,7 +255,7 @@ def _headroom(account: Account, currency: str) -> list[str]:
         ]
     for book in account.books_of(currency) if not account.portfolio else ():
         if (book.legs or book.orders) and not (account.pooled and book.margin_mode == "spot"):
-            used = account.rate(book.instrument.settle) * MODES[book.margin_mode].in_use(book)
+            used = account.conversion_rate(book.instrument.settle) * MODES[book.margin_mode].in_use(book)
             lines.append(
                 f"  {book.instrument.symbol} ({book.margin_mode}, {book.leverage:g}x, {len(book.orders)} orders) {used!r}"
             )
@@ -279,13 +285,13 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
         stage = "it is judged by the fill it would get"
     fill = None
     if entry.kind == "margin" and (entry.at_fill or entry.immediate):
-        fill = fills.filled(
+        fill = fills.order_fill(
             account, entry.time_ms, entry.symbol, entry.side,
             number=entry.number, lots=entry.lots, price=entry.price, maker=False,
         )  # fmt: skip
     closed = 0
-    if fill is not None and not book.is_paid:
-        closed, opened = position.split(book.leg(entry.side).lots, fill.lots)
+    if fill is not None and not book.is_fully_funded:
+        closed, opened = position.split_fill(book.leg(entry.side).lots, fill.lots)
         account = order_admission.without_orders_of(account, fill)
         book = account.books[entry.symbol]
         if closed:
@@ -295,13 +301,13 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
         f"Order {entry.number}, {size:+g} {entry.symbol} at {entry.price!r}, is refused; {stage}.",
         f"  {entry.reason}",
         *(
-            f"Counted as filled before it: order {number}, {instrument.size(order.lots):+g} {instrument.symbol} at {order.price!r}"
+            f"MarginedSide as filled before it: order {number}, {instrument.size(order.lots):+g} {instrument.symbol} at {order.price!r}"
             for number, instrument, order in counted
         ),
-        *([f"Counted as closed before it opens: {book.instrument.size(closed):+g} of it"] if closed else []),
+        *([f"MarginedSide as closed before it opens: {book.instrument.size(closed):+g} of it"] if closed else []),
         *_headroom(account, account.pool_of(book.instrument.settle)),
         "",
-        f"For {book.margin_mode} orders that leaves {metrics.headroom(account, book)!r}",
+        f"For {book.margin_mode} orders that leaves {metrics.available_margin(account, book)!r}",
     ]
     if entry.kind != "margin":
         return lines
@@ -310,10 +316,12 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
         after.apply(fill)
         unasked = MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved
         fee = f"fee {fill.fee!r}{', which the venue does not ask for' if unasked else ''}"
-        lines.append(f"With the fill ({fee}) it would be {metrics.headroom(after, after.books[entry.symbol])!r}")
+        lines.append(
+            f"With the fill ({fee}) it would be {metrics.available_margin(after, after.books[entry.symbol])!r}"
+        )
     else:
         resting = OpenOrder(entry.number, entry.side, entry.lots, entry.price, group=entry.group)
         after = account.copy(entry.symbol)
         after.books[entry.symbol].orders[entry.number] = resting
-        lines.append(f"With the order it would be {metrics.headroom(after, after.books[entry.symbol])!r}")
+        lines.append(f"With the order it would be {metrics.available_margin(after, after.books[entry.symbol])!r}")
     return [*lines, f"Needed {entry.needed!r}, available {entry.available!r}"]

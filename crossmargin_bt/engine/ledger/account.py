@@ -126,7 +126,7 @@ class Account:
             taker=rules.taker if instrument.taker is None else instrument.taker,
             hedged=self.hedged and instrument.kind in TWO_SIDED,
             orders=OpenOrders(instrument),
-            is_paid=instrument.kind in ("spot", "option"),
+            is_fully_funded=instrument.kind in ("spot", "option"),
         )
         self.books[instrument.symbol] = book
         self._symbols.setdefault(self.pool_of(instrument.settle), []).append(instrument.symbol)
@@ -144,7 +144,7 @@ class Account:
         """Return the name of the shared pool that a currency belongs to."""
         return self.valuation.unit if self.pooled else currency
 
-    def rate(self, currency: str, *, owed: bool = False) -> float:
+    def conversion_rate(self, currency: str, *, owed: bool = False) -> float:
         """Return what a unit of a currency, held or `owed`, is in its pool's."""
         return self.valuation.price(self.books, currency, owed=owed) if self.pooled else 1.0
 
@@ -189,7 +189,7 @@ class Account:
         """Return the balances of a shared pool at their full worth, in its currency."""
         if not self.pooled:
             return self.balances.get(pool, 0.0)
-        return sum(self.rate(currency) * amount for currency, amount in self.balances.items() if amount)
+        return sum(self.conversion_rate(currency) * amount for currency, amount in self.balances.items() if amount)
 
     def _rates(self, instrument: Instrument, terms: Sequence[ContractTerms]) -> dict[str, MaintenanceRule]:
         if instrument.maintenance is None and terms:
@@ -205,11 +205,11 @@ class Account:
         books = self.books
         return [book for symbol in self._symbols.get(currency, ()) if (book := books[symbol]).legs or book.orders]
 
-    def mark(self, symbol: str, price: float) -> None:
+    def set_mark(self, symbol: str, price: float) -> None:
         """Value the instrument's legs at `price`."""
-        self.books[symbol].mark(price)
+        self.books[symbol].set_mark(price)
 
-    def follow(self) -> None:
+    def update_option_indices(self) -> None:
         """Take the marks of underlyings over as the index prices of their options; those that none prices keep theirs.
 
         On the adverse path a call meets the higher mark and a put the lower.

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from crossmargin_bt.engine.ledger.open_orders import OpenOrders
-from crossmargin_bt.engine.ledger.orders import NOTHING_PENDING, Pending, Prices, pending
+from crossmargin_bt.engine.ledger.orders import NO_PENDING_EXPOSURE, PendingExposure, Prices, pending
 from crossmargin_bt.engine.ledger.position import FLAT, Position
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.terms import option_terms
@@ -44,7 +44,7 @@ class Book(msgspec.Struct):
     taker: float
     hedged: bool
     orders: OpenOrders
-    is_paid: bool = False
+    is_fully_funded: bool = False
     """Whether what is traded is paid for in full: a coin, an option."""
     scale: float = 1.0
     """What the rates are multiplied by, see `Rules.volatility_scaling`."""
@@ -99,7 +99,7 @@ class Book(msgspec.Struct):
         self.long_mark, self.short_mark, self.last = prices[:3] or (0.0, 0.0, 0.0)
         self.index, self.volatility, self.interest_rate = prices[3:] or (0.0, 0.0, 0.0)
 
-    def mark(self, price: float) -> None:
+    def set_mark(self, price: float) -> None:
         """Value both exposures at `price`."""
         self.long_mark = self.short_mark = price
 
@@ -126,7 +126,7 @@ class Book(msgspec.Struct):
     def unrealised(self) -> float:
         """Return the floating profit of all legs; what is paid for in full has none."""
         total = 0.0
-        if self.is_paid:
+        if self.is_fully_funded:
             return total
         for position in self.legs.values():
             total += self.profit(position)
@@ -141,9 +141,9 @@ class Book(msgspec.Struct):
         """Return the lowest initial rate of an exposure worth `value` (settle currency), of `base` coins."""
         return self.scale * self.maintenance.initial_floor(value, base)
 
-    def rate(self, lots: int) -> float:
+    def initial_rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
-        raises = self.rules.above_tier_leverage == "raise" and self.maintenance.has_floor
+        raises = self.rules.tier_leverage_breach == "raise" and self.maintenance.has_floor
         rate = formulas.initial_rate(self.leverage, self.floor(lots) if raises else 0.0)
         return rate if self.scale == 1.0 else max(rate, self.scale / self.instrument.leverage_max)
 
@@ -166,20 +166,20 @@ class Book(msgspec.Struct):
         price = self.mark_of(position.lots) if how == "mark" else position.entry
         return self.closing_fee(how, self.instrument.value(position.lots, price), 1 if position.lots > 0 else -1)
 
-    def pending(self, side: str, *, immediate: bool = True) -> Pending:
+    def pending(self, side: str, *, immediate: bool = True) -> PendingExposure:
         """Return what the orders of a leg would add and open; without `immediate`, only those that rest."""
         orders = self.orders
         if not orders:
-            return NOTHING_PENDING
-        if orders.is_plain and not self.rules.looks_at_order_prices and (immediate or not orders.immediate):
+            return NO_PENDING_EXPOSURE
+        if orders.is_plain and not self.rules.values_orders_at_market and (immediate or not orders.immediate):
             return orders.pending(side, self.leg(side).lots)
         mine = [order for order in self.orders.values() if order.side == side and (immediate or not order.immediate)]
         if not mine:
-            return NOTHING_PENDING
+            return NO_PENDING_EXPOSURE
         prices = Prices(self.long_mark, self.last or self.long_mark, self.rules.sell_order_markup)
         return pending(self.leg(side).lots, mine, prices, instrument=self.instrument, side=side)
 
-    def reserved(self, waiting: Pending) -> float:
+    def reserved(self, waiting: PendingExposure) -> float:
         """Return what the venue reserves for orders beyond their margin: opening fees, and losses against the mark."""
         opened = waiting.same_value + waiting.opening_value
         fees = formulas.fee(opened, self.taker) if self.rules.order_fees_reserved else 0.0

@@ -2,8 +2,8 @@
 """The journal's entries. Every change of a balance is in one of them, with its exact amount.
 
 Amounts are in the currency an entry names, else in its instrument's settle currency. What comes into the account is
-positive in `Deposited`, `FundingPaid`, `DebtCovered`, `Replenished` and as `realised`. A `fee`, and the amount of
-`InterestCharged`, is what is paid; of `Converted` the `amount` leaves and `received` arrives; what `MarginMoved` and
+positive in `CashTransferred`, `FundingPaid`, `DebtCovered`, `CollateralToppedUp` and as `realised`. A `fee`, and the amount of
+`InterestCharged`, is what is paid; of `Converted` the `amount` leaves and `received` arrives; what `IsolatedMarginAdjusted` and
 `SetAside` say leaves the free balance. Times are milliseconds since 1970-01-01 UTC: the label of the bar in which the
 event happened.
 """
@@ -12,50 +12,50 @@ from typing import Literal
 
 from crossmargin_bt.engine.ledger.event import Event, Prices
 from crossmargin_bt.engine.ledger.risk_events import (
+    CollateralToppedUp,
     DebtCovered,
     Deleveraged,
+    InsuranceFundTakeover,
     Liquidated,
-    Reduced,
-    Replenished,
+    LiquidationStepTaken,
     RiskState,
-    TakenOver,
 )
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 
 __all__ = [
     "BarIgnored",
+    "CashTransferred",
+    "CollateralToppedUp",
     "Converted",
     "DebtCovered",
     "DebtRepaid",
     "Deleveraged",
-    "Deposited",
     "Event",
     "Expired",
     "Filled",
     "FundingPaid",
     "GuardActed",
+    "InsuranceFundTakeover",
     "InterestCharged",
+    "IsolatedMarginAdjusted",
     "JournalEntry",
     "Liquidated",
+    "LiquidationStepTaken",
     "MaintenanceChanged",
-    "MarginMoved",
     "OrderPlaced",
     "OrderRefused",
     "OrderRemoved",
     "PositionModeChanged",
     "Prices",
     "RatesScaled",
-    "Reduced",
-    "Replenished",
     "RiskState",
     "SetAside",
     "SettingChanged",
-    "TakenOver",
     "WithdrawalRefused",
 ]
 
 
-class Deposited(Event, frozen=True, gc=False, kw_only=True):
+class CashTransferred(Event, frozen=True, gc=False, kw_only=True):
     """Collateral was added (or withdrawn, when negative)."""
 
     currency: str
@@ -101,7 +101,7 @@ class RatesScaled(Event, frozen=True, gc=False, kw_only=True):
     factor: float
 
 
-class MarginMoved(Event, frozen=True, gc=False, kw_only=True):
+class IsolatedMarginAdjusted(Event, frozen=True, gc=False, kw_only=True):
     """Margin went from the shared balance to an isolated position (or back, when negative)."""
 
     symbol: str
@@ -264,25 +264,25 @@ class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
 
 
 JournalEntry = (
-    Deposited
+    CashTransferred
     | WithdrawalRefused
     | SettingChanged
     | PositionModeChanged
     | MaintenanceChanged
     | RatesScaled
-    | MarginMoved
+    | IsolatedMarginAdjusted
     | OrderPlaced
     | OrderRefused
     | OrderRemoved
     | Filled
     | FundingPaid
     | RiskState
-    | Reduced
+    | LiquidationStepTaken
     | Liquidated
     | DebtCovered
-    | TakenOver
+    | InsuranceFundTakeover
     | Deleveraged
-    | Replenished
+    | CollateralToppedUp
     | Converted
     | SetAside
     | InterestCharged

@@ -8,7 +8,7 @@ taking it out again leaves what was there, bit for bit.
 from bisect import bisect_left, insort
 from typing import Any, Self
 
-from crossmargin_bt.engine.ledger.orders import NOTHING_PENDING, OpenOrder, Pending
+from crossmargin_bt.engine.ledger.orders import NO_PENDING_EXPOSURE, OpenOrder, PendingExposure
 from crossmargin_bt.engine.terms.instrument import Instrument
 
 # Every float is a whole multiple of 2 to the power of minus this.
@@ -169,7 +169,7 @@ class OpenOrders(dict[int, OpenOrder]):
         if members == (2 if sign > 0 else 1):
             self._grouped += sign
 
-    def dearest(self, price: float) -> float:
+    def notional_upper_bound(self, price: float) -> float:
         """Return no less than what all orders are worth at their own prices, or at this one."""
         total, inverse = 0.0, self._instrument.inverse
         for ladder in self._ladders.values():
@@ -178,7 +178,7 @@ class OpenOrders(dict[int, OpenOrder]):
                 total += self._instrument.value(ladder.lots, min(prices) if inverse else max(prices))
         return total
 
-    def ends(self, side: str) -> list[float]:
+    def price_extremes(self, side: str) -> list[float]:
         """Return the prices nearest to and farthest from the market of the orders of a side, those that buy and those that sell."""
         found: list[float] = []
         for buys in (True, False):
@@ -199,19 +199,19 @@ class OpenOrders(dict[int, OpenOrder]):
             )
         return lots
 
-    def pending(self, side: str, held: int) -> Pending:
+    def pending(self, side: str, held: int) -> PendingExposure:
         """Return what `orders.pending` does, of plain orders valued at their own prices; losses are not looked at."""
         rising = held >= 0 if side == "net" else side == "long"
         same = self._ladders.get((side, rising))
         opposite = self._ladders.get((side, not rising)) if side == "net" else None
         if same is None:
             if opposite is None:
-                return NOTHING_PENDING
+                return NO_PENDING_EXPOSURE
             same_lots, same_value = 0, 0.0
         else:
             same_lots, same_value = same.lots, rounded(same.value)
         if opposite is None or not opposite.lots:
-            return Pending(same_lots, 0, same_value, 0.0, 0.0, 0.0)
+            return PendingExposure(same_lots, 0, same_value, 0.0, 0.0, 0.0)
         opening, to_close = opposite.value, abs(held)
         for price, _, lots, value in opposite.steps:
             if not to_close:
@@ -220,4 +220,4 @@ class OpenOrders(dict[int, OpenOrder]):
             if lots > to_close:
                 opening += exact(self._instrument.value(lots - to_close, abs(price)))
             to_close -= min(lots, to_close)
-        return Pending(same_lots, opposite.lots, same_value, rounded(opposite.value), rounded(opening), 0.0)
+        return PendingExposure(same_lots, opposite.lots, same_value, rounded(opposite.value), rounded(opening), 0.0)

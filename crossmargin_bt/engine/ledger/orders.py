@@ -33,7 +33,7 @@ class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     covered: int = 0
 
 
-class Pending(NamedTuple):
+class PendingExposure(NamedTuple):
     """Resting orders seen from a position: lots a side, and the value each side would open.
 
     `same` orders add to the position (buys when flat), `opposite` ones oppose it. Reduce-only
@@ -49,7 +49,7 @@ class Pending(NamedTuple):
     """What the orders would lose at once, filled at their prices and marked (0 or above)."""
 
 
-NOTHING_PENDING = Pending(0, 0, 0.0, 0.0, 0.0, 0.0)
+NO_PENDING_EXPOSURE = PendingExposure(0, 0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Prices(NamedTuple):
@@ -68,7 +68,7 @@ class Prices(NamedTuple):
 
 def pending(
     held: int, orders: Iterable[OpenOrder], prices: Prices, *, instrument: Instrument, side: str = "net"
-) -> Pending:
+) -> PendingExposure:
     """Return what `orders` would add to `held` lots and open against them.
 
     Values are in the settle currency, each order at the price the venue values it at, and exact sums rounded once. On the `long` or
@@ -80,7 +80,7 @@ def pending(
     same_value = math.fsum(instrument.value(order.lots, prices.of(order)) for order in same)
     loss = math.fsum(_loss(instrument, order.lots, order.price, prices.mark) for order in same)
     if side != "net" or not opposite:
-        return Pending(same_lots, 0, same_value, 0.0, 0.0, loss)
+        return PendingExposure(same_lots, 0, same_value, 0.0, 0.0, loss)
     opposite.sort(key=lambda order: order.price * direction)
     to_close = abs(held)
     opened: list[float] = []
@@ -92,14 +92,14 @@ def pending(
         loss += _loss(instrument, -direction * opening, order.price, prices.mark)
     opposite_lots = sum(abs(order.lots) for order in opposite)
     opposite_value = math.fsum(instrument.value(order.lots, prices.of(order)) for order in opposite)
-    return Pending(same_lots, opposite_lots, same_value, opposite_value, math.fsum(opened), loss)
+    return PendingExposure(same_lots, opposite_lots, same_value, opposite_value, math.fsum(opened), loss)
 
 
 def _loss(instrument: Instrument, lots: int, price: float, mark: float) -> float:
     return max(0.0, -instrument.profit(lots, price, mark))
 
 
-def beyond_closing(held: int, orders: Iterable[OpenOrder]) -> list[OpenOrder]:
+def orders_that_can_open(held: int, orders: Iterable[OpenOrder]) -> list[OpenOrder]:
     """Return the orders that can do more than close `held`, however the others fill.
 
     Of opposite orders those nearest to the market are kept as closing, as long as together they stay

@@ -25,7 +25,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 FLAT = Position(0, 0.0)
 
 
-class Effect(NamedTuple):
+class FillEffect(NamedTuple):
     """What a fill does to a position: lots closed and opened (signed like the fill) and profit realised."""
 
     position: Position
@@ -34,10 +34,10 @@ class Effect(NamedTuple):
     realised: float
 
 
-def split(held: int, lots: int) -> tuple[int, int]:
+def split_fill(held: int, lots: int) -> tuple[int, int]:
     """Return how many of `lots` close and how many open against `held`, both signed like `lots`.
 
-    >>> split(10, -15)
+    >>> split_fill(10, -15)
     (-10, -5)
     """
     if held == 0 or (held > 0) == (lots > 0):
@@ -59,20 +59,22 @@ def opened_after(held: int, lots: int, closing: int) -> int:
     return max(0, abs(lots) - max(0, abs(held) - closing))
 
 
-def capped(held: int, lots: int) -> int:
+def cap_to_position(held: int, lots: int) -> int:
     """Return what of a reduce-only fill of `lots` may trade against `held`.
 
-    >>> capped(10, -15)
+    >>> cap_to_position(10, -15)
     -10
-    >>> capped(10, 5)
+    >>> cap_to_position(10, 5)
     0
     """
-    return split(held, lots)[0]
+    return split_fill(held, lots)[0]
 
 
-def fill(position: Position, lots: int, price: float, *, instrument: Instrument, margin: float = 0.0) -> Effect:
+def apply_fill(
+    position: Position, lots: int, price: float, *, instrument: Instrument, margin: float = 0.0
+) -> FillEffect:
     """Return the position after `lots` trade at `price`, with `margin` added to its isolated margin."""
-    closed, opened = split(position.lots, lots)
+    closed, opened = split_fill(position.lots, lots)
     realised = instrument.profit(-closed, position.entry, price) if closed else 0.0
     kept = position.lots + closed
     if not opened:
@@ -86,7 +88,7 @@ def fill(position: Position, lots: int, price: float, *, instrument: Instrument,
         interest = position.interest * kept / position.lots
         realised -= instrument.interest_cost(position.lots, position.interest - interest, price)
     after = Position(kept + opened, entry, position.margin + margin if kept + opened else 0.0, interest)
-    return Effect(after, closed, opened, realised)
+    return FillEffect(after, closed, opened, realised)
 
 
 def with_margin(position: Position, amount: float) -> Position:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crossmargin_bt.engine.ledger.account import Account
 
 
-def _deposited(account: "Account", event: events.Deposited) -> None:
+def _deposited(account: "Account", event: events.CashTransferred) -> None:
     account.balances[event.currency] = account.balances.get(event.currency, 0.0) + event.amount
 
 
@@ -51,7 +51,7 @@ def _order_removed(account: "Account", event: events.OrderRemoved) -> None:
 
 def _filled(account: "Account", event: events.Filled) -> None:
     book = account.books[event.symbol]
-    effect = position.fill(
+    effect = position.apply_fill(
         book.leg(event.side),
         event.lots,
         event.price,
@@ -91,7 +91,7 @@ def _funding_paid(account: "Account", event: events.FundingPaid) -> None:
         account.balances[book.instrument.settle] += event.amount
 
 
-def _margin_moved(account: "Account", event: events.MarginMoved) -> None:
+def _margin_moved(account: "Account", event: events.IsolatedMarginAdjusted) -> None:
     book = account.books[event.symbol]
     book.legs[event.side] = position.with_margin(book.legs[event.side], event.amount)
     account.balances[book.instrument.settle] -= event.amount
@@ -110,16 +110,16 @@ def _debt_covered(account: "Account", event: events.DebtCovered) -> None:
     _borne(account, event)
 
 
-def _borne(account: "Account", event: events.DebtCovered | events.TakenOver) -> None:
+def _borne(account: "Account", event: events.DebtCovered | events.InsuranceFundTakeover) -> None:
     account.add("bad_debt", event.currency, event.amount)
     account.insurance_fund -= event.fund_paid
 
 
-def _taken_over(account: "Account", event: events.TakenOver) -> None:
+def _taken_over(account: "Account", event: events.InsuranceFundTakeover) -> None:
     _borne(account, event)
 
 
-def _replenished(account: "Account", event: events.Replenished) -> None:
+def _replenished(account: "Account", event: events.CollateralToppedUp) -> None:
     symbol, _, side = event.pool.rpartition(":")
     if symbol not in account.books:
         account.balances[event.currency] += event.amount
@@ -163,19 +163,19 @@ def _interest_charged(account: "Account", event: events.InterestCharged) -> None
 
 
 POSTINGS: dict[type, Callable[["Account", Any], None]] = {
-    events.Deposited: _deposited,
+    events.CashTransferred: _deposited,
     events.SettingChanged: _setting_changed,
     events.PositionModeChanged: _position_mode_changed,
     events.OrderPlaced: _order_placed,
     events.OrderRemoved: _order_removed,
     events.Filled: _filled,
     events.FundingPaid: _funding_paid,
-    events.MarginMoved: _margin_moved,
+    events.IsolatedMarginAdjusted: _margin_moved,
     events.MaintenanceChanged: _maintenance_changed,
     events.RatesScaled: _rates_scaled,
     events.DebtCovered: _debt_covered,
-    events.TakenOver: _taken_over,
-    events.Replenished: _replenished,
+    events.InsuranceFundTakeover: _taken_over,
+    events.CollateralToppedUp: _replenished,
     events.Converted: _converted,
     events.SetAside: _set_aside,
     events.InterestCharged: _interest_charged,

@@ -9,8 +9,8 @@ class RiskState(Event, frozen=True, gc=False, kw_only=True):
 
     `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
     adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "margin_call"
-    (more is in use than there is, `threshold` is 0: nothing can be opened), "checked" (liquidation was due, orders
-    that add risk go before the pool is looked at again), "safe" (the pool stands again), "closed" (nothing is left of it).
+    (more is in use than there is, `threshold` is 0: nothing can be opened), "liquidation_check" (liquidation was due, orders
+    that add risk go before the pool is looked at again), "recovered" (the pool is above its requirement again), "closed_out" (nothing is left of it).
     """
 
     pool: str
@@ -21,7 +21,7 @@ class RiskState(Event, frozen=True, gc=False, kw_only=True):
     prices: Prices
 
 
-class Reduced(Event, frozen=True, gc=False, kw_only=True):
+class LiquidationStepTaken(Event, frozen=True, gc=False, kw_only=True):
     """A step of a liquidation is about to close `closes`, lots by symbol:side, signed like the fills."""
 
     pool: str
@@ -59,7 +59,7 @@ class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
     """The fund's part in the account's unit."""
 
 
-class TakenOver(Event, frozen=True, gc=False, kw_only=True):
+class InsuranceFundTakeover(Event, frozen=True, gc=False, kw_only=True):
     """A pool that closing in the market would leave below zero goes to the insurance fund where it is used up.
 
     By symbol:side, `markets` are the prices at which its legs would be closed and `takeovers` those at which the fund
@@ -94,7 +94,7 @@ class Deleveraged(Event, frozen=True, gc=False, kw_only=True):
     amount: float
 
 
-class Replenished(Event, frozen=True, gc=False, kw_only=True):
+class CollateralToppedUp(Event, frozen=True, gc=False, kw_only=True):
     """Collateral came out of the reserve to a pool, which leaves `left` there, in the account's unit.
 
     `wanted` is what would have brought the pool to the margin level `to_level`.

@@ -31,7 +31,7 @@ def settlements(account: Account, entry: events.Expired) -> Iterator[events.Fill
     """Yield the fill that settles each leg; apply each before asking for the next."""
     book = account.books[entry.symbol]
     for side, leg in list(book.legs.items()):
-        yield fills.entry_of(book, entry.time_ms, side, lots=-leg.lots, price=entry.price, fee=0.0, cause="expiry")
+        yield fills.fill_entry(book, entry.time_ms, side, lots=-leg.lots, price=entry.price, fee=0.0, cause="expiry")
 
 
 def _underlying_price(account: Account, symbol: str) -> float:

@@ -11,16 +11,16 @@ from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
 
 
-def filled(
+def order_fill(
     account: Account, time_ms: int, symbol: str, side: str, *, number: int, lots: int, price: float, maker: bool
 ) -> events.Filled:
     """Return the entry of a fill of signed `lots` at `price`; `maker` chooses the fee."""
     book = account.books[symbol]
     fee = book.fee(lots, price, maker=maker)
-    return entry_of(book, time_ms, side, number=number, lots=lots, price=price, fee=fee)
+    return fill_entry(book, time_ms, side, number=number, lots=lots, price=price, fee=fee)
 
 
-def entry_of(
+def fill_entry(
     book: Book,
     time_ms: int,
     side: str,
@@ -33,7 +33,7 @@ def entry_of(
 ) -> events.Filled:
     """Return the entry of a fill with its fee given: of an order's, or with a `cause` of the venue's own."""
     held = book.leg(side)
-    effect = position.fill(held, lots, price, instrument=book.instrument)
+    effect = position.apply_fill(held, lots, price, instrument=book.instrument)
     mode = MODES[book.margin_mode]
     moved = mode.opening_margin(book, effect, price) if effect.opened else 0.0
     units = book.instrument.units_per_lot
@@ -48,7 +48,7 @@ def entry_of(
         realised=effect.realised,
         margin=moved - released_margin(held, effect.closed),
         forced=cause != "",
-        paid=units * (effect.opened * price + effect.closed * held.entry) if mode.PAID else 0.0,
+        paid=units * (effect.opened * price + effect.closed * held.entry) if mode.FULLY_FUNDED else 0.0,
         received=units * lots if book.margin_mode == "spot" else 0.0,
         cause=cause,
     )
@@ -66,7 +66,7 @@ def isolated_shortfall(book: Book, entry: events.Filled) -> float:
     if not MODES[book.margin_mode].ISOLATED:
         return 0.0
     held = book.leg(entry.side)
-    closed, _ = position.split(held.lots, entry.lots)
+    closed, _ = position.split_fill(held.lots, entry.lots)
     return max(0.0, -(released_margin(held, closed) + entry.realised))
 
 
@@ -76,21 +76,19 @@ def shared_shortfall(account: Account, currency: str) -> float:
     return 0.0 if pooled else max(0.0, -account.balance(currency))
 
 
-def paid_for(account: Account, currency: str, short: float) -> tuple[float, float]:
+def loss_coverage(account: Account, currency: str, short: float) -> tuple[float, float]:
     """Return how much of what is `short` in a currency is paid for the account, and the insurance fund's part of that."""
     fund = max(0.0, account.insurance_fund)
     by_fund = short if math.isinf(fund) else min(short, fund / (account.price(currency) or 1.0))
     return (short if account.protected else by_fund), by_fund
 
 
-def debts_covered(
-    account: Account, time_ms: int, pool: str, currency: str, short: float
-) -> Iterator[events.DebtCovered]:
+def cover_debt(account: Account, time_ms: int, pool: str, currency: str, short: float) -> Iterator[events.DebtCovered]:
     """Yield the entry by which `short` is paid for the account: by the insurance fund as far as it reaches, then by the venue.
 
     Nothing where nothing is short, or where the fund is empty and the account is not protected: then the debt stays.
     """
-    amount, by_fund = paid_for(account, currency, short)
+    amount, by_fund = loss_coverage(account, currency, short)
     if amount > 0:
         paid = by_fund * account.price(currency)
         yield events.DebtCovered(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies
-from crossmargin_bt.engine.margin.modes import loan
+from crossmargin_bt.engine.margin.modes import margin_pair
 from crossmargin_bt.engine.terms.borrowing import AT_NO_COST, Loan, loan_name
 
 # A debt that grew by less than this part of itself did not grow.
@@ -43,7 +43,8 @@ def debts(account: Account) -> list[Debt]:
     for symbol, book in account.books.items():
         if book.instrument.kind == "margin":
             found.extend(
-                Debt(loan.currency(book, leg), loan.owed(book, leg), symbol, side) for side, leg in book.legs.items()
+                Debt(margin_pair.currency(book, leg), margin_pair.owed(book, leg), symbol, side)
+                for side, leg in book.legs.items()
             )
     return found
 

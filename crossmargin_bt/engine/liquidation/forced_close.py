@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closing parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
+"""PoolCloser parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from crossmargin_bt.engine.ledger.position import Position
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
-from crossmargin_bt.engine.margin.modes import loan, option
+from crossmargin_bt.engine.margin.modes import margin_pair, option
 from crossmargin_bt.engine.math import formulas
 
 # A count of lots that misses a whole one by a hair is that one.
@@ -37,7 +37,7 @@ class Close(NamedTuple):
     lots: int
 
 
-class Closing(NamedTuple):
+class PoolCloser(NamedTuple):
     """One pool at one moment, and the price at which part of a leg would be closed now."""
 
     account: Account
@@ -48,17 +48,17 @@ class Closing(NamedTuple):
     @property
     def is_safe(self) -> bool:
         """Whether collateral exceeds the requirement by as much as the venue asks, or nothing is left at risk."""
-        if self.pool.isolated and not self.whole():
+        if self.pool.isolated and not self.all_legs():
             return True
         risk = metrics.risk(self.account, self.pool)
         return risk.collateral > self.account.rules.safe_level * risk.requirement
 
     @property
-    def is_used_up(self) -> bool:
+    def is_bankrupt(self) -> bool:
         """Whether nothing is left of the pool, neither at the marks nor closed in the market: no part of it can save it."""
-        return metrics.risk(self.account, self.pool).collateral <= 0 and self.left() <= 0
+        return metrics.risk(self.account, self.pool).collateral <= 0 and self.equity_if_closed() <= 0
 
-    def whole(self) -> list[Close]:
+    def all_legs(self) -> list[Close]:
         """Return the closing of everything the pool still holds."""
         return [
             Close(symbol, side, abs(self.account.books[symbol].legs[side].lots))
@@ -66,10 +66,12 @@ class Closing(NamedTuple):
             if side in self.account.books[symbol].legs
         ]
 
-    def reducible(self) -> list[Close]:
+    def margined_legs(self) -> list[Close]:
         """Return the same without what keeps no margin: a long option."""
         books = self.account.books
-        return [c for c in self.whole() if not books[c.symbol].is_paid or books[c.symbol].legs[c.side].lots < 0]
+        return [
+            c for c in self.all_legs() if not books[c.symbol].is_fully_funded or books[c.symbol].legs[c.side].lots < 0
+        ]
 
     def forced_fill(self, close: Close) -> events.Filled:
         """Return the forced close of part of a leg.
@@ -80,9 +82,9 @@ class Closing(NamedTuple):
         book, at = self.account.books[close.symbol], self.price(close)
         value = book.instrument.value(close.lots, at)
         owed = book.fee(close.lots, at) + formulas.fee(value, self.account.rules.liquidation_fee)
-        fee = min(owed, max(0.0, self.left() / self.rate(close)))
+        fee = min(owed, max(0.0, self.equity_if_closed() / self.rate(close)))
         lots = -self.direction(close) * close.lots
-        entry = fills.entry_of(book, self.time_ms, close.side, lots=lots, price=at, fee=fee, cause="liquidation")
+        entry = fills.fill_entry(book, self.time_ms, close.side, lots=lots, price=at, fee=fee, cause="liquidation")
         if self.pool.isolated and close.lots < abs(book.legs[close.side].lots):
             return msgspec.structs.replace(entry, margin=entry.realised - entry.fee)
         return entry
@@ -98,7 +100,7 @@ class Closing(NamedTuple):
         if book.margin_mode == "option":
             return self.rate(close) * option.requirement(book, with_orders=False)
         if book.instrument.kind == "margin":
-            return self.rate(close) * loan.maintenance(book, leg, book.mark_of(leg.lots))
+            return self.rate(close) * margin_pair.maintenance(book, leg, book.mark_of(leg.lots))
         return self.rate(close) * book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
 
     def value(self, close: Close) -> float:
@@ -106,7 +108,7 @@ class Closing(NamedTuple):
         book = self.account.books[close.symbol]
         return book.instrument.value(close.lots, book.mark_of(book.legs[close.side].lots))
 
-    def after(self, found: Sequence[Close]) -> "Closing":
+    def after(self, found: Sequence[Close]) -> "PoolCloser":
         """Return the same on an account in which these closes have happened."""
         after = self._replace(account=self.account.copy(*{close.symbol for close in found}))
         for close in found:
@@ -114,7 +116,7 @@ class Closing(NamedTuple):
                 after.account.apply(after.forced_fill(close))
         return after
 
-    def fewest(self, most: int, closing: Callable[[int], list[Close]]) -> list[Close]:
+    def min_lots_to_safety(self, most: int, closing: Callable[[int], list[Close]]) -> list[Close]:
         """Return the closes of the fewest lots, up to `most`, that make the pool safe; those of `most` when none do.
 
         Looked for from one lot upwards, doubling: where closing costs more the more is closed, all of it need not be safe.
@@ -134,10 +136,10 @@ class Closing(NamedTuple):
                 short = middle
         return closing(enough)
 
-    def left(self) -> float:
+    def equity_if_closed(self) -> float:
         """Return what closing all the pool still holds would leave of it, before fees."""
         amount = 0.0 if self.pool.isolated else self.account.balance(self.pool.currency)
-        for close in self.whole():
+        for close in self.all_legs():
             amount += self.rate(close) * (self.leg(close).margin + self.profit(close))
         return amount
 
@@ -145,7 +147,7 @@ class Closing(NamedTuple):
         """Return what the currency a close settles in is worth in the pool's."""
         if self.pool.isolated:
             return 1.0
-        return self.account.rate(self.account.books[close.symbol].instrument.settle)
+        return self.account.conversion_rate(self.account.books[close.symbol].instrument.settle)
 
     def leg(self, close: Close) -> Position:
         """Return the leg a close is part of."""
@@ -155,7 +157,7 @@ class Closing(NamedTuple):
         """Return what closing the whole leg would bring: its profit less the interest it accrued, an option's price."""
         book = self.account.books[close.symbol]
         held, instrument, at = self.leg(close), book.instrument, self.price(close)
-        if book.is_paid:
+        if book.is_fully_funded:
             return held.lots * instrument.units_per_lot * at
         profit = instrument.profit(held.lots, held.entry, at)
         return profit - instrument.interest_cost(held.lots, held.interest, at) if held.interest else profit

@@ -5,33 +5,33 @@ from collections.abc import Callable
 from typing import Any
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.liquidation.forced_close import LOT_HAIR, Close, Closing
+from crossmargin_bt.engine.liquidation.forced_close import LOT_HAIR, Close, PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.options import option_greeks
 from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
 from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
 
-def next_closes(pool: Closing, step: LiquidationStep) -> list[Close]:
+def next_closes(pool: PoolCloser, step: LiquidationStep) -> list[Close]:
     """Return what a step closes next; empty when it can do no more."""
     return [close for close in FINDERS[type(step)](pool, step) if close.lots]
 
 
-def _pairs(pool: Closing, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
+def _pairs(pool: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
     legs: dict[str, list[Close]] = {}
-    for close in pool.reducible():
+    for close in pool.margined_legs():
         legs.setdefault(close.symbol, []).append(close)
     pairs = [sides for sides in legs.values() if len(sides) > 1]
     if not pairs:
         return []
     pair = max(pairs, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol))
     most = min(close.lots for close in pair)
-    return pool.fewest(most, lambda lots: [close._replace(lots=lots) for close in pair])
+    return pool.min_lots_to_safety(most, lambda lots: [close._replace(lots=lots) for close in pair])
 
 
-def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001
+def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
     books = pool.account.books
-    held = [close for close in pool.reducible() if books[close.symbol].instrument.underlying]
+    held = [close for close in pool.margined_legs() if books[close.symbol].instrument.underlying]
     sets = [
         (one, other)
         for one in held
@@ -43,17 +43,17 @@ def _hedges(pool: Closing, step: Hedges) -> list[Close]:  # noqa: ARG001
     if not sets:
         return []
     pair = max(sets, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol, sides[1].symbol))
-    # Counted in lots of the coarser contract, so that the finer one can follow.
+    # MarginedSide in lots of the coarser contract, so that the finer one can follow.
     now = pool.account.now_ms
     fine, coarse = sorted(pair, key=lambda close: _coins_per_lot(books[close.symbol], now))
     ratio = _coins_per_lot(books[coarse.symbol], now) / _coins_per_lot(books[fine.symbol], now)
     most = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
-    return pool.fewest(
+    return pool.min_lots_to_safety(
         most, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
     )
 
 
-def _gains_with(pool: Closing, close: Close) -> int:
+def _gains_with(pool: PoolCloser, close: Close) -> int:
     """Return 1 for a part that gains as its coin rises, -1 for one that loses."""
     book = pool.account.books[close.symbol]
     is_put = book.margin_mode == "option" and not book.instrument.is_call
@@ -71,26 +71,26 @@ def _coins_per_lot(book: Book, now_ms: float) -> float:
     return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))
 
 
-def _reduce(pool: Closing, step: Reduce) -> list[Close]:  # noqa: ARG001
-    held = pool.reducible()
+def _reduce(pool: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
+    held = pool.margined_legs()
     if not held:
         return []
     best = max(held, key=lambda close: (_gap_without(pool, close), close.symbol, close.side))
-    return pool.fewest(best.lots, lambda lots: [best._replace(lots=lots)])
+    return pool.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
 
 
-def _gap_without(pool: Closing, close: Close) -> float:
+def _gap_without(pool: PoolCloser, close: Close) -> float:
     after = pool.after([close])
     return float("inf") if pool.pool.isolated else metrics.risk(after.account, after.pool).gap
 
 
-def _tiers(pool: Closing, step: Tiers) -> list[Close]:
-    held = pool.reducible()
+def _tiers(pool: PoolCloser, step: Tiers) -> list[Close]:
+    held = pool.margined_legs()
     if not held:
         return []
     best = max(held, key=lambda close: (pool.margin(close), close.symbol, close.side))
     rule = pool.account.books[best.symbol].maintenance
-    bounds = rule.knots if isinstance(rule, TierTable | ShareTable) else ()
+    bounds = rule.breakpoints if isinstance(rule, TierTable | ShareTable) else ()
     tier = sum(1 for bound in bounds if bound <= pool.value(best)) + 1
     if tier < step.whole_below or tier == 1:
         return [best]
@@ -101,17 +101,17 @@ def _tiers(pool: Closing, step: Tiers) -> list[Close]:
     return [best._replace(lots=best.lots - kept)]
 
 
-def _above(pool: Closing, step: Above) -> list[Close]:
-    large = [close for close in pool.reducible() if pool.value(close) > step.value]
+def _above(pool: PoolCloser, step: Above) -> list[Close]:
+    large = [close for close in pool.margined_legs() if pool.value(close) > step.value]
     if not large:
         return []
     best = max(large, key=lambda close: (pool.margin(close), close.symbol, close.side))
     most = min(best.lots, int(best.lots * (1 - step.value / pool.value(best))) + 1)
-    return pool.fewest(most, lambda lots: [best._replace(lots=lots)])
+    return pool.min_lots_to_safety(most, lambda lots: [best._replace(lots=lots)])
 
 
-def _fraction(pool: Closing, step: Fraction) -> list[Close]:
-    large = [close for close in pool.reducible() if pool.value(close) > step.above]
+def _fraction(pool: PoolCloser, step: Fraction) -> list[Close]:
+    large = [close for close in pool.margined_legs() if pool.value(close) > step.above]
     return [close._replace(lots=max(1, round(close.lots * step.share))) for close in large]
 
 
@@ -123,7 +123,7 @@ NAMES: dict[type, str] = {
     Above: "above",
     Fraction: "fraction",
 }
-FINDERS: dict[type, Callable[[Closing, Any], list[Close]]] = {
+FINDERS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
     Pairs: _pairs,
     Hedges: _hedges,
     Reduce: _reduce,

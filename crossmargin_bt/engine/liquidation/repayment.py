@@ -111,7 +111,7 @@ def _traded(
 ) -> events.Filled:
     book, at = account.books[symbol], price(Close(symbol, "net", abs(lots)))
     fee = formulas.fee(book.instrument.value(lots, at), book.taker)
-    return fills.entry_of(book, time_ms, "net", lots=lots, price=at, fee=fee, cause=reason)
+    return fills.fill_entry(book, time_ms, "net", lots=lots, price=at, fee=fee, cause=reason)
 
 
 def _sold(
@@ -120,7 +120,7 @@ def _sold(
     """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and book.instrument.base_currency == coin and book.leg("net").lots > 0:
-            rate = account.rate(book.instrument.settle)
+            rate = account.conversion_rate(book.instrument.settle)
             lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
             if lots:
                 return _traded(account, time_ms, symbol, -lots, price, reason=reason)
@@ -137,7 +137,7 @@ def _exchanged(
     debt, found = _of(account, currency), _payers(account, currency)
     if not found:
         return None
-    best = max(found, key=lambda one: one.counted / one.worth)
+    best = max(found, key=lambda one: one.collateral_value / one.worth)
     taker = account.rules.taker
     worth = debt.owed * debt.price / (1 - taker)
     sold = _sold(account, time_ms, best.currency, worth, price, reason=reason)

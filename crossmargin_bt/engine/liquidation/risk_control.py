@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.orders import beyond_closing
+from crossmargin_bt.engine.ledger.orders import orders_that_can_open
 from crossmargin_bt.engine.liquidation import repayment
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import MODES
 
 
-def state(account: Account, time_ms: int, pool: Pool, name: str, threshold: float) -> events.RiskState:
+def risk_state(account: Account, time_ms: int, pool: Pool, name: str, threshold: float) -> events.RiskState:
     """Return the entry of a state a pool has come into, with the figures of this moment."""
     risk = metrics.risk(account, pool)
     return events.RiskState(
@@ -30,7 +30,7 @@ def state(account: Account, time_ms: int, pool: Pool, name: str, threshold: floa
     )
 
 
-def drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
+def books_drawing_on(account: Account, pool: Pool) -> list[tuple[Book, str]]:
     """Return the (book, side) whose orders draw on the pool; isolated orders do where the venue counts what they lock."""
     if pool.isolated:
         return [(account.books[symbol], side) for symbol, side in pool.legs]
@@ -50,12 +50,12 @@ def can_repay(account: Account, pool: Pool) -> bool:
     return has_debt(account, pool) and repayment.is_possible(account)
 
 
-def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
+def risk_increasing_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
     """Return (symbol, order number) of the orders that draw on the pool and can do more than close, all taken together."""
     return [
         (book.instrument.symbol, order.number)
-        for book, side in drawing_on(account, pool)
-        for order in beyond_closing(book.leg(side).lots, [o for o in book.orders.values() if o.side == side])
+        for book, side in books_drawing_on(account, pool)
+        for order in orders_that_can_open(book.leg(side).lots, [o for o in book.orders.values() if o.side == side])
     ]
 
 
@@ -63,17 +63,17 @@ def adding_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:
 HAIR = 1e-9
 
 
-def shortage(totals: metrics.Totals) -> float:
+def margin_deficit(totals: metrics.PoolBalance) -> float:
     """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
-    return totals.in_use * (1 - HAIR) - totals.counted - totals.cross_profit
+    return totals.in_use * (1 - HAIR) - totals.collateral_value - totals.cross_profit
 
 
-def overdrawn(account: Account, currency: str) -> float:
+def account_margin_deficit(account: Account, currency: str) -> float:
     """Return the same of an account as it stands."""
-    return shortage(metrics.totals(account, currency))
+    return margin_deficit(metrics.pool_balance(account, currency))
 
 
-def worst_first(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:
+def cancellation_order(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:
     """Yield the adding orders in the order in which cancelling them relieves the account most, until none relieves it.
 
     Orders that take the next price there is are not among them: they trade.
@@ -83,7 +83,7 @@ def worst_first(account: Account, pool: Pool, relief: Callable[[Account], float]
     while True:
         now = relief(account)
         found = []
-        for symbol, number in adding_orders(account, pool):
+        for symbol, number in risk_increasing_orders(account, pool):
             if account.books[symbol].orders[number].immediate:
                 continue
             without = account.copy(symbol)

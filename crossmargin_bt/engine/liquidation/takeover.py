@@ -10,29 +10,29 @@ import msgspec
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.liquidation.forced_close import Close, Closing, share_of
+from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, share_of
 
 # The fund takes a leg at no more than this part of its price better than the market; what is short beyond that is a debt.
-RELIEF_MAX = 0.5
+TAKEOVER_RELIEF_MAX = 0.5
 
 
-def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None:
+def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFundTakeover | None:
     """Return the takeover of a pool, where these closes are its end and leave it below zero.
 
     Assumption: the legs of a pool are all taken at their market prices moved in their favour by the same part, as
     KuCoin moves the prices of a shared pool for its liquidation prices (docs/sources.md#liquidation-price).
     """
-    if sorted(found) != sorted(work.whole()):
+    if sorted(found) != sorted(work.all_legs()):
         return None
-    left = work.left()
+    left = work.equity_if_closed()
     books = work.account.books
     markets = {name_of(close): work.price(close) for close in found}
     values = {
         close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[name_of(close)])
         for close in found
     }
-    amount, by_fund = fills.paid_for(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
-    amount = min(amount, RELIEF_MAX * sum(values.values()))
+    amount, by_fund = fills.loss_coverage(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
+    amount = min(amount, TAKEOVER_RELIEF_MAX * sum(values.values()))
     if amount <= 0:
         return None
     share = amount / sum(values.values())
@@ -45,7 +45,7 @@ def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None
         )
         for close, value in values.items()
     }
-    return events.TakenOver(
+    return events.InsuranceFundTakeover(
         time_ms=work.time_ms,
         pool=work.pool.name,
         currency=work.pool.currency,
@@ -60,8 +60,8 @@ def taken_over(work: Closing, found: Sequence[Close]) -> events.TakenOver | None
 
 
 def entries(
-    work: Closing, found: Sequence[Close], taken: events.TakenOver, *, deleverages: bool
-) -> Iterator[events.TakenOver | events.Filled | events.Deleveraged]:
+    work: PoolCloser, found: Sequence[Close], taken: events.InsuranceFundTakeover, *, deleverages: bool
+) -> Iterator[events.InsuranceFundTakeover | events.Filled | events.Deleveraged]:
     """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
     at = work._replace(price=lambda close: taken.takeovers[name_of(close)])
     opposite = {close: -work.direction(close) for close in found}
@@ -84,12 +84,12 @@ def name_of(close: Close) -> str:
     return f"{close.symbol}:{close.side}"
 
 
-def _all_there_is(work: Closing, close: Close) -> float:
+def _all_there_is(work: PoolCloser, close: Close) -> float:
     return -work.leg(close).margin if work.pool.isolated else -work.account.balances[work.pool.currency]
 
 
 def _deleveraged(
-    work: Closing, part: Close, price: float, direction: int
+    work: PoolCloser, part: Close, price: float, direction: int
 ) -> Iterator[events.Filled | events.Deleveraged]:
     """Yield the closing of the contract's legs in `direction` that other pools hold with a profit at the price.
 
@@ -114,4 +114,4 @@ def _deleveraged(
             market=market,
             amount=book.instrument.profit(taken, price, market),
         )
-        yield fills.entry_of(book, work.time_ms, side, lots=-taken, price=price, fee=0.0, cause="liquidation")
+        yield fills.fill_entry(book, work.time_ms, side, lots=-taken, price=price, fee=0.0, cause="liquidation")

@@ -11,17 +11,22 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import deficits, reduction, repayment, takeover
-from crossmargin_bt.engine.liquidation.forced_close import Close, Closing
+from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.terms.liquidation_steps import Fraction
 
 Entries = Iterator[
-    events.Reduced | events.TakenOver | events.Deleveraged | events.Filled | events.DebtCovered | events.Converted
+    events.LiquidationStepTaken
+    | events.InsuranceFundTakeover
+    | events.Deleveraged
+    | events.Filled
+    | events.DebtCovered
+    | events.Converted
 ]
 
 
-def started(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
+def liquidation_entry(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
     """Return the entry that opens a liquidation, with the figures that brought it about."""
     risk = metrics.risk(account, pool)
     return events.Liquidated(
@@ -41,7 +46,7 @@ def started(account: Account, time_ms: int, pool: Pool) -> events.Liquidated:
     )
 
 
-def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> Entries:
+def liquidate(work: PoolCloser, *, cooled: bool = False, deleverages: bool = False) -> Entries:
     """Yield the steps of the venue, the fills of each, and what the insurance fund pays or takes over.
 
     The liquidation is due: something is closed even where rounding leaves the pool a hair above its requirement.
@@ -54,7 +59,7 @@ def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> 
         for entry in repayment.repayments(work.account, work.time_ms, work.price, "liquidation"):
             due = False
             yield entry
-    for step in () if work.is_used_up else work.account.rules.liquidation:
+    for step in () if work.is_bankrupt else work.account.rules.liquidation:
         is_fraction = isinstance(step, Fraction)
         if is_fraction and cooled:
             continue
@@ -64,28 +69,28 @@ def steps(work: Closing, *, cooled: bool = False, deleverages: bool = False) -> 
             if is_fraction:
                 return
     if due or not work.is_safe:
-        yield from _closing(work, "all", work.reducible() or work.whole(), deleverages=deleverages)
-        if work.whole() and not work.reducible() and work.account.balance(work.pool.currency) < 0:
-            yield from _closing(work, "all", work.whole(), deleverages=deleverages)
+        yield from _closing(work, "all", work.margined_legs() or work.all_legs(), deleverages=deleverages)
+        if work.all_legs() and not work.margined_legs() and work.account.balance(work.pool.currency) < 0:
+            yield from _closing(work, "all", work.all_legs(), deleverages=deleverages)
     if not work.pool.isolated:
         yield from _ended(work)
 
 
-def _ended(work: Closing) -> Entries:
+def _ended(work: PoolCloser) -> Entries:
     """Yield what settles a shared pool without positions: debts paid back, and what is left below zero paid for."""
     account = work.account
     if not account.pooled:
-        yield from deficits.shared(account, work.time_ms, work.pool.currency, work.price)
-    elif not work.whole():
+        yield from deficits.cover_shared_pool(account, work.time_ms, work.pool.currency, work.price)
+    elif not work.all_legs():
         yield from repayment.repayments(account, work.time_ms, work.price, "liquidation")
-        yield from deficits.rest(account, work.time_ms, work.pool.name)
+        yield from deficits.cover_remaining(account, work.time_ms, work.pool.name)
 
 
-def _closing(work: Closing, step: str, found: Sequence[Close], *, deleverages: bool) -> Entries:
+def _closing(work: PoolCloser, step: str, found: Sequence[Close], *, deleverages: bool) -> Entries:
     if not found:
         return
     signed = {f"{one.symbol}:{one.side}": -work.direction(one) * one.lots for one in found}
-    yield events.Reduced(time_ms=work.time_ms, pool=work.pool.name, step=step, closes=signed)
+    yield events.LiquidationStepTaken(time_ms=work.time_ms, pool=work.pool.name, step=step, closes=signed)
     taken = takeover.taken_over(work, found)
     ending = takeover.entries(work, found, taken, deleverages=deleverages) if taken else map(work.forced_fill, found)
     for entry in ending:
@@ -94,14 +99,14 @@ def _closing(work: Closing, step: str, found: Sequence[Close], *, deleverages: b
         yield from _covered(work, short)
 
 
-def _short(work: Closing, entry: events.Filled) -> float:
+def _short(work: PoolCloser, entry: events.Filled) -> float:
     """Return what the end of an isolated leg leaves below zero; what remains of a leg bears the loss of a part itself."""
     book = work.account.books[entry.symbol]
     return fills.isolated_shortfall(book, entry) if entry.lots == -book.leg(entry.side).lots else 0.0
 
 
-def _covered(work: Closing, short: float) -> Iterator[events.DebtCovered]:
-    return fills.debts_covered(work.account, work.time_ms, work.pool.name, work.pool.currency, short)
+def _covered(work: PoolCloser, short: float) -> Iterator[events.DebtCovered]:
+    return fills.cover_debt(work.account, work.time_ms, work.pool.name, work.pool.currency, short)
 
 
 def cooldown_ms(account: Account) -> float:

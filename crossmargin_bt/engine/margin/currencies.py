@@ -23,7 +23,7 @@ class Holding(NamedTuple):
     """Balance and floating profit of the cross positions that settle in it; in a portfolio account option value too."""
     price: float
     worth: float
-    counted: float
+    collateral_value: float
     """What it counts for as collateral."""
     owed: float
     """The debt in it, in the currency itself."""
@@ -52,7 +52,7 @@ def _amounts(account: Account) -> dict[str, float]:
         mode = MODES[book.margin_mode]
         if book.legs and mode.POOLED:
             profits[book.instrument.settle] += book.unrealised()
-            if account.options_count and mode.PAID:
+            if account.options_count and mode.FULLY_FUNDED:
                 profits[book.instrument.settle] += option.value(book)
     return {currency: balance + profits[currency] for currency, balance in account.balances.items()}
 
@@ -63,7 +63,7 @@ def _owed(amount: float, price: float) -> float:
 
 
 def _holding(account: Account, currency: str, amount: float, reserved: float) -> Holding:
-    price = account.rate(currency, owed=amount < 0)
+    price = account.conversion_rate(currency, owed=amount < 0)
     terms = terms_of(currency, account.rules.collateral)
     owed = _owed(amount, price)
     aside = account.set_aside.get(currency, 0.0)
@@ -77,11 +77,11 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
         amount,
         price,
         amount * price,
-        terms.counted(amount, price),
+        terms.collateral_value(amount, price),
         owed,
         initial
-        + terms.counted(amount, price)
-        - terms.counted(amount - aside, price)
+        + terms.collateral_value(amount, price)
+        - terms.collateral_value(amount - aside, price)
         + terms.initial_haircut * max(0.0, amount * price),
         maintenance,
     )
@@ -90,7 +90,7 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
 def is_in_debt(account: Account) -> bool:
     """Return whether anything is owed in a pool of many currencies."""
     return any(
-        amount < 0 and _owed(amount, account.rate(currency, owed=True)) > 0
+        amount < 0 and _owed(amount, account.conversion_rate(currency, owed=True)) > 0
         for currency, amount in _amounts(account).items()
     )
 

@@ -30,7 +30,7 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
 
     A long looks downward, a short upward. Resting orders are left out: they are cancelled first. Tiers
     are those that hold at the answer. In hedge mode both legs move with the price. What of the shared
-    collateral stands behind the leg is the venue's answer (`Rules.cross_estimate`).
+    collateral stands behind the leg is the venue's answer (`Rules.displayed_liquidation_price`).
 
     Source: docs/sources.md#liquidation-price.
     """
@@ -42,7 +42,7 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     book = trial.books[symbol]
     leg = book.legs[side]
     pool = next(pool for pool in metrics.pools(trial) if (symbol, side) in pool.legs)
-    how = trial.rules.cross_estimate
+    how = trial.rules.displayed_liquidation_price
     if not pool.isolated and how == "one_underlying" and len({name for name, _ in pool.legs}) > 1:
         return Estimate(None, "the venue shows none while other contracts are held in the pool")
     start = book.mark_of(leg.lots)
@@ -51,16 +51,16 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     revalue = options.revaluer(trial)
 
     def gap(price: float) -> float:
-        book.mark(price)
+        book.set_mark(price)
         revalue()
         return metrics.risk(trial, pool, with_orders=False).gap if alone is None else alone()
 
-    bends = [mark for name, _, mark in metrics.knots(trial, pool, with_orders=False) if name == symbol]
+    breakpoints = [mark for name, _, mark in metrics.breakpoints(trial, pool, with_orders=False) if name == symbol]
     if leg.lots > 0:
         lowest = start * LOWEST if book.instrument.is_curved else 0.0
-        below = first_breach(lambda down: gap(-down), -start, -lowest, [-bend for bend in bends])
+        below = first_breach(lambda down: gap(-down), -start, -lowest, [-bend for bend in breakpoints])
         return Estimate(None, "covered down to a price of 0") if below is None else Estimate(-below)
-    above = first_breach(gap, start, HIGHEST * start, bends)
+    above = first_breach(gap, start, HIGHEST * start, breakpoints)
     return Estimate(None, f"covered up to {HIGHEST:g} times the mark") if above is None else Estimate(above)
 
 
@@ -124,18 +124,18 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
     grid = [STEP * GROWTH**n for n in range(math.ceil(math.log(furthest / STEP, GROWTH)))] if curved else []
     found = []
     for pool in metrics.pools(account):
-        bends = list(grid)
-        for symbol, side, mark in metrics.knots(account, pool, with_orders=False):
+        breakpoints = list(grid)
+        for symbol, side, mark in metrics.breakpoints(account, pool, with_orders=False):
             at = marks[symbol][0 if side > 0 else 1]
             if at and betas[symbol]:
-                bends.append((mark / at - 1) / (betas[symbol] * direction))
+                breakpoints.append((mark / at - 1) / (betas[symbol] * direction))
 
         def gap(far: float, pool: Pool = pool) -> float:
             move(far)
             return metrics.risk(account, pool, with_orders=False).gap
 
         stands = pool.legs or (account.pooled and not pool.isolated and currencies.is_in_debt(account))
-        moment = first_breach(gap, 0.0, furthest, bends) if stands else None
+        moment = first_breach(gap, 0.0, furthest, breakpoints) if stands else None
         move(0.0)
         if moment is not None:
             found.append(direction * moment)

@@ -27,7 +27,7 @@ def check(account: Account) -> None:
     for currency, balance in account.balances.items():
         assert math.isfinite(balance), f"{currency} balance is {balance}"
         if account.is_plain:
-            equity, summed = metrics.totals(account, currency).equity, balance + _of_legs(account, currency)
+            equity, summed = metrics.pool_balance(account, currency).equity, balance + _of_legs(account, currency)
             assert math.isclose(equity, summed, rel_tol=1e-9, abs_tol=1e-6), (
                 f"{currency} equity is {equity}, not {summed}"
             )

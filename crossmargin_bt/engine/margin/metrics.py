@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin import currencies, portfolio, requirement, spreads
-from crossmargin_bt.engine.margin.modes import MODES, loan, option
+from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
 from crossmargin_bt.engine.math import formulas
 
 # Sums of rounded terms that are equal but for this part of them are equal.
@@ -51,7 +51,7 @@ class Risk(NamedTuple):
         return self.requirement / self.collateral
 
 
-class Totals(NamedTuple):
+class PoolBalance(NamedTuple):
     """One shared pool of an account: its balance and what its books add up to, in the pool's currency."""
 
     balance: float
@@ -91,39 +91,39 @@ class Totals(NamedTuple):
         return self.cross_profit if use in self.profit_pays_for else min(self.cross_profit, 0.0)
 
     @property
-    def counted(self) -> float:
+    def collateral_value(self) -> float:
         """What the shared balance counts for: less haircuts, with options where they count."""
         return self.balance - self.haircut + (self.option_value if self.options_count else 0.0)
 
-    def headroom(self, use: str) -> float:
+    def available_for(self, use: str) -> float:
         """Return what is left for a use; below zero when the account is overdrawn."""
-        return formulas.headroom(self.counted, self.profit_for(use), self.in_use)
+        return formulas.available_margin(self.collateral_value, self.profit_for(use), self.in_use)
 
     @property
     def free_margin(self) -> float:
         """What a cross order may take."""
-        return formulas.free_margin(self.counted, self.profit_for("cross_orders"), self.in_use)
+        return formulas.free_margin(self.collateral_value, self.profit_for("cross_orders"), self.in_use)
 
     @property
     def available_balance(self) -> float:
         """What an isolated order may take."""
-        return formulas.free_margin(self.counted, self.profit_for("isolated_orders"), self.in_use)
+        return formulas.free_margin(self.collateral_value, self.profit_for("isolated_orders"), self.in_use)
 
     @property
     def withdrawable(self) -> float:
         """What may be withdrawn."""
-        return formulas.free_margin(self.counted, self.profit_for("withdrawals"), self.in_use)
+        return formulas.free_margin(self.collateral_value, self.profit_for("withdrawals"), self.in_use)
 
 
-def totals(account: Account, currency: str) -> Totals:
+def pool_balance(account: Account, currency: str) -> PoolBalance:
     """Return what the books of a shared pool add up to at the present marks."""
     cross_profit = isolated_profit = isolated_margin = isolated_locked = in_use = option_value = 0.0
     for book in account.busy_books(currency):
         mode = MODES[book.margin_mode]
-        rate = account.rate(book.instrument.settle) if account.pooled else 1.0
+        rate = account.conversion_rate(book.instrument.settle) if account.pooled else 1.0
         if mode.POOLED:
             in_use += rate * mode.in_use(book) if not account.portfolio else 0.0
-            if mode.PAID:
+            if mode.FULLY_FUNDED:
                 option_value += rate * option.value(book)
             else:
                 cross_profit += rate * book.unrealised()
@@ -133,7 +133,7 @@ def totals(account: Account, currency: str) -> Totals:
             isolated_margin += rate * sum(leg.margin for leg in book.legs.values())
             isolated_locked += rate * sum(max(leg.margin, 0.0) for leg in book.legs.values())
     if account.is_plain and not account.set_aside:
-        return Totals(
+        return PoolBalance(
             account.balances.get(currency, 0.0), cross_profit, isolated_profit, isolated_margin, isolated_locked, in_use,
             account.rules.profit_pays_for,
         )  # fmt: skip
@@ -144,11 +144,11 @@ def totals(account: Account, currency: str) -> Totals:
     haircut = 0.0
     if account.pooled:
         holdings = currencies.holdings(account)
-        haircut = sum(one.worth - one.counted for one in holdings)
+        haircut = sum(one.worth - one.collateral_value for one in holdings)
         in_use += sum(one.initial_margin for one in holdings)
     elif account.has_coins or account.set_aside:
         in_use += currencies.reserved(account, currency) + account.set_aside.get(currency, 0.0)
-    return Totals(
+    return PoolBalance(
         account.balance(currency),
         cross_profit,
         isolated_profit,
@@ -165,14 +165,16 @@ def totals(account: Account, currency: str) -> Totals:
 def total_equity(account: Account) -> float:
     """Return what the whole account is worth, in its unit: every pool and every coin."""
     if account.pooled or len(account.balances) == 1:
-        return sum(totals(account, pool).equity for pool in dict.fromkeys(map(account.pool_of, account.balances)))
-    return sum(totals(account, currency).equity * account.price(currency) for currency in account.balances)
+        return sum(pool_balance(account, pool).equity for pool in dict.fromkeys(map(account.pool_of, account.balances)))
+    return sum(pool_balance(account, currency).equity * account.price(currency) for currency in account.balances)
 
 
 def total_margin_used(account: Account) -> float:
     """Return what is locked in all pools, in the account's unit."""
     pools = dict.fromkeys(map(account.pool_of, account.balances))
-    return sum(totals(account, pool).margin_used * (1.0 if account.pooled else account.price(pool)) for pool in pools)
+    return sum(
+        pool_balance(account, pool).margin_used * (1.0 if account.pooled else account.price(pool)) for pool in pools
+    )
 
 
 def cross_profit(account: Account, currency: str) -> float:
@@ -181,26 +183,26 @@ def cross_profit(account: Account, currency: str) -> float:
     for book in account.busy_books(currency):
         if book.legs and MODES[book.margin_mode].POOLED:
             profit = book.unrealised()
-            total += account.rate(book.instrument.settle) * profit if account.pooled else profit
+            total += account.conversion_rate(book.instrument.settle) * profit if account.pooled else profit
     return total
 
 
-def headroom(account: Account, book: Book, *, pays: bool = False) -> float:
+def available_margin(account: Account, book: Book, *, pays: bool = False) -> float:
     """Return what orders of this book may still take, in its pool's currency; below zero when the account is overdrawn.
 
     Cross orders take free margin; isolated ones, coins and what `pays` a premium take available balance. This is either
     before it is cut at zero.
     """
     use = "cross_orders" if MODES[book.margin_mode].POOLED and not pays else "isolated_orders"
-    return totals(account, account.pool_of(book.instrument.settle)).headroom(use)
+    return pool_balance(account, account.pool_of(book.instrument.settle)).available_for(use)
 
 
 def exposure_value(account: Account, currency: str) -> float:
     """Return the summed mark value of all legs of a shared pool, long and short added; coins are no positions."""
     return sum(
-        account.rate(book.instrument.settle) * book.value(leg)
+        account.conversion_rate(book.instrument.settle) * book.value(leg)
         for book in account.books_of(currency)
-        if not MODES[book.margin_mode].PAID
+        if not MODES[book.margin_mode].FULLY_FUNDED
         for leg in book.legs.values()
     )
 
@@ -267,7 +269,7 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
 
 def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> float:
     if account.pooled:
-        total = sum(one.counted for one in currencies.holdings(account))
+        total = sum(one.collateral_value for one in currencies.holdings(account))
     else:
         total = account.balances[pool.currency] + cross_profit(account, pool.currency)
         if account.options_count:
@@ -275,7 +277,7 @@ def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> fl
     if with_orders and account.rules.orders_lower_collateral:
         for book in account.busy_books(pool.currency):
             if book.orders:
-                total -= account.rate(book.instrument.settle) * _orders_against(account, book)
+                total -= account.conversion_rate(book.instrument.settle) * _orders_against(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
         total -= currencies.reserved_coins(account, pool.currency)
     return total
@@ -288,7 +290,7 @@ def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> f
     for book in account.busy_books(pool.currency):
         if MODES[book.margin_mode].POOLED:
             required = requirement.book_requirement(book, with_orders=with_orders)
-            total += account.rate(book.instrument.settle) * required if account.pooled else required
+            total += account.conversion_rate(book.instrument.settle) * required if account.pooled else required
     if account.has_options:
         total -= spreads.relief(account, pool.currency, initial=False)
     return total
@@ -300,7 +302,7 @@ def _orders_against(account: Account, book: Book) -> float:
     if mode.POOLED:
         counted = rules.order_fees_in_ratio or rules.order_loss_in_ratio
         return requirement.orders_in_ratio(book) if counted else 0.0
-    counted = rules.isolated_orders_in_ratio and not (account.pooled and mode.PAID)
+    counted = rules.isolated_orders_in_ratio and not (account.pooled and mode.FULLY_FUNDED)
     return mode.in_use(book) if counted else 0.0
 
 
@@ -311,29 +313,29 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
     for symbol, side in pool.legs:
         book = account.books[symbol]
         lots = book.legs[side].lots
-        there = collateral / account.rate(book.instrument.settle) if not pool.isolated else collateral
+        there = collateral / account.conversion_rate(book.instrument.settle) if not pool.isolated else collateral
         prices[f"{symbol}:{side}"] = book.instrument.bankruptcy_price(
             lots, book.mark_of(lots), there, entry=book.legs[side].entry
         )
     return prices
 
 
-def knots(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tuple[str, int, float]]:
-    """Return the (symbol, direction, mark) at which a maintenance rule of the pool bends or jumps."""
+def breakpoints(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tuple[str, int, float]]:
+    """Return the (symbol, direction, mark) at which a maintenance rule of the pool breakpoints or jumps."""
     found: list[tuple[str, int, float]] = []
     books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
     for book in books:
-        if book.instrument.kind == "margin" and book.maintenance.knots:
+        if book.instrument.kind == "margin" and book.maintenance.breakpoints:
             found.extend(
                 (book.instrument.symbol, 1 if leg.lots > 0 else -1, mark)
                 for leg in book.legs.values()
-                for mark in loan.knots(book, leg)
+                for mark in margin_pair.breakpoints(book, leg)
             )
-        elif book.maintenance.knots:
+        elif book.maintenance.breakpoints:
             found.extend(
                 (book.instrument.symbol, direction, book.instrument.price_of(lots, bound))
                 for direction, lots in _tiered(account, pool, book, with_orders=with_orders)
-                for bound in book.maintenance.knots
+                for bound in book.maintenance.breakpoints
             )
     return found
 
@@ -346,4 +348,6 @@ def _tiered(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> l
         return [] if account.rules.isolated_maintenance_price == "entry" else [(1 if lots > 0 else -1, abs(lots))]
     if not MODES[book.margin_mode].POOLED or account.rules.maintenance_price == "entry":
         return []
-    return [(c.direction, c.tier_lots) for c in requirement.counted(book, with_orders=with_orders) if c.tier_lots]
+    return [
+        (c.direction, c.tier_lots) for c in requirement.margined_sides(book, with_orders=with_orders) if c.tier_lots
+    ]

@@ -47,11 +47,11 @@ def revaluer(account: Account) -> Callable[[], None]:
     def revalue() -> None:
         if not found:
             return
-        account.follow()
+        account.update_option_indices()
         for symbol, (volatility, beyond) in found.items():
             book = account.books[symbol]
             # What the market pays beyond the model's price stays.
-            book.mark(max(0.0, _model(book, volatility, account.now_ms) + beyond))
+            book.set_mark(max(0.0, _model(book, volatility, account.now_ms) + beyond))
 
     return revalue
 

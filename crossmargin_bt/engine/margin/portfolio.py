@@ -17,7 +17,7 @@ from crossmargin_bt.engine.math import pricing
 from crossmargin_bt.engine.terms.collateral import terms_of
 
 
-class Kept(NamedTuple):
+class UnitMargin(NamedTuple):
     """What one risk unit locks and keeps, in the account's currency."""
 
     underlying: str
@@ -27,7 +27,7 @@ class Kept(NamedTuple):
     """The unit as it stands, its orders left out."""
 
 
-def units(account: Account, *, with_orders: bool) -> list[Kept]:
+def units(account: Account, *, with_orders: bool) -> list[UnitMargin]:
     """Return what every risk unit of a portfolio account keeps."""
     found = []
     for underlying, books in by_underlying(account).items():
@@ -39,7 +39,7 @@ def units(account: Account, *, with_orders: bool) -> list[Kept]:
                 initial = max(initial, filled.initial)
                 if account.rules.orders_in_maintenance != "none":
                     maintenance = max(maintenance, filled.maintenance)
-        found.append(Kept(underlying, initial, maintenance, standing))
+        found.append(UnitMargin(underlying, initial, maintenance, standing))
     return found
 
 
@@ -105,7 +105,7 @@ def _linears(account: Account, book: Book, direction: int) -> Iterator[Linear]:
         return
     instrument, mark = book.instrument, book.mark_of(lots)
     coins = math.copysign(instrument.base(lots, mark), lots)
-    rate = account.rate(instrument.quote_currency if not instrument.inverse else instrument.settle)
+    rate = account.conversion_rate(instrument.quote_currency if not instrument.inverse else instrument.settle)
     years = pricing.years_to(instrument.expiry_ms, account.now_ms) if instrument.expiry else 0.0
     # An inverse contract is worth its coins at the coin's price.
     yield Linear(coins, mark * rate if not instrument.inverse else rate, years)
@@ -119,7 +119,7 @@ def _options(account: Account, book: Book, direction: int) -> Iterator[OptionHel
     assert instrument.strike is not None
     volatility = options.volatility_of(book, account.now_ms)
     years = pricing.years_to(instrument.expiry_ms, account.now_ms)
-    rate = account.rate(instrument.quote_currency) if instrument.quote_currency in account.balances else 1.0
+    rate = account.conversion_rate(instrument.quote_currency) if instrument.quote_currency in account.balances else 1.0
     yield OptionHeld(
         coins=lots * instrument.units_per_lot,
         strike=instrument.strike * rate,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine.ledger.book import Book, exposure
 from crossmargin_bt.engine.ledger.position import Position
-from crossmargin_bt.engine.margin.modes import loan, option
+from crossmargin_bt.engine.margin.modes import margin_pair, option
 from crossmargin_bt.engine.math import formulas
 
 
@@ -16,9 +16,13 @@ def isolated_requirement(book: Book, position: Position) -> tuple[float, float, 
     """Return the price an isolated leg is valued at, its maintenance margin there, and the fee of closing that counts."""
     if book.instrument.kind == "margin":
         mark = book.mark_of(position.lots)
-        margin = loan.maintenance(book, position, mark)
+        margin = margin_pair.maintenance(book, position, mark)
         charged = book.rules.isolated_closing_fee != "none"
-        return mark, margin, loan.closing_fee(book, loan.debt_value(book, position, mark), margin) if charged else 0.0
+        return (
+            mark,
+            margin,
+            margin_pair.closing_fee(book, margin_pair.debt_value(book, position, mark), margin) if charged else 0.0,
+        )
     at_entry = book.rules.isolated_maintenance_price == "entry"
     price = position.entry if at_entry else book.mark_of(position.lots)
     return (
@@ -28,7 +32,7 @@ def isolated_requirement(book: Book, position: Position) -> tuple[float, float, 
     )
 
 
-class Counted(NamedTuple):
+class MarginedSide(NamedTuple):
     """One side of a book as maintenance counts it: its lots, the lots that pick its tier, and the price they are valued at."""
 
     direction: int
@@ -37,7 +41,7 @@ class Counted(NamedTuple):
     price: float
 
 
-def counted(book: Book, *, with_orders: bool) -> list[Counted]:
+def margined_sides(book: Book, *, with_orders: bool) -> list[MarginedSide]:
     """Return the sides of a cross book that maintenance is asked for."""
     rules = book.rules
     long, short = exposure(book, rules.orders_in_maintenance if with_orders else "none")
@@ -48,7 +52,7 @@ def counted(book: Book, *, with_orders: bool) -> list[Counted]:
         if lots:
             mark = book.long_mark if direction > 0 else book.short_mark
             price = mark if rules.maintenance_price == "mark" else _entry(book, direction) or mark
-            sides.append(Counted(direction, lots, tier, price))
+            sides.append(MarginedSide(direction, lots, tier, price))
     return sides
 
 
@@ -77,7 +81,7 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
     if book.instrument.kind == "margin":
         return _loan_requirement(book, with_orders=with_orders)
     margins = [0.0]
-    for _, lots, tier, price in counted(book, with_orders=with_orders):
+    for _, lots, tier, price in margined_sides(book, with_orders=with_orders):
         margins.append(book.maintenance_of(lots, price, tier))
     margin = sum(margins) if book.rules.hedge_maintenance == "sum" else max(margins)
     if book.rules.closing_fee_in_maintenance == "none":
@@ -88,23 +92,23 @@ def book_requirement(book: Book, *, with_orders: bool) -> float:
 def _loan_requirement(book: Book, *, with_orders: bool) -> float:
     """Return what a margin pair keeps, the fee of paying back included; what counts of its orders as if borrowed at the mark."""
     total = 0.0
-    for direction, lots, _, mark in counted(book, with_orders=with_orders):
+    for direction, lots, _, mark in margined_sides(book, with_orders=with_orders):
         held = next((leg for leg in book.legs.values() if leg.lots * direction > 0), None)
         opened = lots - (abs(held.lots) if held is not None else 0)
         value, margin = book.instrument.value(max(opened, 0), mark), book.maintenance_of(max(opened, 0), mark)
         if held is not None:
             at = book.mark_of(held.lots)
-            value += loan.debt_value(book, held, at)
-            margin += loan.maintenance(book, held, at)
+            value += margin_pair.debt_value(book, held, at)
+            margin += margin_pair.maintenance(book, held, at)
         charged = book.rules.closing_fee_in_maintenance != "none"
-        total += margin + (loan.closing_fee(book, value, margin) if charged else 0.0)
+        total += margin + (margin_pair.closing_fee(book, value, margin) if charged else 0.0)
     return total
 
 
 def closing_fees(book: Book, *, with_orders: bool) -> float:
     """Return the fees of closing a cross book that the venue counts in its requirement."""
     fees, how = 0.0, book.rules.closing_fee_in_maintenance
-    for direction, lots, _, _ in counted(book, with_orders=with_orders) if how != "none" else ():
+    for direction, lots, _, _ in margined_sides(book, with_orders=with_orders) if how != "none" else ():
         mark = book.long_mark if direction > 0 else book.short_mark
         at = mark if how == "mark" else _entry(book, direction) or mark
         fees += book.closing_fee(how, book.instrument.value(lots, at), direction)

@@ -23,7 +23,10 @@ def relief(account: Account, pool: str, *, initial: bool) -> float:
         # What options in coin may lose has no bound in coin: it is worth more the lower the price.
         if book.margin_mode == "option" and book.legs and book.option_terms.capped_by_payoff and not instrument.in_coin:
             groups.setdefault((instrument.underlying, instrument.settle, instrument.expiry_ms), []).append(book)
-    return sum(account.rate(settle) * _beyond_loss(books, initial=initial) for (_, settle, _), books in groups.items())
+    return sum(
+        account.conversion_rate(settle) * _beyond_loss(books, initial=initial)
+        for (_, settle, _), books in groups.items()
+    )
 
 
 def _beyond_loss(books: list[Book], *, initial: bool) -> float:

@@ -233,10 +233,10 @@ def worst_gross_size(size: Number, same: Number, opposite: Number) -> Number:
     return max(size + same, opposite)
 
 
-def headroom(balance: Number, profit: Number, in_use: Number) -> Number:
+def available_margin(balance: Number, profit: Number, in_use: Number) -> Number:
     """Return what a balance and the profit that counts leave beyond what is in use; below zero when overdrawn.
 
-    >>> headroom(700.0, 15.0, 900.0)
+    >>> available_margin(700.0, 15.0, 900.0)
     -185.0
     """
     return balance + profit - in_use
@@ -250,7 +250,7 @@ def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
     >>> free_margin(700.0, 15.0, 530.0)
     185.0
     """
-    return max(headroom(balance, unrealised, in_use), balance - balance)
+    return max(available_margin(balance, unrealised, in_use), balance - balance)
 
 
 def fee(value: Number, rate: Number) -> Number:
@@ -276,7 +276,7 @@ def funding(value: Number, rate: Number) -> Number:
 def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
     """Return the price at which `collateral`, valued now at `mark`, is used up by this position alone.
 
-    Counted from an isolated entry, where collateral is entry value / leverage, this is the
+    MarginedSide from an isolated entry, where collateral is entry value / leverage, this is the
     E (1 - 1/L) of docs/sources.md#bankruptcy-price.
 
     >>> bankruptcy_price(1.0, 40_000.0, 1_000.0)

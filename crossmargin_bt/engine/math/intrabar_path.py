@@ -28,10 +28,10 @@ class Candle(NamedTuple):
     close: float
 
 
-class Path(tuple[float, ...]):
+class PricePath(tuple[float, ...]):
     """Prices in the order in which they are visited, evenly spread over the bar; four of them from a single candle.
 
-    >>> Path(100.0, 90.0, 110.0, 105.0)[1]
+    >>> PricePath(100.0, 90.0, 110.0, 105.0)[1]
     90.0
     """
 
@@ -58,7 +58,7 @@ class Path(tuple[float, ...]):
     def at(self, moment: float) -> float:
         """Return the price at a moment between 0 and 3.
 
-        >>> Path(100.0, 90.0, 110.0, 105.0).at(0.5)
+        >>> PricePath(100.0, 90.0, 110.0, 105.0).at(0.5)
         95.0
         """
         if moment <= OPEN:
@@ -74,7 +74,7 @@ class Path(tuple[float, ...]):
     def reaches(self, level: float, since: float = OPEN) -> float | None:
         """Return the first moment from `since` on at which the price is at `level`, or None.
 
-        >>> Path(100.0, 90.0, 110.0, 105.0).reaches(105.0)
+        >>> PricePath(100.0, 90.0, 110.0, 105.0).reaches(105.0)
         1.75
         """
         before = self.at(since)
@@ -90,13 +90,13 @@ class Path(tuple[float, ...]):
     def crossings(self, level: float) -> list[float]:
         """Return every moment inside a stretch at which the price is at `level`.
 
-        >>> Path(100.0, 90.0, 110.0, 105.0).crossings(95.0)
+        >>> PricePath(100.0, 90.0, 110.0, 105.0).crossings(95.0)
         [0.5, 1.25]
         """
         stretches = enumerate(pairwise(self))
         return [self._moment(n + (level - a) / (b - a)) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
 
-    def beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
+    def first_beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
         """Return the first moment from `since` on at which the price is at or below (above) `level`, or None."""
         now = self.at(since)
         if now <= level if below else now >= level:
@@ -114,36 +114,36 @@ def low_comes_first(candle: Candle) -> bool:
     return down < up or (down == up and candle.close >= candle.open)
 
 
-def path_through(candles: Iterable[Candle], *, low_first: bool | None = None) -> Path:
+def path_through_candles(candles: Iterable[Candle], *, low_first: bool | None = None) -> PricePath:
     """Return the path through candles one after the other; without `low_first` each visits its nearer extreme first.
 
-    >>> path_through([Candle(100.0, 110.0, 95.0, 105.0), Candle(105.0, 105.0, 90.0, 92.0)])
+    >>> path_through_candles([Candle(100.0, 110.0, 95.0, 105.0), Candle(105.0, 105.0, 90.0, 92.0)])
     (100.0, 95.0, 110.0, 105.0, 105.0, 105.0, 90.0, 92.0)
     """
     prices: list[float] = []
     for candle in candles:
-        prices.extend(path_of(candle, low_first=low_comes_first(candle) if low_first is None else low_first))
-    return Path(*prices)
+        prices.extend(candle_path(candle, low_first=low_comes_first(candle) if low_first is None else low_first))
+    return PricePath(*prices)
 
 
-def path_of(candle: Candle, *, low_first: bool) -> Path:
+def candle_path(candle: Candle, *, low_first: bool) -> PricePath:
     """Return the path through a candle."""
     if low_first:
-        return Path(candle.open, candle.low, candle.high, candle.close)
-    return Path(candle.open, candle.high, candle.low, candle.close)
+        return PricePath(candle.open, candle.low, candle.high, candle.close)
+    return PricePath(candle.open, candle.high, candle.low, candle.close)
 
 
-def first_breach(gap: Callable[[float], float], start: float, end: float, bends: Iterable[float]) -> float | None:
+def first_breach(gap: Callable[[float], float], start: float, end: float, breakpoints: Iterable[float]) -> float | None:
     """Return the first moment in [start, end] at which `gap` is at or below zero, or None.
 
-    Between `bends` the gap must be smooth: a straight line for linear contracts under all rules but
+    Between `breakpoints` the gap must be smooth: a straight line for linear contracts under all rules but
     powers, a gentle curve otherwise; at a bend it may turn or jump. Each stretch is read from points
     inside it, so a jump belongs to the stretch behind it. Where the line through two of them misses, the
     stretch is halved until the moment is exact. A curve is not searched for a dip between these points.
     """
     if gap(start) <= 0:
         return start
-    edges = sorted({start, end, *(bend for bend in bends if start < bend < end)})
+    edges = sorted({start, end, *(bend for bend in breakpoints if start < bend < end)})
     for left, right in pairwise(edges):
         width = right - left
         near, far = gap(left + width / 3), gap(right - width / 3)

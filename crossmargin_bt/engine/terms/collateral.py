@@ -60,10 +60,10 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
         """Return what an amount that is not negative counts for, in what the tiers are measured in."""
         return self.slices.total(amount)
 
-    def counted(self, amount: float, price: float) -> float:
+    def collateral_value(self, amount: float, price: float) -> float:
         """Return what a holding of `amount` at `price` counts for in the pool's currency; a debt in full.
 
-        >>> CollateralTerms((CollateralTier(0.0, 0.9),)).counted(-2.0, 100.0)
+        >>> CollateralTerms((CollateralTier(0.0, 0.9),)).collateral_value(-2.0, 100.0)
         -200.0
         """
         if amount <= 0:

@@ -140,7 +140,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @cached_property
     def is_curved(self) -> bool:
-        """Whether its profit bends with its price: inverse contracts, and margin pairs that keep their margin in coin."""
+        """Whether its profit breakpoints with its price: inverse contracts, and margin pairs that keep their margin in coin."""
         return self.inverse or (self.kind == "margin" and self.in_coin)
 
     @cached_property

@@ -137,7 +137,7 @@ class MinimumCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """The terms of risk units: all contracts on one coin, and the coin itself as far as it hedges them.
 
-    Kept is max(`loss_factor` x worst loss + charges, minimum charge), where the worst loss is that of all `scenarios` and `grids`,
+    UnitMargin is max(`loss_factor` x worst loss + charges, minimum charge), where the worst loss is that of all `scenarios` and `grids`,
     of a day's decay (`theta_days`) and of the `basis`; initially at least `initial_multiple` of that, and at least
     `initial_factor` x worst loss + charges + initial charges. Charges, on values at spot: `linear` of the net of
     perpetuals and futures, `offset` of the smaller side of them, `short_option` of net shorts by strike, `vega_offset` of the vega (a point)

@@ -2,7 +2,7 @@
 """Maintenance rules: how much of a position's value must stay covered.
 
 A rule answers for a value in the settle currency and the quantity behind it in base coins. It
-also names the values at which its answer bends or jumps, because the search for a liquidation
+also names the values at which its answer breakpoints or jumps, because the search for a liquidation
 inside a bar has to look at each stretch on its own.
 """
 
@@ -72,8 +72,8 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         return any(tier.leverage_max is not None for tier in self.tiers)
 
     @cached_property
-    def knots(self) -> tuple[float, ...]:
-        """Values (settle currency) at which the margin bends or jumps."""
+    def breakpoints(self) -> tuple[float, ...]:
+        """Values (settle currency) at which the margin breakpoints or jumps."""
         return tuple(tier.notional_min for tier in self.tiers[1:])
 
     @cached_property
@@ -88,12 +88,12 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
 
     def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the maintenance margin of `value` (settle currency)."""
-        n = bisect_right(self.knots, value)
+        n = bisect_right(self.breakpoints, value)
         return formulas.in_slices(value, self.tiers[n].maintenance_rate, self.deductions[n])
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate the tier of `value` allows: 1 / its highest leverage, or 0."""
-        highest = self.tiers[bisect_right(self.knots, value)].leverage_max
+        highest = self.tiers[bisect_right(self.breakpoints, value)].leverage_max
         return 0.0 if highest is None else 1 / highest
 
 
@@ -136,9 +136,9 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
         )
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Values (settle currency) at which the margin bends or jumps."""
-        return self.table.knots
+    def breakpoints(self) -> tuple[float, ...]:
+        """Values (settle currency) at which the margin breakpoints or jumps."""
+        return self.table.breakpoints
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value` (settle currency)."""
@@ -170,7 +170,7 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
             raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and a slope that is not negative")
 
     @property
-    def knots(self) -> tuple[float, ...]:
+    def breakpoints(self) -> tuple[float, ...]:
         """None: for a held quantity the margin is a straight line in the price."""
         return ()
 
@@ -204,7 +204,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
             raise RuleError("a size-dependent rate needs positive constants and an initial_factor of at least 1")
 
     @property
-    def knots(self) -> tuple[float, ...]:
+    def breakpoints(self) -> tuple[float, ...]:
         """None: for a held quantity the margin is a straight line in the price."""
         return ()
 
@@ -242,7 +242,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
             raise RuleError("a power rate needs 0 < base < 1, a positive factor, 0 < exponent < 2, initial_factor >= 1")
 
     @property
-    def knots(self) -> tuple[float, ...]:
+    def breakpoints(self) -> tuple[float, ...]:
         """The value at which the power overtakes the base; for a held quantity the rate does not bend."""
         return () if self.measure == "quantity" else ((self.base / self.factor) ** (1 / self.exponent),)
 

@@ -61,12 +61,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     liquidation_fee: float
     maintenance: MaintenanceRule
     """The rule of contracts that neither bring their own nor are among `contracts`."""
-    above_tier_leverage: Literal["raise", "refuse"]
+    tier_leverage_breach: Literal["raise", "refuse"]
     """What follows when a position would stand in a tier that allows less leverage than is set: a higher initial
     rate, or a refused order."""
     initial_price: Literal["mark", "entry", "last"]
     """The price at which a cross position's initial margin is counted."""
-    order_offset: Literal["sum", "net", "net_value", "opening"]
+    order_offset: Literal["sum", "net", "net_value", "larger_side"]
     """How resting orders and the position combine into order margin in cross mode: added up; the largest position
     that fills can leave, at the mark, or with orders at their own prices; or the larger of |position + same side| and
     the opposite orders that open."""
@@ -112,7 +112,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The part of what fits that the venue lets a trader order at most (1 for all of it)."""
     order_size_fees: int
     """How many taker fees of the whole position the venue leaves room for in a maximum order size."""
-    cross_estimate: Literal["account", "by_value", "one_underlying"]
+    displayed_liquidation_price: Literal["account", "by_value", "one_underlying"]
     """The liquidation price the venue shows in cross mode: where the account gives out; where a share of the collateral
     in proportion to the position's value does; or the account's, and none while other underlyings are held."""
     ratio: Literal["requirement_over_collateral", "collateral_over_requirement"]
@@ -152,7 +152,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return counted or self.orders_lower_collateral
 
     @property
-    def looks_at_order_prices(self) -> bool:
+    def values_orders_at_market(self) -> bool:
         """Whether an order counts for more than its value at its own price: at the market's, or for what it would lose."""
         return self.order_loss_reserved or self.order_loss_in_ratio or self.sell_order_markup is not None
 

@@ -8,7 +8,7 @@ not among them: it is backtrader's own broker, unchanged (docs/decisions/0002-ca
 from typing import Protocol, cast
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.ledger.position import FillEffect
 from crossmargin_bt.engine.margin.modes import cross, isolated, option, spot
 
 
@@ -19,14 +19,14 @@ class Mode(Protocol):
     """Whether its positions stand on the shared pool."""
     ISOLATED: bool
     """Whether each of them stands on a margin of its own."""
-    PAID: bool
+    FULLY_FUNDED: bool
     """Whether what is traded is paid for in full."""
 
     def in_use(self, book: Book) -> float:
         """Return what the book's positions and orders lock of the shared balance."""
         ...
 
-    def opening_margin(self, book: Book, effect: Effect, price: float) -> float:
+    def opening_margin(self, book: Book, effect: FillEffect, price: float) -> float:
         """Return what leaves the shared balance for the leg's own margin when a fill at `price` opens."""
         ...
 

@@ -2,14 +2,14 @@
 """Cross margin: one pool stands behind every position, and orders offset against them."""
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.orders import Pending
-from crossmargin_bt.engine.ledger.position import Effect, Position
-from crossmargin_bt.engine.margin.modes import loan
+from crossmargin_bt.engine.ledger.orders import PendingExposure
+from crossmargin_bt.engine.ledger.position import FillEffect, Position
+from crossmargin_bt.engine.margin.modes import margin_pair
 from crossmargin_bt.engine.math import formulas
 
 POOLED = True
 ISOLATED = False
-PAID = False
+FULLY_FUNDED = False
 
 
 def in_use(book: Book) -> float:
@@ -25,11 +25,11 @@ def _one_way(book: Book) -> float:
         rules = book.rules
         if rules.initial_price == "mark" and rules.closing_fee_reserved == "none" and book.instrument.kind != "margin":
             mark = book.long_mark if position.lots >= 0 else book.short_mark
-            return book.instrument.value(position.lots, mark) * book.rate(position.lots)
-        return _held(book, position, book.rate(position.lots))
+            return book.instrument.value(position.lots, mark) * book.initial_rate(position.lots)
+        return _held(book, position, book.initial_rate(position.lots))
     waiting = book.pending("net")
     worst = int(formulas.worst_net_size(abs(position.lots), waiting.same_lots, waiting.opposite_lots))
-    rate = book.rate(worst)
+    rate = book.initial_rate(worst)
     direction = 1 if position.lots >= 0 else -1
     reserved = book.reserved(waiting)
     if book.rules.order_offset in ("net", "net_value"):
@@ -42,7 +42,7 @@ def _one_way(book: Book) -> float:
     )
 
 
-def _netted(book: Book, position: Position, waiting: Pending, rate: float) -> float:
+def _netted(book: Book, position: Position, waiting: PendingExposure, rate: float) -> float:
     """Return the initial margin of the largest position that fills can leave, with the fee of closing it."""
     same, opposite = waiting.same_value, waiting.opposite_value
     if book.rules.order_offset == "net":
@@ -63,7 +63,7 @@ def _hedged(book: Book) -> float:
     waiting = {side: book.pending(side) for side in book.sides}
     held = {side: abs(book.leg(side).lots) + waiting[side].same_lots for side in book.sides}
     for side, tier in zip(book.sides, book.tier_lots(held["long"], held["short"]), strict=True):
-        rate = book.rate(tier)
+        rate = book.initial_rate(tier)
         direction = 1 if side == "long" else -1
         ordered = _locked(book, waiting[side].same_value, rate, direction)
         margins.append(_held(book, book.leg(side), rate) + ordered)
@@ -83,7 +83,7 @@ def _held(book: Book, position: Position, rate: float) -> float:
 def _held_value(book: Book, position: Position) -> float:
     """Return what a position is worth at the price its initial margin is counted at."""
     if book.instrument.kind == "margin":
-        return loan.debt_value(book, position, book.mark_of(position.lots))
+        return margin_pair.debt_value(book, position, book.mark_of(position.lots))
     how = book.rules.initial_price
     if how == "mark" or not position.lots:
         return book.value(position)
@@ -96,6 +96,6 @@ def _locked(book: Book, value: float, rate: float, direction: int) -> float:
     return value * rate if fee == "none" else value * rate + book.closing_fee(fee, value, direction)
 
 
-def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
     """Return 0: nothing leaves the pool."""
     return 0.0

@@ -5,12 +5,12 @@ Source: docs/sources.md#isolated (orders are summed, only what closes is free).
 """
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.ledger.position import FillEffect
 from crossmargin_bt.engine.math import formulas
 
 POOLED = False
 ISOLATED = True
-PAID = False
+FULLY_FUNDED = False
 
 
 def in_use(book: Book) -> float:
@@ -22,8 +22,8 @@ def in_use(book: Book) -> float:
         waiting = book.pending(side)
         held = book.leg(side).lots
         direction = -1 if side == "short" or held < 0 else 1
-        same = waiting.same_value * book.rate(abs(held) + waiting.same_lots)
-        opening = waiting.opening_value * book.rate(max(0, waiting.opposite_lots - abs(held)))
+        same = waiting.same_value * book.initial_rate(abs(held) + waiting.same_lots)
+        opening = waiting.opening_value * book.initial_rate(max(0, waiting.opposite_lots - abs(held)))
         same += _closing_fee(book, waiting.same_value, direction)
         opening += _closing_fee(book, waiting.opening_value, -direction)
         total += formulas.summed_margin(0.0, same, opening)
@@ -38,7 +38,7 @@ def _closing_fee(book: Book, value: float, direction: int) -> float:
     return book.closing_fee(book.rules.closing_fee_reserved if carried == "none" else carried, value, direction)
 
 
-def opening_margin(book: Book, effect: Effect, price: float) -> float:
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:
     """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to.
 
     Where the venue keeps the fee of closing with an isolated position's margin, it is part of this.
@@ -46,4 +46,4 @@ def opening_margin(book: Book, effect: Effect, price: float) -> float:
     value = book.instrument.value(effect.opened, price)
     direction = 1 if effect.position.lots > 0 else -1
     fee = book.closing_fee(book.rules.isolated_fee_in_margin, value, direction)
-    return value * book.rate(effect.position.lots) + fee
+    return value * book.initial_rate(effect.position.lots) + fee

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.ledger.position import FillEffect
 from crossmargin_bt.engine.math import pricing
 
 POOLED = True
 ISOLATED = False
-PAID = True
+FULLY_FUNDED = True
 
 
 def in_use(book: Book) -> float:
@@ -45,7 +45,7 @@ def value(book: Book) -> float:
     return sum(leg.lots * book.instrument.units_per_lot * book.mark_of(leg.lots) for leg in book.legs.values())
 
 
-def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
     """Return 0: nothing leaves the pool but the premium."""
     return 0.0
 

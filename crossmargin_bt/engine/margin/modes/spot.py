@@ -5,12 +5,12 @@ What a coin counts for as collateral is the account's business (`crossmargin_bt.
 """
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.position import Effect
+from crossmargin_bt.engine.ledger.position import FillEffect
 from crossmargin_bt.engine.math import formulas
 
 POOLED = False
 ISOLATED = False
-PAID = True
+FULLY_FUNDED = True
 
 
 def in_use(book: Book) -> float:
@@ -36,6 +36,6 @@ def reserved(book: Book) -> tuple[float, float]:
     return sum(sells.values()), sum(buys.values())
 
 
-def opening_margin(book: Book, effect: Effect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
     """Return 0: a coin is paid for, not margined."""
     return 0.0

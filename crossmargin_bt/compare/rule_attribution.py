@@ -113,7 +113,7 @@ def _with(rules: Rules, exchanged: Mapping[str, Any]) -> Rules:
 
 def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
     if entry.at_fill:
-        fill = fills.filled(
+        fill = fills.order_fill(
             account, entry.time_ms, entry.symbol, entry.side,
             number=entry.number, lots=entry.lots, price=entry.price, maker=False,
         )  # fmt: skip
@@ -127,7 +127,7 @@ def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
         return Verdict(False, answer.needed, answer.available)
     book = account.books[entry.symbol]
     book.orders.pop(entry.number, None)  # what it locks is for itself
-    return Verdict(True, 0.0, max(0.0, metrics.headroom(account, book)))
+    return Verdict(True, 0.0, max(0.0, metrics.available_margin(account, book)))
 
 
 def _survival(account: Account, entry: events.Liquidated) -> Verdict:

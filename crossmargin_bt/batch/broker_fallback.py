@@ -13,7 +13,7 @@ from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.session import bt_orders
-from crossmargin_bt.broker.session.session import Owned
+from crossmargin_bt.broker.session.session import PositionLot
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.position import Position
@@ -100,7 +100,7 @@ def resume(broker: Any, owner: Follower, state: State) -> None:
         if state.held.lots[n]:
             lots, entry = int(state.held.lots[n]), float(state.held.entry[n])
             book.legs["net"] = Position(lots, entry, float(state.held.margin[n]))
-            run.attribution.add(data, "net", Owned(owner, 0, lots, entry), book.instrument)
+            run.attribution.add(data, "net", PositionLot(owner, 0, lots, entry), book.instrument)
             execution.mirror(broker, run, data)
     for order in state.orders:
         owner.placed[order.instrument, order.slot] = _let_rest(broker, owner, order)

@@ -49,13 +49,13 @@ def closing_fee(book: Book, value: float, margin: float) -> float:
     return formulas.fee(value + margin, book.taker)
 
 
-def knots(book: Book, position: Position) -> list[float]:
+def breakpoints(book: Book, position: Position) -> list[float]:
     """Return the marks at which what is owed comes to a bound of the maintenance rule."""
     owes_coins = position.lots < 0
     if owes_coins == book.instrument.in_coin:
         return []  # owed in the margin's currency: no price changes it
     debt = owed(book, position) + position.interest
-    bounds = book.maintenance.knots
+    bounds = book.maintenance.breakpoints
     return [bound / debt for bound in bounds] if owes_coins else [debt / bound for bound in bounds]
 
 
@@ -72,7 +72,7 @@ def closable(book: Book, position: Position, *, has_initial_margin: bool) -> flo
         return abs(position.lots) * book.instrument.units_per_lot
     debt = owed(book, position) + position.interest
     value = debt_value(book, position, mark)
-    rate = book.rate(position.lots)
+    rate = book.initial_rate(position.lots)
     if not has_initial_margin:
         rate = book.maintenance.margin(value, value) / value
     coins = formulas.inverse_value(debt, mark) if position.lots > 0 else debt

@@ -7,19 +7,25 @@ from typing import NamedTuple
 from crossmargin_bt.engine.explain.describe import moment, told
 from crossmargin_bt.engine.explain.explanations import is_explainable
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.report import explaining
+from crossmargin_bt.report import explained_entries
 from crossmargin_bt.results import RunResult
 
 EVENTS_MAX = 200
 """Events told of one run; liquidations come before warnings, and these before refusals, where there are more."""
 
-_RANK = {events.Liquidated: 0, events.TakenOver: 0, events.Replenished: 1, events.RiskState: 1, events.OrderRefused: 2}
+_RANK = {
+    events.Liquidated: 0,
+    events.InsuranceFundTakeover: 0,
+    events.CollateralToppedUp: 1,
+    events.RiskState: 1,
+    events.OrderRefused: 2,
+}
 _KINDS = {
-    events.Liquidated: "liquidation", events.TakenOver: "state", events.Replenished: "warning",
+    events.Liquidated: "liquidation", events.InsuranceFundTakeover: "state", events.CollateralToppedUp: "warning",
     events.RiskState: "warning", events.OrderRefused: "refusal",
 }  # fmt: skip
 # States that end a liquidation or a danger, or lead from one to the other.
-_STATES = ("checked", "safe", "closed")
+_STATES = ("liquidation_check", "recovered", "closed_out")
 
 
 class Happening(NamedTuple):
@@ -48,10 +54,10 @@ def happenings(result: RunResult) -> Happenings:
     """Return what happened in a run."""
     if result.mode == "cash":
         return _of_cash(result)
-    journal = explaining.entries(result)
+    journal = explained_entries.entries(result)
     mine = [n for n, entry in enumerate(journal) if type(entry) in _KINDS]
     chosen = sorted(sorted(mine, key=lambda n: (_RANK[type(journal[n])], n))[:EVENTS_MAX])
-    arithmetic = explaining.all_explained(result, {n for n in chosen if is_explainable(journal[n])})
+    arithmetic = explained_entries.all_explained(result, {n for n in chosen if is_explainable(journal[n])})
     found = [
         Happening(
             n, journal[n].time_ms, _kind(journal[n]), told(journal[n], result.currency),

@@ -5,7 +5,7 @@ What `stands` looks at is a part of what `stands_between` does. It is written by
 of it there makes the loop two thirds slower.
 """
 
-from crossmargin_bt.batch.figuring import (
+from crossmargin_bt.batch.compiled_formulas import (
     compiled,
     compiled_in_place,
     dearer,

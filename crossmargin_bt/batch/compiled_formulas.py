@@ -19,7 +19,7 @@ average_entry, inverse_average_entry = compiled(formulas.average_entry), compile
 fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.in_slices)
 initial_rate = compiled(formulas.initial_rate)
 whole_lots, size_of_lots = compiled(instrument.whole_lots), compiled(instrument.size_of_lots)
-split, opened_after = compiled(position.split), compiled(position.opened_after)
+split, opened_after = compiled(position.split_fill), compiled(position.opened_after)
 low_comes_first = compiled(intrabar_path.low_comes_first)
 
 
