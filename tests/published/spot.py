@@ -11,6 +11,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import interest
 from crossmargin_bt.engine.margin import currencies, metrics
+from crossmargin_bt.engine.margin.modes import margin_pair as loan_margin
 from crossmargin_bt.engine.terms.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
 from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
 from crossmargin_bt.engine.terms.instrument import Instrument
