@@ -200,9 +200,13 @@ class Account:
         return [self.books[symbol] for symbol in self._symbols.get(currency, ())]
 
     def busy_books(self, currency: str) -> list[Book]:
-        """Return those of them that hold a position or an order."""
-        books = self.books
-        return [book for symbol in self._symbols.get(currency, ()) if (book := books[symbol]).legs or book.orders]
+        """Return the books of a shared pool with a position or an order, in the order they were listed."""
+        found = []
+        for symbol in self._symbols.get(currency, ()):  # a loop, since the hot path evaluates risk by it
+            book = self.books[symbol]
+            if book.legs or book.orders:
+                found.append(book)
+        return found
 
     def set_mark(self, symbol: str, price: float) -> None:
         """Value the instrument's legs at `price`."""
@@ -232,7 +236,7 @@ class Account:
 
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""
-        other = Account(self.rules)
+        other = object.__new__(Account)
         other.__dict__.update(self.__dict__)
         other.balances = dict(self.balances)
         other.set_aside, other.loans = dict(self.set_aside), dict(self.loans)

@@ -2,6 +2,7 @@
 """A venue's rule book as the engine reads it: every answer is data, none of it is code."""
 
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -46,7 +47,7 @@ class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return int(datetime(self.since.year, self.since.month, self.since.day, tzinfo=UTC).timestamp() * 1000)
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """What differs between venues.
 
     Rates are plain fractions. `liquidation_fee` is charged on the value of a forced close, on top
@@ -140,18 +141,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contracts: tuple[ContractTerms, ...] = ()
     """Contracts with terms of their own, by date."""
 
-    @property
+    @cached_property
     def orders_lower_collateral(self) -> bool:
         """Whether resting orders lower the collateral in the risk ratio."""
         return self.order_fees_in_ratio or self.order_loss_in_ratio or self.isolated_orders_in_ratio
 
-    @property
+    @cached_property
     def orders_raise_risk(self) -> bool:
         """Whether a resting order can change how far a pool is from any threshold."""
         counted = self.orders_in_maintenance != "none" or self.orders_in_tier or self.orders_cancelled_overdrawn
         return counted or self.orders_lower_collateral
 
-    @property
+    @cached_property
     def values_orders_at_market(self) -> bool:
         """Whether an order counts for more than its value at its own price: at the market's, or for what it would lose."""
         return self.order_loss_reserved or self.order_loss_in_ratio or self.sell_order_markup is not None
