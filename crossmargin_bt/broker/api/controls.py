@@ -116,7 +116,9 @@ class Controls(Previews):
         refusal = settings_changes.position_mode_refusal(run.account)
         if refusal is None and waiting is not None and run.books[waiting.data].instrument.kind in TWO_SIDED:
             symbol = run.books[waiting.data].instrument.symbol
-            refusal = Refusal("rejected", f"{symbol} has orders; cancel them before changing the position mode")
+            refusal = Refusal(
+                "rejected", "orders_open", f"{symbol} has orders; cancel them before changing the position mode"
+            )
         if refusal is None and (position_mode == "hedge") != run.account.hedged:
             run.record(events.PositionModeChanged(time_ms=run.time_ms, position_mode=position_mode))
         return refusal
@@ -178,7 +180,7 @@ class Controls(Previews):
         book = run.books[feed]
         side = self._side(book, side)
         if book.margin_mode != "isolated" or side not in book.legs:
-            return Refusal("rejected", f"feed {feed._name!r} has no isolated {side} position")
+            return Refusal("rejected", "no_isolated_position", f"feed {feed._name!r} has no isolated {side} position")
         refusal = order_admission.margin_move_refusal(run.account, book, side, amount)
         if refusal is None:
             run.record(

@@ -59,6 +59,7 @@ def journal_refusal(
             lots=lots if judged is None else judged.lots,
             price=order.created.price if judged is None else judged.price,
             kind=refusal.kind,
+            code=refusal.code,
             needed=refusal.needed,
             available=refusal.available,
             reason=refusal.reason,

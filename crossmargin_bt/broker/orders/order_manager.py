@@ -64,12 +64,12 @@ class OrderManager(StockDesk):
             if refusal is not None:
                 return self._refuse_in_cash(owner, data, size, keywords, refusal, buys=buys)
             return stock(owner, data, size, **keywords)
-        size, reason = order_validation.figures(run, data, size, keywords)
-        if reason is not None and data in run.books and run.books[data].instrument.is_dust(size):
+        size, refusal = order_validation.figures(run, data, size, keywords)
+        if refusal is not None and data in run.books and run.books[data].instrument.is_dust(size):
             return None
-        reason = reason or order_validation.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
-        if reason is not None:
-            return self._refuse_at_entry(owner, data, size, keywords, reason, buys=buys)
+        refusal = refusal or order_validation.put_on_ticks(run.books[data].instrument, keywords, buys=buys)
+        if refusal is not None:
+            return self._refuse_at_entry(owner, data, size, keywords, refusal, buys=buys)
         if type(getattr(owner, "_orders", None)) is list:
             owner._orders = deque(owner._orders, maxlen=ORDERS_KEPT)
         book = run.books[data]
@@ -97,11 +97,11 @@ class OrderManager(StockDesk):
         return order
 
     def _refuse_at_entry(
-        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
+        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], refusal: Refusal, *, buys: bool
     ) -> Any:
         order = execution.stillborn(owner, data, size, keywords, buys=buys)
         self._ocoize(order, None)
-        self._refuse(order, Refusal("rejected", reason))
+        self._refuse(order, refusal)
         return order
 
     def _refuse_in_cash(
@@ -177,7 +177,7 @@ class OrderManager(StockDesk):
     ) -> OpenOrder | Refusal:
         book = run.books[order.data]
         if not 0 < resting.price < math.inf:
-            return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
+            return Refusal("rejected", "price_not_positive", f"order price is {resting.price}; give a price above 0")
         too_small = below_minimum(book, resting)
         if too_small is not None:
             return too_small
@@ -210,7 +210,7 @@ class OrderManager(StockDesk):
     def _take_children(self, order: Any) -> Any:
         parent = super()._take_children(order)
         if parent is None and self._run is not None:
-            refusal = Refusal("rejected", "the order it waits for was refused or is gone")
+            refusal = Refusal("rejected", "parent_refused", "the order it waits for was refused or is gone")
             execution.journal_refusal(self._run, order, refusal)
             order.addinfo(reject=refusal)
         return parent
@@ -300,7 +300,9 @@ class OrderManager(StockDesk):
         if self._run is None:
             self._count_cash_fills(order)
             if order.status in (order.Margin, order.Rejected) and "reject" not in order.info:
-                order.addinfo(reject=Refusal("margin", "the stock broker's cash does not cover the order"))
+                order.addinfo(
+                    reject=Refusal("margin", "insufficient_cash", "the stock broker's cash does not cover the order")
+                )
             super().notify(order)
             return
         run, status = self._run, order.status

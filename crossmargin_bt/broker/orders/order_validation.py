@@ -9,6 +9,7 @@ from backtrader import Order
 from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.math.numbers import plain
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.errors import suggestion
@@ -18,40 +19,49 @@ OWN_KEYWORDS = ("position_side", "reduce_only", "plan")
 KEYWORDS = bt_orders.GIVEN | {"oco", "coc", "_checksubmit", *OWN_KEYWORDS}
 
 
-def figures(run: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, str | None]:
+def figures(run: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, Refusal | None]:
     """Return the size of an order as Python's own number, NaN of what is none, and why the order cannot even be entered, or None.
 
     Prices among the keywords are made Python's own as well.
     """
     number = size if type(size) is float else plain(size)
     if number is None:
-        return math.nan, f"size must be a number, got {size!r}"
+        return math.nan, _refused("not_a_number", f"size must be a number, got {size!r}")
     return number, _unusable(run, data, number, keywords)
 
 
-def _unusable(run: BrokerSession, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
+def _unusable(run: BrokerSession, data: Any, size: float, keywords: dict[str, Any]) -> Refusal | None:
     if not keywords.keys() <= KEYWORDS:
         name = next(name for name in keywords if name not in KEYWORDS)
-        return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}"
+        return _refused("unknown_keyword", f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}")
     book = run.books.get(data)
     if book is None:
-        return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+        reason = f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+        return _refused("no_instrument", reason)
     if run.feeds[data].is_ended:
-        return f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
+        reason = f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
+        return _refused("contract_expired", reason)
     if not len(data):
-        return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
+        reason = f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
+        return _refused("no_bar_yet", reason)
     if book.margin_mode == "option" and not book.index:
-        return (
-            f"nothing has priced the underlying of {book.instrument.symbol} yet; place orders once its feed has begun"
+        return _refused(
+            "no_index_price",
+            f"nothing has priced the underlying of {book.instrument.symbol} yet; place orders once its feed has begun",
         )
     return _bad_figure(book.instrument, size, keywords) or _bad_side(book, keywords.get("position_side"))
 
 
-def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
+def _refused(code: RefusalCode, reason: str) -> Refusal:
+    return Refusal("rejected", code, reason)
+
+
+def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -> Refusal | None:
     if not math.isfinite(size):
-        return f"size must be a number of contracts, got {size!r}"
+        return _refused("not_a_number", f"size must be a number of contracts, got {size!r}")
     if not instrument.lots(size):
-        return f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+        reason = f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+        return _refused("size_below_one_lot", reason)
     for name in ("price", "plimit"):
         given = keywords.get(name)
         if given is None:
@@ -59,25 +69,28 @@ def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -
         price: float | None = given if type(given) is float else plain(given)
         if price is None:
             del keywords[name]
-            return f"{name} must be a number, got {given!r}"
+            return _refused("not_a_number", f"{name} must be a number, got {given!r}")
         keywords[name] = price
         if not 0 < price < math.inf:
-            return f"{name} must be above 0, got {float(price)!r}"
+            return _refused("price_not_positive", f"{name} must be above 0, got {float(price)!r}")
     return None
 
 
-def _bad_side(book: Book, side: Any) -> str | None:
+def _bad_side(book: Book, side: Any) -> Refusal | None:
     if book.hedged and side not in ("long", "short"):
-        return f"hedge mode needs position_side='long' or 'short', got {side!r}"
+        reason = f"hedge mode needs position_side='long' or 'short', got {side!r}"
+        return _refused("side_missing" if side is None else "side_unknown", reason)
     if not book.hedged and side is not None:
         kind = book.instrument.kind
         if kind not in TWO_SIDED:
-            return f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
-        return "position_side needs a broker with position_mode='hedge'"
+            reason = f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
+        else:
+            reason = "position_side needs a broker with position_mode='hedge'"
+        return _refused("side_unavailable", reason)
     return None
 
 
-def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> str | None:
+def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> Refusal | None:
     """Round the prices among `keywords` to the tick: limits never to a worse price, triggers to the nearest.
 
     Return why an order cannot be entered at one of them, or None.
@@ -90,6 +103,7 @@ def put_on_ticks(instrument: Instrument, keywords: dict[str, Any], *, buys: bool
         if keywords.get(name) is not None:
             rounded = instrument.round_price(keywords[name], rounding)
             if not rounded:
-                return f"{name} {keywords[name]:g} is less than a tick of {instrument.symbol} ({instrument.tick:g})"
+                reason = f"{name} {keywords[name]:g} is less than a tick of {instrument.symbol} ({instrument.tick:g})"
+                return _refused("price_below_tick", reason)
             keywords[name] = rounded
     return None

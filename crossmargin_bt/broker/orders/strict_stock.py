@@ -8,7 +8,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt.broker.orders import execution, matching
-from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 
 # What backtrader computes for all positions, and overwrites when it is asked for some.
 CACHED = (
@@ -95,11 +95,12 @@ class StockDesk(bt.brokers.BackBroker):
 def unusable_figures(size: float, keywords: dict[str, Any]) -> Refusal | None:
     """Return why an order's figures cannot be meant, or None."""
     if not math.isfinite(size) or size == 0:
-        return Refusal("rejected", f"size must be a number other than 0, got {size!r}")
+        code: RefusalCode = "size_below_one_lot" if size == 0 else "not_a_number"
+        return Refusal("rejected", code, f"size must be a number other than 0, got {size!r}")
     for name in ("price", "plimit"):
         price = keywords.get(name)
         if price is not None and not 0 < price < math.inf:
-            return Refusal("rejected", f"{name} must be above 0, got {price!r}")
+            return Refusal("rejected", "price_not_positive", f"{name} must be above 0, got {price!r}")
     return None
 
 
