@@ -2,7 +2,7 @@
 """Mistakes a type checker finds; each line names mypy's codes. Checked by tests/test_typing.py, never run."""
 
 import crossmargin_bt
-from crossmargin_bt import Instrument, Refusal, missing  # error: attr-defined
+from crossmargin_bt import Instrument, Refusal
 
 
 def wrong_terms() -> Instrument:
@@ -20,6 +20,11 @@ def wrong_name() -> object:
     return crossmargin_bt.CrossMarginBrokre  # error: attr-defined
 
 
+def wrong_import() -> None:
+    """The same, imported."""
+    from crossmargin_bt import nonsense  # noqa: F401, PLC0415  # error: attr-defined
+
+
 def wrong_module() -> object:
     """A name one of its modules does not have."""
-    return (missing, crossmargin_bt.errors.MarginError)  # error: attr-defined
+    return crossmargin_bt.errors.MarginError  # error: attr-defined

@@ -16,4 +16,4 @@ def wrong_amount() -> CrossMarginBroker:
 
 def by_position() -> CrossMarginBroker:
     """Settings have names."""
-    return CrossMarginBroker(10_000.0)  # error: misc
+    return CrossMarginBroker(10_000.0)  # error: call-arg
