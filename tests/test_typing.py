@@ -74,6 +74,19 @@ def test_every_error_of_the_package_is_in_the_tree_of_the_docstring() -> None:
     assert [one.__name__ for one in classes if one.__name__ not in (errors.__doc__ or "")] == []
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    """docs/api/*.md name each with the directive that renders its docstring; of public modules, all of `__all__`."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+    directives = dict(re.findall(r"^\.\. auto(?:module|class|function):: (\S+)$((?:\n   :.*)*)", pages, re.MULTILINE))
+    assert [name for name in crossmargin_bt.__all__ if f"crossmargin_bt.{name}" not in directives] == []
+    for name in crossmargin_bt.__all__:
+        options = directives[f"crossmargin_bt.{name}"]
+        members = getattr(getattr(crossmargin_bt, name), "__all__", [])
+        assert "imported-members" in options or not members, name
+    index = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [page.stem for page in (ROOT / "docs" / "api").glob("*.md") if f"\napi/{page.stem}\n" not in index] == []
+
+
 @pytest.fixture(scope="module")
 def complaints() -> dict[str, list[tuple[int, str, str]]]:
     """Return what `mypy --strict` says of the scripts beside this file: by file, (line, "error" or "note", text)."""
