@@ -71,7 +71,7 @@ def read_signature(app: Any, what: str, name: str, obj: Any, *_: Any) -> tuple[s
     if what != "class" or not issubclass(obj, msgspec.Struct | crossmargin_bt.CrossMarginBroker):
         return None
     signature = inspect.signature(obj if issubclass(obj, msgspec.Struct) else obj.__init__)
-    shown = [parameter for name, parameter in signature.parameters.items() if name != "self"]
+    shown = [parameter for name, parameter in signature.parameters.items() if name != "self" and name[0] != "_"]
     signature = signature.replace(parameters=shown, return_annotation=inspect.Signature.empty)
     return stringify_signature(signature, show_annotation=False), ""
 
