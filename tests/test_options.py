@@ -25,7 +25,7 @@ from crossmargin_bt.engine.margin.modes import option
 from crossmargin_bt.engine.math import pricing
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import ChargeTier, Grid, UnitTerms, VolatilityShock
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import FeedError, RuleError
 
 FRIDAY = datetime(2025, 1, 1, 8, tzinfo=UTC)
@@ -33,7 +33,7 @@ CALL = Instrument(
     symbol="BTC-C", kind="option", underlying="BTC", expiry=FRIDAY, strike=11_000.0, option="call", lot=0.01
 )
 PUT = msgspec.structs.replace(CALL, symbol="BTC-P", option="put", strike=9_000.0)
-INDEX = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat(0.005), maker=0.0, taker=0.0)
+INDEX = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat_rate(0.005), maker=0.0, taker=0.0)
 FUTURE = msgspec.structs.replace(INDEX, symbol="BTC-F", kind="future", expiry=FRIDAY)
 
 OPTIONS = {
@@ -294,8 +294,10 @@ def test_hedges_between_dollars_are_charged() -> None:
     """10,000,000 hedged between two dollars in OKX's printed tiers, 0.75, 1.75 and 2.5 %: 202,500 (MR9)."""
     tiers = (ChargeTier(0.0, 0.0075), ChargeTier(1e6, 0.0175), ChargeTier(5e6, 0.025))
     terms = UnitTerms(grids=(Grid((0.0,)),), volatility=VolatilityShock(up=0.0, down=0.0), peg=tiers)
-    unit = scenarios.RiskUnit(1.0, (scenarios.Linear(1e7, 1.0), scenarios.Linear(-1e7, 1.0)), hedged=(1e7, 0.0, 0.0))
-    assert scenarios.assess(terms, unit).maintenance == pytest.approx(202_500.0)
+    unit = scenarios.RiskUnit(
+        1.0, (scenarios.LinearPosition(1e7, 1.0), scenarios.LinearPosition(-1e7, 1.0)), peg_hedges=(1e7, 0.0, 0.0)
+    )
+    assert scenarios.scenario_margin(terms, unit).maintenance == pytest.approx(202_500.0)
 
 
 def test_dollars_are_matched_in_turn() -> None:

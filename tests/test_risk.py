@@ -21,10 +21,10 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 from crossmargin_bt.errors import ConfigurationError
 
-PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))
 FALL = [FLAT, FLAT, FLAT, (100.0, 100.0, 95.0, 96.0), (96.0, 96.0, 89.0, 90.0), FLAT, FLAT, FLAT]
 
 
@@ -289,7 +289,7 @@ def test_what_funding_used_up_is_taken_over_too(mode: str, cash: float, gap: flo
 
 
 JUMP = msgspec.structs.replace(
-    PLAIN, lot=0.1, maintenance=table([(0.0, 0.01, 50.0), (3434.0, 0.02, 25.0)], marginal=False)
+    PLAIN, lot=0.1, maintenance=tier_table([(0.0, 0.01, 50.0), (3434.0, 0.02, 25.0)], marginal=False)
 )
 
 
@@ -312,7 +312,9 @@ def test_a_jump_of_the_rate_is_met_behind_it() -> None:
 
 TIERED = msgspec.structs.replace(
     PLAIN,
-    maintenance=table([(0.0, 0.005, None), (1e5, 0.01, None), (5e5, 0.02, None), (1e6, 0.03, None)], marginal=True),
+    maintenance=tier_table(
+        [(0.0, 0.005, None), (1e5, 0.01, None), (5e5, 0.02, None), (1e6, 0.03, None)], marginal=True
+    ),
 )
 
 
@@ -388,7 +390,7 @@ def test_impact_does_not_close_more_than_needed() -> None:
     """Where closing all would cost too much, one lot is still enough."""
     frame = bars(FLAT, FLAT, (100.0, 100.0, 90.0, 95.0), (95.0,) * 4)
     frame["volume"] = 100.0
-    dear = msgspec.structs.replace(PLAIN, maintenance=flat(0.01))
+    dear = msgspec.structs.replace(PLAIN, maintenance=flat_rate(0.01))
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx", liquidation_impact=0.02)
     run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=dear)
     first = next(event for event in broker.journal if isinstance(event, events.LiquidationStepTaken))

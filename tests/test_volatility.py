@@ -20,11 +20,11 @@ from crossmargin_bt import CrossMarginBroker, Instrument
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.engine.terms.volatility import MS_PER_DAY, RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import RuleError
 
-PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))
 
 
 def scaled(tmp_path, venue: str = "generic", **figures: float) -> str:

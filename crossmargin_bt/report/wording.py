@@ -275,7 +275,7 @@ MANY = 1e4
 
 def tiers(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
     """Return the rows (value from, rate, deduction, leverage up to) of a table of tiers; empty for other rules."""
-    table = rule.table if isinstance(rule, ShareTable) else rule
+    table = rule.tier_table if isinstance(rule, ShareTable) else rule
     if not isinstance(table, TierTable):
         return []
     return [

@@ -10,7 +10,7 @@ from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import SIDES
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
@@ -114,7 +114,7 @@ class Controls(Previews):
         run = self._margin_run()
         waiting = next((o for o in (*self.submitted, *self.pending) if o.alive() and o.data in run.books), None)
         refusal = settings_changes.position_mode_refusal(run.account)
-        if refusal is None and waiting is not None and run.books[waiting.data].instrument.kind in TWO_SIDED:
+        if refusal is None and waiting is not None and run.books[waiting.data].instrument.kind in HEDGE_MODE_KINDS:
             symbol = run.books[waiting.data].instrument.symbol
             refusal = Refusal("rejected", f"{symbol} has orders; cancel them before changing the position mode")
         if refusal is None and (position_mode == "hedge") != run.account.hedged:

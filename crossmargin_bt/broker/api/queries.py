@@ -15,8 +15,7 @@ from crossmargin_bt.broker.api.settings import finite_of, one_of
 from crossmargin_bt.broker.orders.order_manager import OrderManager
 from crossmargin_bt.broker.session.session import LEVEL_NOTED, BrokerSession
 from crossmargin_bt.broker.skip.lazy_snapshot import ClosingFigures
-from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, loan_view
-from crossmargin_bt.engine.explain.account_view import currency as currency_view
+from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, currency_view, loan_view
 from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import SIDES, Book

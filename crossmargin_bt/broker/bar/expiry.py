@@ -28,10 +28,10 @@ def _settle(broker: Any, run: BrokerSession, data: Any) -> None:
     for order in list(broker.pending):
         if order.data is data and order.alive():
             execution.cancel(broker, order, "expired")
-    entry = expiry.expired(run.account, run.time_ms, book.instrument.symbol)
+    entry = expiry.expiry_entry(run.account, run.time_ms, book.instrument.symbol)
     run.record(entry)
     run.notices.append(entry)
-    for fill in expiry.settlements(run.account, entry):
+    for fill in expiry.settlement_fills(run.account, entry):
         short = fills.isolated_shortfall(book, fill)
         execution.forced_close(broker, run, data, fill)
         execution.settle(run, fill, short)

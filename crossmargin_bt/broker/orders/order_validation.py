@@ -9,8 +9,8 @@ from backtrader import Order
 from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.math.numbers import plain
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.math.numbers import to_python_number
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.errors import suggestion
 
 # Keywords a strategy may give to buy() and sell() beyond backtrader's own.
@@ -23,7 +23,7 @@ def figures(run: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) 
 
     Prices among the keywords are made Python's own as well.
     """
-    number = size if type(size) is float else plain(size)
+    number = size if type(size) is float else to_python_number(size)
     if number is None:
         return math.nan, f"size must be a number, got {size!r}"
     return number, _unusable(run, data, number, keywords)
@@ -56,7 +56,7 @@ def _bad_figure(instrument: Instrument, size: float, keywords: dict[str, Any]) -
         given = keywords.get(name)
         if given is None:
             continue
-        price: float | None = given if type(given) is float else plain(given)
+        price: float | None = given if type(given) is float else to_python_number(given)
         if price is None:
             del keywords[name]
             return f"{name} must be a number, got {given!r}"
@@ -71,7 +71,7 @@ def _bad_side(book: Book, side: Any) -> str | None:
         return f"hedge mode needs position_side='long' or 'short', got {side!r}"
     if not book.hedged and side is not None:
         kind = book.instrument.kind
-        if kind not in TWO_SIDED:
+        if kind not in HEDGE_MODE_KINDS:
             return f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
         return "position_side needs a broker with position_mode='hedge'"
     return None

@@ -158,7 +158,7 @@ def _largest_change(account: Account, moves: dict[str, float]) -> Change:
     coins = {
         currency: amount * account.price(currency) * revalued[currency] for currency, amount in account.balances.items()
     }
-    count = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
+    count = {coin for coin in coins if terms is not None and terms.unit_terms(coin).coins == "all"}
     required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in count)
     return Change(ROOM * (held + floating + sum(map(abs, coins.values()))), ROOM * required)
 

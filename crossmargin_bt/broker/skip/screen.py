@@ -145,7 +145,7 @@ def _outlook(run: BrokerSession, ranges: dict[str, tuple[float, float]], pools: 
     for book, low, high in books:
         book.long_mark, book.short_mark = low, high
     collateral = [metrics.collateral(account, pool) for pool in pools]
-    debts = sum(one.maintenance for one in currencies.holdings(account)) if account.pooled else 0.0
+    debts = sum(one.maintenance_margin for one in currencies.holdings(account)) if account.pooled else 0.0
     dearer = _dearer(account, books) if account.pooled else 1.0
     for book, low, high in books:
         book.set_mark(low if book.instrument.is_curved else high)

@@ -31,14 +31,14 @@ class CurrencyView(NamedTuple):
     """What orders for coins, isolated positions and premiums may take."""
     free_margin: float
     """What cross orders may take; in a pool of many currencies that of the pool, in this currency."""
-    owed: float
+    liability: float
     leverage: float
     """Value of the cross positions that settle in it, over balance and floating profit of cross positions."""
     price: float
     value: float
 
 
-def currency(account: Account, name: str) -> CurrencyView:
+def currency_view(account: Account, name: str) -> CurrencyView:
     """Return what an account holds and owes in a currency.
 
     Raises:
@@ -78,7 +78,7 @@ def currency(account: Account, name: str) -> CurrencyView:
         in_use=in_use,
         available_balance=spot_orders.available(account, name),
         free_margin=free,
-        owed=max(0.0, -(balance + cross)),
+        liability=max(0.0, -(balance + cross)),
         leverage=value / carried if carried > 0 else 0.0,
         price=price,
         value=equity * price,
@@ -95,7 +95,7 @@ class LoanView(NamedTuple):
     asset: str
     assets: float
     available_assets: float
-    owes: str
+    liability_currency: str
     liability: float
     interest: float
     average_open_price: float
@@ -119,8 +119,8 @@ def loan_view(account: Account, book: Book, position: Position) -> LoanView:
         asset=instrument.base_currency if position.lots > 0 else instrument.quote_currency,
         assets=assets,
         available_assets=max(0.0, assets - sold),
-        owes=margin_pair.currency(book, position),
-        liability=margin_pair.owed(book, position),
+        liability_currency=margin_pair.currency(book, position),
+        liability=margin_pair.principal(book, position),
         interest=position.interest,
         average_open_price=position.entry,
         closable=margin_pair.closable(book, position, has_initial_margin=has_initial),

@@ -15,16 +15,16 @@ _STATES = {
 }
 
 
-def moment(time_ms: int) -> str:
+def format_time(time_ms: int) -> str:
     """Return a time as it is written.
 
-    >>> moment(1_583_971_200_000)
+    >>> format_time(1_583_971_200_000)
     '2020-03-12 00:00'
     """
     return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def told(entry: events.JournalEntry, currency: str) -> str:
+def describe(entry: events.JournalEntry, currency: str) -> str:
     """Return what happened, without its time; amounts are in `currency`."""
     if isinstance(entry, events.Liquidated):
         return f"{entry.pool} liquidated with {entry.collateral:,.2f} against {entry.requirement:,.2f} {currency}"

@@ -46,11 +46,11 @@ def account_before(
     `setup` is that of the account (`Account.setup`). An option is given the volatility that its mark implies.
     """
     account = replay(journal[:at], rules, instruments, **setup)
-    at_entry(account, journal[at])
+    set_to_entry(account, journal[at])
     return account
 
 
-def at_entry(account: Account, entry: events.JournalEntry) -> None:
+def set_to_entry(account: Account, entry: events.JournalEntry) -> None:
     """Bring an account that stands before an entry to the time and the prices that entry names."""
     assert isinstance(entry, Explainable)
     account.now_ms = entry.time_ms
@@ -60,41 +60,44 @@ def at_entry(account: Account, entry: events.JournalEntry) -> None:
 def explain(account: Account, entry: events.JournalEntry) -> list[str]:
     """Return the lines that lead to the figures of an entry, given the account before it."""
     if isinstance(entry, events.OrderRefused):
-        return _refusal(account, entry)
+        return _explain_refusal(account, entry)
     if isinstance(entry, events.Liquidated):
         head = f"{entry.pool} is liquidated: its collateral does not exceed its requirement."
-        return [head, *_risk(account, entry.pool), *_bankruptcy(entry)]
+        return [head, *_explain_risk(account, entry.pool), *_bankruptcy_lines(entry)]
     if isinstance(entry, events.CollateralToppedUp):
-        return _replenished(account, entry)
+        return _explain_top_up(account, entry)
     if isinstance(entry, events.InsuranceFundTakeover):
-        return _takeover(account, entry)
+        return _explain_takeover(account, entry)
     assert isinstance(entry, events.RiskState)
     head = f"{entry.pool} comes to the state {entry.state!r}"
     head += f" at a margin level of {entry.threshold:.6g}." if entry.threshold else ": more is in use than there is."
-    return [head, *(_risk(account, entry.pool) if entry.threshold else _headroom(account, entry.pool))]
+    return [
+        head,
+        *(_explain_risk(account, entry.pool) if entry.threshold else _explain_margin_in_use(account, entry.pool)),
+    ]
 
 
-def _risk(account: Account, name: str) -> list[str]:
+def _explain_risk(account: Account, name: str) -> list[str]:
     """Return how the collateral and the requirement of a pool add up."""
     pool = next((pool for pool in metrics.pools(account) if pool.name == name), None)
     if pool is None:
         return ["Nothing is held in it any more."]
     risk = metrics.risk(account, pool)
     lines = ["", "Collateral:"]
-    books = [account.books[pool.legs[0][0]]] if pool.isolated else _pooled(account, pool)
+    books = [account.books[pool.legs[0][0]]] if pool.isolated else _pooled_books(account, pool)
     if pool.isolated:
         ((symbol, side),) = pool.legs
         lines.append(f"  margin of the position {account.books[symbol].legs[side].margin!r}")
     elif account.pooled:
-        lines += _holdings(account)
+        lines += _currency_lines(account)
     else:
         lines.append(f"  balance {account.balances[pool.currency]!r}")
-    lines += [line for book in books for line in _profits(book, pool)]
+    lines += [line for book in books for line in _profit_lines(book, pool)]
     if not pool.isolated:
-        lines += _orders_against(account, pool)
+        lines += _order_lines(account, pool)
     lines.append(f"  = {risk.collateral!r} {pool.currency}")
     lines += ["", "Requirement:"]
-    lines += _isolated_requirement(account, pool) if pool.isolated else _shared_requirement(account, books)
+    lines += _isolated_requirement_lines(account, pool) if pool.isolated else _shared_requirement_lines(account, books)
     lines.append(f"  = {risk.requirement!r} {pool.currency}")
     level = (
         f"{risk.collateral!r} / {risk.requirement!r} = {risk.margin_level!r}"
@@ -104,38 +107,38 @@ def _risk(account: Account, name: str) -> list[str]:
     return [*lines, "", f"Margin level: {level}; liquidation at 1"]
 
 
-def _holdings(account: Account) -> list[str]:
+def _currency_lines(account: Account) -> list[str]:
     """Return what every currency of a pool of many counts for; floating profit is in the amounts."""
     return [
-        f"  {one.currency} {one.amount!r}, with the profit below, at {one.price!r}: worth {one.worth!r}, counts for {one.collateral_value!r}"
+        f"  {one.currency} {one.amount!r}, with the profit below, at {one.price!r}: worth {one.value!r}, counts for {one.collateral_value!r}"
         for one in currencies.holdings(account)
         if one.amount
     ]
 
 
-def _shared_requirement(account: Account, books: list[Book]) -> list[str]:
+def _shared_requirement_lines(account: Account, books: list[Book]) -> list[str]:
     """Return what a shared pool's positions and debts keep."""
     lines = []
     if account.portfolio:
         for unit in portfolio.units(account, with_orders=True):
-            standing = unit.standing
-            scenario = "" if standing.scenario is None else f" in {standing.scenario}"
+            bare = unit.without_orders
+            scenario = "" if bare.worst_scenario is None else f" in {bare.worst_scenario}"
             lines.append(
-                f"  {unit.underlying} risk unit keeps {unit.maintenance!r}: worst loss {standing.worst!r}{scenario}, "
-                f"charges {standing.charges!r}, minimum {standing.minimum!r}"
+                f"  {unit.underlying} risk unit keeps {unit.maintenance!r}: worst loss {bare.worst_loss!r}{scenario}, "
+                f"charges {bare.charges!r}, minimum {bare.minimum_charge!r}"
             )
     else:
-        lines += [line for book in books for line in _required(account, book)]
+        lines += [line for book in books for line in _requirement_lines(account, book)]
     if account.pooled:
         lines += [
-            f"  debt of {one.owed!r} {one.currency} keeps {one.maintenance!r}"
+            f"  debt of {one.debt!r} {one.currency} keeps {one.maintenance_margin!r}"
             for one in currencies.holdings(account)
-            if one.owed
+            if one.debt
         ]
     return lines
 
 
-def _pooled(account: Account, pool: Pool) -> list[Book]:
+def _pooled_books(account: Account, pool: Pool) -> list[Book]:
     return [
         book
         for book in account.books_of(pool.currency)
@@ -143,7 +146,7 @@ def _pooled(account: Account, pool: Pool) -> list[Book]:
     ]
 
 
-def _profits(book: Book, pool: Pool) -> list[str]:
+def _profit_lines(book: Book, pool: Pool) -> list[str]:
     lines = []
     for side, leg in book.legs.items() if not book.is_fully_funded else ():
         if pool.isolated and (book.instrument.symbol, side) not in pool.legs:
@@ -156,7 +159,7 @@ def _profits(book: Book, pool: Pool) -> list[str]:
     return lines
 
 
-def _orders_against(account: Account, pool: Pool) -> list[str]:
+def _order_lines(account: Account, pool: Pool) -> list[str]:
     """Return what resting orders take from the collateral, where the venue counts that."""
     lines = []
     for book in account.books_of(pool.currency):
@@ -173,7 +176,7 @@ def _orders_against(account: Account, pool: Pool) -> list[str]:
     return lines
 
 
-def _required(account: Account, book: Book) -> list[str]:
+def _requirement_lines(account: Account, book: Book) -> list[str]:
     if book.margin_mode == "option" or book.instrument.kind == "margin":
         kept = account.conversion_rate(book.instrument.settle) * requirement.book_requirement(book, with_orders=True)
         return [f"  {book.instrument.symbol} ({book.instrument.kind}), orders that count included: {kept!r}"]
@@ -194,7 +197,7 @@ def _required(account: Account, book: Book) -> list[str]:
     return lines
 
 
-def _isolated_requirement(account: Account, pool: Pool) -> list[str]:
+def _isolated_requirement_lines(account: Account, pool: Pool) -> list[str]:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     leg = book.legs[side]
@@ -204,18 +207,18 @@ def _isolated_requirement(account: Account, pool: Pool) -> list[str]:
     return [*lines, f"  fee of closing it {fee!r}"] if fee else lines
 
 
-def _bankruptcy(entry: events.Liquidated) -> list[str]:
+def _bankruptcy_lines(entry: events.Liquidated) -> list[str]:
     prices = ", ".join(
         f"{leg} at {'no price' if price is None else format(price, '.8g')}"
         for leg, price in entry.bankruptcy_prices.items()
     )
-    return ["", f"Used up by one leg alone, the others standing: {prices}"]
+    return ["", f"Used up by one leg alone, the others bare: {prices}"]
 
 
-def _replenished(account: Account, entry: events.CollateralToppedUp) -> list[str]:
+def _explain_top_up(account: Account, entry: events.CollateralToppedUp) -> list[str]:
     return [
         f"{entry.pool} is replenished out of the reserve, up to a margin level of {entry.to_level:.6g}.",
-        *_risk(account, entry.pool),
+        *_explain_risk(account, entry.pool),
         "",
         f"Wanted: {entry.to_level!r} x {entry.requirement!r} - {entry.collateral!r} = {entry.wanted!r}",
         f"Came: {entry.amount!r} {entry.currency}, all that the reserve gives at once; it has {entry.left!r} left"
@@ -224,7 +227,7 @@ def _replenished(account: Account, entry: events.CollateralToppedUp) -> list[str
     ]
 
 
-def _takeover(account: Account, entry: events.InsuranceFundTakeover) -> list[str]:
+def _explain_takeover(account: Account, entry: events.InsuranceFundTakeover) -> list[str]:
     """Return what closing in the market would leave of a pool, and the prices at which the fund takes it over."""
     pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
     lines = [f"{entry.pool} is taken over: closing it in the market would leave it below zero.", "", "Closed there:"]
@@ -243,7 +246,7 @@ def _takeover(account: Account, entry: events.InsuranceFundTakeover) -> list[str
     return [*lines, f"  = {entry.left!r} {entry.currency}", "", f"Borne for it: {entry.amount!r}; {fund}"]
 
 
-def _headroom(account: Account, currency: str) -> list[str]:
+def _explain_margin_in_use(account: Account, currency: str) -> list[str]:
     """Return what is in use of a currency's shared balance, and what that leaves."""
     total = metrics.pool_balance(account, currency)
     head = f"Balance {total.balance!r}, floating profit of cross positions {total.cross_profit!r} {currency}"
@@ -271,7 +274,7 @@ def _headroom(account: Account, currency: str) -> list[str]:
     return [*lines, f"  = {total.in_use!r}"]
 
 
-def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
+def _explain_refusal(account: Account, entry: events.OrderRefused) -> list[str]:
     first = [] if entry.at_fill else order_admission.immediate_orders(account)
     counted = [
         (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in first
@@ -305,7 +308,7 @@ def _refusal(account: Account, entry: events.OrderRefused) -> list[str]:
             for number, instrument, order in counted
         ),
         *([f"MarginedSide as closed before it opens: {book.instrument.size(closed):+g} of it"] if closed else []),
-        *_headroom(account, account.pool_of(book.instrument.settle)),
+        *_explain_margin_in_use(account, account.pool_of(book.instrument.settle)),
         "",
         f"For {book.margin_mode} orders that leaves {metrics.available_margin(account, book)!r}",
     ]

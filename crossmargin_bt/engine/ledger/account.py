@@ -16,7 +16,7 @@ from crossmargin_bt.engine.ledger.open_orders import OpenOrders
 from crossmargin_bt.engine.ledger.postings import POSTINGS
 from crossmargin_bt.engine.ledger.valuation import Valuation
 from crossmargin_bt.engine.terms.borrowing import Loan
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 
@@ -124,7 +124,7 @@ class Account:
             rates=self._rates(instrument, terms),
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
-            hedged=self.hedged and instrument.kind in TWO_SIDED,
+            hedged=self.hedged and instrument.kind in HEDGE_MODE_KINDS,
             orders=OpenOrders(instrument),
             is_fully_funded=instrument.kind in ("spot", "option"),
         )

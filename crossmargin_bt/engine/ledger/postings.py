@@ -9,8 +9,8 @@ import msgspec
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.book import Book, mode_of
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.terms.borrowing import Loan, loan_name
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED
+from crossmargin_bt.engine.terms.borrowing import Loan, loan_key
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 
 if TYPE_CHECKING:
     from crossmargin_bt.engine.ledger.account import Account
@@ -29,7 +29,7 @@ def _setting_changed(account: "Account", event: events.SettingChanged) -> None:
 def _position_mode_changed(account: "Account", event: events.PositionModeChanged) -> None:
     account.hedged = event.position_mode == "hedge"
     for book in account.books.values():
-        book.hedged = account.hedged and book.instrument.kind in TWO_SIDED
+        book.hedged = account.hedged and book.instrument.kind in HEDGE_MODE_KINDS
 
 
 def _order_placed(account: "Account", event: events.OrderPlaced) -> None:
@@ -147,7 +147,7 @@ def _debt_repaid(account: "Account", event: events.DebtRepaid) -> None:
 
 def _interest_charged(account: "Account", event: events.InterestCharged) -> None:
     account.add("interest", event.currency, event.amount)
-    name = loan_name(event.currency, event.symbol, event.side)
+    name = loan_key(event.currency, event.symbol, event.side)
     before = account.loans.get(name)
     peak = event.owed + (0.0 if event.symbol else event.amount)
     if before is not None and before.periods == event.periods:

@@ -14,7 +14,7 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.math import pricing
 
 
-def expired(account: Account, time_ms: int, symbol: str) -> events.Expired:
+def expiry_entry(account: Account, time_ms: int, symbol: str) -> events.Expired:
     """Return the entry of a contract's end, at the present marks."""
     book = account.books[symbol]
     instrument = book.instrument
@@ -27,7 +27,7 @@ def expired(account: Account, time_ms: int, symbol: str) -> events.Expired:
     return events.Expired(time_ms=time_ms, symbol=symbol, price=price, underlying=at)
 
 
-def settlements(account: Account, entry: events.Expired) -> Iterator[events.Filled]:
+def settlement_fills(account: Account, entry: events.Expired) -> Iterator[events.Filled]:
     """Yield the fill that settles each leg; apply each before asking for the next."""
     book = account.books[entry.symbol]
     for side, leg in list(book.legs.items()):

@@ -12,9 +12,9 @@ from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedge
 from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
 
-def next_closes(pool: PoolCloser, step: LiquidationStep) -> list[Close]:
+def closes_for_step(pool: PoolCloser, step: LiquidationStep) -> list[Close]:
     """Return what a step closes next; empty when it can do no more."""
-    return [close for close in FINDERS[type(step)](pool, step) if close.lots]
+    return [close for close in STEP_FUNCTIONS[type(step)](pool, step) if close.lots]
 
 
 def _pairs(pool: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
@@ -36,7 +36,7 @@ def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
         (one, other)
         for one in held
         for other in held
-        if _gains_with(pool, one) > _gains_with(pool, other)
+        if _delta_sign(pool, one) > _delta_sign(pool, other)
         and one.symbol != other.symbol
         and books[one.symbol].instrument.underlying == books[other.symbol].instrument.underlying
     ]
@@ -45,15 +45,15 @@ def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
     pair = max(sets, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol, sides[1].symbol))
     # MarginedSide in lots of the coarser contract, so that the finer one can follow.
     now = pool.account.now_ms
-    fine, coarse = sorted(pair, key=lambda close: _coins_per_lot(books[close.symbol], now))
-    ratio = _coins_per_lot(books[coarse.symbol], now) / _coins_per_lot(books[fine.symbol], now)
+    fine, coarse = sorted(pair, key=lambda close: _delta_per_lot(books[close.symbol], now))
+    ratio = _delta_per_lot(books[coarse.symbol], now) / _delta_per_lot(books[fine.symbol], now)
     most = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
     return pool.min_lots_to_safety(
         most, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
     )
 
 
-def _gains_with(pool: PoolCloser, close: Close) -> int:
+def _delta_sign(pool: PoolCloser, close: Close) -> int:
     """Return 1 for a part that gains as its coin rises, -1 for one that loses."""
     book = pool.account.books[close.symbol]
     is_put = book.margin_mode == "option" and not book.instrument.is_call
@@ -64,9 +64,9 @@ def _gains_with(pool: PoolCloser, close: Close) -> int:
 DELTA_MIN = 0.01
 
 
-def _coins_per_lot(book: Book, now_ms: float) -> float:
+def _delta_per_lot(book: Book, now_ms: float) -> float:
     """Return the coins that a lot moves with."""
-    coins = book.instrument.base(1, book.long_mark)
+    coins = book.instrument.base_quantity(1, book.long_mark)
     found = option_greeks(book, now_ms) if book.margin_mode == "option" else None
     return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))
 
@@ -75,11 +75,11 @@ def _reduce(pool: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
     held = pool.margined_legs()
     if not held:
         return []
-    best = max(held, key=lambda close: (_gap_without(pool, close), close.symbol, close.side))
+    best = max(held, key=lambda close: (_gap_after_closing(pool, close), close.symbol, close.side))
     return pool.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
 
 
-def _gap_without(pool: PoolCloser, close: Close) -> float:
+def _gap_after_closing(pool: PoolCloser, close: Close) -> float:
     after = pool.after([close])
     return float("inf") if pool.pool.isolated else metrics.risk(after.account, after.pool).gap
 
@@ -115,7 +115,7 @@ def _fraction(pool: PoolCloser, step: Fraction) -> list[Close]:
     return [close._replace(lots=max(1, round(close.lots * step.share))) for close in large]
 
 
-NAMES: dict[type, str] = {
+STEP_NAMES: dict[type, str] = {
     Pairs: "pairs",
     Hedges: "hedges",
     Reduce: "reduce",
@@ -123,7 +123,7 @@ NAMES: dict[type, str] = {
     Above: "above",
     Fraction: "fraction",
 }
-FINDERS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
+STEP_FUNCTIONS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
     Pairs: _pairs,
     Hedges: _hedges,
     Reduce: _reduce,

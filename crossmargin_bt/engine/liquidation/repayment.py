@@ -19,9 +19,9 @@ from crossmargin_bt.engine.margin.currencies import Holding
 from crossmargin_bt.engine.math import formulas
 
 # An amount below this part of a whole is rounding.
-DUST = 1e-12
+RELATIVE_DUST = 1e-12
 # Buying one currency back may leave a debt in another: so often all of them are looked at.
-PASSES = 4
+PASSES_MAX = 4
 
 
 def repayments(
@@ -31,23 +31,23 @@ def repayments(
 
     `price` is that of a forced close. Apply each entry before asking for the next.
     """
-    for _ in range(PASSES):
+    for _ in range(PASSES_MAX):
         paid = False
-        for currency in [one.currency for one in currencies.holdings(account) if one.owed > 0]:
-            for entry in _paid_back(account, time_ms, currency, price, reason):
+        for currency in [one.currency for one in currencies.holdings(account) if one.debt > 0]:
+            for entry in _repay(account, time_ms, currency, price, reason):
                 paid = True
                 yield entry
         if not paid:
             return
 
 
-def is_possible(account: Account) -> bool:
+def can_repay(account: Account) -> bool:
     """Return whether there is anything that would pay any debt back, sold at its mark or exchanged."""
-    owing = [one.currency for one in currencies.holdings(account) if one.owed > 0]
-    return any(_payers(account, currency) or _markets(account, currency) for currency in owing)
+    owing = [one.currency for one in currencies.holdings(account) if one.debt > 0]
+    return any(_exchangeable_holdings(account, currency) or _tradable_markets(account, currency) for currency in owing)
 
 
-def _markets(account: Account, currency: str) -> list[str]:
+def _tradable_markets(account: Account, currency: str) -> list[str]:
     """Return the coins' markets in which something could be traded against a debt, at the marks."""
     return [
         symbol
@@ -57,26 +57,26 @@ def _markets(account: Account, currency: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _payers(account: Account, currency: str) -> list[Holding]:
+def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
     """Return the currencies that may be exchanged for one that is owed; none where it is not worth while."""
-    debt = _of(account, currency)
+    debt = _holding(account, currency)
     found = [
         one
         for one in currencies.holdings(account)
-        if one.owed == 0 and one.worth > DUST * abs(debt.worth) and account.balances[one.currency] > 0
+        if one.debt == 0 and one.value > RELATIVE_DUST * abs(debt.value) and account.balances[one.currency] > 0
     ]
-    return found if debt.owed * debt.price > DUST * sum(one.worth for one in found) else []
+    return found if debt.debt * debt.price > RELATIVE_DUST * sum(one.value for one in found) else []
 
 
-def _paid_back(
+def _repay(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and "net" in book.legs:
             lots = _lots_to_trade(account, symbol, currency, price)
             if lots:
-                yield _traded(account, time_ms, symbol, lots, price, reason=reason)
-    while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
+                yield _spot_fill(account, time_ms, symbol, lots, price, reason=reason)
+    while (entry := _conversion(account, time_ms, currency, price, reason)) is not None:
         yield entry
 
 
@@ -84,14 +84,14 @@ def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable
     """Return the signed lots of a coin's market that pay a debt: a short bought back, or a long sold for the currency owed."""
     book = account.books[symbol]
     held, units = book.legs["net"].lots, book.instrument.units_per_lot
-    owed = _of(account, currency).owed
+    debt = _holding(account, currency).debt
     if held < 0 and book.instrument.base_currency == currency:
         quote = book.instrument.settle
         per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
-        there = max(0.0, min(account.balances[quote], _of(account, quote).amount))
-        return min(-held, math.ceil(owed / units - LOT_HAIR), math.floor(there / per_lot))
+        there = max(0.0, min(account.balances[quote], _holding(account, quote).amount))
+        return min(-held, math.ceil(debt / units - LOT_HAIR), math.floor(there / per_lot))
     if held > 0 and book.instrument.settle == currency:
-        return -_lots_to_sell(account, symbol, owed, price)
+        return -_lots_to_sell(account, symbol, debt, price)
     return 0
 
 
@@ -106,7 +106,7 @@ def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[
     return min(held, math.ceil(wanted / per_lot - LOT_HAIR))
 
 
-def _traded(
+def _spot_fill(
     account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float], *, reason: events.Cause
 ) -> events.Filled:
     book, at = account.books[symbol], price(Close(symbol, "net", abs(lots)))
@@ -114,7 +114,7 @@ def _traded(
     return fills.fill_entry(book, time_ms, "net", lots=lots, price=at, fee=fee, cause=reason)
 
 
-def _sold(
+def _sale_of_coin(
     account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float], *, reason: events.Cause
 ) -> events.Filled | None:
     """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
@@ -123,38 +123,38 @@ def _sold(
             rate = account.conversion_rate(book.instrument.settle)
             lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
             if lots:
-                return _traded(account, time_ms, symbol, -lots, price, reason=reason)
+                return _spot_fill(account, time_ms, symbol, -lots, price, reason=reason)
     return None
 
 
-def _exchanged(
+def _conversion(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> events.Filled | events.Converted | None:
     """Return the exchange of the holding that counts for most against what is owed in a currency; None when done.
 
     A coin that was bought in a market is sold there first, and what that brings is exchanged next.
     """
-    debt, found = _of(account, currency), _payers(account, currency)
+    debt, found = _holding(account, currency), _exchangeable_holdings(account, currency)
     if not found:
         return None
-    best = max(found, key=lambda one: one.collateral_value / one.worth)
+    best = max(found, key=lambda one: one.collateral_value / one.value)
     taker = account.rules.taker
-    worth = debt.owed * debt.price / (1 - taker)
-    sold = _sold(account, time_ms, best.currency, worth, price, reason=reason)
+    worth = debt.debt * debt.price / (1 - taker)
+    sold = _sale_of_coin(account, time_ms, best.currency, worth, price, reason=reason)
     if sold is not None:
         brings = account.books[sold.symbol].instrument.settle
-        enough = next((one for one in found if one.currency == brings and one.worth >= worth), None)
+        enough = next((one for one in found if one.currency == brings and one.value >= worth), None)
         if enough is None:
             return sold
         best = enough  # an earlier sale has brought it
     rate = best.price / debt.price * (1 - taker)
     there = min(best.amount, account.balances[best.currency])
-    amount = min(there, debt.owed / rate)
-    received = debt.owed if amount < there else amount * rate
+    amount = min(there, debt.debt / rate)
+    received = debt.debt if amount < there else amount * rate
     return events.Converted(
         time_ms=time_ms, currency=best.currency, amount=amount, into=currency, received=received, reason=reason
     )
 
 
-def _of(account: Account, currency: str) -> Holding:
+def _holding(account: Account, currency: str) -> Holding:
     return next(one for one in currencies.holdings(account) if one.currency == currency)

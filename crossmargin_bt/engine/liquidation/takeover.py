@@ -16,7 +16,7 @@ from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, sh
 TAKEOVER_RELIEF_MAX = 0.5
 
 
-def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFundTakeover | None:
+def insurance_takeover(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFundTakeover | None:
     """Return the takeover of a pool, where these closes are its end and leave it below zero.
 
     Assumption: the legs of a pool are all taken at their market prices moved in their favour by the same part, as
@@ -26,9 +26,9 @@ def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFund
         return None
     left = work.equity_if_closed()
     books = work.account.books
-    markets = {name_of(close): work.price(close) for close in found}
+    markets = {leg_name(close): work.price(close) for close in found}
     values = {
-        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[name_of(close)])
+        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[leg_name(close)])
         for close in found
     }
     amount, by_fund = fills.loss_coverage(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
@@ -37,9 +37,9 @@ def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFund
         return None
     share = amount / sum(values.values())
     takeovers = {
-        name_of(close): books[close.symbol].instrument.bankruptcy_price(
+        leg_name(close): books[close.symbol].instrument.bankruptcy_price(
             work.leg(close).lots,
-            markets[name_of(close)],
+            markets[leg_name(close)],
             -share * value / work.rate(close),
             entry=work.leg(close).entry,
         )
@@ -59,11 +59,11 @@ def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFund
     )
 
 
-def entries(
+def takeover_entries(
     work: PoolCloser, found: Sequence[Close], taken: events.InsuranceFundTakeover, *, deleverages: bool
 ) -> Iterator[events.InsuranceFundTakeover | events.Filled | events.Deleveraged]:
     """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
-    at = work._replace(price=lambda close: taken.takeovers[name_of(close)])
+    at = work._replace(price=lambda close: taken.takeovers[leg_name(close)])
     opposite = {close: -work.direction(close) for close in found}
     yield taken
     for close in found:
@@ -71,20 +71,20 @@ def entries(
         alone = work.pool.isolated or not work.account.pooled
         if taken.amount == -taken.left and close == found[-1] and alone:
             # What rounding would leave: the pool ends at exactly nothing.
-            entry = msgspec.structs.replace(entry, realised=_all_there_is(work, close), fee=0.0)
+            entry = msgspec.structs.replace(entry, realised=_loss_of_all_collateral(work, close), fee=0.0)
         yield entry
     unpaid = 1 - taken.by_fund / taken.amount
     for close in found if unpaid > 0 and deleverages else ():
         part = close._replace(lots=share_of(close.lots, unpaid))
-        yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
+        yield from _deleveraged(work, part, taken.takeovers[leg_name(close)], opposite[close])
 
 
-def name_of(close: Close) -> str:
+def leg_name(close: Close) -> str:
     """Return the name of the leg a close is part of."""
     return f"{close.symbol}:{close.side}"
 
 
-def _all_there_is(work: PoolCloser, close: Close) -> float:
+def _loss_of_all_collateral(work: PoolCloser, close: Close) -> float:
     return -work.leg(close).margin if work.pool.isolated else -work.account.balances[work.pool.currency]
 
 

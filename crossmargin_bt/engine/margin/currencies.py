@@ -9,10 +9,10 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin.modes import MODES, option, spot
-from crossmargin_bt.engine.terms.collateral import terms_of
+from crossmargin_bt.engine.terms.collateral import collateral_terms
 
 # A debt worth less than this, in the account's unit, is rounding.
-DUST = 1e-9
+DEBT_MIN = 1e-9
 
 
 class Holding(NamedTuple):
@@ -22,14 +22,14 @@ class Holding(NamedTuple):
     amount: float
     """Balance and floating profit of the cross positions that settle in it; in a portfolio account option value too."""
     price: float
-    worth: float
+    value: float
     collateral_value: float
     """What it counts for as collateral."""
-    owed: float
+    debt: float
     """The debt in it, in the currency itself."""
     initial_margin: float
     """What its debt, the debt that its orders may lead to, and what was set aside of it lock."""
-    maintenance: float
+    maintenance_margin: float
     """What its debt must keep."""
 
 
@@ -57,28 +57,28 @@ def _amounts(account: Account) -> dict[str, float]:
     return {currency: balance + profits[currency] for currency, balance in account.balances.items()}
 
 
-def _owed(amount: float, price: float) -> float:
+def _debt(amount: float, price: float) -> float:
     """Return the debt in a currency, in the currency itself."""
-    return -amount if -amount * price > DUST else 0.0
+    return -amount if -amount * price > DEBT_MIN else 0.0
 
 
 def _holding(account: Account, currency: str, amount: float, reserved: float) -> Holding:
     price = account.conversion_rate(currency, owed=amount < 0)
-    terms = terms_of(currency, account.rules.collateral)
-    owed = _owed(amount, price)
+    terms = collateral_terms(currency, account.rules.collateral)
+    debt = _debt(amount, price)
     aside = account.set_aside.get(currency, 0.0)
-    potential = max(0.0, reserved - amount) if reserved else owed
+    potential = max(0.0, reserved - amount) if reserved else debt
     initial = maintenance = 0.0
     borrowing = account.rules.borrowing
     if borrowing is not None and potential:
-        initial, maintenance = borrowing.margins(currency, owed, potential, price)
+        initial, maintenance = borrowing.margins(currency, debt, potential, price)
     return Holding(
         currency,
         amount,
         price,
         amount * price,
         terms.collateral_value(amount, price),
-        owed,
+        debt,
         initial
         + terms.collateral_value(amount, price)
         - terms.collateral_value(amount - aside, price)
@@ -90,7 +90,7 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
 def is_in_debt(account: Account) -> bool:
     """Return whether anything is owed in a pool of many currencies."""
     return any(
-        amount < 0 and _owed(amount, account.conversion_rate(currency, owed=True)) > 0
+        amount < 0 and _debt(amount, account.conversion_rate(currency, owed=True)) > 0
         for currency, amount in _amounts(account).items()
     )
 

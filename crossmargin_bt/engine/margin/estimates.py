@@ -13,9 +13,9 @@ from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.intrabar_path import first_breach
 
 # Prices above this many times the mark are not looked at, nor, where a price of 0 has no meaning, below this part.
-HIGHEST, LOWEST = 1_000.0, 1e-9
+PRICE_FACTOR_MAX, PRICE_FACTOR_MIN = 1_000.0, 1e-9
 # The first step of a search along a curve, and how each next one grows.
-STEP, GROWTH = 0.001, 1.05
+SEARCH_STEP, SEARCH_GROWTH = 0.001, 1.05
 
 
 class Estimate(NamedTuple):
@@ -46,30 +46,32 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     if not pool.isolated and how == "one_underlying" and len({name for name, _ in pool.legs}) > 1:
         return Estimate(None, "the venue shows none while other contracts are held in the pool")
     start = book.mark_of(leg.lots)
-    alone = _stands_alone(trial, book, side, pool) if not pool.isolated and how == "by_value" else None
+    alone = _gap_with_value_share(trial, book, side, pool) if not pool.isolated and how == "by_value" else None
 
-    revalue = options.revaluer(trial)
+    reprice_options = options.option_repricer(trial)
 
     def gap(price: float) -> float:
         book.set_mark(price)
-        revalue()
+        reprice_options()
         return metrics.risk(trial, pool, with_orders=False).gap if alone is None else alone()
 
     breakpoints = [mark for name, _, mark in metrics.breakpoints(trial, pool, with_orders=False) if name == symbol]
     if leg.lots > 0:
-        lowest = start * LOWEST if book.instrument.is_curved else 0.0
-        below = first_breach(lambda down: gap(-down), -start, -lowest, [-bend for bend in breakpoints])
+        lowest = start * PRICE_FACTOR_MIN if book.instrument.is_curved else 0.0
+        below = first_breach(
+            lambda down: gap(-down), -start, -lowest, [-breakpoint_mark for breakpoint_mark in breakpoints]
+        )
         return Estimate(None, "covered down to a price of 0") if below is None else Estimate(-below)
-    above = first_breach(gap, start, HIGHEST * start, breakpoints)
-    return Estimate(None, f"covered up to {HIGHEST:g} times the mark") if above is None else Estimate(above)
+    above = first_breach(gap, start, PRICE_FACTOR_MAX * start, breakpoints)
+    return Estimate(None, f"covered up to {PRICE_FACTOR_MAX:g} times the mark") if above is None else Estimate(above)
 
 
-def _stands_alone(account: Account, book: Book, side: str, pool: Pool) -> Callable[[], float]:
+def _gap_with_value_share(account: Account, book: Book, side: str, pool: Pool) -> Callable[[], float]:
     """Return the gap of a leg with its share of the pool's collateral, in proportion to its value, behind it."""
     collateral = metrics.risk(account, pool, with_orders=False).collateral
     values = [account.books[name].value(account.books[name].legs[each]) for name, each in pool.legs]
     leg = book.legs[side]
-    share = formulas.in_proportion(collateral, book.value(leg), sum(values)) - book.profit(leg)
+    share = formulas.pro_rata(collateral, book.value(leg), sum(values)) - book.profit(leg)
     book.legs = {side: leg}
     return lambda: share + book.profit(leg) - requirement.book_requirement(book, with_orders=False)
 
@@ -99,16 +101,16 @@ def aggregate_distance(account: Account, betas: Mapping[str, float] | None = Non
         if not math.isfinite(beta):
             raise ValueError(f"the beta of {symbol} must be a number, got {beta!r}")
     trial = account.copy(*account.books)
-    return Distance(_first_move(trial, given, -1), _first_move(trial, given, 1))
+    return Distance(_move_to_liquidation(trial, given, -1), _move_to_liquidation(trial, given, 1))
 
 
-def _first_move(account: Account, betas: Mapping[str, float], direction: int) -> float | None:
+def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction: int) -> float | None:
     marks = {symbol: (book.long_mark, book.short_mark) for symbol, book in account.books.items()}
     # A price that falls stops short of 0.
     falls = [-beta * direction for beta in betas.values() if beta * direction < 0]
-    furthest = (1 - LOWEST) / max(falls) if falls else HIGHEST
+    furthest = (1 - PRICE_FACTOR_MIN) / max(falls) if falls else PRICE_FACTOR_MAX
 
-    revalue = options.revaluer(account)
+    reprice_options = options.option_repricer(account)
 
     def move(far: float) -> None:
         for symbol, book in account.books.items():
@@ -116,12 +118,16 @@ def _first_move(account: Account, betas: Mapping[str, float], direction: int) ->
                 continue
             factor = 1 + betas[symbol] * direction * far
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
-        revalue()
+        reprice_options()
 
     # Between inverse contracts that move apart, and with options, the gap is a curve that may dip: it is looked at step by step.
     curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
     curved |= account.has_options or account.pooled
-    grid = [STEP * GROWTH**n for n in range(math.ceil(math.log(furthest / STEP, GROWTH)))] if curved else []
+    grid = (
+        [SEARCH_STEP * SEARCH_GROWTH**n for n in range(math.ceil(math.log(furthest / SEARCH_STEP, SEARCH_GROWTH)))]
+        if curved
+        else []
+    )
     found = []
     for pool in metrics.pools(account):
         breakpoints = list(grid)

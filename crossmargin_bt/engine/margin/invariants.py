@@ -8,7 +8,7 @@ from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 
 # Rounding may take so much (in the account's unit) more out of the fund than is there.
-DUST = 1e-6
+FUND_TOLERANCE = 1e-6
 
 
 def check(account: Account) -> None:
@@ -27,14 +27,17 @@ def check(account: Account) -> None:
     for currency, balance in account.balances.items():
         assert math.isfinite(balance), f"{currency} balance is {balance}"
         if account.is_plain:
-            equity, summed = metrics.pool_balance(account, currency).equity, balance + _of_legs(account, currency)
+            equity, summed = (
+                metrics.pool_balance(account, currency).equity,
+                balance + _equity_of_legs(account, currency),
+            )
             assert math.isclose(equity, summed, rel_tol=1e-9, abs_tol=1e-6), (
                 f"{currency} equity is {equity}, not {summed}"
             )
-    assert account.insurance_fund >= -DUST, f"the insurance fund is overdrawn by {-account.insurance_fund}"
+    assert account.insurance_fund >= -FUND_TOLERANCE, f"the insurance fund is overdrawn by {-account.insurance_fund}"
 
 
-def _of_legs(account: Account, currency: str) -> float:
+def _equity_of_legs(account: Account, currency: str) -> float:
     """Return the margins and floating profits of all legs that settle in a currency."""
     books = [book for book in account.books.values() if book.instrument.settle == currency]
     return math.fsum(leg.margin + book.profit(leg) for book in books for leg in book.legs.values())

@@ -85,13 +85,13 @@ def initial_rate(leverage: Number, floor: Number) -> Number:
     return max(1 / leverage, floor)
 
 
-def in_slices(value: Number, rate: Number, deduction: Number) -> Number:
+def tiered_amount(value: Number, rate: Number, deduction: Number) -> Number:
     """Return what `value` comes to at its tier's rate: the maintenance margin of a position, what a holding counts for.
 
     `deduction` turns the tier's rate into marginal slices; it is zero where the rate applies to
     the whole. Source: docs/sources.md#tiers.
 
-    >>> in_slices(100_000.0, 0.005, 50.0)
+    >>> tiered_amount(100_000.0, 0.005, 50.0)
     450.0
     """
     return value * rate - deduction
@@ -180,10 +180,10 @@ def value_at_bankruptcy(value: Number, direction: Number, leverage: Number) -> N
     return value * (1 - direction / leverage)
 
 
-def in_proportion(amount: Number, part: Number, whole: Number) -> Number:
+def pro_rata(amount: Number, part: Number, whole: Number) -> Number:
     """Return the share of `amount` that `part` has in `whole`.
 
-    >>> in_proportion(90.0, 1.0, 3.0)
+    >>> pro_rata(90.0, 1.0, 3.0)
     30.0
     """
     return amount * part / whole

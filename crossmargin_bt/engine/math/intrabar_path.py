@@ -152,30 +152,32 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, breakp
         at_right = near + slope * (width - width / 3)
         if min(at_left, at_right, near, far) > 0 and gap(right) > 0:
             continue
-        inside = left + INSIDE * width
+        inside = left + EDGE_OFFSET * width
         if gap(inside) <= 0:
             # Rounding may put the bend itself a hair before the jump.
             return left if gap(left) <= 0 else inside
-        below = next((at for at in (left + width / 3, right - width / 3, right - INSIDE * width) if gap(at) <= 0), None)
+        below = next(
+            (at for at in (left + width / 3, right - width / 3, right - EDGE_OFFSET * width) if gap(at) <= 0), None
+        )
         if below is not None:
-            return _root(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
+            return _bisect(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
         if gap(right) <= 0:
             return right
     return end if gap(end) <= 0 else None
 
 
 # A stretch is looked into this part of its width behind its edges.
-INSIDE = 1e-9
+EDGE_OFFSET = 1e-9
 # A gap is at zero when it is this part of what it was where the stretch began.
-AT_ZERO = 1e-9
-HALVINGS = 60
+ROOT_TOLERANCE = 1e-9
+BISECTIONS = 60
 
 
-def _root(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
+def _bisect(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
     """Return where the gap reaches zero between `left`, where it is above, and `right`."""
-    if left <= guess <= right and abs(gap(guess)) <= AT_ZERO * abs(gap(left)):
+    if left <= guess <= right and abs(gap(guess)) <= ROOT_TOLERANCE * abs(gap(left)):
         return guess
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         middle = (left + right) / 2
         if gap(middle) > 0:
             left = middle

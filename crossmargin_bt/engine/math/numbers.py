@@ -5,12 +5,12 @@ from decimal import Decimal
 from numbers import Integral, Real
 
 
-def plain(value: object) -> float | None:
+def to_python_number(value: object) -> float | None:
     """Return a number as a float, or as an int where it is whole by its type; None of what is no number, as true and false.
 
     A number of single precision is what it prints as: NumPy's float32 of 0.7 is 0.7, not 0.699999988.
 
-    >>> plain(Decimal("0.1")), plain(3), plain("3")
+    >>> to_python_number(Decimal("0.1")), to_python_number(3), to_python_number("3")
     (0.1, 3, None)
     """
     if type(value) is float or type(value) is int:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_YEAR
 
-# Below this deviation an option is worth what exercising it would bring.
-NO_DEVIATION = 1e-12
+# Below this standard_deviation an option is worth what exercising it would bring.
+STANDARD_DEVIATION_MIN = 1e-12
 # Volatilities between which an implied one is looked for, and how often the span is halved.
-LOWEST, HIGHEST, HALVINGS = 1e-4, 20.0, 80
+VOLATILITY_MIN, VOLATILITY_MAX, BISECTIONS = 1e-4, 20.0, 80
 
 
 def normal_cdf(x: float) -> float:
@@ -28,14 +28,14 @@ def normal_pdf(x: float) -> float:
     return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
-def _d1(forward: Any, strike: Any, deviation: Any, log: Callable[[Any], Any]) -> Any:
-    return log(forward / strike) / deviation + deviation / 2
+def _d1(forward: Any, strike: Any, standard_deviation: Any, log: Callable[[Any], Any]) -> Any:
+    return log(forward / strike) / standard_deviation + standard_deviation / 2
 
 
 def black76(
     forward: Any,
     strike: Any,
-    deviation: Any,
+    standard_deviation: Any,
     sign: Any,
     *,
     log: Callable[[Any], Any] = math.log,
@@ -43,13 +43,13 @@ def black76(
 ) -> Any:
     """Return the undiscounted price of an option: `sign` is 1 for a call and -1 for a put.
 
-    `deviation` is volatility x sqrt(years to expiry), above 0.
+    `standard_deviation` is volatility x sqrt(years to expiry), above 0.
 
     >>> round(black76(100.0, 100.0, 0.2, 1), 4), round(black76(100.0, 110.0, 0.2, -1), 3)
     (7.9656, 14.292)
     """
-    d1 = _d1(forward, strike, deviation, log)
-    d2 = d1 - deviation
+    d1 = _d1(forward, strike, standard_deviation, log)
+    d2 = d1 - standard_deviation
     return sign * (forward * normal(sign * d1) - strike * normal(sign * d2))
 
 
@@ -62,17 +62,17 @@ def payoff(price: float, strike: float, sign: int) -> float:
     return max(0.0, sign * (price - strike))
 
 
-def years_to(expiry_ms: float, now_ms: float) -> float:
+def years_to_expiry(expiry_ms: float, now_ms: float) -> float:
     """Return the time to an expiry in years of 365 days, 0 once it has passed."""
     return max(0.0, expiry_ms - now_ms) / MS_PER_YEAR
 
 
 def price(forward: float, strike: float, years: float, volatility: float, sign: int) -> float:
     """Return the price of an option, which at its expiry is what exercising it brings."""
-    deviation = volatility * math.sqrt(years)
-    if deviation < NO_DEVIATION:
+    standard_deviation = volatility * math.sqrt(years)
+    if standard_deviation < STANDARD_DEVIATION_MIN:
         return payoff(forward, strike, sign)
-    return float(black76(forward, strike, deviation, sign))
+    return float(black76(forward, strike, standard_deviation, sign))
 
 
 class Greeks(NamedTuple):
@@ -90,14 +90,14 @@ class Greeks(NamedTuple):
 
 def greeks(forward: float, strike: float, years: float, volatility: float, sign: int) -> Greeks:
     """Return the Greeks of an option; at its expiry a delta of 0, 1 or -1 and nothing else."""
-    deviation = volatility * math.sqrt(years)
-    if deviation < NO_DEVIATION:
+    standard_deviation = volatility * math.sqrt(years)
+    if standard_deviation < STANDARD_DEVIATION_MIN:
         return Greeks(float(sign) if sign * (forward - strike) > 0 else 0.0, 0.0, 0.0, 0.0)
-    d1 = float(_d1(forward, strike, deviation, math.log))
+    d1 = float(_d1(forward, strike, standard_deviation, math.log))
     density = normal_pdf(d1)
     return Greeks(
         delta=sign * normal_cdf(sign * d1),
-        gamma=density / (forward * deviation),
+        gamma=density / (forward * standard_deviation),
         vega=forward * density * math.sqrt(years),
         theta=-forward * density * volatility / (2 * math.sqrt(years)) / DAYS_PER_YEAR,
     )
@@ -109,12 +109,12 @@ def implied_volatility(value: float, forward: float, strike: float, years: float
     >>> round(implied_volatility(price(100.0, 120.0, 0.5, 0.8, 1), 100.0, 120.0, 0.5, 1), 9)
     0.8
     """
-    if years <= 0 or not price(forward, strike, years, LOWEST, sign) <= value <= price(
-        forward, strike, years, HIGHEST, sign
+    if years <= 0 or not price(forward, strike, years, VOLATILITY_MIN, sign) <= value <= price(
+        forward, strike, years, VOLATILITY_MAX, sign
     ):
         return math.nan
-    low, high = LOWEST, HIGHEST
-    for _ in range(HALVINGS):
+    low, high = VOLATILITY_MIN, VOLATILITY_MAX
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         if price(forward, strike, years, middle, sign) < value:
             low = middle

@@ -11,8 +11,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from crossmargin_bt.engine.terms.marginal_rates import Slices
-from crossmargin_bt.engine.terms.rates import MaintenanceRule, flat
+from crossmargin_bt.engine.terms.rates import MaintenanceRule, MarginalRates, flat_rate
 from crossmargin_bt.errors import RuleError
 from crossmargin_bt.time_units import HOURS_PER_YEAR, MS_PER_HOUR
 
@@ -54,7 +53,7 @@ class Loan(NamedTuple):
     peak: float
 
 
-def loan_name(currency: str, symbol: str, side: str) -> str:
+def loan_key(currency: str, symbol: str, side: str) -> str:
     """Return the name a debt is kept under: its currency, or for a margin pair the leg and what it owes."""
     return f"{symbol}:{side}:{currency}" if symbol else currency
 
@@ -83,20 +82,20 @@ class DebtTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tr
             raise RuleError("the tiers of debts start at value_min = 0")
 
     @cached_property
-    def _slices(self) -> tuple[Slices, Slices]:
+    def _marginal_rates(self) -> tuple[MarginalRates, MarginalRates]:
         bounds = [tier.value_min for tier in self.tiers]
         return (
-            Slices.of(bounds, [tier.initial for tier in self.tiers]),
-            Slices.of(bounds, [tier.maintenance for tier in self.tiers]),
+            MarginalRates.from_bounds(bounds, [tier.initial for tier in self.tiers]),
+            MarginalRates.from_bounds(bounds, [tier.maintenance for tier in self.tiers]),
         )
 
     def initial(self, value: float) -> float:
         """Return the initial margin of a debt worth `value`."""
-        return self._slices[0].total(value)
+        return self._marginal_rates[0].total(value)
 
     def maintenance(self, value: float) -> float:
         """Return the maintenance margin of a debt worth `value`."""
-        return self._slices[1].total(value)
+        return self._marginal_rates[1].total(value)
 
 
 class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,11 +131,11 @@ class Borrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return own.initial(potential * price), own.maintenance(owed * price)
         return potential * price * self.initial, self.maintenance.margin(owed * price, owed)
 
-    def rate(self, currency: str, given: Mapping[str, float]) -> float:
+    def rate_per_period(self, currency: str, given: Mapping[str, float]) -> float:
         """Return the interest rate of one period: of what a trader gave by currency, else the venue's."""
         yearly = given.get(currency, self.yearly.get(currency, self.otherwise))
         return yearly * self.clock.hours / HOURS_PER_YEAR
 
 
-AT_NO_COST = Borrowing(initial=1.0, maintenance=flat(0.05), otherwise=0.0)
+INTEREST_FREE = Borrowing(initial=1.0, maintenance=flat_rate(0.05), otherwise=0.0)
 """The interest on margin pairs of a venue without terms of its own: none."""

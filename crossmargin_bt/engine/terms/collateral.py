@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine.terms.marginal_rates import Slices
+from crossmargin_bt.engine.terms.rates import MarginalRates
 from crossmargin_bt.errors import RuleError
 
 
@@ -31,7 +31,7 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
     Raises:
         RuleError: the first tier does not start at 0, amounts do not rise, or a rate is not between 0 and 1.
 
-    >>> CollateralTerms((CollateralTier(0.0, 1.0), CollateralTier(5e6, 0.975), CollateralTier(1e7, 0.95))).worth(11e6)
+    >>> CollateralTerms((CollateralTier(0.0, 1.0), CollateralTier(5e6, 0.975), CollateralTier(1e7, 0.95))).discounted(11e6)
     10825000.0
     """
 
@@ -52,13 +52,13 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
             raise RuleError("the rate of a collateral tier lies between 0 and 1 (0.95 counts 95 %)")
 
     @cached_property
-    def slices(self) -> Slices:
+    def marginal_rates(self) -> MarginalRates:
         """The tiers as marginal slices."""
-        return Slices.of([tier.amount_min for tier in self.tiers], [tier.rate for tier in self.tiers])
+        return MarginalRates.from_bounds([tier.amount_min for tier in self.tiers], [tier.rate for tier in self.tiers])
 
-    def worth(self, amount: float) -> float:
+    def discounted(self, amount: float) -> float:
         """Return what an amount that is not negative counts for, in what the tiers are measured in."""
-        return self.slices.total(amount)
+        return self.marginal_rates.total(amount)
 
     def collateral_value(self, amount: float, price: float) -> float:
         """Return what a holding of `amount` at `price` counts for in the pool's currency; a debt in full.
@@ -68,13 +68,13 @@ class CollateralTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
         """
         if amount <= 0:
             return amount * price
-        return self.worth(amount) * price if self.measure == "amount" else self.worth(amount * price)
+        return self.discounted(amount) * price if self.measure == "amount" else self.discounted(amount * price)
 
 
-NOTHING = CollateralTerms((CollateralTier(0.0, 0.0),))
+NOT_ACCEPTED = CollateralTerms((CollateralTier(0.0, 0.0),))
 
 
-def terms_of(currency: str, terms: tuple[CollateralTerms, ...]) -> CollateralTerms:
+def collateral_terms(currency: str, terms: tuple[CollateralTerms, ...]) -> CollateralTerms:
     """Return the terms of a currency: its own, those of all others, or that it counts for nothing."""
     own = next((one for one in terms if currency in one.currencies), None)
-    return own or next((one for one in terms if not one.currencies), NOTHING)
+    return own or next((one for one in terms if not one.currencies), NOT_ACCEPTED)

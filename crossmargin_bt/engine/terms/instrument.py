@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from crossmargin_bt.engine.math import formulas
-from crossmargin_bt.engine.math.numbers import plain
+from crossmargin_bt.engine.math.numbers import to_python_number
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
 
@@ -20,12 +20,12 @@ LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
 # What is left between two sizes that are meant to be the same, in lots, is less than this.
 DUST = 1e-6
 
-MAY_BE_LEFT_OUT = ("maker", "taker", "strike")
-FIGURES = ("contract_size", "lot", "tick", "notional_min", "leverage_max", *MAY_BE_LEFT_OUT)
+OPTIONAL_NUMBERS = ("maker", "taker", "strike")
+NUMBER_FIELDS = ("contract_size", "lot", "tick", "notional_min", "leverage_max", *OPTIONAL_NUMBERS)
 
 Kind = Literal["perpetual", "future", "spot", "margin", "option"]
 # Kinds that have a long and a short leg in hedge mode; of the others an account has one position.
-TWO_SIDED = ("perpetual", "future")
+HEDGE_MODE_KINDS = ("perpetual", "future")
 
 
 def whole_lots(size: float, lot: float, lots_per_contract: float) -> int:
@@ -79,11 +79,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not self.symbol:
             raise RuleError("an instrument needs a symbol")
-        for name in FIGURES:
+        for name in NUMBER_FIELDS:
             given = getattr(self, name)
-            if given is None and name in MAY_BE_LEFT_OUT:
+            if given is None and name in OPTIONAL_NUMBERS:
                 continue
-            number = plain(given)
+            number = to_python_number(given)
             if number is None:
                 raise RuleError(f"{self.symbol}: {name} must be a number, got {given!r}")
             if number is not given:
@@ -192,12 +192,12 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return formulas.value(units, price)
         return formulas.inverse_value(units, price) if self.inverse else units
 
-    def price_of(self, lots: int, value: float) -> float:
+    def price_at_value(self, lots: int, value: float) -> float:
         """Return the price at which `lots` are worth `value`."""
         units = abs(lots) * self.units_per_lot
         return units / value if self.inverse else value / units
 
-    def base(self, lots: int, price: float) -> float:
+    def base_quantity(self, lots: int, price: float) -> float:
         """Return the base coins in `lots`, unsigned; an inverse contract is worth them at `price`."""
         return self.value(lots, price) if self.inverse else abs(lots) * self.units_per_lot
 

@@ -84,19 +84,19 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return what a long locks."""
         return min(mark, self.long_share * underlying)
 
-    def fee_of(self, underlying: float, price: float, rate: float | None = None) -> float:
+    def trading_fee(self, underlying: float, price: float, rate: float | None = None) -> float:
         """Return the fee of trading one unit at a premium of `price`; `rate` is the contract's own, where it has one.
 
-        >>> OptionTerms(initial=0.15, initial_min=0.1, maintenance=0.03, fee=0.0003).fee_of(42_000.0, 3_500.0)
+        >>> OptionTerms(initial=0.15, initial_min=0.1, maintenance=0.03, fee=0.0003).trading_fee(42_000.0, 3_500.0)
         12.6
         """
         return min((self.fee if rate is None else rate) * underlying, self.fee_cap * price)
 
-    def buy_order(self, price: float, fee: float) -> float:
+    def buy_to_open(self, price: float, fee: float) -> float:
         """Return what a buy that opens takes: its premium and fee."""
         return price + fee
 
-    def sell_order(self, underlying: float, initial: float, price: float, fee: float) -> float:
+    def sell_to_open(self, underlying: float, initial: float, price: float, fee: float) -> float:
         """Return what a sell that opens locks: the margin of the short, less the premium it brings."""
         return max(initial - price + fee, self.order_min * underlying)
 
@@ -109,11 +109,11 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return max(price - initial + fee, 0.0)
 
 
-def terms_of(underlying: str, terms: tuple[OptionTerms, ...]) -> OptionTerms:
+def terms_for(underlying: str, terms: tuple[OptionTerms, ...]) -> OptionTerms:
     """Return the terms of options on a coin."""
     own = next((one for one in terms if underlying in one.underlyings), None)
-    return own or next((one for one in terms if not one.underlyings), PLAIN)
+    return own or next((one for one in terms if not one.underlyings), DEFAULT_TERMS)
 
 
-PLAIN = OptionTerms(initial=0.15, initial_min=0.10, maintenance=0.075)
+DEFAULT_TERMS = OptionTerms(initial=0.15, initial_min=0.10, maintenance=0.075)
 """What holds at a venue without terms of its own."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine.terms.marginal_rates import Slices
+from crossmargin_bt.engine.terms.rates import MarginalRates
 from crossmargin_bt.errors import RuleError
 
 
@@ -43,7 +43,7 @@ class VolatilityShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     The power is `short_power` up to 30 days and `long_power` beyond; days count at least `days_min`; what goes up goes to
     `shocked_min` at least.
 
-    >>> round(VolatilityShock(up=0.38, down=0.38, short_power=0.3).shift(15.0) * 0.38, 4)
+    >>> round(VolatilityShock(up=0.38, down=0.38, short_power=0.3).tenor_scale(15.0) * 0.38, 4)
     0.4678
     """
 
@@ -54,7 +54,7 @@ class VolatilityShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     days_min: float = 1.0
     shocked_min: float = 0.0
 
-    def shift(self, days: float) -> float:
+    def tenor_scale(self, days: float) -> float:
         """Return (30 / days)^power, what a shock is multiplied by for an expiry in so many days."""
         power = self.short_power if days <= 30 else self.long_power
         return float((30 / max(days, self.days_min)) ** power)
@@ -125,13 +125,15 @@ class MinimumCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise RuleError("the tiers of a minimum charge start at amount_min = 0")
 
     @cached_property
-    def slices(self) -> Slices:
+    def marginal_rates(self) -> MarginalRates:
         """The tiers as marginal slices."""
-        return Slices.of([tier.amount_min for tier in self.tiers], [tier.multiplier for tier in self.tiers])
+        return MarginalRates.from_bounds(
+            [tier.amount_min for tier in self.tiers], [tier.multiplier for tier in self.tiers]
+        )
 
     def scaled(self, amount: float) -> float:
         """Return a charge in marginal slices."""
-        return self.slices.total(amount)
+        return self.marginal_rates.total(amount)
 
 
 class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -181,11 +183,11 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise RuleError("scenarios of a skewed surface need skew")
 
     @cached_property
-    def peg_slices(self) -> Slices | None:
+    def peg_rates(self) -> MarginalRates | None:
         """The tiers of the peg as marginal slices."""
         if not self.peg:
             return None
-        return Slices.of([tier.amount_min for tier in self.peg], [tier.multiplier for tier in self.peg])
+        return MarginalRates.from_bounds([tier.amount_min for tier in self.peg], [tier.multiplier for tier in self.peg])
 
     @cached_property
     def all_scenarios(self) -> tuple[Scenario, ...]:
@@ -217,7 +219,7 @@ class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if not any(not unit.underlyings for unit in self.units):
             raise RuleError("portfolio terms need units for all other coins: one without underlyings")
 
-    def of(self, underlying: str) -> UnitTerms:
+    def unit_terms(self, underlying: str) -> UnitTerms:
         """Return the terms of the unit of a coin."""
         own = next((unit for unit in self.units if underlying in unit.underlyings), None)
         return own or next(unit for unit in self.units if not unit.underlyings)

@@ -10,13 +10,38 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
 from crossmargin_bt.engine.math import formulas
-from crossmargin_bt.engine.terms.marginal_rates import Slices
 from crossmargin_bt.errors import RuleError
+
+
+class MarginalRates(NamedTuple):
+    """Rates from bounds on; the first rate holds from 0, and `bounds` are those after it."""
+
+    bounds: tuple[float, ...]
+    rates: tuple[float, ...]
+    deductions: tuple[float, ...]
+    """The amount that makes each rate continuous with the one below."""
+
+    @classmethod
+    def from_bounds(cls, bounds: Sequence[float], rates: Sequence[float]) -> "MarginalRates":
+        """Return the slices of rates that begin at `bounds`, the first of which is 0.
+
+        >>> MarginalRates.from_bounds((0.0, 5e6, 1e7), (1.0, 0.975, 0.95)).total(11e6)
+        10825000.0
+        """
+        amounts = [0.0]
+        for n in range(1, len(rates)):
+            amounts.append(formulas.next_deduction(amounts[-1], bounds[n], rates[n - 1], rates[n]))
+        return cls(tuple(bounds[1:]), tuple(rates), tuple(amounts))
+
+    def total(self, amount: float) -> float:
+        """Return what an amount comes to, its slices added up."""
+        n = bisect_right(self.bounds, amount)
+        return formulas.tiered_amount(amount, self.rates[n], self.deductions[n])
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +92,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
                 )
 
     @cached_property
-    def has_floor(self) -> bool:
+    def has_initial_floor(self) -> bool:
         """Whether any tier bounds the leverage."""
         return any(tier.leverage_max is not None for tier in self.tiers)
 
@@ -77,19 +102,21 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         return tuple(tier.notional_min for tier in self.tiers[1:])
 
     @cached_property
-    def slices(self) -> Slices:
+    def marginal_rates(self) -> MarginalRates:
         """The tiers as marginal slices."""
-        return Slices.of([tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers])
+        return MarginalRates.from_bounds(
+            [tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers]
+        )
 
     @cached_property
     def deductions(self) -> tuple[float, ...]:
         """The amount that makes each tier's rate continuous with the one below; zeros for whole-position tables."""
-        return self.slices.deductions if self.marginal else (0.0,) * len(self.tiers)
+        return self.marginal_rates.deductions if self.marginal else (0.0,) * len(self.tiers)
 
     def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the maintenance margin of `value` (settle currency)."""
         n = bisect_right(self.breakpoints, value)
-        return formulas.in_slices(value, self.tiers[n].maintenance_rate, self.deductions[n])
+        return formulas.tiered_amount(value, self.tiers[n].maintenance_rate, self.deductions[n])
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate the tier of `value` allows: 1 / its highest leverage, or 0."""
@@ -120,15 +147,15 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     share: float
     marginal: bool = True
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
             raise RuleError("a share lies above 0 and not above 1, and a highest leverage is at least 1")
-        _ = self.table  # whose own checks are this table's
+        _ = self.tier_table  # whose own checks are this table's
 
     @cached_property
-    def table(self) -> TierTable:
+    def tier_table(self) -> TierTable:
         """The same as a table of rates."""
         return TierTable(
             tuple(Tier(tier.notional_min, self.share / tier.leverage_max, tier.leverage_max) for tier in self.tiers),
@@ -138,15 +165,15 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     @property
     def breakpoints(self) -> tuple[float, ...]:
         """Values (settle currency) at which the margin breakpoints or jumps."""
-        return self.table.breakpoints
+        return self.tier_table.breakpoints
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value` (settle currency)."""
-        return self.table.margin(value, quantity)
+        return self.tier_table.margin(value, quantity)
 
     def initial_floor(self, value: float, quantity: float) -> float:
         """Return the lowest initial rate the tier of `value` allows."""
-        return self.table.initial_floor(value, quantity)
+        return self.tier_table.initial_floor(value, quantity)
 
 
 class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linear", tag_field="rule"):
@@ -163,7 +190,7 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     maintenance: float
     slope: float
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
@@ -176,7 +203,7 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
+        return formulas.tiered_amount(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
         """Return the lowest initial rate for `quantity` base coins."""
@@ -197,7 +224,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
     initial_factor: float
     open_constant: float | None = None
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
@@ -214,7 +241,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, self.rate(quantity), 0.0)
+        return formulas.tiered_amount(value, self.rate(quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate for `quantity` base coins."""
@@ -235,7 +262,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
     initial_factor: float
     measure: Literal["value", "quantity"] = "value"
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
@@ -253,7 +280,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, self.rate(value, quantity), 0.0)
+        return formulas.tiered_amount(value, self.rate(value, quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:
         """Return the lowest initial rate for `value`, held as `quantity` base coins."""
@@ -263,11 +290,11 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
 MaintenanceRule = TierTable | ShareTable | LinearRate | SizeRate | PowerRate
 
 
-def flat(rate: float, leverage_max: float | None = None) -> TierTable:
+def flat_rate(rate: float, leverage_max: float | None = None) -> TierTable:
     """Return the rule of one rate for every size."""
     return TierTable((Tier(0.0, rate, leverage_max),))
 
 
-def table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
+def tier_table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
     """Return a tier table from rows of (notional_min, maintenance_rate, leverage_max)."""
     return TierTable(tuple(Tier(*row) for row in rows), marginal)

@@ -22,7 +22,7 @@ def assets(book: Book, position: Position) -> float:
     return coins if position.lots > 0 else formulas.value(coins, position.entry)
 
 
-def owed(book: Book, position: Position) -> float:
+def principal(book: Book, position: Position) -> float:
     """Return what a position has borrowed, without interest, in the currency it owes."""
     coins = abs(position.lots) * book.instrument.units_per_lot
     return formulas.value(coins, position.entry) if position.lots > 0 else coins
@@ -32,13 +32,13 @@ def debt_value(book: Book, position: Position, price: float) -> float:
     """Return what a position owes, interest included, in its margin's currency at a price."""
     if not position.lots:
         return 0.0
-    return book.instrument.interest_cost(position.lots, owed(book, position) + position.interest, price)
+    return book.instrument.interest_cost(position.lots, principal(book, position) + position.interest, price)
 
 
 def maintenance(book: Book, position: Position, price: float) -> float:
     """Return the maintenance margin of a position at a price, in its margin's currency."""
     value = debt_value(book, position, price)
-    return book.scale * book.maintenance.margin(value, book.instrument.base(position.lots, price))
+    return book.scale * book.maintenance.margin(value, book.instrument.base_quantity(position.lots, price))
 
 
 def closing_fee(book: Book, value: float, margin: float) -> float:
@@ -54,7 +54,7 @@ def breakpoints(book: Book, position: Position) -> list[float]:
     owes_coins = position.lots < 0
     if owes_coins == book.instrument.in_coin:
         return []  # owed in the margin's currency: no price changes it
-    debt = owed(book, position) + position.interest
+    debt = principal(book, position) + position.interest
     bounds = book.maintenance.breakpoints
     return [bound / debt for bound in bounds] if owes_coins else [debt / bound for bound in bounds]
 
@@ -70,7 +70,7 @@ def closable(book: Book, position: Position, *, has_initial_margin: bool) -> flo
     mark = book.mark_of(position.lots)
     if not holds_margin:
         return abs(position.lots) * book.instrument.units_per_lot
-    debt = owed(book, position) + position.interest
+    debt = principal(book, position) + position.interest
     value = debt_value(book, position, mark)
     rate = book.initial_rate(position.lots)
     if not has_initial_margin:

@@ -22,8 +22,10 @@ def in_use(book: Book) -> float:
     held = book.leg("net").lots
     total = 0.0
     if held:
-        total += abs(held) * book.instrument.units_per_lot * _initial(book, held, book.mark_of(held))
-    return total + sum(_order(book, order, closing) for order, closing in _split(held, book.orders.values()))
+        total += abs(held) * book.instrument.units_per_lot * _initial_margin(book, held, book.mark_of(held))
+    return total + sum(
+        _order_margin(book, order, closing) for order, closing in _with_closing_lots(held, book.orders.values())
+    )
 
 
 def requirement(book: Book, *, with_orders: bool) -> float:
@@ -32,7 +34,9 @@ def requirement(book: Book, *, with_orders: bool) -> float:
     short = max(0, -held)
     if with_orders and book.rules.orders_in_maintenance != "none":
         resting = [order for order in book.orders.values() if not order.immediate]
-        short += sum(abs(order.lots) - closing for order, closing in _split(held, resting) if order.lots < 0)
+        short += sum(
+            abs(order.lots) - closing for order, closing in _with_closing_lots(held, resting) if order.lots < 0
+        )
     if not short:
         return 0.0
     terms, instrument = book.option_terms, book.instrument
@@ -58,30 +62,30 @@ def out_of_the_money(book: Book) -> float:
     return far / book.index if instrument.in_coin and book.index else far
 
 
-def _initial(book: Book, lots: int, price: float) -> float:
+def _initial_margin(book: Book, lots: int, price: float) -> float:
     """Return the initial margin of one unit, long or short, valued at a price."""
-    terms, worth = book.option_terms, book.underlying_value
+    terms, underlying_value = book.option_terms, book.underlying_value
     if lots > 0:
-        return terms.long_initial(worth, price)
-    return terms.short_initial(worth, out_of_the_money(book), price, is_call=book.instrument.is_call)
+        return terms.long_initial(underlying_value, price)
+    return terms.short_initial(underlying_value, out_of_the_money(book), price, is_call=book.instrument.is_call)
 
 
-def _order(book: Book, order: OpenOrder, closing: int) -> float:
+def _order_margin(book: Book, order: OpenOrder, closing: int) -> float:
     """Return what an order locks, so many lots of it closing."""
-    terms, worth = book.option_terms, book.underlying_value
-    fee = terms.fee_of(worth, order.price)
+    terms, underlying_value = book.option_terms, book.underlying_value
+    fee = terms.trading_fee(underlying_value, order.price)
     mark = book.short_mark or order.price
-    short = _initial(book, -1, mark)
+    short = _initial_margin(book, -1, mark)
     if order.lots > 0:
-        opens, closes = terms.buy_order(order.price, fee), terms.buy_to_close(order.price, short, fee)
+        opens, closes = terms.buy_to_open(order.price, fee), terms.buy_to_close(order.price, short, fee)
     else:
-        opens = terms.sell_order(worth, short, order.price, fee)
+        opens = terms.sell_to_open(underlying_value, short, order.price, fee)
         closes = terms.sell_to_close(order.price, fee)
     opened = abs(order.lots) - closing
     return book.instrument.units_per_lot * (opened * opens + closing * closes)
 
 
-def _split(held: int, orders: Iterable[OpenOrder]) -> Iterator[tuple[OpenOrder, int]]:
+def _with_closing_lots(held: int, orders: Iterable[OpenOrder]) -> Iterator[tuple[OpenOrder, int]]:
     """Yield orders with the lots of each that close, those nearest to the market first; of a group the largest alone."""
     direction = 1 if held >= 0 else -1
     left = abs(held)
@@ -98,14 +102,14 @@ def _split(held: int, orders: Iterable[OpenOrder]) -> Iterator[tuple[OpenOrder, 
         yield (order, abs(order.lots)) if order.reduce_only else (order, closing)
 
 
-def largest_loss(legs: Mapping[tuple[float, int], float]) -> float | None:
+def max_loss(legs: Mapping[tuple[float, int], float]) -> float | None:
     """Return the most that options of one expiry can lose at it; None where no price bounds that.
 
     `legs` are signed amounts by (strike, 1 for a call or -1 for a put).
 
-    >>> largest_loss({(1800.0, 1): -1.0, (2000.0, 1): 1.0}), largest_loss({(2500.0, -1): 1.0, (3000.0, -1): -1.0})
+    >>> max_loss({(1800.0, 1): -1.0, (2000.0, 1): 1.0}), max_loss({(2500.0, -1): 1.0, (3000.0, -1): -1.0})
     (200.0, 500.0)
-    >>> largest_loss({(1800.0, 1): -1.0}) is None
+    >>> max_loss({(1800.0, 1): -1.0}) is None
     True
     """
     if sum(amount for (_, sign), amount in legs.items() if sign > 0) < 0:
