@@ -204,7 +204,7 @@ def test_a_coin_settled_option_pays_in_coin() -> None:
 
 
 def test_a_short_call_is_liquidated_as_its_underlying_rises() -> None:
-    """UnitMargin 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
+    """Maintenance margin of a call is 0.075 S + mark: the index runs away and the short is bought back; a long beside it stays."""
     further = msgspec.structs.replace(CALL, symbol="BTC-C2", strike=20_000.0)
     closes = (10_000.0, 10_000.0, 11_000.0, 13_000.0, 14_000.0, 14_000.0)
     calls = (300.0, 300.0, 700.0, 2_100.0, 3_050.0, 3_050.0)
@@ -252,13 +252,13 @@ def test_theoretical_candles_say_what_is_wrong(changes: dict, volatility, text: 
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"kind": "spot"}, "spot needs the coin it is of"),
-        ({"kind": "spot", "underlying": "USDT"}, "bought with another currency"),
-        ({"kind": "future", "underlying": "BTC"}, "have an expiry"),
-        ({"expiry": FRIDAY}, "others have none"),
+        ({"kind": "spot"}, "spot needs an underlying coin"),
+        ({"kind": "spot", "underlying": "USDT"}, "needs a settle currency other than"),
+        ({"kind": "future", "underlying": "BTC"}, "need an expiry"),
+        ({"expiry": FRIDAY}, "must have none"),
         ({"kind": "future", "expiry": datetime(2025, 1, 1)}, "needs a time zone"),  # noqa: DTZ001 - what is tested
-        ({"kind": "option", "underlying": "BTC", "expiry": FRIDAY}, "has a strike"),
-        ({"strike": 5.0}, "others have none"),
+        ({"kind": "option", "underlying": "BTC", "expiry": FRIDAY}, "needs a strike"),
+        ({"strike": 5.0}, "must have neither"),
         ({"kind": "margin", "underlying": "BTC", "inverse": True}, "inverse is for perpetuals"),
     ],
 )

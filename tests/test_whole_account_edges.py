@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import backtrader as bt
@@ -76,7 +77,7 @@ def test_estimates_and_previews_know_coins() -> None:
 
     script = {1: lambda s: s.buy(s.datas[0], size=0.1), 3: ask}
     run(CrossMarginBroker(cash=10_000.0), script, (COIN, FLAT), (PERP, FLAT), sizer=(SafeDistanceSizer, {}))
-    assert seen["estimate"].reason == "a coin is paid for in full"
+    assert seen["estimate"].reason == "a spot position is fully paid"
     assert seen["preview"].locked == pytest.approx(100.0)
     assert seen["what if"].equity == pytest.approx(10_200.0)
 
@@ -455,7 +456,7 @@ def test_a_refusal_is_explained_with_the_index_of_the_time() -> None:
     (refused,) = refusals(strategy)
     left = 2_000.0 - refused.needed
     text = broker.explain(refused)
-    told = float(text.partition("it would be ")[2].split()[0])
+    told = float(re.search(r"Available after the fill \(.*\): (\S+)", text)[1])
     # The fee of 0.02 % on five coins besides.
     assert told == pytest.approx(left - 10.0)
 

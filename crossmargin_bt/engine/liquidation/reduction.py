@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each of a venue's steps closes next, in as few lots as make the pool safe."""
+"""Partial liquidation: the legs and lots that each of the venue's steps closes next, the minimum that makes the pool safe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +13,11 @@ from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
 
 def closes_for_step(pool: PoolCloser, step: LiquidationStep) -> list[Close]:
-    """Return what a step closes next; empty when it can do no more."""
+    """Return the closes of a liquidation step; empty if the step cannot reduce the pool any further."""
     return [close for close in STEP_FUNCTIONS[type(step)](pool, step) if close.lots]
 
 
-def _pairs(pool: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
+def _pairs(pool: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the common signature of the steps
     legs: dict[str, list[Close]] = {}
     for close in pool.margined_legs():
         legs.setdefault(close.symbol, []).append(close)
@@ -43,7 +43,7 @@ def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
     if not sets:
         return []
     pair = max(sets, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol, sides[1].symbol))
-    # MarginedSide in lots of the coarser contract, so that the finer one can follow.
+    # The quantity is counted in lots of the coarser contract, so that the finer one can match it.
     now = pool.account.now_ms
     fine, coarse = sorted(pair, key=lambda close: _delta_per_lot(books[close.symbol], now))
     ratio = _delta_per_lot(books[coarse.symbol], now) / _delta_per_lot(books[fine.symbol], now)
@@ -54,18 +54,18 @@ def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
 
 
 def _delta_sign(pool: PoolCloser, close: Close) -> int:
-    """Return 1 for a part that gains as its coin rises, -1 for one that loses."""
+    """Return the sign of the delta: 1 if the part gains when its coin rises, -1 if it loses."""
     book = pool.account.books[close.symbol]
     is_put = book.margin_mode == "option" and not book.instrument.is_call
     return -pool.direction(close) if is_put else pool.direction(close)
 
 
-# An option hedges with at least this part of its size, far from its strike.
+# Lower bound of an option's absolute delta: far from its strike the number of lots would diverge.
 DELTA_MIN = 0.01
 
 
 def _delta_per_lot(book: Book, now_ms: float) -> float:
-    """Return the coins that a lot moves with."""
+    """Return the absolute delta of one lot, in coins."""
     coins = book.instrument.base_quantity(1, book.long_mark)
     found = option_greeks(book, now_ms) if book.margin_mode == "option" else None
     return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))

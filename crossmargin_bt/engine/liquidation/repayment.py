@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paying debts of a pool of many currencies back out of the currencies it holds.
+"""Repayment of the debts of a multi-currency pool out of its other currencies.
 
-A coin that was bought in a market against the currency owed is sold there, as a forced close; other holdings are exchanged at
-the marks, less the taker fee.
+A spot position whose market settles in the borrowed currency is sold there, as a forced close. Other holdings are converted at
+their marks, less the taker fee.
 
-Assumption: what counts for most of its value as collateral goes first.
+Assumption: the holding with the highest collateral rate (collateral value / value) is converted first.
 """
 
 import math
@@ -18,18 +18,18 @@ from crossmargin_bt.engine.margin import currencies
 from crossmargin_bt.engine.margin.currencies import Holding
 from crossmargin_bt.engine.math import formulas
 
-# An amount below this part of a whole is rounding.
+# An amount below this fraction of a total is a rounding error.
 RELATIVE_DUST = 1e-12
-# Buying one currency back may leave a debt in another: so often all of them are looked at.
+# Upper bound of the passes over all debts: repaying one currency may create a debt in another.
 PASSES_MAX = 4
 
 
 def repayments(
     account: Account, time_ms: int, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
-    """Yield what pays the debts of a pool of many currencies back, as far as its holdings reach.
+    """Yield the fills and conversions that repay the debts of a multi-currency pool, as far as its holdings suffice.
 
-    `price` is that of a forced close. Apply each entry before asking for the next.
+    `price` returns the price of a forced close. Lazy: apply each entry before requesting the next.
     """
     for _ in range(PASSES_MAX):
         paid = False
@@ -42,13 +42,13 @@ def repayments(
 
 
 def can_repay(account: Account) -> bool:
-    """Return whether there is anything that would pay any debt back, sold at its mark or exchanged."""
+    """Return whether any debt can be repaid, by a trade at the marks or by a conversion."""
     owing = [one.currency for one in currencies.holdings(account) if one.debt > 0]
     return any(_exchangeable_holdings(account, currency) or _tradable_markets(account, currency) for currency in owing)
 
 
 def _tradable_markets(account: Account, currency: str) -> list[str]:
-    """Return the coins' markets in which something could be traded against a debt, at the marks."""
+    """Return the symbols of the spot positions that could be traded against a debt, at the marks."""
     return [
         symbol
         for symbol, book in account.books.items()
@@ -58,7 +58,7 @@ def _tradable_markets(account: Account, currency: str) -> list[str]:
 
 
 def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
-    """Return the currencies that may be exchanged for one that is owed; none where it is not worth while."""
+    """Return the holdings that can be converted to repay a debt; none if the debt is a rounding error beside them."""
     debt = _holding(account, currency)
     found = [
         one
@@ -81,7 +81,7 @@ def _repay(
 
 
 def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable[[Close], float]) -> int:
-    """Return the signed lots of a coin's market that pay a debt: a short bought back, or a long sold for the currency owed."""
+    """Return the signed lots of a spot market that repay a debt: a short bought back, or a long sold for the borrowed currency."""
     book = account.books[symbol]
     held, units = book.legs["net"].lots, book.instrument.units_per_lot
     debt = _holding(account, currency).debt
@@ -96,7 +96,7 @@ def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable
 
 
 def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[[Close], float]) -> int:
-    """Return the lots of a long that bring `wanted` of the currency its market pays in, no more than coins are there."""
+    """Return the lots of a long whose sale pays `wanted` of the settle currency, limited by the coins available."""
     book = account.books[symbol]
     there = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
     held = min(book.legs["net"].lots, math.floor(there + LOT_HAIR))
@@ -117,7 +117,7 @@ def _spot_fill(
 def _sale_of_coin(
     account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float], *, reason: events.Cause
 ) -> events.Filled | None:
-    """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
+    """Return the sale of a coin in its spot market for proceeds of `worth` in the pool's currency; None without a position."""
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and book.instrument.base_currency == coin and book.leg("net").lots > 0:
             rate = account.conversion_rate(book.instrument.settle)
@@ -130,9 +130,9 @@ def _sale_of_coin(
 def _conversion(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> events.Filled | events.Converted | None:
-    """Return the exchange of the holding that counts for most against what is owed in a currency; None when done.
+    """Return the next entry that repays a debt from the holding with the highest collateral rate; None when done.
 
-    A coin that was bought in a market is sold there first, and what that brings is exchanged next.
+    A coin held as a spot position is sold in its market first; the proceeds are converted next.
     """
     debt, found = _holding(account, currency), _exchangeable_holdings(account, currency)
     if not found:
@@ -146,7 +146,7 @@ def _conversion(
         enough = next((one for one in found if one.currency == brings and one.value >= worth), None)
         if enough is None:
             return sold
-        best = enough  # an earlier sale has brought it
+        best = enough  # the proceeds of an earlier sale suffice
     rate = best.price / debt.price * (1 - taker)
     there = min(best.amount, account.balances[best.currency])
     amount = min(there, debt.debt / rate)

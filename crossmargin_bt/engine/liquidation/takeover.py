@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a pool that the market would leave below zero: the insurance fund takes it over where it is used up.
+"""Bankrupt pools: takeover by the insurance fund at the bankruptcy price, and auto-deleveraging (ADL).
 
-Where the fund is empty, profitable legs may be closed against it (auto-deleveraging).
+A pool whose closing in the market would leave negative equity is taken over. If the insurance fund is exhausted,
+profitable opposite legs may be closed against it (ADL).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,15 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, share_of
 
-# The fund takes a leg at no more than this part of its price better than the market; what is short beyond that is a debt.
+# Assumption: cap of the takeover price, at most 50 % better than the market; any further deficit becomes bad debt.
 TAKEOVER_RELIEF_MAX = 0.5
 
 
 def insurance_takeover(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFundTakeover | None:
-    """Return the takeover of a pool, where these closes are its end and leave it below zero.
+    """Return the takeover of a pool if these closes are all it holds and would leave negative equity; else None.
 
-    Assumption: the legs of a pool are all taken at their market prices moved in their favour by the same part, as
-    KuCoin moves the prices of a shared pool for its liquidation prices (docs/sources.md#liquidation-price).
+    Assumption: all legs are taken over at their market prices moved in their favour by the same fraction, as KuCoin
+    moves the prices of a shared pool to derive its liquidation prices (docs/sources.md#liquidation-price).
     """
     if sorted(found) != sorted(work.all_legs()):
         return None
@@ -62,7 +63,7 @@ def insurance_takeover(work: PoolCloser, found: Sequence[Close]) -> events.Insur
 def takeover_entries(
     work: PoolCloser, found: Sequence[Close], taken: events.InsuranceFundTakeover, *, deleverages: bool
 ) -> Iterator[events.InsuranceFundTakeover | events.Filled | events.Deleveraged]:
-    """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
+    """Yield a takeover and its fills; with `deleverages`, then the ADL of the share that the fund cannot cover."""
     at = work._replace(price=lambda close: taken.takeovers[leg_name(close)])
     opposite = {close: -work.direction(close) for close in found}
     yield taken
@@ -70,7 +71,7 @@ def takeover_entries(
         entry = at.forced_fill(close)
         alone = work.pool.isolated or not work.account.pooled
         if taken.amount == -taken.left and close == found[-1] and alone:
-            # What rounding would leave: the pool ends at exactly nothing.
+            # Removes the rounding error: the pool ends at exactly 0.
             entry = msgspec.structs.replace(entry, realised=_loss_of_all_collateral(work, close), fee=0.0)
         yield entry
     unpaid = 1 - taken.by_fund / taken.amount
@@ -80,7 +81,7 @@ def takeover_entries(
 
 
 def leg_name(close: Close) -> str:
-    """Return the name of the leg a close is part of."""
+    """Return the name "symbol:side" of the leg of a close."""
     return f"{close.symbol}:{close.side}"
 
 
@@ -91,9 +92,9 @@ def _loss_of_all_collateral(work: PoolCloser, close: Close) -> float:
 def _deleveraged(
     work: PoolCloser, part: Close, price: float, direction: int
 ) -> Iterator[events.Filled | events.Deleveraged]:
-    """Yield the closing of the contract's legs in `direction` that other pools hold with a profit at the price.
+    """Yield the ADL of the contract's profitable legs in `direction` in other pools, at the takeover price.
 
-    Assumption: the account's own legs are the first of the ranking, and deleveraging costs no fee.
+    Assumption: the account's own legs rank first in the ADL queue, and ADL is free of fees.
     """
     book, lots = work.account.books[part.symbol], part.lots
     for side, leg in list(book.legs.items()):
@@ -102,7 +103,7 @@ def _deleveraged(
             continue
         market = work.price(Close(part.symbol, side, abs(taken)))
         if book.instrument.profit(taken, price, market) <= 0:
-            continue  # nobody is deleveraged to his gain
+            continue  # ADL at a price better than the market would be a gain
         lots -= abs(taken)
         yield events.Deleveraged(
             time_ms=work.time_ms,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An option of a book priced: its volatility, its Greeks."""
+"""Options: volatility, Greeks, revaluation at moved prices, and the payoff cap of their margin.
+
+Source: docs/sources.md#option-margins.
+"""
 
 import math
 from collections.abc import Callable
@@ -13,7 +16,7 @@ from crossmargin_bt.engine.math.pricing import Greeks
 
 
 def option_volatility(book: Book, now_ms: float) -> float:
-    """Return the volatility of an option: what it was given, else what its mark implies; NaN where none does."""
+    """Return the annual volatility of an option: that of its data, else implied by its mark; NaN if there is none."""
     if book.volatility > 0:
         return book.volatility
     instrument = book.instrument
@@ -24,7 +27,7 @@ def option_volatility(book: Book, now_ms: float) -> float:
 
 
 def option_greeks(book: Book, now_ms: float) -> Greeks | None:
-    """Return the Greeks of an option for one unit of its underlying, None where no volatility is known."""
+    """Return the Greeks of an option per unit of its underlying, None if no volatility is known."""
     instrument = book.instrument
     assert instrument.strike is not None
     volatility = option_volatility(book, now_ms)
@@ -35,9 +38,10 @@ def option_greeks(book: Book, now_ms: float) -> Greeks | None:
 
 
 def option_repricer(account: Account) -> Callable[[], None]:
-    """Return what prices an account's options anew at the present marks of their underlyings, each at its volatility of now.
+    """Return a callback that revalues the account's options at the current marks of their underlyings.
 
-    An option whose underlying nothing prices, or of which no volatility is known, keeps its mark.
+    The volatility of each option, and the spread between its mark and its model price, are fixed when this function
+    is called. An option without a price of its underlying or without a volatility keeps its mark.
     """
     found: dict[str, tuple[float, float]] = {}
     for symbol, book in account.books.items():
@@ -50,10 +54,10 @@ def option_repricer(account: Account) -> Callable[[], None]:
         if not found:
             return
         account.update_option_indices()
-        for symbol, (volatility, beyond) in found.items():
+        for symbol, (volatility, spread) in found.items():
             book = account.books[symbol]
-            # What the market pays beyond the model's price stays.
-            book.set_mark(max(0.0, _model_price(book, volatility, account.now_ms) + beyond))
+            # The spread between the mark and the model price is held constant.
+            book.set_mark(max(0.0, _model_price(book, volatility, account.now_ms) + spread))
 
     return reprice_options
 
@@ -67,16 +71,18 @@ def _model_price(book: Book, volatility: float, now_ms: float) -> float:
 
 
 def payoff_cap_reduction(account: Account, pool: str, *, initial: bool) -> float:
-    """Return by how much the options of a shared pool keep more than they can lose, in the pool's currency.
+    """Return the margin of a shared pool's options in excess of their maximum loss, in the pool's currency.
 
-    With `initial` of what they lock, otherwise of what they keep; orders are no part of it.
+    Sum over expiries of max(0, margin - maximum loss at expiry), where the venue caps option margin at the maximum
+    loss (`OptionTerms.capped_by_payoff`); different expiries do not net. The margin is the initial margin with
+    `initial`, else the maintenance margin; resting orders are excluded.
     """
     if not any(terms.capped_by_payoff for terms in account.rules.options):
         return 0.0
     groups: dict[tuple[str, str, float], list[Book]] = {}
     for book in account.books_of(pool):
         instrument = book.instrument
-        # What options in coin may lose has no bound in coin: it is worth more the lower the price.
+        # The loss of an option settled in coin is unbounded in coin: the coin's value falls with the price.
         if book.margin_mode == "option" and book.legs and book.option_terms.capped_by_payoff and not instrument.in_coin:
             groups.setdefault((instrument.underlying, instrument.settle, instrument.expiry_ms), []).append(book)
     return sum(
@@ -87,7 +93,7 @@ def payoff_cap_reduction(account: Account, pool: str, *, initial: bool) -> float
 
 def _margin_above_max_loss(books: list[Book], *, initial: bool) -> float:
     legs: dict[tuple[float, int], float] = {}
-    kept = 0.0
+    margin = 0.0
     for book in books:
         instrument = book.instrument
         assert instrument.strike is not None
@@ -95,6 +101,6 @@ def _margin_above_max_loss(books: list[Book], *, initial: bool) -> float:
         legs[key] = legs.get(key, 0.0) + book.leg("net").lots * instrument.units_per_lot
         bare = book.copy()
         bare.orders.clear()
-        kept += option.in_use(bare) if initial else requirement.book_requirement(bare, with_orders=False)
+        margin += option.in_use(bare) if initial else requirement.book_requirement(bare, with_orders=False)
     loss = option.max_loss(legs)
-    return 0.0 if loss is None else max(0.0, kept - loss)
+    return 0.0 if loss is None else max(0.0, margin - loss)

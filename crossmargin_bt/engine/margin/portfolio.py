@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Portfolio margin: the contracts on one coin are one risk unit, put through the venue's scenarios together.
+"""Portfolio margin: all contracts on one coin form a risk unit and are revalued together under the venue's scenarios.
 
-With orders a unit keeps what is most: as it stands, with all its buys filled, or with all its sells filled.
-Assumption: no venue publishes how resting orders combine; spot orders count as the debts they may lead to.
+With resting orders the margin of a unit is the maximum of three cases: no order filled, all buys filled, all sells filled.
+Assumption: no venue publishes how resting orders combine. Spot orders count through their potential debt.
 """
 
 import math
@@ -18,17 +18,17 @@ from crossmargin_bt.engine.terms.collateral import collateral_terms
 
 
 class UnitMargin(NamedTuple):
-    """What one risk unit locks and keeps, in the account's currency."""
+    """Initial and maintenance margin of one risk unit, resting orders included, in the account's currency."""
 
     underlying: str
     initial: float
     maintenance: float
     without_orders: ScenarioMargin
-    """The unit as it stands, its orders left out."""
+    """The margin of the positions alone, with its components."""
 
 
 def units(account: Account, *, with_orders: bool) -> list[UnitMargin]:
-    """Return what every risk unit of a portfolio account keeps."""
+    """Return the margin of every risk unit of a portfolio account."""
     found = []
     for underlying, books in books_by_underlying(account).items():
         without_orders = _unit_margin(account, underlying, books, direction=0)
@@ -44,7 +44,10 @@ def units(account: Account, *, with_orders: bool) -> list[UnitMargin]:
 
 
 def books_by_underlying(account: Account) -> dict[str, list[Book]]:
-    """Return the books of derivatives with a position or orders, by the coin they are on; coins alone where they count."""
+    """Return the derivative books with a position or orders, grouped by underlying coin.
+
+    A coin without derivatives has an empty group if the venue's scenarios include all coins.
+    """
     found: dict[str, list[Book]] = {}
     for symbol, book in account.books.items():
         if (book.legs or book.orders) and book.margin_mode != "spot":
@@ -58,7 +61,7 @@ def books_by_underlying(account: Account) -> dict[str, list[Book]]:
 
 
 def _unit_margin(account: Account, underlying: str, books: Iterable[Book], *, direction: int) -> ScenarioMargin:
-    """Return what a unit keeps once its orders in a direction (none of them for 0) have filled."""
+    """Return the margin of a unit after its orders in `direction` have filled: 1 for buys, -1 for sells, 0 for none."""
     assert account.rules.portfolio is not None
     terms = account.rules.portfolio.unit_terms(underlying)
     linears: list[LinearPosition] = []
@@ -80,7 +83,7 @@ def _unit_margin(account: Account, underlying: str, books: Iterable[Book], *, di
 
 
 def _initial_factor(account: Account, factor: float) -> float:
-    """Return the initial factor, raised where the account's currency has lost its peg."""
+    """Return the initial factor, raised if the account's currency trades below the peg threshold."""
     terms = account.rules.portfolio
     assert terms is not None
     if not terms.peg_factor:
@@ -91,7 +94,7 @@ def _initial_factor(account: Account, factor: float) -> float:
 
 
 def _lots(book: Book, direction: int) -> int:
-    """Return the net lots of a book, with its orders in a direction filled."""
+    """Return the net lots of a book after its orders in `direction` have filled; reduce-only orders do not count."""
     held = sum(leg.lots for leg in book.legs.values())
     return held + sum(
         order.lots for order in book.orders.values() if order.lots * direction > 0 and not order.reduce_only
@@ -99,7 +102,7 @@ def _lots(book: Book, direction: int) -> int:
 
 
 def _linear_positions(account: Account, book: Book, direction: int) -> Iterator[LinearPosition]:
-    """Yield a book's position as coins at their price in the account's currency."""
+    """Yield a book's position as a quantity of coins at a price in the account's currency; nothing if it is flat."""
     lots = _lots(book, direction)
     if not lots:
         return
@@ -107,7 +110,7 @@ def _linear_positions(account: Account, book: Book, direction: int) -> Iterator[
     coins = math.copysign(instrument.base_quantity(lots, mark), lots)
     rate = account.conversion_rate(instrument.quote_currency if not instrument.inverse else instrument.settle)
     years = pricing.years_to_expiry(instrument.expiry_ms, account.now_ms) if instrument.expiry else 0.0
-    # An inverse contract is worth its coins at the coin's price.
+    # The coins of an inverse contract are its value in coin: their price is that of the coin.
     yield LinearPosition(coins, mark * rate if not instrument.inverse else rate, years)
 
 
@@ -132,12 +135,12 @@ def _option_positions(account: Account, book: Book, direction: int) -> Iterator[
     )
 
 
-# The pairs of dollars whose deltas are matched, in turn. Source: docs/sources.md#portfolio-margin.
+# Pairs of quote currencies whose deltas are matched, in this order. Source: docs/sources.md#portfolio-margin.
 PEG_PAIRS = (("USDT", "USD"), ("USDT", "USDC"), ("USDC", "USD"))
 
 
 def _peg_hedges(account: Account, books: Iterable[Book], direction: int) -> tuple[float, ...]:
-    """Return, by pair of dollars, the value of deltas of contracts in one that offset those in the other."""
+    """Return, per pair of quote currencies, the value of the deltas in one that offset deltas in the other."""
     deltas: dict[str, float] = {}
     for book in books:
         quote = book.instrument.quote_currency
@@ -157,8 +160,8 @@ def _peg_hedges(account: Account, books: Iterable[Book], direction: int) -> tupl
 
 
 def _counted_coins(account: Account, underlying: str, unit: RiskUnit, how: str) -> float:
-    """Return the coins that count in a unit: none, all that are held, or as many as offset its delta."""
-    # What coin-margined contracts have gained or lost is held in coins too.
+    """Return the coin balance that counts in a unit: none, all of it, or the part that offsets the unit's delta."""
+    # The unrealised profit of coin-settled contracts is part of the coin balance.
     held = account.balances.get(underlying, 0.0) + sum(
         book.unrealised() for book in account.books.values() if book.instrument.settle == underlying and book.legs
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A risk unit put through its scenarios: the one place of the engine that uses NumPy.
+"""Scenario margin of a risk unit: revaluation under stress scenarios, plus charges. The only module of the engine that uses NumPy.
 
-Options are priced on a grid of scenarios x options by the very lines that price one (`crossmargin_bt.engine.math.pricing`);
-everything else is linear in the move.
+Options are revalued on a grid of scenarios x options with the same formula as a single option
+(`crossmargin_bt.engine.math.pricing.black76`); all other positions are linear in the price move.
 """
 
 import math
@@ -20,7 +20,7 @@ VOLATILITY_POINT = 0.01
 
 
 class LinearPosition(NamedTuple):
-    """A perpetual or future: signed coins, their price, and the years to the expiry (0 for a perpetual)."""
+    """A perpetual or future: signed quantity in coins, price, and years to expiry (0 for a perpetual)."""
 
     coins: float
     price: float
@@ -28,7 +28,7 @@ class LinearPosition(NamedTuple):
 
 
 class OptionPosition(NamedTuple):
-    """An option: signed coins, strike, 1 for a call and -1 for a put, forward, years, volatility, discount factor and rate."""
+    """An option position: signed quantity in coins; `sign` is 1 for a call, -1 for a put; `discount` is the discount factor."""
 
     coins: float
     strike: float
@@ -41,25 +41,25 @@ class OptionPosition(NamedTuple):
 
 
 class RiskUnit(NamedTuple):
-    """Everything on one coin. `coins` are those that are held and hedge; prices are in the account's currency."""
+    """All positions on one coin. `coins` is the coin balance that counts; prices are in the account's currency."""
 
     spot: float
     linears: tuple[LinearPosition, ...] = ()
     options: tuple[OptionPosition, ...] = ()
     coins: float = 0.0
     peg_hedges: tuple[float, ...] = ()
-    """By pair of dollar currencies, the value of deltas in one that offset deltas in the other."""
+    """Per pair of quote currencies, the value of the deltas in one that offset deltas in the other."""
 
 
 class ScenarioMargin(NamedTuple):
-    """What a risk unit keeps, and why. Amounts are in the account's currency."""
+    """The margin of a risk unit and its components, in the account's currency."""
 
     maintenance: float
     initial: float
     worst_loss: float
-    """The worst loss (0 or above), before factors."""
+    """The worst loss (0 or above), before `loss_factor` and `initial_factor`."""
     worst_scenario: Scenario | None
-    """What brings it, None for the basis or a day's decay."""
+    """The scenario with the worst loss; None if theta or basis risk is larger."""
     charges: float
     initial_charges: float
     minimum_charge: float
@@ -67,19 +67,19 @@ class ScenarioMargin(NamedTuple):
 
 
 def scenario_margin(terms: UnitTerms, unit: RiskUnit, *, initial_factor: float | None = None) -> ScenarioMargin:
-    """Return what a risk unit keeps.
+    """Return the margin of a risk unit by the formula of `UnitTerms`.
 
-    `initial_factor` replaces that of the terms.
+    `initial_factor` overrides that of the terms.
     """
     scenarios = terms.all_scenarios
     held = _OptionGrid(unit.options) if unit.options else None
     losses = _losses(terms, unit, held)
     n = int(np.argmax(losses))
-    worst = max(0.0, float(losses[n]))
+    worst_loss = max(0.0, float(losses[n]))
     scenario: Scenario | None = scenarios[n]
     for other in (_basis_loss(terms, held), _theta_loss(terms, held)):
-        if other > worst:
-            worst, scenario = other, None
+        if other > worst_loss:
+            worst_loss, scenario = other, None
     charges = _charges(terms, unit, held)
     initial_charges = terms.linear_initial * _net_linear(unit) + terms.short_option_initial * _naked_shorts(unit)
     minimum = 0.0
@@ -87,15 +87,15 @@ def scenario_margin(terms: UnitTerms, unit: RiskUnit, *, initial_factor: float |
         gross = sum(abs(one.coins) * one.price for one in unit.linears)
         minimum = terms.minimum.scaled(terms.minimum.linear * gross + terms.minimum.short_option * _naked_shorts(unit))
     peg = 0.0 if terms.peg_rates is None else sum(map(terms.peg_rates.total, unit.peg_hedges))
-    maintenance = max(terms.loss_factor * worst + charges, minimum) + peg
+    maintenance = max(terms.loss_factor * worst_loss + charges, minimum) + peg
     factor = terms.initial_factor if initial_factor is None else initial_factor
-    initial = max(terms.initial_multiple * maintenance, factor * worst + charges + initial_charges + peg)
+    initial = max(terms.initial_multiple * maintenance, factor * worst_loss + charges + initial_charges + peg)
     value = held.value if held is not None else 0.0
-    return ScenarioMargin(maintenance, initial, worst, scenario, charges, initial_charges, minimum, value)
+    return ScenarioMargin(maintenance, initial, worst_loss, scenario, charges, initial_charges, minimum, value)
 
 
 class _OptionGrid:
-    """The options of a unit as columns, with their present values by expiry."""
+    """The options of a unit as arrays of shape (options,), with their present values of shape (expiries,)."""
 
     def __init__(self, options: tuple[OptionPosition, ...]) -> None:
         columns = np.array(options, dtype=np.float64).T
@@ -109,7 +109,7 @@ class _OptionGrid:
         self.value = float(self.present_values.sum())
 
     def by_expiry(self, forwards: Array, volatilities: Array, years: Array | None = None) -> Array:
-        """Return the value of each expiry under each row of forwards and volatilities: shape (rows, expiries)."""
+        """Return the values per expiry, shape (rows, expiries), for forwards and volatilities of shape (rows, options)."""
         time = self.years if years is None else years
         standard_deviation = np.maximum(volatilities * np.sqrt(time), pricing.STANDARD_DEVIATION_MIN)
         prices = pricing.black76(forwards, self.strike, standard_deviation, self.sign, log=np.log, normal=_normal)
@@ -122,7 +122,7 @@ def _normal(x: Array) -> Array:
 
 
 def _losses(terms: UnitTerms, unit: RiskUnit, held: _OptionGrid | None) -> Array:
-    """Return the loss of every scenario."""
+    """Return the weighted loss of every scenario: shape (scenarios,), float64; a profit is negative."""
     moves, weights = np.frombuffer(terms.moves), np.frombuffer(terms.weights)
     delta_value = sum(one.coins * one.price for one in unit.linears) + unit.coins * unit.spot
     profits = moves * delta_value
@@ -149,7 +149,7 @@ def _discounted(terms: UnitTerms, held: _OptionGrid, values: Array) -> Array:
 
 
 def _shocked_volatilities(terms: UnitTerms, held: _OptionGrid) -> Array:
-    """Return the volatilities of every scenario: shape (scenarios, options)."""
+    """Return the shocked volatilities: shape (scenarios, options)."""
     shock = terms.volatility
     shifts = np.array([shock.tenor_scale(years * DAYS_PER_YEAR) for years in held.years])
     rows = {
@@ -166,12 +166,12 @@ def _shocked_volatilities(terms: UnitTerms, held: _OptionGrid) -> Array:
 def _skew(skew: SkewShock, held: _OptionGrid, *, absolute: bool) -> Array:
     root = np.sqrt(held.years)
     cap, slope = (skew.absolute_cap, skew.absolute_slope) if absolute else (skew.linear_cap, skew.linear_slope)
-    most = cap + slope * root
+    bound = cap + slope * root
     width = np.maximum(skew.least_width, root * skew.width * (skew.level + skew.level_slope * root))
     k = np.log(held.strike / held.forward)
-    turned = (np.abs(k) if absolute else k) * most / width
+    shock = (np.abs(k) if absolute else k) * bound / width
     multipliers: Array = np.maximum(
-        0.0, 1 + np.where(k * (not absolute) < 0, np.maximum(-most, turned), np.minimum(most, turned))
+        0.0, 1 + np.where(k * (not absolute) < 0, np.maximum(-bound, shock), np.minimum(bound, shock))
     )
     return multipliers
 
@@ -183,12 +183,12 @@ def _basis_loss(terms: UnitTerms, held: _OptionGrid | None) -> float:
     moves = np.array([basis.up, basis.down])
     volatilities = np.broadcast_to(held.volatility, (2, len(held.volatility)))
     values = held.by_expiry(held.forward[None, :] * (1 + moves[:, None]), volatilities)
-    lost = np.minimum((values - held.present_values).min(axis=0), 0.0)
-    return float(-(lost * (basis.add + basis.each_year * held.expiries)).sum())
+    losses = np.minimum((values - held.present_values).min(axis=0), 0.0)
+    return float(-(losses * (basis.add + basis.each_year * held.expiries)).sum())
 
 
 def _theta_loss(terms: UnitTerms, held: _OptionGrid | None) -> float:
-    """Return what the options lose in the days that `theta_days` counts, all else standing."""
+    """Return the time decay of the options over `theta_days` days, other inputs unchanged."""
     if not terms.theta_days or held is None:
         return 0.0
     later = np.maximum(held.years - terms.theta_days / DAYS_PER_YEAR, 0.0)
@@ -200,7 +200,7 @@ def _net_linear(unit: RiskUnit) -> float:
 
 
 def _naked_shorts(unit: RiskUnit) -> float:
-    """Return the value at spot of the options sold short beyond those bought at the same strike and expiry."""
+    """Return the value at spot of net short options, netted per strike and expiry."""
     net: dict[tuple[float, float], tuple[float, float]] = {}
     for one in unit.options:
         long, short = net.get((one.years, one.strike), (0.0, 0.0))
@@ -209,7 +209,7 @@ def _naked_shorts(unit: RiskUnit) -> float:
 
 
 def _charges(terms: UnitTerms, unit: RiskUnit, held: _OptionGrid | None) -> float:
-    """Return what is added to the worst loss."""
+    """Return the charges added to the worst loss (see `UnitTerms`)."""
     long = sum(one.coins for one in unit.linears if one.coins > 0)
     short = -sum(one.coins for one in unit.linears if one.coins < 0)
     charge = terms.linear * _net_linear(unit) + terms.offset * min(long, short) * unit.spot

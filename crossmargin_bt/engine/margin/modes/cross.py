@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cross margin: one pool stands behind every position, and orders offset against them."""
+"""Cross margin: a shared pool is the collateral of all positions; resting orders offset against the position."""
 
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import PendingExposure
@@ -13,7 +13,7 @@ FULLY_FUNDED = False
 
 
 def in_use(book: Book) -> float:
-    """Return the initial margin of positions and their orders after offset, plus what is reserved for the orders."""
+    """Return the margin in use: initial margin of position and orders after offset, plus reserved fees and open losses."""
     if not book.legs and not book.orders:
         return 0.0
     return _hedge_mode_margin(book) if book.hedged else _one_way_margin(book)
@@ -43,7 +43,7 @@ def _one_way_margin(book: Book) -> float:
 
 
 def _net_offset_margin(book: Book, position: Position, waiting: PendingExposure, rate: float) -> float:
-    """Return the initial margin of the largest position that fills can leave, with the fee of closing it."""
+    """Return the initial margin of the largest position that fills can produce, plus its closing fee."""
     same, opposite = waiting.same_value, waiting.opposite_value
     if book.rules.order_offset == "net":
         same = book.instrument.value(waiting.same_lots, book.long_mark)
@@ -72,7 +72,7 @@ def _hedge_mode_margin(book: Book) -> float:
 
 
 def _position_margin(book: Book, position: Position, rate: float) -> float:
-    """Return the initial margin of a position, with the fee of closing it where the venue reserves that."""
+    """Return the initial margin of a position, plus its closing fee if the venue reserves it."""
     if not position.lots:
         return 0.0
     fee = book.rules.closing_fee_reserved
@@ -81,7 +81,7 @@ def _position_margin(book: Book, position: Position, rate: float) -> float:
 
 
 def _position_value(book: Book, position: Position) -> float:
-    """Return what a position is worth at the price its initial margin is counted at."""
+    """Return the value of a position at the price of `Rules.initial_price`; the value of the debt for a margin pair."""
     if book.instrument.kind == "margin":
         return margin_pair.debt_value(book, position, book.mark_of(position.lots))
     how = book.rules.initial_price
@@ -91,11 +91,11 @@ def _position_value(book: Book, position: Position) -> float:
 
 
 def _order_margin(book: Book, value: float, rate: float, direction: int) -> float:
-    """Return the initial margin of orders worth `value`, with the fee of closing what they would open."""
+    """Return the initial margin of orders of `value`, plus the closing fee of the position if the venue reserves it."""
     fee = book.rules.closing_fee_reserved
     return value * rate if fee == "none" else value * rate + book.closing_fee(fee, value, direction)
 
 
-def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
-    """Return 0: nothing leaves the pool."""
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return 0: a cross position has no margin of its own."""
     return 0.0
