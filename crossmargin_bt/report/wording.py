@@ -86,7 +86,7 @@ MEANINGS = {
         "sum": "position + same side + the part of opposite orders that opens",
         "net": "max(|position + buys|, |position - sells|) in size, at the mark",
         "net_value": "max(|position + buys|, |position - sells|) in value, orders at their own prices",
-        "opening": "max(position + same side, opposite orders that open)",
+        "larger_side": "max(position + same side, opposite orders that open)",
     },
     "hedge_margin": {"sum": "added", "larger": "the larger leg alone"},
     "hedge_maintenance": {"sum": "added", "larger": "the larger leg alone"},
