@@ -126,11 +126,11 @@ def _shared_requirement_lines(account: Account, books: list[Book]) -> list[str]:
     lines = []
     if account.portfolio:
         for unit in portfolio.units(account, with_orders=True):
-            bare = unit.without_orders
-            scenario = "" if bare.worst_scenario is None else f" in {bare.worst_scenario}"
+            margin = unit.without_orders
+            scenario = "" if margin.worst_scenario is None else f" in {margin.worst_scenario}"
             lines.append(
-                f"  {unit.underlying} risk unit: maintenance margin {unit.maintenance!r}, worst loss {bare.worst_loss!r}{scenario}, "
-                f"charges {bare.charges!r}, minimum {bare.minimum_charge!r}"
+                f"  {unit.underlying} risk unit: maintenance margin {unit.maintenance!r}, worst loss {margin.worst_loss!r}{scenario}, "
+                f"charges {margin.charges!r}, minimum {margin.minimum_charge!r}"
             )
     else:
         lines += [line for book in books for line in _requirement_lines(account, book)]

@@ -59,13 +59,13 @@ def _tradable_markets(account: Account, currency: str) -> list[str]:
 
 def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
     """Return the holdings that can be converted to repay a debt; none if the debt is a rounding error beside them."""
-    debt = _holding(account, currency)
-    found = [
+    borrowed = _holding(account, currency)
+    candidates = [
         one
         for one in currencies.holdings(account)
-        if one.debt == 0 and one.value > RELATIVE_DUST * abs(debt.value) and account.balances[one.currency] > 0
+        if one.debt == 0 and one.value > RELATIVE_DUST * abs(borrowed.value) and account.balances[one.currency] > 0
     ]
-    return found if debt.debt * debt.price > RELATIVE_DUST * sum(one.value for one in found) else []
+    return candidates if borrowed.debt * borrowed.price > RELATIVE_DUST * sum(one.value for one in candidates) else []
 
 
 def _repay(
@@ -76,7 +76,7 @@ def _repay(
             lots = _lots_to_trade(account, symbol, currency, price)
             if lots:
                 yield _spot_fill(account, time_ms, symbol, lots, price, reason=reason)
-    while (entry := _conversion(account, time_ms, currency, price, reason)) is not None:
+    while (entry := _next_repayment(account, time_ms, currency, price, reason)) is not None:
         yield entry
 
 
@@ -88,22 +88,22 @@ def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable
     if held < 0 and book.instrument.base_currency == currency:
         quote = book.instrument.settle
         per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
-        there = max(0.0, min(account.balances[quote], _holding(account, quote).amount))
-        return min(-held, math.ceil(debt / units - LOT_HAIR), math.floor(there / per_lot))
+        available = max(0.0, min(account.balances[quote], _holding(account, quote).amount))
+        return min(-held, math.ceil(debt / units - LOT_HAIR), math.floor(available / per_lot))
     if held > 0 and book.instrument.settle == currency:
         return -_lots_to_sell(account, symbol, debt, price)
     return 0
 
 
-def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[[Close], float]) -> int:
-    """Return the lots of a long whose sale pays `wanted` of the settle currency, limited by the coins available."""
+def _lots_to_sell(account: Account, symbol: str, proceeds: float, price: Callable[[Close], float]) -> int:
+    """Return the lots of a long whose sale pays `proceeds` of the settle currency, limited by the coins available."""
     book = account.books[symbol]
-    there = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
-    held = min(book.legs["net"].lots, math.floor(there + LOT_HAIR))
-    if held <= 0 or wanted <= 0:
+    available = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
+    held = min(book.legs["net"].lots, math.floor(available + LOT_HAIR))
+    if held <= 0 or proceeds <= 0:
         return 0
     per_lot = book.instrument.value(1, price(Close(symbol, "net", held))) * (1 - book.taker)
-    return min(held, math.ceil(wanted / per_lot - LOT_HAIR))
+    return min(held, math.ceil(proceeds / per_lot - LOT_HAIR))
 
 
 def _spot_fill(
@@ -115,42 +115,50 @@ def _spot_fill(
 
 
 def _sale_of_coin(
-    account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float], *, reason: events.Cause
+    account: Account,
+    time_ms: int,
+    coin: str,
+    target_value: float,
+    price: Callable[[Close], float],
+    *,
+    reason: events.Cause,
 ) -> events.Filled | None:
-    """Return the sale of a coin in its spot market for proceeds of `worth` in the pool's currency; None without a position."""
+    """Return the sale of a coin in its spot market for proceeds of `target_value` in the pool's currency; None without a position."""
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and book.instrument.base_currency == coin and book.leg("net").lots > 0:
             rate = account.conversion_rate(book.instrument.settle)
-            lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
+            lots = _lots_to_sell(account, symbol, target_value / rate if rate else 0.0, price)
             if lots:
                 return _spot_fill(account, time_ms, symbol, -lots, price, reason=reason)
     return None
 
 
-def _conversion(
+def _next_repayment(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> events.Filled | events.Converted | None:
     """Return the next entry that repays a debt from the holding with the highest collateral rate; None when done.
 
     A coin held as a spot position is sold in its market first; the proceeds are converted next.
     """
-    debt, found = _holding(account, currency), _exchangeable_holdings(account, currency)
-    if not found:
+    borrowed, candidates = _holding(account, currency), _exchangeable_holdings(account, currency)
+    if not candidates:
         return None
-    best = max(found, key=lambda one: one.collateral_value / one.value)
+    best = max(candidates, key=lambda one: one.collateral_value / one.value)
     taker = account.rules.taker
-    worth = debt.debt * debt.price / (1 - taker)
-    sold = _sale_of_coin(account, time_ms, best.currency, worth, price, reason=reason)
-    if sold is not None:
-        brings = account.books[sold.symbol].instrument.settle
-        enough = next((one for one in found if one.currency == brings and one.value >= worth), None)
-        if enough is None:
-            return sold
-        best = enough  # the proceeds of an earlier sale suffice
-    rate = best.price / debt.price * (1 - taker)
-    there = min(best.amount, account.balances[best.currency])
-    amount = min(there, debt.debt / rate)
-    received = debt.debt if amount < there else amount * rate
+    target_value = borrowed.debt * borrowed.price / (1 - taker)
+    sale = _sale_of_coin(account, time_ms, best.currency, target_value, price, reason=reason)
+    if sale is not None:
+        proceeds_currency = account.books[sale.symbol].instrument.settle
+        sufficient = next(
+            (one for one in candidates if one.currency == proceeds_currency and one.value >= target_value), None
+        )
+        if sufficient is None:
+            return sale
+        best = sufficient  # the proceeds of an earlier sale suffice
+    rate = best.price / borrowed.price * (1 - taker)
+    available = min(best.amount, account.balances[best.currency])
+    amount = min(available, borrowed.debt / rate)
+    received = borrowed.debt if amount < available else amount * rate
     return events.Converted(
         time_ms=time_ms, currency=best.currency, amount=amount, into=currency, received=received, reason=reason
     )

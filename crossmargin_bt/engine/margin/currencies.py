@@ -67,12 +67,12 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
     price = account.conversion_rate(currency, owed=amount < 0)
     terms = collateral_terms(currency, account.rules.collateral)
     debt = _debt(amount, price)
-    aside = account.set_aside.get(currency, 0.0)
-    potential = max(0.0, reserved - amount) if reserved else debt
+    set_aside = account.set_aside.get(currency, 0.0)
+    potential_debt = max(0.0, reserved - amount) if reserved else debt
     initial = maintenance = 0.0
     borrowing = account.rules.borrowing
-    if borrowing is not None and potential:
-        initial, maintenance = borrowing.margins(currency, debt, potential, price)
+    if borrowing is not None and potential_debt:
+        initial, maintenance = borrowing.margins(currency, debt, potential_debt, price)
     return Holding(
         currency,
         amount,
@@ -82,7 +82,7 @@ def _holding(account: Account, currency: str, amount: float, reserved: float) ->
         debt,
         initial
         + terms.collateral_value(amount, price)
-        - terms.collateral_value(amount - aside, price)
+        - terms.collateral_value(amount - set_aside, price)
         + terms.initial_haircut * max(0.0, amount * price),
         maintenance,
     )

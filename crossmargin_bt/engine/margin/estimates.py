@@ -43,12 +43,12 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
     book = trial.books[symbol]
     leg = book.legs[side]
     pool = next(pool for pool in metrics.pools(trial) if (symbol, side) in pool.legs)
-    how = trial.rules.displayed_liquidation_price
-    if not pool.isolated and how == "one_underlying" and len({name for name, _ in pool.legs}) > 1:
+    displayed = trial.rules.displayed_liquidation_price
+    if not pool.isolated and displayed == "one_underlying" and len({name for name, _ in pool.legs}) > 1:
         return Estimate(None, "the venue displays none while the pool holds other contracts")
     start = book.mark_of(leg.lots)
     value_share_gap = (
-        _gap_with_value_share(trial, book, side, pool) if not pool.isolated and how == "by_value" else None
+        _gap_with_value_share(trial, book, side, pool) if not pool.isolated and displayed == "by_value" else None
     )
 
     reprice_options = options.option_repricer(trial)
@@ -114,24 +114,24 @@ def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction
     marks = {symbol: (book.long_mark, book.short_mark) for symbol, book in account.books.items()}
     # A falling price stays above 0.
     falls = [-beta * direction for beta in betas.values() if beta * direction < 0]
-    furthest = (1 - PRICE_FACTOR_MIN) / max(falls) if falls else PRICE_FACTOR_MAX
+    distance_max = (1 - PRICE_FACTOR_MIN) / max(falls) if falls else PRICE_FACTOR_MAX
 
     reprice_options = options.option_repricer(account)
 
-    def move(far: float) -> None:
+    def move(distance: float) -> None:
         for symbol, book in account.books.items():
             if book.margin_mode == "option":
                 continue
-            factor = 1 + betas[symbol] * direction * far
+            factor = 1 + betas[symbol] * direction * distance
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
         reprice_options()
 
     # With several inverse contracts, options or several currencies the gap is a curve that may dip: a grid is searched.
-    curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
-    curved |= account.has_options or account.pooled
+    is_curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
+    is_curved |= account.has_options or account.pooled
     grid = (
-        [SEARCH_STEP * SEARCH_GROWTH**n for n in range(math.ceil(math.log(furthest / SEARCH_STEP, SEARCH_GROWTH)))]
-        if curved
+        [SEARCH_STEP * SEARCH_GROWTH**n for n in range(math.ceil(math.log(distance_max / SEARCH_STEP, SEARCH_GROWTH)))]
+        if is_curved
         else []
     )
     found = []
@@ -142,12 +142,12 @@ def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction
             if at and betas[symbol]:
                 breakpoints.append((mark / at - 1) / (betas[symbol] * direction))
 
-        def gap(far: float, pool: Pool = pool) -> float:
-            move(far)
+        def gap(distance: float, pool: Pool = pool) -> float:
+            move(distance)
             return metrics.risk(account, pool, with_orders=False).gap
 
         is_at_risk = pool.legs or (account.pooled and not pool.isolated and currencies.is_in_debt(account))
-        moment = first_breach(gap, 0.0, furthest, breakpoints) if is_at_risk else None
+        moment = first_breach(gap, 0.0, distance_max, breakpoints) if is_at_risk else None
         move(0.0)
         if moment is not None:
             found.append(direction * moment)

@@ -7,7 +7,7 @@ Assumption: no venue publishes how resting orders combine. Spot orders count thr
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
@@ -159,15 +159,17 @@ def _peg_hedges(account: Account, books: Iterable[Book], direction: int) -> tupl
     return tuple(matched)
 
 
-def _counted_coins(account: Account, underlying: str, unit: RiskUnit, how: str) -> float:
+def _counted_coins(
+    account: Account, underlying: str, unit: RiskUnit, counted: Literal["none", "offset", "all"]
+) -> float:
     """Return the coin balance that counts in a unit: none, all of it, or the part that offsets the unit's delta."""
     # The unrealised profit of coin-settled contracts is part of the coin balance.
     held = account.balances.get(underlying, 0.0) + sum(
         book.unrealised() for book in account.books.values() if book.instrument.settle == underlying and book.legs
     )
-    if how == "none" or not held or not collateral_terms(underlying, account.rules.collateral).in_scenarios:
+    if counted == "none" or not held or not collateral_terms(underlying, account.rules.collateral).in_scenarios:
         return 0.0
-    if how == "all":
+    if counted == "all":
         return held
     delta = sum(one.coins for one in unit.linears)
     for one in unit.options:
