@@ -288,37 +288,25 @@ def _explain_margin_in_use(account: Account, currency: str) -> list[str]:
 
 
 def _explain_refusal(account: Account, entry: events.OrderRefused) -> list[str]:
-    first = [] if entry.at_fill else order_admission.immediate_orders(account)
-    counted = [
-        (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in first
+    """Return the margin in use at a refusal, and the available margin with and without the order."""
+    immediate = [] if entry.at_fill else order_admission.immediate_orders(account)
+    filled = [
+        (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in immediate
     ]
-    if first:
+    if immediate:
         account = order_admission.after_immediate_orders(account)
+    account, fill, closed = _opening_fill(account, entry)
     book = account.books[entry.symbol]
-    size = book.instrument.size(entry.lots)
     stage = "checked at its fill" if entry.at_fill else "checked as a resting order"
     if entry.immediate:
         stage = "checked as a fill at the expected price"
-    fill = None
-    if entry.kind == "margin" and (entry.at_fill or entry.immediate):
-        fill = fills.order_fill(
-            account, entry.time_ms, entry.symbol, entry.side,
-            number=entry.number, lots=entry.lots, price=entry.price, maker=False,
-        )  # fmt: skip
-    closed = 0
-    if fill is not None and not book.is_fully_funded:
-        closed, opened = position.split_fill(book.leg(entry.side).lots, fill.lots)
-        account = order_admission.without_orders_of(account, fill)
-        book = account.books[entry.symbol]
-        if closed:
-            account.apply(order_admission.part_of(book, fill, closed))
-        fill = order_admission.part_of(book, fill, opened)
+    size = book.instrument.size(entry.lots)
     lines = [
         f"Order {entry.number}, {size:+g} {entry.symbol} at {entry.price!r}, is refused ({stage}).",
         f"  {entry.reason}",
         *(
             f"Assumed filled before it: order {number}, {instrument.size(order.lots):+g} {instrument.symbol} at {order.price!r}"
-            for number, instrument, order in counted
+            for number, instrument, order in filled
         ),
         *([f"Assumed closed before it opens: {book.instrument.size(closed):+g} of it"] if closed else []),
         *_explain_margin_in_use(account, account.pool_of(book.instrument.settle)),
@@ -327,17 +315,40 @@ def _explain_refusal(account: Account, entry: events.OrderRefused) -> list[str]:
     ]
     if entry.kind != "margin":
         return lines
+    return [*lines, _available_with(account, entry, fill), f"Needed {entry.needed!r}, available {entry.available!r}"]
+
+
+def _opening_fill(account: Account, entry: events.OrderRefused) -> tuple[Account, events.Filled | None, int]:
+    """Return the account after the closing part of a refused fill, the opening part, and the lots that close.
+
+    The fill is None if the order was checked as a resting order, or refused for another reason than margin.
+    """
+    if entry.kind != "margin" or not (entry.at_fill or entry.immediate):
+        return account, None, 0
+    fill = fills.order_fill(
+        account, entry.time_ms, entry.symbol, entry.side,
+        number=entry.number, lots=entry.lots, price=entry.price, maker=False,
+    )  # fmt: skip
+    book = account.books[entry.symbol]
+    if book.is_fully_funded:
+        return account, fill, 0
+    closed, opened = position.split_fill(book.leg(entry.side).lots, fill.lots)
+    account = order_admission.without_orders_of(account, fill)
+    book = account.books[entry.symbol]
+    if closed:
+        account.apply(order_admission.part_of(book, fill, closed))
+    return account, order_admission.part_of(book, fill, opened), closed
+
+
+def _available_with(account: Account, entry: events.OrderRefused, fill: events.Filled | None) -> str:
+    """Return the line of the available margin after the fill, or with the order resting if there is no fill."""
     after = account.copy(entry.symbol)
-    if fill is not None:
-        after.apply(fill)
-        is_unreserved = MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved
-        fee = f"fee {fill.fee!r}{', which the venue does not reserve' if is_unreserved else ''}"
-        lines.append(
-            f"Available after the fill ({fee}): {metrics.available_margin(after, after.books[entry.symbol])!r}"
-        )
-    else:
+    book = after.books[entry.symbol]
+    if fill is None:
         resting = OpenOrder(entry.number, entry.side, entry.lots, entry.price, group=entry.group)
-        after = account.copy(entry.symbol)
-        after.books[entry.symbol].orders[entry.number] = resting
-        lines.append(f"Available with the order: {metrics.available_margin(after, after.books[entry.symbol])!r}")
-    return [*lines, f"Needed {entry.needed!r}, available {entry.available!r}"]
+        book.orders[entry.number] = resting
+        return f"Available with the order: {metrics.available_margin(after, book)!r}"
+    after.apply(fill)
+    is_unreserved = MODES[book.margin_mode].POOLED and not account.rules.order_fees_reserved
+    fee = f"fee {fill.fee!r}{', which the venue does not reserve' if is_unreserved else ''}"
+    return f"Available after the fill ({fee}): {metrics.available_margin(after, after.books[entry.symbol])!r}"

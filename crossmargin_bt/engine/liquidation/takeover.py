@@ -37,15 +37,6 @@ def insurance_takeover(closer: PoolCloser, closes: Sequence[Close]) -> events.In
     if amount <= 0:
         return None
     share = amount / sum(values.values())
-    takeovers = {
-        leg_name(close): books[close.symbol].instrument.bankruptcy_price(
-            closer.leg(close).lots,
-            markets[leg_name(close)],
-            -share * value / closer.rate(close),
-            entry=closer.leg(close).entry,
-        )
-        for close, value in values.items()
-    }
     return events.InsuranceFundTakeover(
         time_ms=closer.time_ms,
         pool=closer.pool.name,
@@ -55,8 +46,19 @@ def insurance_takeover(closer: PoolCloser, closes: Sequence[Close]) -> events.In
         by_fund=min(by_fund, amount),
         fund_paid=min(by_fund, amount) * closer.account.price(closer.pool.currency),
         markets=markets,
-        takeovers=takeovers,
+        takeovers={
+            leg_name(close): _takeover_price(closer, close, markets[leg_name(close)], share * value)
+            for close, value in values.items()
+        },
         prices=closer.account.prices(),
+    )
+
+
+def _takeover_price(closer: PoolCloser, close: Close, market: float, relief: float) -> float:
+    """Return the price at which closing a leg brings `relief` (pool's currency) more than at its `market` price."""
+    leg = closer.leg(close)
+    return closer.account.books[close.symbol].instrument.bankruptcy_price(
+        leg.lots, market, -relief / closer.rate(close), entry=leg.entry
     )
 
 

@@ -59,14 +59,21 @@ def liquidation_price(account: Account, symbol: str, side: str = "net") -> Estim
         return metrics.risk(trial, pool, with_orders=False).gap if value_share_gap is None else value_share_gap()
 
     breakpoints = [mark for name, _, mark in metrics.breakpoints(trial, pool, with_orders=False) if name == symbol]
-    if leg.lots > 0:
-        lowest = start * PRICE_FACTOR_MIN if book.instrument.is_curved else 0.0
-        below = first_breach(
-            lambda down: gap(-down), -start, -lowest, [-breakpoint_mark for breakpoint_mark in breakpoints]
-        )
-        return Estimate(None, "covered down to a price of 0") if below is None else Estimate(-below)
-    above = first_breach(gap, start, PRICE_FACTOR_MAX * start, breakpoints)
-    return Estimate(None, f"covered up to {PRICE_FACTOR_MAX:g} times the mark") if above is None else Estimate(above)
+    if leg.lots < 0:
+        return _first_breach_above(gap, start, breakpoints)
+    return _first_breach_below(gap, start, start * PRICE_FACTOR_MIN if book.instrument.is_curved else 0.0, breakpoints)
+
+
+def _first_breach_below(
+    gap: Callable[[float], float], start: float, lowest: float, breakpoints: list[float]
+) -> Estimate:
+    found = first_breach(lambda negative: gap(-negative), -start, -lowest, [-mark for mark in breakpoints])
+    return Estimate(None, "covered down to a price of 0") if found is None else Estimate(-found)
+
+
+def _first_breach_above(gap: Callable[[float], float], start: float, breakpoints: list[float]) -> Estimate:
+    found = first_breach(gap, start, PRICE_FACTOR_MAX * start, breakpoints)
+    return Estimate(None, f"covered up to {PRICE_FACTOR_MAX:g} times the mark") if found is None else Estimate(found)
 
 
 def _gap_with_value_share(account: Account, book: Book, side: str, pool: Pool) -> Callable[[], float]:
@@ -111,6 +118,7 @@ def aggregate_distance(account: Account, betas: Mapping[str, float] | None = Non
 
 
 def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction: int) -> float | None:
+    """Return the signed market move, down for -1 and up for 1, at which the first pool is liquidated; None for never."""
     marks = {symbol: (book.long_mark, book.short_mark) for symbol, book in account.books.items()}
     # A falling price stays above 0.
     falls = [-beta * direction for beta in betas.values() if beta * direction < 0]
@@ -126,15 +134,8 @@ def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction
             book.long_mark, book.short_mark = marks[symbol][0] * factor, marks[symbol][1] * factor
         reprice_options()
 
-    # With several inverse contracts, options or several currencies the gap is a curve that may dip: a grid is searched.
-    is_curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
-    is_curved |= account.has_options or account.pooled
-    grid = (
-        [SEARCH_STEP * SEARCH_GROWTH**n for n in range(math.ceil(math.log(distance_max / SEARCH_STEP, SEARCH_GROWTH)))]
-        if is_curved
-        else []
-    )
     found = []
+    grid = _search_grid(account, distance_max)
     for pool in metrics.pools(account):
         breakpoints = list(grid)
         for symbol, side, mark in metrics.breakpoints(account, pool, with_orders=False):
@@ -152,3 +153,15 @@ def _move_to_liquidation(account: Account, betas: Mapping[str, float], direction
         if moment is not None:
             found.append(direction * moment)
     return min(found, key=abs, default=None)
+
+
+def _search_grid(account: Account, distance_max: float) -> list[float]:
+    """Return the grid of distances to sample, empty if the gap is piecewise linear.
+
+    With several inverse contracts, options or several currencies the gap is a curve that may dip below zero.
+    """
+    is_curved = sum(book.instrument.is_curved and bool(book.legs) for book in account.books.values()) > 1
+    if not (is_curved or account.has_options or account.pooled):
+        return []
+    steps = math.ceil(math.log(distance_max / SEARCH_STEP, SEARCH_GROWTH))
+    return [SEARCH_STEP * SEARCH_GROWTH**n for n in range(steps)]
