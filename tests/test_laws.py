@@ -29,10 +29,10 @@ from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 
-TIERS = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=True)
-WHOLE = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=False)
+TIERS = tier_table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=True)
+WHOLE = tier_table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=False)
 INSTRUMENTS = {
     "AAA": Instrument(symbol="AAA", lot=0.01, maintenance=TIERS),
     "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=0.1, maintenance=WHOLE),
@@ -40,7 +40,7 @@ INSTRUMENTS = {
 # The venues' own rates; and contracts in coin, worth about as much as the others.
 PLAIN = {symbol: msgspec.structs.replace(one, maintenance=None) for symbol, one in INSTRUMENTS.items()}
 INVERSE = {
-    "AAA": Instrument(symbol="AAA", lot=1.0, contract_size=5000.0, inverse=True, maintenance=flat(0.01)),
+    "AAA": Instrument(symbol="AAA", lot=1.0, contract_size=5000.0, inverse=True, maintenance=flat_rate(0.01)),
     "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=10_000.0, inverse=True, maintenance=WHOLE),
 }
 
@@ -338,7 +338,7 @@ def liquidated_at(
     first = frame["open"].iloc[1]
     size = round(share * cash * leverage / first / 1.05, 2) if size is None else size
     cerebro = bt.Cerebro(stdstats=False)
-    instrument = Instrument(symbol="AAA", lot=0.01, maintenance=flat(0.01))
+    instrument = Instrument(symbol="AAA", lot=0.01, maintenance=flat_rate(0.01))
     cerebro.adddata(feeds.from_frame(frame, name="AAA", instrument=instrument))
     cerebro.setbroker(CrossMarginBroker(mode=mode, cash=cash, leverage=leverage, path=path))
     cerebro.addstrategy(Holder, long=long, size=size)
@@ -598,7 +598,7 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
             frame = candles(n, 300, volatility=0.002)
             frame["funding_rate"] = frame["funding_rate"].where(frame.index.hour == 0)
             frame = frame.drop(frame.index[100:110]).iloc[:280] if n and unequal else frame
-            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat_rate(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, venue=rule_book(venue), mode=mode)
         cerebro.setbroker(broker)
@@ -671,7 +671,7 @@ def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is
             frame = candles(n, 300, volatility=0.002)
             frame["funding_rate"] = frame["funding_rate"].where(frame.index.day == 4)
             frame = frame.drop(frame.index[100:103]) if n and inner == "pausing" else frame
-            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat_rate(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, warning_levels=(3.0,))
         cerebro.setbroker(broker)

@@ -127,9 +127,7 @@ def expected(script: str) -> Counter[tuple[int, str]]:
     [
         "correct.py",
         "wrong.py",
-        pytest.param(
-            "wrong_broker.py", marks=pytest.mark.xfail(strict=False, reason="signature lands with the broker")
-        ),
+        "wrong_broker.py",
     ],
 )
 def test_a_type_checker_finds_the_mistakes_of_a_script_and_no_others(

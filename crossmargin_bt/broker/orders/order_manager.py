@@ -18,8 +18,8 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.math.numbers import plain
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.math.numbers import to_python_number
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.errors import suggestion
 
 # The number of latest orders that stay in `broker.orders` and in a strategy's `_orders`; the journal has all of them.
@@ -396,7 +396,7 @@ def _validated(session: BrokerSession, data: Any, size: Any, keywords: dict[str,
 
     Prices among the keywords become Python numbers as well.
     """
-    number = size if type(size) is float else plain(size)
+    number = size if type(size) is float else to_python_number(size)
     if number is None:
         return math.nan, Refusal("rejected", "not_a_number", f"size must be a number, got {size!r}")
     return number, _entry_error(session, data, number, keywords)
@@ -434,7 +434,7 @@ def _number_error(instrument: Instrument, size: float, keywords: dict[str, Any])
         given = keywords.get(name)
         if given is None:
             continue
-        price: float | None = given if type(given) is float else plain(given)
+        price: float | None = given if type(given) is float else to_python_number(given)
         if price is None:
             del keywords[name]
             return Refusal("rejected", "not_a_number", f"{name} must be a number, got {given!r}")
@@ -450,7 +450,7 @@ def _side_error(book: Book, side: Any) -> Refusal | None:
         return Refusal("rejected", "side_missing" if side is None else "side_unknown", text)
     if not book.hedged and side is not None:
         kind = book.instrument.kind
-        if kind not in TWO_SIDED:
+        if kind not in HEDGE_MODE_KINDS:
             text = f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
         else:
             text = "position_side needs a broker with position_mode='hedge'"

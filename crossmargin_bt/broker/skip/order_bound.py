@@ -165,7 +165,7 @@ def _cost_rate_of_setting(account: Account, book: Book) -> float | None:
         or account.has_options
         or book.is_fully_funded
         or book.rules.values_orders_at_market
-        or book.maintenance.has_floor
+        or book.maintenance.has_initial_floor
         or book.instrument.kind == "margin"
     )
     return None if depends else book.initial_rate(0) + FEE_FACTOR * max(abs(book.taker), abs(book.maker))

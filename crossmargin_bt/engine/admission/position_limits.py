@@ -48,7 +48,7 @@ def limit_refusal(before: Account, after: Account, symbol: str, price: float) ->
 
 
 def _has_tier_limit(book: Book) -> bool:
-    return book.rules.tier_leverage_breach != "raise" and book.maintenance.has_floor
+    return book.rules.tier_leverage_breach != "raise" and book.maintenance.has_initial_floor
 
 
 def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:

@@ -14,7 +14,7 @@ from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math.tolerances import fits
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 
 
 def margin_mode_refusal(account: Account, book: Book, margin_mode: str) -> Refusal | None:
@@ -56,7 +56,7 @@ def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal |
 def position_mode_refusal(account: Account) -> Refusal | None:
     """Return why the position mode cannot change now, or None."""
     for symbol, book in account.books.items():
-        if book.instrument.kind in TWO_SIDED and (book.legs or book.orders):
+        if book.instrument.kind in HEDGE_MODE_KINDS and (book.legs or book.orders):
             what = "a position" if book.legs else "orders"
             code: RefusalCode = "position_open" if book.legs else "orders_open"
             return Refusal("rejected", code, f"{symbol} has {what}; close everything before changing the position mode")

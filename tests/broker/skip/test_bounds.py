@@ -30,19 +30,19 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.math.intrabar_path import Candle
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 
-TIERS = table([(0.0, 0.01, 50.0), (2_000.0, 0.02, 25.0), (8_000.0, 0.05, 10.0)], marginal=True)
-WHOLE = table([(0.0, 0.01, 50.0), (2_000.0, 0.02, 25.0), (8_000.0, 0.05, 10.0)], marginal=False)
+TIERS = tier_table([(0.0, 0.01, 50.0), (2_000.0, 0.02, 25.0), (8_000.0, 0.05, 10.0)], marginal=True)
+WHOLE = tier_table([(0.0, 0.01, 50.0), (2_000.0, 0.02, 25.0), (8_000.0, 0.05, 10.0)], marginal=False)
 END = datetime(2025, 6, 27, 8, tzinfo=UTC)
-BTC: dict[str, Any] = {"underlying": "BTC", "maintenance": flat(0.01)}
+BTC: dict[str, Any] = {"underlying": "BTC", "maintenance": flat_rate(0.01)}
 PRODUCTS = {
     "SPOT": Instrument(symbol="SPOT", kind="spot", underlying="BTC", lot=0.01),
     "PERP": Instrument(symbol="PERP", lot=0.01, underlying="BTC", maintenance=TIERS),
     "ETH": Instrument(symbol="ETH", lot=0.01, underlying="ETH", maintenance=WHOLE),
     "INVERSE": Instrument(symbol="INVERSE", settle="BTC", inverse=True, contract_size=10.0, lot=1.0, **BTC),
     "ETHBTC": Instrument(
-        symbol="ETHBTC", settle="BTC", quote="BTC", underlying="ETH", lot=0.01, maintenance=flat(0.02)
+        symbol="ETHBTC", settle="BTC", quote="BTC", underlying="ETH", lot=0.01, maintenance=flat_rate(0.02)
     ),
     "PAIR": Instrument(symbol="PAIR", kind="margin", lot=0.01, **BTC),
     "CALL": Instrument(
@@ -303,7 +303,7 @@ def order_costs(seed: int, tries: int) -> tuple[float, int]:
         mode = draw.choice(["one_way", "hedge"])
         account = drawn_account(draw, draw.choice(["linear"]), venue=venue, position_mode=mode)
         for book in account.books.values():
-            book.rates = dict.fromkeys(("cross", "isolated"), flat(0.01))
+            book.rates = dict.fromkeys(("cross", "isolated"), flat_rate(0.01))
         account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=1e7))
         with_orders(draw, account, draw.randint(0, 4))
         book = account.books[draw.choice(list(account.books))]
@@ -350,7 +350,7 @@ def test_the_margin_lower_bound_is_one(seed: int) -> None:
     for _ in range(100):
         account = drawn_account(draw, "linear", venue=draw.choice(BOUNDED))
         for book in account.books.values():
-            book.rates = dict.fromkeys(("cross", "isolated"), flat(0.01))
+            book.rates = dict.fromkeys(("cross", "isolated"), flat_rate(0.01))
         with_orders(draw, account, draw.randint(0, 4))
         for book in account.books.values():
             bound = order_bound.margin_lower_bound(account, book, {})
@@ -366,7 +366,7 @@ def test_orders_admitted_by_the_bound_are_admitted_exactly() -> None:
     for _ in range(200):
         account = drawn_account(draw, "linear", venue=draw.choice(BOUNDED))
         for book in account.books.values():
-            book.rates = dict.fromkeys(("cross", "isolated"), flat(0.01))
+            book.rates = dict.fromkeys(("cross", "isolated"), flat_rate(0.01))
         with_orders(draw, account, draw.randint(0, 3))
         name = draw.choice(list(account.books))
         book = account.books[name]
