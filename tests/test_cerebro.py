@@ -374,7 +374,7 @@ def test_what_the_loop_does_not_know_backtrader_runs_and_a_line_says_why(caplog:
     cerebro.addstrategy(Odd)
     with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
         cerebro.run()
-    assert "backtrader's own run loop: Odd has its own _notify" in caplog.text
+    assert "backtrader's own run loop: Odd overrides _notify" in caplog.text
 
 
 class Second(bt.Strategy):
