@@ -30,7 +30,7 @@ from crossmargin_bt.guards import (  # fmt: skip
 
 
 def guarded(*guards, script, rows=(FLAT,) * 5, **settings):
-    """BrokerSession a script on bars with guards; return the broker and what the guards did."""
+    """Run a script on bars with guards; return the broker and what the guards did."""
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, guards=list(guards), **settings)
     run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
     return broker, [event for event in broker.journal if isinstance(event, events.GuardActed)]
@@ -276,19 +276,19 @@ def test_guards_break_no_law(seed: int, position_mode: str) -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: EquityBuffer(1.5), "share of EquityBuffer lies above 0"),
+        (lambda: EquityBuffer(1.5), "share of EquityBuffer must be above 0"),
         (lambda: EquityBuffer(1.0), "above 0 and below 1"),
         (lambda: DailyLossLimit(1.0), "above 0 and below 1"),
-        (lambda: DeRisk(share=2.0), "above 0 and not above 1"),
-        (lambda: MaximumLeverage(0), "limit of MaximumLeverage is above 0"),
-        (lambda: MarginLevelAlert(0.5), "is a margin level above 1"),
+        (lambda: DeRisk(share=2.0), "above 0 and at most 1"),
+        (lambda: MaximumLeverage(0), "limit of MaximumLeverage must be above 0"),
+        (lambda: MarginLevelAlert(0.5), "must be a margin level above 1"),
         (lambda: CrossMarginBroker(guards=[EquityBuffer]), r"such as \[EquityBuffer\(\)\]"),
-        (lambda: CrossMarginBroker(guards=["x"]), "guards is a list of guards"),
+        (lambda: CrossMarginBroker(guards=["x"]), "guards must be a list of guards"),
         (
             lambda: CrossMarginBroker(guards=EquityBuffer(0.25)),
             r"such as \[EquityBuffer\(share=0.25\)\], got EquityBuffer",
         ),
-        (lambda: CrossMarginBroker(guards="EquityBuffer"), "guards is a list of guards"),
+        (lambda: CrossMarginBroker(guards="EquityBuffer"), "guards must be a list of guards"),
         (lambda: CrossMarginBroker(mode="cash", guards=[StopRequired()]), "guards look at a margin account"),
     ],
 )

@@ -143,7 +143,7 @@ maintenance = "its page"
         ('order_offset = "sum"', 'order_offset = "nett"', "choose from sum, net, net_value, larger_side"),
         ("order_offset =", "order_ofset =", "did you mean 'order_offset'"),
         ("assumptions = [", "asumptions = [", "did you mean 'assumptions'"),
-        ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is no rule; did you mean 'maker'"),
+        ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is not a rule; did you mean 'maker'"),
         ('name = "generic"', 'name = ""', "name is empty"),
         (
             "[sources]",
@@ -165,7 +165,7 @@ def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
     """Both are named with what to do."""
     file = tmp_path / "mine.toml"
     file.write_bytes(b"name = \xff")
-    with pytest.raises(RuleError, match=r"mine\.toml: is no UTF-8 text"):
+    with pytest.raises(RuleError, match=r"mine\.toml: the file is not UTF-8 text"):
         venues.load(str(file))
     file.write_text(MINE.replace("since = 2025-01-02", 'since = "2025-01-02"'), encoding="utf-8")
     with pytest.raises(RuleError, match="without quotes"):
@@ -227,13 +227,13 @@ def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     assert {"lunar", "okx"} <= set(venues.names())
     assert venues.load("lunar").title == "Lunar Exchange"
-    with pytest.raises(ConfigurationError, match="which is no file"):
+    with pytest.raises(ConfigurationError, match="which is not a file"):
         venues.load("missing")
     with pytest.raises(ConfigurationError, match="must be the path of a TOML file"):
         venues.load("wrong")
     with pytest.raises(ConfigurationError, match="of venue 'broken' cannot be loaded: AttributeError"):
         venues.load("broken")
-    with pytest.raises(RuleError, match="is named 'lunar', the entry point that leads to it 'other'"):
+    with pytest.raises(RuleError, match="the venue is named 'lunar', its entry point 'other'"):
         venues.load("other")
 
 
@@ -264,9 +264,9 @@ def test_tiers_by_date_are_read(tmp_path: Path) -> None:
         (
             '"maintenance_amount": 10',
             '"maintenance_amount": 11',
-            "tier from 1000 has maintenance_amount 11, its rates lead to 10",
+            "tier from 1000 has maintenance_amount 11, its rates give 10",
         ),
-        ('"2025-02"', '"soon"', "'soon' is no date"),
+        ('"2025-02"', '"soon"', "'soon' is not a date"),
         ("0.02", '"much"', r"Expected `float`, got `str` - at `\$.snapshots\[1\]"),
         ('"notional_min": 1000', '"notional_min": 0', "BTC/USDT:USDT: tiers must rise"),
         ('"maintenance_amount": 0}, {', '"maintenence_amount": 0}, {', "unknown field `maintenence_amount`"),
@@ -283,7 +283,7 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
         tiers.read(file)
     assert "tiers.json" in str(caught.value)
     file.write_text('{"snapshots": []}', encoding="utf-8")
-    with pytest.raises(RuleError, match="no tier table in it"):
+    with pytest.raises(RuleError, match="contains no tier table"):
         tiers.read(file)
     file.write_text(TIERS.replace("2025-02", "2025-01"), encoding="utf-8")
     with pytest.raises(RuleError, match=r"tiers\.json: contracts gives BTC/USDT:USDT two terms"):
