@@ -48,7 +48,7 @@ MARKETS_AND_ACCOUNTS: dict[str, Any] = {
 def markets(
     seed: int, count: int, bars: int, *, wild: float, marked: bool, funded: bool, inverse: bool
 ) -> list[Candles]:
-    """Return markets on the same bars, some with marks of their own and funding every eight bars; every other seed has holes."""
+    """Return markets on the same bars, optionally with mark prices and funding every eight bars; odd seeds have missing bars."""
     found = []
     for n in range(count):
         frame = frame_of(seed * 11 + n, bars + bars // 10)
@@ -81,7 +81,7 @@ def same(
     path: str = "path",
     orders: batch.LimitOrders | None = None,
 ) -> batch.BatchResult:
-    """Assert that an account of a batch ends as one that the broker worked through from the first bar to the last."""
+    """Assert that an account of a batch ends exactly as a run of the broker over all bars."""
     placed = [] if orders is None else [orders]
     asked = account if orders is None else account._replace(orders=0)
     (found,) = batch.simulate(candles, [targets], [asked], orders=placed, venue=venue, path=path, curves=True)
@@ -97,11 +97,11 @@ def same(
     )  # fmt: skip
     assert found.curve.tolist() == whole.curve
     assert found.equity == whole.curve[-1]
-    told = (found.fees, found.funding, found.bad_debt)
-    assert told == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
-    counted = (found.fills, found.refused, found.warnings, found.liquidations)
+    sums = (found.fees, found.funding, found.bad_debt)
+    assert sums == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
+    counts = (found.fills, found.refused, found.warnings, found.liquidations)
     too_small = 0 if orders is None else market.limit_orders(orders).too_small
-    assert counted == (whole.fills, whole.refused + too_small, whole.warnings, whole.liquidations)
+    assert counts == (whole.fills, whole.refused + too_small, whole.warnings, whole.liquidations)
     return found
 
 
@@ -122,7 +122,7 @@ def test_every_account_ends_as_the_broker_ends_it(
     marked: bool,
     funded: bool,
 ) -> None:
-    """Equity of every bar, fees, funding, fills, refusals, liquidations: linear and inverse, tiers, partial liquidations."""
+    """Equal equity of every bar, fees, funding, fills, refusals and liquidations: linear and inverse, tiers, partial liquidations."""
     inverse = venue == "binance_coinm"
     assume(venue != "bybit" or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
@@ -138,7 +138,7 @@ def test_every_account_ends_as_the_broker_ends_it(
 def placed(
     random: np.random.Generator, candles: list[Candles], slots: int, *, often: float, away: float, unit: float
 ) -> batch.LimitOrders:
-    """Return limit orders around the closes, some beyond them, placed, replaced and cancelled now and then."""
+    """Return limit orders around the closes, some marketable, placed, replaced and cancelled at random."""
     bars = len(candles[0].frame)
     sizes, prices = np.full((2, bars, len(candles), slots), np.nan)
     said = random.random(sizes.shape) < often
@@ -176,7 +176,7 @@ def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
     funded: bool,
     with_targets: bool,
 ) -> None:
-    """Fills in the order of the paths, as maker and as taker, offset against positions, refused, cancelled by the venue."""
+    """Fills along the intrabar paths, as maker and as taker, orders offset against positions, refused, cancelled by the venue."""
     inverse = venue == "binance_coinm"
     assume(venue != "bybit" or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
@@ -194,14 +194,14 @@ def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
 
 
 class Quoter(bt.Strategy):
-    """Two limit orders a side, requoted every five bars."""
+    """Two limit orders per side, requoted every five bars."""
 
     def __init__(self) -> None:
-        """Begin without quotes."""
+        """Start without quotes."""
         self.quotes: list[Any] = []
 
     def next(self) -> None:
-        """Cancel all, and place all anew."""
+        """Cancel all quotes and place new ones."""
         if len(self) % 5:
             return
         for order in self.quotes:
@@ -212,7 +212,7 @@ class Quoter(bt.Strategy):
 
 
 def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
-    """A quoter written for backtrader, and the same as arrays: equal to the last digit, and never handed over."""
+    """A quoting strategy of backtrader and the same orders as arrays give the same equity, without a bar of the broker."""
     (market,) = markets(3, 1, 500, wild=1.0, marked=False, funded=False, inverse=False)
     broker = cm.CrossMarginBroker(cash=100_000.0, leverage=10.0)
     cerebro = cm.Cerebro(stdstats=False)
@@ -231,8 +231,8 @@ def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
     assert found.broker_bars == 0
 
 
-def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
-    """Orders that wait beside a position, an order at market before them: each keeps the margin of what it would open."""
+def test_covered_lots_of_resting_orders_equal_the_brokers() -> None:
+    """Limit orders beside a position and a market order: each reserves margin for the lots that it would open."""
     (market,) = markets(2, 1, 40, wild=0.1, marked=False, funded=False, inverse=False)
     random = np.random.default_rng(4)
     seen = set()
@@ -254,14 +254,14 @@ def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
             "path": "path",
         }
         whole = broker_fallback.run_with_broker(wide.frames, schedule, None, settings_of)
-        kept = resting_after(wide, account, schedule)
-        assert kept == whole.orders
-        seen |= {order.covered == abs(order.lots) for order in kept}
+        orders = resting_after(wide, account, schedule)
+        assert orders == whole.orders
+        seen |= {order.covered == abs(order.lots) for order in orders}
     assert seen == {True, False}
 
 
 def resting_after(market: Market, account: batch.BatchAccount, schedule: OrderSchedule) -> list[Any]:
-    """Return the limit orders that rest when the compiled loop has come to the end."""
+    """Return the resting limit orders after the last bar of the compiled loop."""
     held, orders = PositionArrays.empty(1), RestingOrders.empty(1, 4)
     assert schedule.limit_orders is not None
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
@@ -274,8 +274,8 @@ def resting_after(market: Market, account: batch.BatchAccount, schedule: OrderSc
     return orders.by_arrival()
 
 
-def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
-    """Whichever extreme comes first, and prices that are a corner themselves."""
+def test_the_loop_reaches_a_level_when_the_engines_path_does() -> None:
+    """For either order of the extremes, and for levels equal to a corner of the path."""
     random = np.random.default_rng(1)
     for _ in range(500):
         opened, close = random.integers(95, 105, 2) / 1.0
@@ -288,8 +288,8 @@ def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
             assert resting.moment_reached(np.array([[candle]]), 0, 0, level, low_first) == expected
 
 
-def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
-    """Liquidated in phases by OKX's rules; refused ever after without a bar more than needed worked through."""
+def test_a_liquidation_is_processed_by_the_broker_and_the_loop_continues() -> None:
+    """Liquidation in phases by OKX's rules; the refusals that follow need no further bars of the broker."""
     frame = frame_of(5, 400)
     falls = np.linspace(1.0, 0.5, 400)
     frame[["open", "high", "low", "close"]] = frame[["open", "high", "low", "close"]].to_numpy() * falls[:, None]
@@ -301,8 +301,8 @@ def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_rebate_may_be_what_an_order_fits_by(mode: str) -> None:
-    """The fee of an order that opens is counted when it is looked at whether it is hopeless, one that is received too."""
+def test_an_order_may_fit_because_of_a_rebate(mode: str) -> None:
+    """The lower bound on the cost of an opening order includes a negative fee."""
     index = pd.date_range("2024-01-01", periods=40, freq="h")
     frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
     instrument = cm.Instrument(symbol="S0", lot=0.01, maker=0.0, taker=-0.001, maintenance=flat(0.005))
@@ -316,8 +316,8 @@ def test_a_rebate_may_be_what_an_order_fits_by(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(mode: str) -> None:
-    """OKX warns at 300 %: once a crossing, however long the account stands below it."""
+def test_a_warned_account_continues_in_the_compiled_loop(mode: str) -> None:
+    """OKX warns at 300 %: once per crossing, however long the account stays below it."""
     frame = frame_of(7, 600)
     falls = np.repeat([1.0, 0.9875, 1.0, 0.9875, 1.0], [50, 250, 50, 200, 50])
     frame[["open", "high", "low", "close"]] = 1000.0 * falls[:, None] * [1.0, 1.0005, 0.9995, 1.0]
@@ -326,11 +326,11 @@ def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(
     found = same([Candles("S0", frame, None, instrument)], np.full(600, 95.0), account, "okx")
     assert found.liquidations == 0
     assert found.warnings == 2
-    assert found.broker_bars < 50, "450 bars stand below it"
+    assert found.broker_bars < 50, "450 bars are below the level"
 
 
-def test_a_quiet_account_is_never_handed_over() -> None:
-    """What a run of the compiled loop is for."""
+def test_an_account_far_from_its_limits_needs_no_bar_of_the_broker() -> None:
+    """All bars of a low-leverage account are processed by the compiled loop."""
     candles = markets(1, 2, 300, wild=1.0, marked=True, funded=True, inverse=False)
     targets = np.sign(np.random.default_rng(1).normal(size=(300, 2))) * 5
     found = same(candles, targets, batch.BatchAccount(0, 10.0, "cross", 100_000.0), "binance")
@@ -338,8 +338,8 @@ def test_a_quiet_account_is_never_handed_over() -> None:
     assert found.fills > 200
 
 
-def test_what_is_less_than_a_lot_is_refused() -> None:
-    """As a target at any bar's end, the last one too, and as a limit order; what rounding leaves is no order."""
+def test_orders_of_less_than_a_lot_are_refused() -> None:
+    """As a target at any bar's end, the last included, and as a limit order; rounding errors are not orders."""
     (market,) = markets(2, 1, 3, wild=1.0, marked=False, funded=False, inverse=False)
     found = same([market], np.array([0.3, 0.1 + 0.2, 0.305]), batch.BatchAccount(cash=1000), "generic")
     assert (found.fills, found.refused) == (1, 1)
@@ -350,7 +350,7 @@ def test_what_is_less_than_a_lot_is_refused() -> None:
 
 
 def test_threads_change_nothing() -> None:
-    """Outcomes come in the order of the accounts."""
+    """Results are in the order of the accounts."""
     candles = markets(2, 1, 200, wild=1.5, marked=False, funded=True, inverse=False)
     targets = [np.sign(np.random.default_rng(n).normal(size=200)) * 400 for n in range(3)]
     asked = batch.accounts(3, leverages=(2.0, 20.0), modes=MODES, cash=(5000.0,))
@@ -360,8 +360,8 @@ def test_threads_change_nothing() -> None:
     assert [one.account for one in alone] == asked
 
 
-def test_what_a_batch_does_not_know_is_refused() -> None:
-    """With what to do instead."""
+def test_unsupported_inputs_are_refused() -> None:
+    """The message names the input and the alternative."""
     candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
     account = [batch.BatchAccount()]
     flat_targets = np.zeros((50, 2))
@@ -435,8 +435,8 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
         ({"targets": [pd.Series(np.ones(50))]}, "targets have other times than the candles"),
     ],
 )
-def test_what_is_no_batch_is_refused_in_words(changes: dict[str, Any], text: str) -> None:
-    """Nothing ends in an error from inside."""
+def test_invalid_arguments_are_refused(changes: dict[str, Any], text: str) -> None:
+    """No invalid argument leads to an internal error."""
     candles = markets(1, 1, 50, wild=1.0, marked=False, funded=False, inverse=False)
     given = {"targets": [np.ones(50)], "accounts": [batch.BatchAccount()]} | changes
     with pytest.raises(ConfigurationError, match=text):
@@ -444,8 +444,8 @@ def test_what_is_no_batch_is_refused_in_words(changes: dict[str, Any], text: str
 
 
 @pytest.mark.parametrize("given", [-1, "3", 2.0, None])
-def test_accounts_follow_a_number_of_arrays(given: Any) -> None:
-    """Or those that are named."""
+def test_accounts_take_a_count_or_indices(given: Any) -> None:
+    """Any other argument is refused."""
     with pytest.raises(ConfigurationError, match="targets must be the number of arrays"):
         batch.accounts(given)
     assert batch.accounts(np.int64(2), orders=np.int64(1), leverages=np.array([5, 10])) == batch.accounts(
@@ -453,8 +453,8 @@ def test_accounts_follow_a_number_of_arrays(given: Any) -> None:
     )
 
 
-def test_targets_by_name_and_accounts_of_numpys_numbers() -> None:
-    """A column a symbol, in whatever order; a frame of other symbols is refused."""
+def test_targets_with_columns_and_accounts_of_numpy_numbers() -> None:
+    """One column per symbol in any order; a frame of other symbols is refused."""
     candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
     plain = np.column_stack([np.linspace(-5, 5, 50), np.linspace(9, 1, 50)])
     named = pd.DataFrame(plain[:, ::-1], index=candles[0].frame.index, columns=["S1", "S0"])
@@ -468,8 +468,8 @@ def test_targets_by_name_and_accounts_of_numpys_numbers() -> None:
         batch.simulate(candles, [named.rename(columns={"S0": "S9"})], asked)
 
 
-def test_candles_may_bring_their_times_in_a_column() -> None:
-    """As feeds take them; markets at other times are told apart, and the broker goes on with the same bars."""
+def test_candles_may_have_their_times_in_a_column() -> None:
+    """As for feeds; markets at other times are refused, and the broker processes the same bars."""
     candles = markets(3, 2, 200, wild=3.0, marked=True, funded=True, inverse=False)
     listed = [one._replace(frame=one.frame.reset_index(names="date")) for one in candles]
     targets = np.sign(np.random.default_rng(3).normal(size=(200, 2))) * 400
@@ -483,8 +483,8 @@ def test_candles_may_bring_their_times_in_a_column() -> None:
         batch.simulate([listed[0], late], [targets], [batch.BatchAccount()])
 
 
-def test_candles_the_compiled_loop_cannot_vouch_for_are_refused() -> None:
-    """Twice the same contract, a close outside the range, funding that is no number."""
+def test_unsound_candles_are_refused() -> None:
+    """The same contract twice, a close outside high and low, funding that is not a number."""
     one, other = markets(3, 2, 50, wild=1.0, marked=True, funded=False, inverse=False)
     with pytest.raises(FeedError, match="two of the candles are of the same instrument"):
         batch.simulate([one, other._replace(instrument=one.instrument)], [np.zeros((50, 2))], [batch.BatchAccount()])
@@ -502,7 +502,7 @@ def test_candles_the_compiled_loop_cannot_vouch_for_are_refused() -> None:
 
 @pytest.mark.parametrize(("example", "accounts"), [(1, 12), (2, 6)])
 def test_the_examples_of_the_documentation_run(example: int, accounts: int, capsys: Any, monkeypatch: Any) -> None:
-    """So many accounts, each with what became of it."""
+    """Each prints one line per account."""
     root = Path(__file__).parents[1]
     monkeypatch.chdir(root)
     code = (root / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[example].split("```")[0]
@@ -606,8 +606,8 @@ def test_rule_books_made_of_supported_answers_end_as_the_broker_ends_them(
     same(candles, targets, batch.BatchAccount(0, leverage, mode, cash), book, path, orders)
 
 
-def test_the_venues_a_batch_does_not_know_are_those_the_page_names() -> None:
-    """Those whose maintenance is no table of tiers."""
+def test_the_page_names_the_unsupported_venues() -> None:
+    """Those whose maintenance rule is not a table of tiers."""
     frame = frame_of(1, 50)
     market = Candles("X", frame, None, cm.Instrument(symbol="X", lot=0.1))
     unknown, why = [], []

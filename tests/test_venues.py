@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rule books: they load, name their sources, and say where a file is wrong."""
+"""Rule books: they load, name their sources, and errors name the file and key."""
 
 import ast
 from pathlib import Path
@@ -23,7 +23,7 @@ TEXT = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8
 
 @pytest.mark.parametrize("name", venues.names())
 def test_profiles_load_and_say_where_values_come_from(name: str) -> None:
-    """Every source is about a rule; every rule that is no venue's is an assumption in words."""
+    """Every source belongs to a rule; every rule without a source is listed as an assumption."""
     venue = venues.load(name)
     assert venue.name == name
     assert set(venue.sources) <= set(venues.RULES)
@@ -33,7 +33,7 @@ def test_profiles_load_and_say_where_values_come_from(name: str) -> None:
 
 
 def test_unknown_venue_suggests_the_nearest() -> None:
-    """A typo costs one look."""
+    """The error suggests the nearest name."""
     with pytest.raises(ConfigurationError, match="did you mean 'okx'"):
         venues.load("okxx")
     with pytest.raises(ConfigurationError, match="does not exist"):
@@ -153,7 +153,7 @@ maintenance = "its page"
     ],
 )
 def test_an_error_says_what_to_write(tmp_path: Path, old: str, new: str, text: str) -> None:
-    """The choices there are, the nearest key."""
+    """The error lists the valid answers or suggests the nearest key."""
     file = tmp_path / "mine.toml"
     assert old in TEXT
     file.write_text(TEXT.replace(old, new), encoding="utf-8")
@@ -161,8 +161,8 @@ def test_an_error_says_what_to_write(tmp_path: Path, old: str, new: str, text: s
         venues.load(str(file))
 
 
-def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
-    """Both are named with what to do."""
+def test_files_that_are_not_text_or_quote_their_dates(tmp_path: Path) -> None:
+    """The error names the problem and the correction."""
     file = tmp_path / "mine.toml"
     file.write_bytes(b"name = \xff")
     with pytest.raises(RuleError, match=r"mine\.toml: the file is not UTF-8 text"):
@@ -175,8 +175,8 @@ def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
         venues.load(str(file))
 
 
-def test_an_exchange_is_a_text(tmp_path: Path) -> None:
-    """Rules that no shipped venue combines, through an account; every figure by hand."""
+def test_a_new_exchange_needs_only_a_file(tmp_path: Path) -> None:
+    """A combination of rules that no shipped venue has, applied to an account; every expected figure is calculated by hand."""
     file = tmp_path / "lunar.toml"
     file.write_text(MINE, encoding="utf-8")
     venue = venues.load(str(file))
@@ -211,7 +211,7 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
 
 
 def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By an entry point, as pip records it: the name of the venue and the path of its file."""
+    """By an entry point of an installed package: the name of the venue and the path of its file."""
     package = tmp_path / "lunar_rules"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -246,7 +246,7 @@ TIERS = """{"snapshots": [
 
 
 def test_tiers_by_date_are_read(tmp_path: Path) -> None:
-    """By unified symbol and the plain one; deductions make them marginal; a month is its first day."""
+    """By unified and short symbol; deductions make the tiers marginal; a month is its first day."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS, encoding="utf-8")
     first, second = tiers.read(file)
@@ -293,7 +293,7 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
 
 
 def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
-    """Other names of the same terms keep them; a contract with a delivery date is another contract."""
+    """Terms remain valid for symbols that the file does not name; a contract with a delivery date is another contract."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS.replace("BTC/USDT:USDT", "XBTUSDTM"), encoding="utf-8")
     rules = tiers.with_tiers(venues.load("kucoin"), tiers.read(file)).rules
@@ -304,14 +304,14 @@ def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
 
 
 def test_terms_are_unambiguous() -> None:
-    """Two terms of one contract for the same day are a mistake in the file."""
+    """Two terms of one contract for the same date are refused."""
     rules = venues.load("kucoin").rules
     with pytest.raises(RuleError, match="two terms for the same date"):
         msgspec.structs.replace(rules, contracts=(*rules.contracts, *rules.contracts))
 
 
 def test_no_code_asks_for_a_venue_by_name() -> None:
-    """What differs between venues is data."""
+    """Differences between venues are data, not code."""
     known = set(venues.names()) - {"generic"}
     for file in Path(crossmargin_bt.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

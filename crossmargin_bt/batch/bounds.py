@@ -52,13 +52,13 @@ def above_threshold(mark, bar, high, low, contracts, tables, terms, level, lots,
         highest, lowest = mark[i, bar, high], mark[i, bar, low]
         price = max_notional_price(contracts, i, max_notional_price(contracts, i, highest, lowest), entry[i])
         maintenance = maintenance_upper_bound(contracts, tables, i, notional(contracts, i, lots[i], price))
-        floating = pnl(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
+        unrealised = pnl(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
         if terms.isolated:
-            if not margin[i] + floating > level * maintenance * (1 + BOUND_SLACK):
+            if not margin[i] + unrealised > level * maintenance * (1 + BOUND_SLACK):
                 return False
         else:
             required += maintenance
-            collateral += floating
+            collateral += unrealised
     return required == 0 or terms.isolated or collateral > level * required * (1 + BOUND_SLACK)
 
 
@@ -82,9 +82,9 @@ def between_thresholds(mark, bar, high, low, contracts, tables, terms, levels, a
         )
         maximum = maintenance_upper_bound(contracts, tables, i, max(values))
         minimum = maintenance_lower_bound(contracts, tables, i, min(values))
-        adverse, favourable = (lowest, highest) if lots[i] > 0 else (highest, lowest)
-        down = pnl(contracts, i, lots[i], entry[i], adverse)
-        up = pnl(contracts, i, lots[i], entry[i], favourable)
+        worst_mark, best_mark = (lowest, highest) if lots[i] > 0 else (highest, lowest)
+        down = pnl(contracts, i, lots[i], entry[i], worst_mark)
+        up = pnl(contracts, i, lots[i], entry[i], best_mark)
         if terms.isolated and not _is_between(levels, acted[i], margin[i] + down, margin[i] + up, maximum, minimum):
             return False
         required, least, worst, best = required + maximum, least + minimum, worst + down, best + up
@@ -110,22 +110,21 @@ def orders_fit(
     fill. Upper bound: all positions and orders at the price of maximum notional, all fees paid, every price move lost, and no
     profit of one position offsets the loss of another where unrealised profit does not count as margin.
     """
-    need, required, lost, floating = 0.0, 0.0, 0.0, 0.0
+    initial_margin, maintenance, costs, unrealised = 0.0, 0.0, 0.0, 0.0
+    opening_notional_min = terms.notional_min * (1 + BOUND_SLACK)
     for i in range(len(lots)):
         order = market_order_lots(contracts, i, targets[bar - 1, i], lots[i])
         resting = bounds[i, LOTS_ORDERED]
         if lots[i] == 0 and order == 0 and resting == 0:
             continue
         opening = opened_after(lots[i], order, 0)
-        if opening != 0 and notional(contracts, i, opening, last[i, bar - 1, CLOSE]) < terms.notional_min * (
-            1 + BOUND_SLACK
-        ):
+        if opening != 0 and notional(contracts, i, opening, last[i, bar - 1, CLOSE]) < opening_notional_min:
             return False
         # A closing order may remove the offset of the orders resting beside it; an order under check is itself not in the market.
-        more = resting + (opening if resting == 0 else abs(order))
-        locked = abs(lots[i]) + more
+        added = resting + (opening if resting == 0 else abs(order))
+        locked = abs(lots[i]) + added
         if terms.isolated:
-            locked = more
+            locked = added
         elif resting == 0 and (terms.nets_orders or len(lots) == 1):
             locked = max(abs(lots[i]), abs(lots[i] + order))
         mark_low = min(mark[i, bar, low], mark[i, bar - 1, CLOSE]) * (1 - price_margin)
@@ -133,21 +132,21 @@ def orders_fit(
         opened, closed = last[i, bar, OPEN], last[i, bar - 1, CLOSE]
         lowest = min(mark_low, min(last[i, bar, low], opened, closed) * (1 - price_margin), bounds[i, LOWEST_PRICE])
         highest = max(mark_high, max(last[i, bar, high], opened, closed) * (1 + price_margin), bounds[i, HIGHEST_PRICE])
-        away = abs(pnl(contracts, i, abs(order) + resting, lowest, highest))
+        price_loss = abs(pnl(contracts, i, abs(order) + resting, lowest, highest))
         if lots[i] != 0:
             lowest, highest = min(lowest, entry[i]), max(highest, entry[i])
             profit = pnl(contracts, i, lots[i], entry[i], mark_low if lots[i] > 0 else mark_high)
-            floating += profit if terms.profit_pays else min(profit, 0.0)
-        dearest = lowest if contracts[i, INVERSE] else highest
-        value = notional(contracts, i, abs(lots[i]) + more, dearest) * (1 + terms.sell_markup)
+            unrealised += profit if terms.profit_pays else min(profit, 0.0)
+        worst_price = lowest if contracts[i, INVERSE] else highest
+        value = notional(contracts, i, abs(lots[i]) + added, worst_price) * (1 + terms.sell_markup)
         floor = tables[i, INITIAL_RATE_MIN, tier_index(tables, i, value)]
         if floor * terms.leverage > 1 + BOUND_SLACK and not terms.tier_raises_rate:
             return False
         rate = initial_rate(terms.leverage, floor)
-        lost += PRICE_STEPS * away + value * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
-        need += rate * notional(contracts, i, locked, dearest) * (1 + terms.sell_markup)
-        required += maintenance_upper_bound(contracts, tables, i, value)
+        costs += PRICE_STEPS * price_loss + value * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
+        initial_margin += rate * notional(contracts, i, locked, worst_price) * (1 + terms.sell_markup)
+        maintenance += maintenance_upper_bound(contracts, tables, i, value)
     if terms.isolated:
-        return (need + lost) * (1 + BOUND_SLACK) < balance
-    left = balance + floating - lost
-    return left > need * (1 + BOUND_SLACK) and left > level * required * (1 + BOUND_SLACK)
+        return (initial_margin + costs) * (1 + BOUND_SLACK) < balance
+    available = balance + unrealised - costs
+    return available > initial_margin * (1 + BOUND_SLACK) and available > level * maintenance * (1 + BOUND_SLACK)

@@ -173,7 +173,12 @@ def run_with_broker(
     cerebro.setbroker(broker)
     cerebro.addstrategy(TargetStrategy, schedule=schedule, state=state, is_last=is_last)
     (strategy,) = cerebro.run()
-    run: Any = broker._run
+    return _state_after(broker, strategy)
+
+
+def _state_after(broker: Any, strategy: TargetStrategy) -> AccountState:
+    """Return the state of the account at the end of a run, with the run's counts and equity curve."""
+    run = broker._run
     account = run.account
     legs = [book.leg("net") for book in run.books.values()]
     sums = {kind: account.sums.get((kind, run.currency), 0.0) for kind in ("fees", "funding", "bad_debt")}

@@ -54,14 +54,14 @@ def _position_after_fill(contracts, i, order, price, before, entry):
     """Return the lots that a fill closes and opens, the realised profit, and the average entry price after it."""
     closing, opening = split(before, order)
     realised = pnl(contracts, i, -closing, entry, price) if closing != 0 else 0.0
-    kept = before + closing
+    remaining = before + closing
     after = price
     if opening == 0:
-        after = entry if kept != 0 else 0.0
-    elif kept != 0 and contracts[i, INVERSE]:
-        after = inverse_average_entry(float(kept), entry, float(opening), price)
-    elif kept != 0:
-        after = average_entry(float(kept), entry, float(opening), price)
+        after = entry if remaining != 0 else 0.0
+    elif remaining != 0 and contracts[i, INVERSE]:
+        after = inverse_average_entry(float(remaining), entry, float(opening), price)
+    elif remaining != 0:
+        after = average_entry(float(remaining), entry, float(opening), price)
     return closing, opening, realised, after
 
 
@@ -91,11 +91,10 @@ def fill_order(contracts, tables, i, terms, order, price, marks, charged, lots, 
     if terms.isolated:
         floor = 0.0
         if terms.tier_raises_rate and opening != 0:
-            floor = tables[i, INITIAL_RATE_MIN, tier_index(tables, i, notional(contracts, i, before + order, marks[0]))]
-            if (
-                floor
-                != tables[i, INITIAL_RATE_MIN, tier_index(tables, i, notional(contracts, i, before + order, marks[1]))]
-            ):
+            low_tier = tier_index(tables, i, notional(contracts, i, before + order, marks[0]))
+            high_tier = tier_index(tables, i, notional(contracts, i, before + order, marks[1]))
+            floor = tables[i, INITIAL_RATE_MIN, low_tier]
+            if floor != tables[i, INITIAL_RATE_MIN, high_tier]:
                 return False
         moved, released = _margin_change(contracts, i, terms, floor, before, margin[i], closing, opening, price)
         if closing != 0 and released + realised < 0:
