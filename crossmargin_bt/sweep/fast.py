@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from crossmargin_bt import figures
-from crossmargin_bt.batch import Account, simulation
+from crossmargin_bt.batch import BatchAccount, simulation
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
@@ -69,7 +69,7 @@ def check_venues(venues: Sequence[Venue], candles: Sequence[Candles], modes: Seq
     for venue in venues:
         market = Market(candles, venue, settings.path)
         for mode in modes:
-            market.check(Account(0, 1.0, mode, settings.cash))
+            market.check(BatchAccount(0, 1.0, mode, settings.cash))
 
 
 def check_signals(spec: StrategySpec, candles: Sequence[Candles], params: Mapping[str, Any]) -> None:
@@ -153,8 +153,8 @@ def figures_of(
     first = 0 if trade_from_ms is None else int(np.searchsorted(times, trade_from_ms))
     sizes = sizes.copy()
     sizes[:first] = np.nan
-    account = Account(0, settings.leverage, mode, settings.cash)
-    (found,) = simulation.follow(market, [sizes], [account], curves=True)
+    account = BatchAccount(0, settings.leverage, mode, settings.cash)
+    (found,) = simulation.run_accounts(market, [sizes], [account], curves=True)
     curve = figures.performance(times[first:], found.curve[first:], settings.cash)
     told = {
         **curve._asdict(), "final_equity": found.equity, "fills": found.fills, "refused": found.refused,
