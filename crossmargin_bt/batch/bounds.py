@@ -30,7 +30,7 @@ from crossmargin_bt.batch.layout import (
     TAKER,
 )
 from crossmargin_bt.batch.trading import market_order_lots
-from crossmargin_bt.broker.skip.order_bound import FEES
+from crossmargin_bt.broker.skip.order_bound import FEE_FACTOR
 
 # Relative safety margin of every comparison, larger than any accumulated rounding error.
 BOUND_SLACK = 1e-9
@@ -143,7 +143,7 @@ def orders_fit(
         if floor * terms.leverage > 1 + BOUND_SLACK and not terms.tier_raises_rate:
             return False
         rate = initial_rate(terms.leverage, floor)
-        costs += PRICE_STEPS * price_loss + value * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
+        costs += PRICE_STEPS * price_loss + value * FEE_FACTOR * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
         initial_margin += rate * notional(contracts, i, locked, worst_price) * (1 + terms.sell_markup)
         maintenance += maintenance_upper_bound(contracts, tables, i, value)
     if terms.isolated:
