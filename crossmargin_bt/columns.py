@@ -3,5 +3,4 @@
 
 PRICES = ("open", "high", "low", "close")
 MARKS = tuple(f"mark_{price}" for price in PRICES)
-TIMES = ("date", "datetime", "timestamp", "time")
-OTHERS = ("volume", "openinterest", "funding_rate", "volatility", "index_price", "interest_rate")
+OPTIONAL_COLUMNS = ("volume", "openinterest", "funding_rate", "volatility", "index_price", "interest_rate")

@@ -14,7 +14,7 @@ import pandas as pd
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
-from crossmargin_bt.frames import rows_of
+from crossmargin_bt.frames import feed_arrays
 
 
 def _tick(name: str) -> property:
@@ -45,7 +45,7 @@ class FrameFeed(bt.feed.DataBase):
     """
 
     lines = (*MARKS, "funding_rate")
-    params = (("instrument", None), ("rows", ()), ("again", None))
+    params = (("instrument", None), ("columns", ()), ("reload", None))
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class FrameFeed(bt.feed.DataBase):
         kind = type(self)
         self.__dict__.update({name: getattr(lines, name) for name in self.getlinealiases() if not hasattr(kind, name)})
         self.instrument: Instrument | None = self.p.instrument
-        columns = self.p.rows
+        columns = self.p.columns
         self.has_mark: bool = "mark_open" in columns
         self.has_funding: bool = "funding_rate" in columns
         self.has_index: bool = "index_price" in columns
@@ -75,7 +75,7 @@ class FrameFeed(bt.feed.DataBase):
         """Go back to the first row."""
         super().start()
         if self._is_handed_over:
-            self.p.rows, _ = self.p.again()
+            self.p.columns, _ = self.p.reload()
             self._is_handed_over = False
         self._row = -1
         self._is_block = False
@@ -86,7 +86,7 @@ class FrameFeed(bt.feed.DataBase):
         if looked_at or math.isfinite(self.fromdate) or math.isfinite(self.todate):
             super().preload()
             return
-        columns = self.p.rows
+        columns = self.p.columns
         rows = len(columns["datetime"])
         empty = array("d", [math.nan]) * rows
         for name in self.getlinealiases():
@@ -148,7 +148,7 @@ class FrameFeed(bt.feed.DataBase):
 
     def _load(self) -> bool:
         self._row += 1
-        columns = self.p.rows
+        columns = self.p.columns
         if self._row >= len(columns["datetime"]):
             return False
         for name, values in columns.items():
@@ -199,13 +199,13 @@ def from_frame(
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
     is_option = instrument is not None and instrument.kind == "option"
-    read = partial(rows_of, frame, name, funding, is_option=is_option)
+    read = partial(feed_arrays, frame, name, funding, is_option=is_option)
     columns, times = read()
     timeframe, compression = _timeframe(times)
     feed: Any = OptionFeed if is_option else FrameFeed
     return feed(
-        rows=columns,
-        again=read,
+        columns=columns,
+        reload=read,
         instrument=instrument,
         name=name,
         timeframe=timeframe,

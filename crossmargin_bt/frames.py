@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmargin_bt.arrays import exact_totals
 from crossmargin_bt.broker.session.bars import EPOCH_DAY
-from crossmargin_bt.columns import MARKS, PRICES, TIMES
+from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.errors import FeedError
-from crossmargin_bt.stamps import times_of
+from crossmargin_bt.rolling import row_fsum
+from crossmargin_bt.timestamps import TIME_COLUMNS, parse_times
 
 
-def rows_of(
+def feed_arrays(
     frame: pd.DataFrame, name: str, funding: pd.Series | None, *, is_option: bool
 ) -> tuple[dict[str, Any], pd.DatetimeIndex]:
     """Return the columns of a frame, checked, with what backtrader makes of its times, and its times."""
-    columns, times = columns_of(frame, name, funding, is_option=is_option)
+    columns, times = candle_arrays(frame, name, funding, is_option=is_option)
     return {"datetime": _doubles(_day_numbers(times)), **columns}, times
 
 
-def columns_of(
+def candle_arrays(
     frame: pd.DataFrame, name: str, funding: pd.Series | None = None, *, is_option: bool = False
 ) -> tuple[dict[str, Any], pd.DatetimeIndex]:
     """Return what a feed over a frame loads beside its times, as arrays of doubles by name, and its times in UTC; see `from_frame`.
@@ -82,11 +82,11 @@ def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 def _with_times(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     candles = frame
     if not isinstance(candles.index, pd.DatetimeIndex):
-        column = next((column for column in TIMES if column in candles), None)
+        column = next((column for column in TIME_COLUMNS if column in candles), None)
         if column is None:
-            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIMES[0]!r}")
+            raise FeedError(f"feed {name}: no times; give a DatetimeIndex or a column named {TIME_COLUMNS[0]!r}")
         try:
-            times = times_of(candles[column])
+            times = parse_times(candles[column])
         except (ValueError, TypeError) as error:
             raise FeedError(f"feed {name}: column {column!r} holds no times ({error})") from error
         candles = candles.drop(columns=column).set_axis(times, axis=0)
@@ -143,4 +143,4 @@ def _day_numbers(times: pd.DatetimeIndex) -> Any:
     minutes, rest = np.divmod(rest, 60_000_000)
     seconds, microseconds = np.divmod(rest, 1_000_000)
     parts = ((days + EPOCH_DAY, 1.0), (hours, 24.0), (minutes, 1440.0), (seconds, 86_400.0), (microseconds, 86_400e6))
-    return exact_totals([part / whole for part, whole in parts])
+    return row_fsum([part / whole for part, whole in parts])

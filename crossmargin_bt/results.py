@@ -9,14 +9,14 @@ SCHEMA_VERSION = 4
 """Of result files; docs/result-files.md says what each version added."""
 
 
-class Estimates(msgspec.Struct, frozen=True, kw_only=True):
+class LiquidationPrices(msgspec.Struct, frozen=True, kw_only=True):
     """The liquidation prices a venue would show, at the bars `times_ms`: by symbol (symbol:side in hedge mode), None without one."""
 
     times_ms: list[int] = []
     prices: dict[str, list[float | None]] = {}
 
 
-class Market(msgspec.Struct, frozen=True, kw_only=True):
+class MarketCandles(msgspec.Struct, frozen=True, kw_only=True):
     """The candles one symbol was traded on, and what is missing of them."""
 
     symbol: str
@@ -78,7 +78,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The lowest of all pools at the end of the bar; None with nothing required."""
     exposure: dict[str, list[float]] = {}
     """The signed value of what is held, by symbol."""
-    liquidation_prices: Estimates = Estimates()
+    liquidation_prices: LiquidationPrices = LiquidationPrices()
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     interest: float = 0.0
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class RuleVerdict(msgspec.Struct, frozen=True):
     """What a rule book makes of an event: whether it lets it pass, with the figures it looked at."""
 
     passes: bool
@@ -116,7 +116,7 @@ class Verdict(msgspec.Struct, frozen=True):
     available: float
 
 
-class Difference(msgspec.Struct, frozen=True):
+class VenueDifference(msgspec.Struct, frozen=True):
     """An event of one run, and what another venue's rules would have made of it."""
 
     strategy: str
@@ -124,14 +124,14 @@ class Difference(msgspec.Struct, frozen=True):
     venue: str
     what: str
     """The event in words."""
-    verdict: Verdict
+    verdict: RuleVerdict
     other: str
-    other_verdict: Verdict
+    other_verdict: RuleVerdict
     reasons: tuple[str, ...]
     """The rules that, exchanged alone, turn the answer."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a run came to, in short: what a stressed run is compared by."""
 
     strategy: str
@@ -152,12 +152,12 @@ class Shock(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     what: str
     """What was changed, in words."""
-    outcomes: list[Outcome]
+    outcomes: list[RunOutcome]
     changes: list[str]
     """The conclusions that no longer hold, in sentences; empty where all do."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A run in a file, with the figures of the table."""
 
     summary: Summary
@@ -168,9 +168,9 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
     """What `crossmargin compare --json` writes."""
 
     schema: int
-    runs: list[Entry]
-    markets: list[Market] = []
-    differences: list[Difference] | None = None
+    runs: list[RunEntry]
+    markets: list[MarketCandles] = []
+    differences: list[VenueDifference] | None = None
     """Why venues differ; None where only one was compared."""
     shocks: list[Shock] = []
     """What `--stress` found."""

@@ -21,10 +21,10 @@ from fake_exchange import HOUR, MINUTE, FakeExchange, Fault, Truth
 from test_download import START, fetch, times
 
 from crossmargin_bt import CrossMarginBroker, feeds
-from crossmargin_bt.candles import folder, generate, sanity, stored
+from crossmargin_bt.candles import catalog, folder, sanity, synthetic
 from crossmargin_bt.candles.manifest import read_manifest
-from crossmargin_bt.candles.months import Month, Rows, write
-from crossmargin_bt.candles.series import Row, Series
+from crossmargin_bt.candles.month_file import MonthData, RowArrays, write_month
+from crossmargin_bt.candles.series import Series, SeriesRow
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.cli import commands
 from crossmargin_bt.errors import FeedError, StoreError
@@ -119,26 +119,26 @@ def spoil(out: Path, series: Series, change) -> None:
     path = series.folder(out) / "2024-01.parquet"
     with SeriesStore(out, series) as store:
         rows, covered = store._read("2024-01")
-        write(path, series, Month(change(rows), covered))
+        write_month(path, series, MonthData(change(rows), covered))
     with SeriesStore(out, series) as store:
         store._write_manifest()
 
 
-def without_rows(rows: Rows, first: int, last: int) -> Rows:
+def without_rows(rows: RowArrays, first: int, last: int) -> RowArrays:
     keep = np.r_[0:first, last : len(rows.times)]
-    return Rows(rows.times[keep], rows.values[keep])  # noqa: PD011
+    return RowArrays(rows.times[keep], rows.values[keep])  # noqa: PD011
 
 
-def valued(rows: Rows, at: slice | int, column: int, value: float) -> Rows:
+def valued(rows: RowArrays, at: slice | int, column: int, value: float) -> RowArrays:
     values = rows.values.copy()  # noqa: PD011
     values[at, column] = value
-    return Rows(rows.times, values)
+    return RowArrays(rows.times, values)
 
 
-def shifted(rows: Rows, at: int, milliseconds: int) -> Rows:
+def shifted(rows: RowArrays, at: int, milliseconds: int) -> RowArrays:
     moved = rows.times.copy()
     moved[at] += milliseconds
-    return Rows(moved, rows.values)
+    return RowArrays(moved, rows.values)
 
 
 FAULTS = [
@@ -162,7 +162,7 @@ FAULTS = [
 def test_check_finds_what_cannot_be(tmp_path: Path, kind: str, change, said: str) -> None:
     """One fault each, in files that are otherwise whole."""
     with FakeExchange({"BTC": months(35)}) as fake:
-        fetch("bybit", fake, tmp_path, since=START)
+        fetch("bybit", fake, tmp_path, since_ms=START)
     assert not [one for one in sanity.check(tmp_path) if one.is_fault]
     spoil(tmp_path, Series("bybit", "BTCUSDT", kind, "1h" if kind == "candles" else ""), change)
     found = [f"{one.kind}: {one.where}" for one in sanity.check(tmp_path) if one.is_fault]
@@ -176,7 +176,7 @@ def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with FakeExchange({"BTC": known}) as fake:
         for since, until in ((START, START + 10 * DAY), (START + 12 * DAY, None)):
-            fetch("bybit", fake, tmp_path, what=("candles",), since=since, until=until)
+            fetch("bybit", fake, tmp_path, kinds=("candles",), since_ms=since, until_ms=until)
         path = series.folder(tmp_path) / "2024-02.parquet"
         path.write_bytes(path.read_bytes()[:-40])
         known.outages.clear()
@@ -185,7 +185,7 @@ def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
         asked = ("data", "repair", tmp_path, "--api-base", fake.base, "--no-rate-limit")
         assert command(*asked).exit_code == 0
         assert command("data", "check", tmp_path).output == "no faults\n"
-        frame = stored.frame(tmp_path, series)
+        frame = catalog.read_frame(tmp_path, series)
         assert times(frame) == [row[0] for row in known.candles("candles", START, START + 65 * DAY, HOUR)]
         assert read_manifest(series.folder(tmp_path)).gaps == []
 
@@ -198,7 +198,7 @@ from fake_exchange import FakeExchange
 from test_market_data import killed_truth
 from test_download import fetch
 with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: time.sleep(60.0 * (number >= {stalls}))) as fake:
-    fetch("binanceusdm", fake, Path({out!r}), what=("candles", "funding"), timeframe="1m", since={start})
+    fetch("binanceusdm", fake, Path({out!r}), kinds=("candles", "funding"), timeframe="1m", since_ms={start})
 """
 
 
@@ -235,7 +235,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
     with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
         for out in (tmp_path / "killed", tmp_path / "whole"):
             (candles, funding) = fetch(
-                "binanceusdm", fake, out, what=("candles", "funding"), timeframe="1m", since=START
+                "binanceusdm", fake, out, kinds=("candles", "funding"), timeframe="1m", since_ms=START
             )
             assert not candles.missing + funding.missing
     assert stored_bytes(tmp_path / "killed") == stored_bytes(tmp_path / "whole")
@@ -247,7 +247,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
-        fetch("binanceusdm", fake, tmp_path / "one", what=("candles", "funding"), timeframe="1m", since=START)
+        fetch("binanceusdm", fake, tmp_path / "one", kinds=("candles", "funding"), timeframe="1m", since_ms=START)
     assert stored_bytes(tmp_path / "both") == stored_bytes(tmp_path / "one")
 
 
@@ -256,7 +256,7 @@ def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with SeriesStore(tmp_path, series) as store:
         for n in range(3):
-            rows = [Row(START + (10 * n + k) * HOUR, (1.0, 2.0, 0.5, 1.5, 9.0)) for k in range(10)]
+            rows = [SeriesRow(START + (10 * n + k) * HOUR, (1.0, 2.0, 0.5, 1.5, 9.0)) for k in range(10)]
             store.add((START + 10 * n * HOUR, START + 10 * (n + 1) * HOUR), rows)
         torn = (store.folder / "pages.part").read_bytes()[:-7]
         shutil.copytree(store.folder, tmp_path / "copy" / "bybit" / "BTCUSDT" / "candles-1h")
@@ -328,14 +328,14 @@ def test_import_from_other_places(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = command("data", "import", *sorted(files.rglob("*.*")), "--exchange", "binanceusdm", "--out", out)
     assert done.exit_code == 0, done.output
-    catalog = {f"{one.symbol} {one.name}" for one in stored.catalog(out)}
-    assert catalog == {
+    stored = {f"{one.symbol} {one.name}" for one in catalog.list_series(out)}
+    assert stored == {
         *(f"{name}USDT candles-1h" for name in ("ADA", "BTC", "ETH", "SOL", "XRP")), "SOLUSDT mark-1h", "XRPUSDT mark-1h",
         "BTCUSDT funding", "SOLUSDT funding", "XRPUSDT funding",
     }  # fmt: skip
-    for series in stored.catalog(out):
-        rows = stored.frame(out, series)
-        if series.step:
+    for series in catalog.list_series(out):
+        rows = catalog.read_frame(out, series)
+        if series.step_ms:
             assert times(rows) == stamps.tolist()
             assert rows["high"].tolist() == pytest.approx(frame["high"].tolist())
         else:
@@ -349,7 +349,7 @@ def test_import_from_other_places(tmp_path: Path) -> None:
 
 
 def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
-    """Rows of a file are taken as they are; a hole in it is no answer of the exchange."""
+    """RowArrays of a file are taken as they are; a hole in it is no answer of the exchange."""
     known = months(35)
     frame = pd.DataFrame(
         known.candles("candles", START, START + 20 * DAY, HOUR),
@@ -363,7 +363,7 @@ def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
     faults = [one.kind for one in sanity.check(out) if one.is_fault]
     assert faults == ["not asked for", "gap"]
     with FakeExchange({"BTC": known}) as fake:
-        (one,) = fetch("bybit", fake, out, what=("candles",), since=START)
+        (one,) = fetch("bybit", fake, out, kinds=("candles",), since_ms=START)
     assert one.fetched == 20 + 15 * 24
     assert not sanity.check(out)
 
@@ -371,14 +371,14 @@ def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
 def test_export_is_read_like_the_store(tmp_path: Path) -> None:
     """As CSV and as Parquet: the same markets, contracts included."""
     with FakeExchange({"BTC": months(35)}) as fake:
-        fetch("okx", fake, tmp_path / "in", since=START, what=("candles", "mark", "funding", "markets"))
-    (kept,) = stored.read(tmp_path / "in")
+        fetch("okx", fake, tmp_path / "in", since_ms=START, kinds=("candles", "mark", "funding", "markets"))
+    (kept,) = catalog.read_markets(tmp_path / "in")
     for form in ("csv", "parquet"):
         assert command("data", "export", tmp_path / "in", tmp_path / form, "--form", form).exit_code == 0
         (feed,) = feeds.load(tmp_path / form)
         assert feed.instrument == kept.instrument
-        assert list(feed.p.rows["close"]) == kept.frame["close"].tolist()
-        assert list(feed.p.rows["mark_low"]) == kept.frame["mark_low"].tolist()
+        assert list(feed.p.columns["close"]) == kept.frame["close"].tolist()
+        assert list(feed.p.columns["mark_low"]) == kept.frame["mark_low"].tolist()
     with pytest.raises(FeedError, match="has no candles of ETHUSDT"):
         feeds.load(tmp_path / "in", ["ETHUSDT"])
     with pytest.raises(FeedError, match="has no candles of 5m; it has 1h"):
@@ -388,9 +388,9 @@ def test_export_is_read_like_the_store(tmp_path: Path) -> None:
 def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
     """Loaded in a block, the lines are bit for bit what PandasData makes of the same rows."""
     with FakeExchange({"BTC": months(10)}) as fake:
-        fetch("bybit", fake, tmp_path, since=START, what=("candles",))
+        fetch("bybit", fake, tmp_path, since_ms=START, kinds=("candles",))
     lines = []
-    frame = stored.frame(tmp_path, Series("bybit", "BTCUSDT", "candles", "1h"))
+    frame = catalog.read_frame(tmp_path, Series("bybit", "BTCUSDT", "candles", "1h"))
     for feed in (feeds.load(tmp_path)[0], bt.feeds.PandasData(dataname=frame.tz_localize(None), openinterest=None)):
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feed)
@@ -409,7 +409,7 @@ def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
     """Downloads land in the sample's folder: symbols say which is meant, without them the downloads are."""
     shutil.copytree(PROJECT / "data", tmp_path / "data")
     with FakeExchange({"BTC": months(5)}) as fake:
-        fetch("bybit", fake, tmp_path / "data", since=START, what=("candles",))
+        fetch("bybit", fake, tmp_path / "data", since_ms=START, kinds=("candles",))
     assert [feed._name for feed in feeds.load(tmp_path / "data")] == ["BTCUSDT"]
     assert [feed._name for feed in feeds.load(tmp_path / "data", ["SIMETH"])] == ["SIMETH"]
     from_files = folder.read(tmp_path / "data", downloads=False)
@@ -436,5 +436,5 @@ def test_the_generator_has_knobs(tmp_path: Path) -> None:
     assert gap.min() == pytest.approx(np.exp(-0.3) - 1, abs=0.02)
     assert frame["funding_rate"].mean() < -0.0004
     with pytest.raises(ValueError, match="unknown funding regime 'wild'"):
-        generate.Scenario(funding="wild")
+        synthetic.SyntheticMarket(funding="wild")
     assert "correlation lies above 0" in command("data", "generate", tmp_path, "--correlation", 2).stderr

@@ -23,7 +23,7 @@ from crossmargin_bt.engine.terms.instrument import DUST, Instrument
 from crossmargin_bt.engine.terms.rates import TierTable
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.feeds import from_frame
-from crossmargin_bt.frames import columns_of
+from crossmargin_bt.frames import candle_arrays
 from crossmargin_bt.venues import Venue, tiers
 
 # From so many lots on a hair of a size is a whole one (`crossmargin_bt.engine.terms.instrument.whole_lots`), and rounded twice it is two.
@@ -85,7 +85,7 @@ class Market:
     @cached_property
     def _steps(self) -> tuple[Any, Any]:
         """By bar, the shortest step between two bars so far: in days, as backtrader counts them, and in milliseconds."""
-        days = np.frombuffer(from_frame(self.frames[0][1], name=self._candles[0].symbol).p.rows["datetime"])
+        days = np.frombuffer(from_frame(self.frames[0][1], name=self._candles[0].symbol).p.columns["datetime"])
         steps = np.append(math.inf, np.diff(days))
         steps[steps <= 0] = math.inf
         shortest = np.minimum.accumulate(steps)
@@ -248,7 +248,7 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
 
 def _columns(one: Candles) -> tuple[dict[str, Any], pd.DatetimeIndex]:
     """Return the columns of a market by name, with the rate due at each bar's open, and its times."""
-    rows, times = columns_of(one.frame, one.symbol, one.funding)
+    rows, times = candle_arrays(one.frame, one.symbol, one.funding)
     columns = {name: np.frombuffer(rows[name]) for name in (*PRICES, *MARKS, "volume", "funding_rate") if name in rows}
     for names in (PRICES, MARKS):
         _refuse_unsound(one.symbol, times, [columns[name] for name in names if name in columns])

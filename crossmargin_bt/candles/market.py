@@ -34,19 +34,19 @@ def assumed_instrument(symbol: str, frame: pd.DataFrame) -> tuple[Instrument, st
     return Instrument(symbol=symbol, lot=lot), text
 
 
-def cut(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+def slice_bounds(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
     """Return the bounds of a label slice, which includes both ends: the end moves one tick back.
 
     Raises:
         FeedError: a bound is no date, or the start does not come before the end.
     """
-    start, end = (None if bound is None else timestamp(bound) for bound in period)
+    start, end = (None if bound is None else parse_date(bound) for bound in period)
     if start is not None and end is not None and start >= end:
         raise FeedError(f"the period starts at {period[0]}, which is not before its end, {period[1]}")
     return start, None if end is None else end - pd.Timedelta(1, "ms")
 
 
-def timestamp(text: str) -> pd.Timestamp:
+def parse_date(text: str) -> pd.Timestamp:
     """Return a date as written, UTC where it names no zone.
 
     Raises:
@@ -61,7 +61,7 @@ def timestamp(text: str) -> pd.Timestamp:
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
-def check_grid(candles: Sequence[Candles]) -> None:
+def check_alignment(candles: Sequence[Candles]) -> None:
     """Check that all feeds step alike and on the same instants; starts, ends and holes may differ.
 
     Raises:

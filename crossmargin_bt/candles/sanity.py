@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from crossmargin_bt.candles import stored
-from crossmargin_bt.candles.manifest import PAGES, inspect, read_manifest
-from crossmargin_bt.candles.series import Series, date_text
-from crossmargin_bt.candles.spans import Span, unfilled, within
+from crossmargin_bt.candles import catalog
+from crossmargin_bt.candles.manifest import PAGE_LOG, inspect_folder, read_manifest
+from crossmargin_bt.candles.series import Series, format_time
+from crossmargin_bt.candles.time_ranges import TimeRange, grid_gaps, intersect
 from crossmargin_bt.columns import PRICES
 from crossmargin_bt.errors import StoreError
 from crossmargin_bt.time_units import MS_PER_HOUR
@@ -40,30 +40,30 @@ def check(directory: Path) -> list[Finding]:
     Raises:
         StoreError: it holds none.
     """
-    catalog = stored.catalog(directory)
-    if not catalog:
+    all_series = catalog.list_series(directory)
+    if not all_series:
         raise StoreError(f"{directory} holds no downloads; name the folder that `crossmargin download --out` wrote to")
-    return [finding for series in catalog for finding in check_series(stored.root(directory, series), series)]
+    return [finding for series in all_series for finding in check_series(catalog.store_root(directory, series), series)]
 
 
 def check_series(out: Path, series: Series) -> list[Finding]:
     """Return the findings of one series: its files, then its rows."""
     name = f"{series.exchange}/{series.symbol}/{series.name}"
     folder = series.folder(out)
-    found = inspect(folder, series)
+    found = inspect_folder(folder, series)
     files = [
         Finding(name, "broken file", f"{error}; `crossmargin data repair` fetches it again", True)
         for _, error in found.broken
     ]
     files += [
         Finding(
-            name, "lost", f"from {date_text(a)} to {date_text(b)}; `crossmargin data repair` fetches it again", True
+            name, "lost", f"from {format_time(a)} to {format_time(b)}; `crossmargin data repair` fetches it again", True
         )
         for a, b in found.lost
     ]
-    if (folder / PAGES).is_file():
+    if (folder / PAGE_LOG).is_file():
         files.append(Finding(name, "unfinished", "a download was interrupted; run it again", True))
-    elif not found.is_as_written and not files:
+    elif not found.manifest_is_current and not files:
         files.append(
             Finding(name, "manifest", "it is not what the files say; run the download again, it is made anew", True)
         )
@@ -71,28 +71,30 @@ def check_series(out: Path, series: Series) -> list[Finding]:
     if files or manifest is None:
         return files
     asked = [
-        Finding(name, "not asked for", f"from {date_text(a[1])} to {date_text(b[0])}", True)
+        Finding(name, "not asked for", f"from {format_time(a[1])} to {format_time(b[0])}", True)
         for a, b in zip(manifest.covered, manifest.covered[1:], strict=False)
     ]
-    frame = stored.frame(out, series)
-    mark = stored.frame(out, series._replace(kind="mark")) if series.kind == "candles" else None
+    frame = catalog.read_frame(out, series)
+    mark = catalog.read_frame(out, series._replace(kind="mark")) if series.kind == "candles" else None
     said = check_rows(frame, series, manifest.gaps, mark)
     return [*asked, *(Finding(name, kind, where, fault) for kind, where, fault in said)]
 
 
-Said = tuple[str, str, bool]
+RowFinding = tuple[str, str, bool]
 
 
-def check_rows(frame: pd.DataFrame, series: Series, confirmed: list[Span], mark: pd.DataFrame | None) -> list[Said]:
+def check_rows(
+    frame: pd.DataFrame, series: Series, confirmed: list[TimeRange], mark: pd.DataFrame | None
+) -> list[RowFinding]:
     """Return (kind, where, whether a fault) of the rows of a series.
 
-    `confirmed` are the spans of which the exchange said that it has nothing: gaps there are notes.
+    `confirmed` are the ranges of which the exchange said that it has nothing: gaps there are notes.
     """
     if not len(frame):
         return [("empty", "no rows", True)]
     times = _milliseconds(frame)
     found = list(_order(times, series))
-    if series.step:
+    if series.step_ms:
         found += _gaps(times, series, confirmed)
         found += _prices(frame, times)
         if "volume" in frame:
@@ -102,7 +104,7 @@ def check_rows(frame: pd.DataFrame, series: Series, confirmed: list[Span], mark:
     else:
         late = np.flatnonzero(np.diff(times) > FUNDING_MAX_MS + HAIR_MS)
         found += [
-            ("late funding", f"nothing from {date_text(times[n])} to {date_text(times[n + 1])}", True) for n in late
+            ("late funding", f"nothing from {format_time(times[n])} to {format_time(times[n + 1])}", True) for n in late
         ]
         odd = frame.index[~np.isfinite(frame["funding_rate"]) | (frame["funding_rate"].abs() >= 1)]
         found += [("impossible rate", f"at {time:%Y-%m-%d %H:%M}", True) for time in odd]
@@ -114,45 +116,45 @@ def _milliseconds(frame: pd.DataFrame) -> list[int]:
     return times
 
 
-def _order(times: list[int], series: Series) -> Iterator[Said]:
+def _order(times: list[int], series: Series) -> Iterator[RowFinding]:
     steps = np.diff(times)
     for n in np.flatnonzero(steps == 0):
-        yield "duplicate", f"two rows at {date_text(times[n])}", True
+        yield "duplicate", f"two rows at {format_time(times[n])}", True
     for n in np.flatnonzero(steps < 0):
-        yield "disorder", f"{date_text(times[n + 1])} follows {date_text(times[n])}", True
+        yield "disorder", f"{format_time(times[n + 1])} follows {format_time(times[n])}", True
     for time in times:
-        if not series.on_grid(time):
-            yield "misaligned", f"{date_text(time)} ({time}) is not on the grid of {series.timeframe}", True
+        if not series.is_aligned(time):
+            yield "misaligned", f"{format_time(time)} ({time}) is not on the grid of {series.timeframe}", True
 
 
-def _gaps(times: list[int], series: Series, confirmed: list[Span]) -> Iterator[Said]:
-    step = series.step
-    for start, end in unfilled((times[0], times[-1] + step), sorted(times), step):
-        known = within((start, end), confirmed) == [(start, end)]
-        text = f"{(end - start) // step} rows from {date_text(start)} to {date_text(end)}"
+def _gaps(times: list[int], series: Series, confirmed: list[TimeRange]) -> Iterator[RowFinding]:
+    step = series.step_ms
+    for start, end in grid_gaps((times[0], times[-1] + step), sorted(times), step):
+        known = intersect((start, end), confirmed) == [(start, end)]
+        text = f"{(end - start) // step} rows from {format_time(start)} to {format_time(end)}"
         yield "gap", f"{text}; the exchange has none" if known else text, not known
 
 
-def _prices(frame: pd.DataFrame, times: list[int]) -> Iterator[Said]:
+def _prices(frame: pd.DataFrame, times: list[int]) -> Iterator[RowFinding]:
     opens, high, low, close = (frame[name].to_numpy(dtype=np.float64) for name in PRICES)
     usable = np.isfinite(opens) & np.isfinite(high) & np.isfinite(close) & (low > 0) & (opens > 0) & (close > 0)
     for n in np.flatnonzero(~usable):
-        yield "impossible price", f"at {date_text(times[n])}", True
+        yield "impossible price", f"at {format_time(times[n])}", True
     crossed = (high < np.maximum(opens, close)) | (low > np.minimum(opens, close))
     for n in np.flatnonzero(usable & crossed):
-        text = f"at {date_text(times[n])}: high {high[n]:g}, low {low[n]:g}, open {opens[n]:g}, close {close[n]:g}"
+        text = f"at {format_time(times[n])}: high {high[n]:g}, low {low[n]:g}, open {opens[n]:g}, close {close[n]:g}"
         yield "impossible candle", text, True
 
 
-def _silence(volume: np.ndarray, times: list[int]) -> Iterator[Said]:
+def _silence(volume: np.ndarray, times: list[int]) -> Iterator[RowFinding]:
     silent = np.concatenate([[False], ~(volume > 0), [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(silent))
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if end - start >= SILENT_BARS:
-            yield "no volume", f"{end - start} rows from {date_text(times[start])}", True
+            yield "no volume", f"{end - start} rows from {format_time(times[start])}", True
 
 
-def _against_mark(frame: pd.DataFrame, mark: pd.DataFrame) -> Iterator[Said]:
+def _against_mark(frame: pd.DataFrame, mark: pd.DataFrame) -> Iterator[RowFinding]:
     both = frame.join(mark.add_prefix("mark_"))
     missing = int(both["mark_open"].isna().sum())
     if missing:

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from crossmargin_bt.candles.spans import Span
+from crossmargin_bt.candles.time_ranges import TimeRange
 from crossmargin_bt.columns import PRICES
 from crossmargin_bt.errors import ConfigurationError
 
-UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 # Weeks begin on Mondays; 1970-01-05 was the first.
-FIRST_MONDAY = 4 * UNITS["d"]
+FIRST_MONDAY = 4 * UNIT_MS["d"]
 
-COLUMNS = {
+KIND_COLUMNS = {
     "candles": (*PRICES, "volume"),
     "mark": PRICES,
     "index": PRICES,
@@ -24,7 +24,7 @@ COLUMNS = {
 """By kind, the columns beside the time."""
 
 
-class Row(NamedTuple):
+class SeriesRow(NamedTuple):
     """A candle or a funding settlement: its time in milliseconds since 1970 (UTC), and the values of its columns."""
 
     time: int
@@ -40,14 +40,14 @@ class Series(NamedTuple):
     timeframe: str = ""
 
     @property
-    def step(self) -> int:
+    def step_ms(self) -> int:
         """Milliseconds from one row to the next; 0 where rows come when they come."""
-        return milliseconds(self.timeframe) if self.timeframe else 0
+        return timeframe_ms(self.timeframe) if self.timeframe else 0
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns beside the time."""
-        return COLUMNS[self.kind]
+        return KIND_COLUMNS[self.kind]
 
     @property
     def name(self) -> str:
@@ -58,40 +58,40 @@ class Series(NamedTuple):
         """Return where it is kept below the folder of all."""
         return out / self.exchange / self.symbol / self.name
 
-    def on_grid(self, time: int) -> bool:
+    def is_aligned(self, time: int) -> bool:
         """Return whether a row may stand at a time."""
-        return not self.step or self.aligned(time) == time
+        return not self.step_ms or self.align_up(time) == time
 
-    def aligned(self, time: int) -> int:
+    def align_up(self, time: int) -> int:
         """Return the first time at or after one at which a row may stand."""
-        if not self.step:
+        if not self.step_ms:
             return time
         first = FIRST_MONDAY if self.timeframe.endswith("w") else 0
-        return -((first - time) // self.step) * self.step + first
+        return -((first - time) // self.step_ms) * self.step_ms + first
 
 
-def in_file_names(symbol: str) -> str:
+def path_safe_symbol(symbol: str) -> str:
     """Return a unified symbol without the signs that file names may not have.
 
-    >>> in_file_names("BTC/USDT:USDT-250328")
+    >>> path_safe_symbol("BTC/USDT:USDT-250328")
     'BTC-USDT-USDT-250328'
     """
     return symbol.replace("/", "-").replace(":", "-")
 
 
-def milliseconds(timeframe: str) -> int:
+def timeframe_ms(timeframe: str) -> int:
     """Return how long a timeframe is.
 
     Raises:
         ConfigurationError: it is none of fixed length.
 
-    >>> milliseconds("15m")
+    >>> timeframe_ms("15m")
     900000
     """
     match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", timeframe)
     if match is None:
         raise ConfigurationError(f"{timeframe!r} is no timeframe; write it as 1m, 15m, 1h, 4h, 1d or 1w")
-    return int(match[1]) * UNITS[match[2]]
+    return int(match[1]) * UNIT_MS[match[2]]
 
 
 def month_of(time: int) -> str:
@@ -99,10 +99,10 @@ def month_of(time: int) -> str:
     return f"{datetime.fromtimestamp(time / 1000, tz=UTC):%Y-%m}"
 
 
-def month_span(month: str) -> Span:
+def month_range(month: str) -> TimeRange:
     """Return a month's first millisecond and that of the next.
 
-    >>> month_span("2024-01")
+    >>> month_range("2024-01")
     (1704067200000, 1706745600000)
     """
     year, number = (int(part) for part in month.split("-"))
@@ -111,15 +111,15 @@ def month_span(month: str) -> Span:
     return round(first.timestamp() * 1000), round(end.timestamp() * 1000)
 
 
-def months(span: Span) -> Iterator[str]:
-    """Yield the months a span touches."""
-    time = span[0]
-    while time < span[1]:
+def months_in(time_range: TimeRange) -> Iterator[str]:
+    """Yield the months a time_range touches."""
+    time = time_range[0]
+    while time < time_range[1]:
         month = month_of(time)
         yield month
-        time = month_span(month)[1]
+        time = month_range(month)[1]
 
 
-def date_text(time: int) -> str:
+def format_time(time: int) -> str:
     """Return a time for people."""
     return f"{datetime.fromtimestamp(time / 1000, tz=UTC):%Y-%m-%d %H:%M}"

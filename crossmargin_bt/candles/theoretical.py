@@ -16,7 +16,7 @@ Volatility = float | str | Callable[[float, float, pd.Timestamp], float]
 
 
 def theoretical_candles(
-    underlying: pd.DataFrame, instrument: Instrument, volatility: Volatility, *, least_price: float = 1e-6
+    underlying: pd.DataFrame, instrument: Instrument, volatility: Volatility, *, price_min: float = 1e-6
 ) -> pd.DataFrame:
     """Return candles of an option until its expiry: `open high low close volume volatility index_price`.
 
@@ -29,7 +29,7 @@ def theoretical_candles(
         underlying: candles with `open high low close` and times as index (without a zone taken as UTC).
         instrument: the option.
         volatility: see `Volatility`.
-        least_price: what an option is traded at least for.
+        price_min: what an option is traded at least for.
 
     Raises:
         FeedError: the instrument is no option, a column is missing, the frame has no bar before the expiry, or a volatility is
@@ -49,7 +49,7 @@ def theoretical_candles(
     step_ms = (stamps[1:] - stamps[:-1]).min() / pd.Timedelta(1, "ms") if len(stamps) > 1 else 0.0
     rows = []
     for stamp, bar in zip(stamps, frame.to_dict("records"), strict=True):
-        rows.append(_row(instrument, stamp, bar, volatility, step_ms=step_ms, least_price=least_price))
+        rows.append(_row(instrument, stamp, bar, volatility, step_ms=step_ms, price_min=price_min))
     columns = ["open", "high", "low", "close", "volume", "volatility", "index_price"]
     return pd.DataFrame(rows, columns=columns, index=frame.index)
 
@@ -61,7 +61,7 @@ def _row(
     volatility: Volatility,
     *,
     step_ms: float,
-    least_price: float,
+    price_min: float,
 ) -> tuple[float, ...]:
     assert instrument.strike is not None
     sign = 1 if instrument.is_call else -1
@@ -71,7 +71,7 @@ def _row(
 
     def worth(price: float, years: float) -> float:
         value = pricing.price(price, float(instrument.strike or 0.0), years, sigma, sign)
-        return max(least_price, value / price if instrument.in_coin else value)
+        return max(price_min, value / price if instrument.in_coin else value)
 
     first, last = worth(bar["open"], starts), worth(bar["close"], ends)
     extremes = [worth(bar[name], (starts + ends) / 2) for name in ("high", "low")]

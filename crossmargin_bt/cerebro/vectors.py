@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Indicators computed over whole arrays, where that gives backtrader's own numbers to the last bit.
 
-backtrader builds its indicators out of a few kinds of step: averages, smoothing, extremes, differences, operations on lines.
+backtrader builds its indicators out of a few kinds of step: averages, smoothing, rolling_extreme, differences, operations on lines.
 Each kind is computed here over its whole range at once; an indicator made of nothing else (SMA, EMA, RSI, ATR, Highest,
 CrossOver) comes out the same. Only exact types are known: a subclass computes itself. A kernel that cannot vouch for its
 result on the data at hand lets backtrader compute it.
@@ -20,7 +20,7 @@ import numpy as np
 from backtrader import functions
 from backtrader.linebuffer import LineBuffer, LineOwnOperation, LinesOperation, _LineDelay
 
-from crossmargin_bt.arrays import exact_sums, extremes
+from crossmargin_bt.rolling import rolling_extreme, rolling_fsum
 
 # Fewer bars than this are left to backtrader.
 FEW = 16
@@ -42,19 +42,19 @@ def _seen(values: Any) -> Any:
 
 def _average(one: Any, start: int, end: int) -> Any:
     period = one.p.period
-    return exact_sums(_seen(one.data.array)[start - period + 1 : end], period) / period
+    return rolling_fsum(_seen(one.data.array)[start - period + 1 : end], period) / period
 
 
 def _sum(one: Any, start: int, end: int) -> Any:
     period = one.p.period
-    return exact_sums(_seen(one.data.array)[start - period + 1 : end], period)
+    return rolling_fsum(_seen(one.data.array)[start - period + 1 : end], period)
 
 
 def _extreme(one: Any, start: int, end: int, *, highest: bool) -> Any:
     period = one.p.period
     if period > WINDOW_MAX:
         return None
-    return extremes(_seen(one.data.array)[start - period + 1 : end], period, highest=highest)
+    return rolling_extreme(_seen(one.data.array)[start - period + 1 : end], period, highest=highest)
 
 
 def _smoothing(one: Any, start: int, end: int) -> Any:

@@ -7,23 +7,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossmargin_bt.candles import contracts, months
+from crossmargin_bt.candles import contracts, month_file
 from crossmargin_bt.candles.manifest import month_files
-from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, cut
-from crossmargin_bt.candles.months import Rows
-from crossmargin_bt.candles.series import COLUMNS, Series, milliseconds, month_of
+from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, slice_bounds
+from crossmargin_bt.candles.month_file import RowArrays
+from crossmargin_bt.candles.series import KIND_COLUMNS, Series, month_of, timeframe_ms
 from crossmargin_bt.columns import MARKS
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, StoreError, suggestion
 
 
-def catalog(directory: Path) -> list[Series]:
+def list_series(directory: Path) -> list[Series]:
     """Return every series below a folder of downloads, or below one exchange's folder in it; empty where there are none."""
     found = []
     for pattern in ("*/*/*/*.parquet", "*/*/*.parquet"):
         for folder in sorted({path.parent for path in directory.glob(pattern)}):
             kind, _, timeframe = folder.name.partition("-")
-            if kind in COLUMNS and _is_timeframe(timeframe, kind):
+            if kind in KIND_COLUMNS and _is_timeframe(timeframe, kind):
                 found.append(Series(folder.parent.parent.resolve().name, folder.parent.name, kind, timeframe))
         if found:
             break
@@ -34,40 +34,40 @@ def _is_timeframe(text: str, kind: str) -> bool:
     if kind == "funding":
         return not text
     try:
-        return milliseconds(text) > 0
+        return timeframe_ms(text) > 0
     except ConfigurationError:
         return False
 
 
-def root(directory: Path, series: Series) -> Path:
+def store_root(directory: Path, series: Series) -> Path:
     """Return the folder of downloads that a series of `directory`'s catalog lies in."""
     return directory if series.folder(directory).is_dir() else directory.resolve().parent
 
 
-def frame(out: Path, series: Series, period: Period = (None, None)) -> pd.DataFrame:
+def read_frame(out: Path, series: Series, period: Period = (None, None)) -> pd.DataFrame:
     """Return the rows of a series, UTC times as index.
 
     Raises:
         FeedError: a bound of the period is no date.
         StoreError: a file cannot be read.
     """
-    start, end = cut(period)
+    start, end = slice_bounds(period)
     first, last = (None if bound is None else month_of(int(bound.timestamp() * 1000)) for bound in (start, end))
     parts = []
     for path in month_files(series.folder(out)):
         if (first is None or path.stem >= first) and (last is None or path.stem <= last):
             try:
-                parts.append(months.read(path, series).rows)
+                parts.append(month_file.read_month(path, series).rows)
             except StoreError as error:
                 raise StoreError(f"{error}; `crossmargin data repair` fetches it again") from error
-    rows = Rows.of([], len(series.columns))
+    rows = RowArrays.of([], len(series.columns))
     if parts:
-        rows = Rows(np.concatenate([part.times for part in parts]), np.concatenate([part[1] for part in parts]))
+        rows = RowArrays(np.concatenate([part.times for part in parts]), np.concatenate([part[1] for part in parts]))
     index = pd.DatetimeIndex(rows.times.astype("datetime64[ms]"), name="date").tz_localize("UTC")
     return pd.DataFrame(rows[1], columns=list(series.columns), index=index).loc[slice(start, end)]
 
 
-def read(
+def read_markets(
     directory: Path,
     *,
     symbols: Sequence[str] | None = None,
@@ -80,7 +80,7 @@ def read(
         FeedError: there is no such symbol or timeframe, or it has to be said which exchange or timeframe is meant.
         StoreError: a file cannot be read.
     """
-    series = [one for one in catalog(directory) if one.kind == "candles"]
+    series = [one for one in list_series(directory) if one.kind == "candles"]
     exchanges = sorted({one.exchange for one in series})
     if len(exchanges) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(exchanges)}; name one: {directory / exchanges[0]}")
@@ -92,8 +92,8 @@ def read(
         if symbol not in names:
             raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, names)}")
     chosen = series if symbols is None else [next(one for one in series if one.symbol == name) for name in symbols]
-    out = root(directory, chosen[0])
-    instruments = contracts.instruments(out / exchanges[0])
+    out = store_root(directory, chosen[0])
+    instruments = contracts.read_instruments(out / exchanges[0])
     found = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
     bare = [one.symbol for one in found if not len(one.frame)]
     if symbols is not None and bare and len(bare) < len(found):
@@ -104,7 +104,7 @@ def read(
 
 
 def _of_timeframe(directory: Path, series: Sequence[Series], timeframe: str | None) -> list[Series]:
-    known = sorted({one.timeframe for one in series}, key=milliseconds)
+    known = sorted({one.timeframe for one in series}, key=timeframe_ms)
     if timeframe is None and len(known) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(known)}; say which with --timeframe (timeframe=)")
     if timeframe is not None and timeframe not in known:
@@ -113,11 +113,11 @@ def _of_timeframe(directory: Path, series: Sequence[Series], timeframe: str | No
 
 
 def _market(out: Path, series: Series, period: Period, instrument: Instrument | None) -> Candles:
-    rows = frame(out, series, period)
+    rows = read_frame(out, series, period)
     symbol, assumptions = series.symbol, []
     if not len(rows):
         return Candles(symbol, rows, None, instrument or Instrument(symbol=symbol))
-    mark = frame(out, series._replace(kind="mark"), period)
+    mark = read_frame(out, series._replace(kind="mark"), period)
     if len(mark):
         rows = rows.join(mark.add_prefix("mark_"))
         holes = rows[MARKS[0]].isna()
@@ -125,7 +125,7 @@ def _market(out: Path, series: Series, period: Period, instrument: Instrument | 
             for column in MARKS:
                 rows.loc[holes, column] = rows.loc[holes, column.removeprefix("mark_")]
             assumptions.append(f"{symbol}: {int(holes.sum())} bars have no mark price; the last price is taken for it")
-    rates = frame(out, series._replace(kind="funding", timeframe=""), period)
+    rates = read_frame(out, series._replace(kind="funding", timeframe=""), period)
     if instrument is None:
         instrument, text = assumed_instrument(symbol, rows)
         assumptions.append(text)

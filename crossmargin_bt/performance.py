@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
-class Performance(NamedTuple):
+class PerformanceMetrics(NamedTuple):
     """Figures of a curve, annualised over 365 days; None where undefined."""
 
     days: int
@@ -39,12 +39,12 @@ def drawdown_max(equity: ArrayLike) -> float:
     return float(np.max(1 - values[risen] / peaks[risen], initial=0.0))
 
 
-def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
+def daily_equity(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
     """Return the equity at the start and at the last bar of every UTC day that has one; times ascend.
 
-    >>> daily([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
+    >>> daily_equity([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
     [100.0, 102.0, 99.0]
-    >>> daily([], [], 100.0)
+    >>> daily_equity([], [], 100.0)
     [100.0]
     """
     days = np.asarray(times_ms, dtype=np.int64) // MS_PER_DAY
@@ -53,32 +53,32 @@ def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
     return [start, *values[ends].tolist()]
 
 
-def returns(values: Sequence[float]) -> list[float]:
+def simple_returns(values: Sequence[float]) -> list[float]:
     """Return the return from each value to the next; 0 from one that is not above zero, where nothing is left to earn with.
 
-    >>> returns([100.0, 110.0, 0.0, 0.0])
+    >>> simple_returns([100.0, 110.0, 0.0, 0.0])
     [0.10000000000000009, -1.0, 0.0]
     """
     return [after / before - 1 if before > 0 else 0.0 for before, after in pairwise(values)]
 
 
-def performance(times_ms: ArrayLike, equity: ArrayLike, start: float) -> Performance:
+def performance_metrics(times_ms: ArrayLike, equity: ArrayLike, start: float) -> PerformanceMetrics:
     """Return the figures of a curve from its daily returns.
 
     Sharpe: mean over standard deviation (n - 1), the risk-free rate 0. Sortino: mean over the root mean square of the
     negative returns. Calmar: annual return over the deepest drawdown of all bars.
     """
-    values = daily(times_ms, equity, start)
-    daily_returns = returns(values)
+    values = daily_equity(times_ms, equity, start)
+    daily_returns = simple_returns(values)
     n = len(daily_returns)
     total = values[-1] / start - 1 if start else 0.0
     deepest = drawdown_max(np.append(start, np.asarray(equity, dtype=np.float64)))
-    annual = _annual(total, n)
+    annual = _annualised(total, n)
     mean = math.fsum(daily_returns) / n if n else 0.0
     deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in daily_returns) / (n - 1)) if n > 1 else 0.0
     downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in daily_returns) / n) if n else 0.0
     yearly = math.sqrt(DAYS_PER_YEAR)
-    return Performance(
+    return PerformanceMetrics(
         days=n,
         total_return=total,
         annual_return=annual,
@@ -94,7 +94,7 @@ def performance(times_ms: ArrayLike, equity: ArrayLike, start: float) -> Perform
 EXPONENT_MAX = 700.0
 
 
-def _annual(total: float, days: int) -> float | None:
+def _annualised(total: float, days: int) -> float | None:
     """Return a return as one of 365 days; None without days, and where no number is large enough for it."""
     if not days:
         return None

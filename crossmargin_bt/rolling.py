@@ -15,7 +15,7 @@ STEP_ERROR = 4.0 * 2.0**-104
 LARGEST = 1e290
 
 
-def exact_sums(values: Any, period: int) -> Any:
+def rolling_fsum(values: Any, period: int) -> Any:
     """Return what `math.fsum` makes of every whole window, shape (bars - period + 1,).
 
     Sums are carried as pairs of doubles. Where the pair and its largest possible error leave no doubt how the exact sum
@@ -34,7 +34,7 @@ def exact_sums(values: Any, period: int) -> Any:
     return high
 
 
-def exact_totals(columns: list[Any]) -> Any:
+def row_fsum(columns: list[Any]) -> Any:
     """Return what `math.fsum` makes of every row of columns of finite numbers, shape (bars,)."""
     total = columns[0], np.zeros_like(columns[0])
     for column in columns[1:]:
@@ -86,7 +86,7 @@ def _added(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
     return high, error - (high - total)
 
 
-def extremes(values: Any, period: int, *, highest: bool) -> Any:
+def rolling_extreme(values: Any, period: int, *, highest: bool) -> Any:
     """Return what `max` (`min`) makes of every whole window, the first of equals standing; shape (bars - period + 1,)."""
     count = len(values) - period + 1
     best = values[:count].copy()

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crossmargin_bt.candles.series import Row, Series
-from crossmargin_bt.candles.spans import Span, unfilled, union
+from crossmargin_bt.candles.series import Series, SeriesRow
+from crossmargin_bt.candles.time_ranges import TimeRange, grid_gaps, union
 from crossmargin_bt.errors import StoreError
 
 FOOTER = b"crossmargin_bt"
@@ -26,42 +26,42 @@ SCHEMA = 1
 
 
 class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file says of itself: whose rows it holds, which spans were asked for and answered, and a hash of the rows."""
+    """What a file says of itself: whose rows it holds, which ranges were asked for and answered, and a hash of the rows."""
 
     schema: int
     exchange: str
     symbol: str
     kind: str
     timeframe: str
-    covered: list[Span]
+    covered: list[TimeRange]
     rows_sha256: str
 
 
-class Rows(NamedTuple):
-    """Rows by time: `times` in milliseconds since 1970 (UTC), rising; `values` one line a row, one column a column."""
+class RowArrays(NamedTuple):
+    """RowArrays by time: `times` in milliseconds since 1970 (UTC), rising; `values` one line a row, one column a column."""
 
     times: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], width: int) -> "Rows":
+    def of(cls, rows: Sequence[SeriesRow], width: int) -> "RowArrays":
         """Return rows as arrays; of two at one time the later given stands."""
         by_time = {row.time: row.values for row in rows}
         times = np.array(sorted(by_time), dtype=np.int64)
         values = np.array([by_time[time] for time in times.tolist()], dtype=np.float64).reshape(len(times), width)
         return cls(times, values)
 
-    def merged(self, later: "Rows") -> "Rows":
+    def merge(self, later: "RowArrays") -> "RowArrays":
         """Return both; where both have a row the later one's stands."""
         kept = ~np.isin(self.times, later.times)
         times = np.concatenate([self.times[kept], later.times])
         order = np.argsort(times, kind="stable")
-        return Rows(times[order], np.concatenate([self.values[kept], later.values])[order])
+        return RowArrays(times[order], np.concatenate([self.values[kept], later.values])[order])
 
-    def inside(self, span: Span) -> "Rows":
-        """Return the rows of a span."""
-        a, b = np.searchsorted(self.times, span)
-        return Rows(self.times[a:b], self.values[a:b])
+    def select(self, time_range: TimeRange) -> "RowArrays":
+        """Return the rows of a time_range."""
+        a, b = np.searchsorted(self.times, time_range)
+        return RowArrays(self.times[a:b], self.values[a:b])
 
     @property
     def sha256(self) -> str:
@@ -69,34 +69,34 @@ class Rows(NamedTuple):
         return hashlib.sha256(self.times.tobytes() + np.ascontiguousarray(self.values).tobytes()).hexdigest()
 
 
-class Month(NamedTuple):
-    """The rows of a month, and the spans of it that were asked for and answered."""
+class MonthData(NamedTuple):
+    """The rows of a month, and the ranges of it that were asked for and answered."""
 
-    rows: Rows
-    covered: list[Span]
+    rows: RowArrays
+    covered: list[TimeRange]
 
-    def joined(self, rows: Rows, covered: Sequence[Span]) -> "Month":
-        """Return the month with more rows and spans."""
-        return Month(self.rows.merged(rows), union([*self.covered, *covered]))
+    def merge(self, rows: RowArrays, covered: Sequence[TimeRange]) -> "MonthData":
+        """Return the month with more rows and ranges."""
+        return MonthData(self.rows.merge(rows), union([*self.covered, *covered]))
 
-    def gaps(self, series: Series) -> list[Span]:
-        """Return the spans that were answered with no row; none for rows without a grid."""
-        if not series.step:
+    def missing_rows(self, series: Series) -> list[TimeRange]:
+        """Return the ranges that were answered with no row; none for rows without a grid."""
+        if not series.step_ms:
             return []
         found = []
         for start, end in self.covered:
-            first = series.aligned(start)
-            times = self.rows.inside((start, end)).times.tolist()
-            found.extend(unfilled((first, series.aligned(end)), times, series.step))
+            first = series.align_up(start)
+            times = self.rows.select((start, end)).times.tolist()
+            found.extend(grid_gaps((first, series.align_up(end)), times, series.step_ms))
         return union(found)
 
 
-def empty(series: Series) -> Month:
+def empty_month(series: Series) -> MonthData:
     """Return a month without rows."""
-    return Month(Rows.of([], len(series.columns)), [])
+    return MonthData(RowArrays.of([], len(series.columns)), [])
 
 
-def write(path: Path, series: Series, month: Month) -> None:
+def write_month(path: Path, series: Series, month: MonthData) -> None:
     """Write a month's file."""
     footer = Footer(
         SCHEMA, series.exchange, series.symbol, series.kind, series.timeframe, month.covered, month.rows.sha256
@@ -105,11 +105,11 @@ def write(path: Path, series: Series, month: Month) -> None:
     columns += [pa.array(month.rows.values[:, n]) for n in range(len(series.columns))]
     table = pa.Table.from_arrays(columns, names=["date", *series.columns])
     table = table.replace_schema_metadata({FOOTER: msgspec.json.encode(footer)})
-    with Replacement(path) as beside:
+    with AtomicWrite(path) as beside:
         pq.write_table(table, beside, compression="zstd")
 
 
-def read(path: Path, series: Series) -> Month:
+def read_month(path: Path, series: Series) -> MonthData:
     """Return a month from its file, its rows checked against their hash.
 
     Raises:
@@ -124,14 +124,14 @@ def read(path: Path, series: Series) -> Month:
         raise StoreError(f"{path} holds {'/'.join(footer_series(footer))}, schema {footer.schema}")
     times = table.column("date").cast(pa.int64()).to_numpy()
     values = np.column_stack([table.column(name).to_numpy() for name in series.columns])
-    rows = Rows(times, values)
+    rows = RowArrays(times, values)
     if rows.sha256 != footer.rows_sha256:
         raise StoreError(f"{path}: its rows are not those that were written")
-    return Month(rows, footer.covered)
+    return MonthData(rows, footer.covered)
 
 
-def covered(path: Path) -> list[Span]:
-    """Return which spans a file says it covers, without reading its rows.
+def read_coverage(path: Path) -> list[TimeRange]:
+    """Return which ranges a file says it covers, without reading its rows.
 
     Raises:
         StoreError: it is no file of a store.
@@ -148,7 +148,7 @@ def footer_series(footer: Footer) -> Series:
     return Series(footer.exchange, footer.symbol, footer.kind, footer.timeframe)
 
 
-class Replacement:
+class AtomicWrite:
     """A context in which a file is written beside its place; at the end it is flushed to the disk and put there."""
 
     def __init__(self, path: Path) -> None:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+TIME_COLUMNS = ("date", "datetime", "timestamp", "time")
+"""Names under which a table of candles may hold its times; the first one present is used."""
+
 # Numbers below each are in its unit: as milliseconds the first would be of 1973, as microseconds the second of 5138.
 UNITS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 
 
-def times_of(stamps: pd.Series) -> pd.DatetimeIndex:
+def parse_times(stamps: pd.Series) -> pd.DatetimeIndex:
     """Return the times of a column, in UTC.
 
     A column of numbers counts from 1970-01-01 UTC: in seconds where all are below 1e11, in milliseconds below 1e14, in
