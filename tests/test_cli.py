@@ -107,9 +107,9 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
         (["--leverage", "0.2"], "leverage of the account must be 1 or more"),
         (["--leverage", "60"], "leverage 60 of SIMALT is above its maximum of 50"),
         (["--path", "zigzag"], "unknown path 'zigzag'"),
-        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
         (["--symbols", "SIMBTCC"], "no candles of SIMBTCC; did you mean 'SIMBTC'?"),
-        (["--start", "soon"], "'soon' is no date"),
+        (["--start", "soon"], "'soon' is not a date"),
         (
             ["--start", "2025-02-01", "--end", "2025-01-01"],
             "starts at 2025-02-01, which is not before its end, 2025-01-01",

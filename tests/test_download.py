@@ -191,7 +191,7 @@ def test_an_exchange_is_waited_for(tmp_path: Path) -> None:
         {"BTC": known}, faults=lambda n, path: Fault("", 429, 7200) if "klines" in path else None
     ) as fake:
         (one,) = fetch("binanceusdm", fake, tmp_path / "b", kinds=("candles",))
-        assert "come back in 7200 s" in one.error
+        assert "retry after 7200 s" in one.error
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -244,7 +244,7 @@ def test_what_cannot_be_had_is_said_before_anything_is_asked(tmp_path: Path) -> 
             fetch("bybit", fake, tmp_path, kinds=("candle",))
         with pytest.raises(ConfigurationError, match="not after its start"):
             fetch("bybit", fake, tmp_path, until_ms=START - 2 * DAY)
-        with pytest.raises(DownloadError, match=r"wants credentials.*CROSSMARGIN_API_KEY"):
+        with pytest.raises(DownloadError, match=r"requires credentials.*CROSSMARGIN_API_KEY"):
             fetch("binanceusdm", fake, tmp_path, kinds=("tiers",))
         assert not list(tmp_path.rglob("*.parquet"))
     with pytest.raises(ConfigurationError, match="ccxt knows no exchange 'binanceusd'; did you mean"):

@@ -107,7 +107,7 @@ def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
             "missing: BTCUSDT candles-1h from 2024-01-01 00:00 to 2024-02-10 00:00: bybit failed 1 times" in done.output
         )
         wrong = command(*asked, "--symbols", "BTCUSDT", "--since", "soon")
-        assert (wrong.exit_code, wrong.stderr) == (2, "error: 'soon' is no date; write it as 2020-03-12\n")
+        assert (wrong.exit_code, wrong.stderr) == (2, "error: 'soon' is not a date; write it as 2020-03-12\n")
         wrong = command(*asked, "--symbols", "BTCUSDT", "--since", "2024-01-01", "--what", "candels")
         assert "did you mean 'candles'" in wrong.stderr
     assert command("data", "check", tmp_path / "nothing").exit_code == 2
@@ -344,7 +344,7 @@ def test_import_from_other_places(tmp_path: Path) -> None:
     assert (wrong.exit_code, "did you mean 'candles'" in wrong.stderr) == (2, True)
     (tmp_path / "odd.txt").write_text("1")
     assert (
-        "files of this kind are not read" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
+        "unsupported file type" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
     )
 
 
@@ -361,7 +361,7 @@ def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
         command("data", "import", tmp_path / "BTCUSDT_last_1h.csv", "--exchange", "bybit", "--out", out).exit_code == 0
     )
     faults = [one.kind for one in sanity.check(out) if one.is_fault]
-    assert faults == ["not asked for", "gap"]
+    assert faults == ["not requested", "gap"]
     with FakeExchange({"BTC": known}) as fake:
         (one,) = fetch("bybit", fake, out, kinds=("candles",), since_ms=START)
     assert one.fetched == 20 + 15 * 24
@@ -437,4 +437,4 @@ def test_the_generator_has_knobs(tmp_path: Path) -> None:
     assert frame["funding_rate"].mean() < -0.0004
     with pytest.raises(ValueError, match="unknown funding regime 'wild'"):
         synthetic.SyntheticMarket(funding="wild")
-    assert "correlation lies above 0" in command("data", "generate", tmp_path, "--correlation", 2).stderr
+    assert "correlation must be above 0" in command("data", "generate", tmp_path, "--correlation", 2).stderr

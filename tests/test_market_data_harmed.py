@@ -206,7 +206,7 @@ def test_names_of_imports_stay_in_the_store(tmp_path: Path) -> None:
         ("--exchange", "", "--symbol", "A"),
     ):
         done = command("data", "import", path, *words, "--out", out)
-        assert (done.exit_code, "is no name of" in done.stderr) == (2, True)
+        assert (done.exit_code, "is not a valid" in done.stderr) == (2, True)
 
 
 def odd_files(folder: Path) -> dict[str, str]:
@@ -252,11 +252,11 @@ def test_loading_says_what_there_is_not(tmp_path: Path) -> None:
         fetch("bybit", fake, tmp_path / "both", symbols=("BTCUSDT", "ETHUSDT"), kinds=("candles",), since_ms=START)
         fetch("bybit", fake, tmp_path / "funding", kinds=("funding",), since_ms=START)
     for text in ("", "nat", "nan"):
-        with pytest.raises(FeedError, match="is no date"):
+        with pytest.raises(FeedError, match="is not a date"):
             feeds.load(tmp_path / "both", start=text)
     with pytest.raises(FeedError, match="has no candles of ETHUSDT in that period"):
         feeds.load(tmp_path / "both", ["BTCUSDT", "ETHUSDT"], end="2024-01-10")
-    with pytest.raises(FeedError, match="no symbol is named"):
+    with pytest.raises(FeedError, match="no symbol is given"):
         feeds.load(tmp_path / "both", [])
     with pytest.raises(FeedError, match="holds no candles"):
         feeds.load(tmp_path / "funding")

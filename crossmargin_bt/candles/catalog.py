@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading what was downloaded: which series there are, their rows as frames, a market's data put together."""
+"""Reading downloads: the series on disk, their rows as frames, and the data of a market combined from its series."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,19 @@ from crossmargin_bt.candles import contracts, month_file
 from crossmargin_bt.candles.manifest import month_files
 from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, slice_bounds
 from crossmargin_bt.candles.month_file import RowArrays
-from crossmargin_bt.candles.series import KIND_COLUMNS, Series, month_of, timeframe_ms
+from crossmargin_bt.candles.series import Series, is_series_kind, month_of, timeframe_ms
 from crossmargin_bt.columns import MARKS
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, StoreError, suggestion
 
 
 def list_series(directory: Path) -> list[Series]:
-    """Return every series below a folder of downloads, or below one exchange's folder in it; empty where there are none."""
+    """Return every series below a folder of downloads, or below the folder of one exchange; empty if there are none."""
     found = []
     for pattern in ("*/*/*/*.parquet", "*/*/*.parquet"):
         for folder in sorted({path.parent for path in directory.glob(pattern)}):
             kind, _, timeframe = folder.name.partition("-")
-            if kind in KIND_COLUMNS and _is_timeframe(timeframe, kind):
+            if is_series_kind(kind) and _is_timeframe(timeframe, kind):
                 found.append(Series(folder.parent.parent.resolve().name, folder.parent.name, kind, timeframe))
         if found:
             break
@@ -40,15 +40,15 @@ def _is_timeframe(text: str, kind: str) -> bool:
 
 
 def store_root(directory: Path, series: Series) -> Path:
-    """Return the folder of downloads that a series of `directory`'s catalog lies in."""
+    """Return the download folder that holds a series listed for `directory`, which may be an exchange's folder."""
     return directory if series.folder(directory).is_dir() else directory.resolve().parent
 
 
 def read_frame(out: Path, series: Series, period: Period = (None, None)) -> pd.DataFrame:
-    """Return the rows of a series, UTC times as index.
+    """Return the rows of a series as a frame indexed by UTC time.
 
     Raises:
-        FeedError: a bound of the period is no date.
+        FeedError: a bound of the period is not a date.
         StoreError: a file cannot be read.
     """
     start, end = slice_bounds(period)
@@ -74,10 +74,10 @@ def read_markets(
     timeframe: str | None = None,
     period: Period = (None, None),
 ) -> list[Candles]:
-    """Return the markets of a folder of downloads: candles with mark price, funding, contract facts and the last tiers.
+    """Return the markets in a folder of downloads: candles with mark price, funding, contract facts and latest leverage tiers.
 
     Raises:
-        FeedError: there is no such symbol or timeframe, or it has to be said which exchange or timeframe is meant.
+        FeedError: a symbol or timeframe does not exist, or several exchanges or timeframes are present and none was chosen.
         StoreError: a file cannot be read.
     """
     series = [one for one in list_series(directory) if one.kind == "candles"]
@@ -85,7 +85,7 @@ def read_markets(
     if len(exchanges) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(exchanges)}; name one: {directory / exchanges[0]}")
     if not series or (symbols is not None and not symbols):
-        raise FeedError(f"{directory} holds no candles" if not series else "no symbol is named")
+        raise FeedError(f"{directory} holds no candles" if not series else "no symbol is given")
     series = _of_timeframe(directory, series, timeframe)
     names = [one.symbol for one in series]
     for symbol in symbols or ():
@@ -94,19 +94,19 @@ def read_markets(
     chosen = series if symbols is None else [next(one for one in series if one.symbol == name) for name in symbols]
     out = store_root(directory, chosen[0])
     instruments = contracts.read_instruments(out / exchanges[0])
-    found = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
-    bare = [one.symbol for one in found if not len(one.frame)]
-    if symbols is not None and bare and len(bare) < len(found):
+    markets = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
+    empty = [market.symbol for market in markets if not len(market.frame)]
+    if symbols is not None and empty and len(empty) < len(markets):
         raise FeedError(
-            f"{directory} has no candles of {', '.join(bare)} in that period; leave them out or start later"
+            f"{directory} has no candles of {', '.join(empty)} in that period; leave them out or start later"
         )
-    return [one for one in found if len(one.frame)]
+    return [market for market in markets if len(market.frame)]
 
 
 def _of_timeframe(directory: Path, series: Sequence[Series], timeframe: str | None) -> list[Series]:
     known = sorted({one.timeframe for one in series}, key=timeframe_ms)
     if timeframe is None and len(known) > 1:
-        raise FeedError(f"{directory} holds candles of {', '.join(known)}; say which with --timeframe (timeframe=)")
+        raise FeedError(f"{directory} holds candles of {', '.join(known)}; choose one with --timeframe (timeframe=)")
     if timeframe is not None and timeframe not in known:
         raise FeedError(f"{directory} has no candles of {timeframe}; it has {', '.join(known)}")
     return [one for one in series if one.timeframe == (timeframe or known[0])]
@@ -120,11 +120,13 @@ def _market(out: Path, series: Series, period: Period, instrument: Instrument | 
     mark = read_frame(out, series._replace(kind="mark"), period)
     if len(mark):
         rows = rows.join(mark.add_prefix("mark_"))
-        holes = rows[MARKS[0]].isna()
-        if holes.any():
+        unmarked = rows[MARKS[0]].isna()
+        if unmarked.any():
             for column in MARKS:
-                rows.loc[holes, column] = rows.loc[holes, column.removeprefix("mark_")]
-            assumptions.append(f"{symbol}: {int(holes.sum())} bars have no mark price; the last price is taken for it")
+                rows.loc[unmarked, column] = rows.loc[unmarked, column.removeprefix("mark_")]
+            assumptions.append(
+                f"{symbol}: {int(unmarked.sum())} bars have no mark price; the last price is taken for it"
+            )
     rates = read_frame(out, series._replace(kind="funding", timeframe=""), period)
     if instrument is None:
         instrument, text = assumed_instrument(symbol, rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Contract facts and tier tables beside the series of an exchange, as they were on the day they were fetched."""
+"""Contract facts and leverage tiers of an exchange, stored beside its series as of the day they were fetched."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ CONTRACTS_FILE, TIERS_FILE = "contracts.json", "tiers.json"
 
 
 class StoredContract(msgspec.Struct, frozen=True):
-    """A contract as it was on a day."""
+    """The facts of a contract as of a day (ISO date)."""
 
     as_of: str
     facts: Instrument
 
 
 def store_contracts(out: Path, exchange: str, as_of: str, facts: Mapping[str, Instrument]) -> None:
-    """Keep the facts of contracts by name; those of others stay."""
+    """Store the facts of contracts by symbol; entries of other symbols are kept."""
     folder = out / exchange
     path = folder / CONTRACTS_FILE
     with _locked(folder):
@@ -35,14 +35,14 @@ def store_contracts(out: Path, exchange: str, as_of: str, facts: Mapping[str, In
         except StoreError:
             path.replace(path.with_name(path.name + ".broken"))
             before = {}
-        known = {**before, **{name: StoredContract(as_of, one) for name, one in facts.items()}}
-        with AtomicWrite(path) as beside:
-            beside.write_bytes(msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1))
+        known = {**before, **{name: StoredContract(as_of, instrument) for name, instrument in facts.items()}}
+        with AtomicWrite(path) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1))
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold an exchange's folder while its files are changed."""
+    """Hold the lock of an exchange's folder while its files are changed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
@@ -54,7 +54,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def read_contracts(folder: Path) -> dict[str, StoredContract]:
-    """Return the contracts of an exchange's folder by name; empty where none were fetched.
+    """Return the contracts stored in an exchange's folder by symbol; empty if none were fetched.
 
     Raises:
         StoreError: the file is broken.
@@ -69,7 +69,7 @@ def read_contracts(folder: Path) -> dict[str, StoredContract]:
 
 
 def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Sequence[TierRow]]) -> None:
-    """Keep the tier tables of a day by unified symbol, beside those of other days; the file is one that `--tiers` takes."""
+    """Store the leverage tiers of a day by unified symbol; other days are kept. The file can be passed to `--tiers`."""
     folder = out / exchange
     path = folder / TIERS_FILE
     with _locked(folder):
@@ -79,24 +79,24 @@ def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Seque
             raise StoreError(
                 f"{path} cannot be read ({error}); move it away and download --what tiers again"
             ) from error
-        snapshots = {one.as_of: one for one in file.snapshots}
+        snapshots = {snapshot.as_of: snapshot for snapshot in file.snapshots}
         before = snapshots[as_of].tiers if as_of in snapshots else {}
         rows = {**before, **{symbol: list(table) for symbol, table in tables.items()}}
         snapshots[as_of] = Snapshot(
             as_of=as_of, tiers=rows, source=f"{exchange} leverage tiers of {as_of} through ccxt"
         )
-        kept = File(snapshots=[snapshots[day] for day in sorted(snapshots)], venue=exchange, units="settle currency")
-        with AtomicWrite(path) as beside:
-            beside.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1))
+        updated = File(snapshots=[snapshots[day] for day in sorted(snapshots)], venue=exchange, units="settle currency")
+        with AtomicWrite(path) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(updated), indent=1))
 
 
 def read_instruments(folder: Path) -> dict[str, Instrument]:
-    """Return the contracts of an exchange's folder by name, with the last tier table of each where there is one."""
+    """Return the contracts in an exchange's folder by symbol, with the most recent leverage tiers where there are any."""
     latest = {}
     if (folder / TIERS_FILE).is_file():
-        for terms in sorted(tiers.read(folder / TIERS_FILE), key=lambda one: one.since_ms):
+        for terms in sorted(tiers.read(folder / TIERS_FILE), key=lambda table: table.since_ms):
             latest.update(dict.fromkeys(terms.symbols, terms.maintenance))
     return {
-        name: msgspec.structs.replace(one.facts, maintenance=latest.get(name))
-        for name, one in read_contracts(folder).items()
+        name: msgspec.structs.replace(contract.facts, maintenance=latest.get(name))
+        for name, contract in read_contracts(folder).items()
     }

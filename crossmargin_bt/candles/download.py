@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`crossmargin download`: fetch what is missing of every series asked for, and say what could not be had."""
+"""Downloads: fetch the missing parts of each requested series, and report which data could not be fetched."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from crossmargin_bt.candles import contracts
 from crossmargin_bt.candles.exchange import CCXT_METHODS, Exchange, ExchangeMarket
 from crossmargin_bt.candles.manifest import inspect_folder
 from crossmargin_bt.candles.pagination import fetch_pages
-from crossmargin_bt.candles.series import Series, SeriesRow
+from crossmargin_bt.candles.series import Series, SeriesRow, is_series_kind
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.candles.time_ranges import TimeRange, intersect, subtract
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, RuleError, StoreError, suggestion
 from crossmargin_bt.time_units import MS_PER_HOUR
 
 DOWNLOAD_KINDS = (*CCXT_METHODS, "tiers", "markets")
-# Series that are fetched at once; the client keeps the exchange's rate for all of them together.
+# Series fetched concurrently; the client applies the exchange's rate limit to all of them together.
 CONCURRENT_SERIES = 4
 PUBLICATION_DELAY_MS = 120_000
 FUNDING_STEP_MS = 8 * MS_PER_HOUR
-# What a stored row takes, for the plan: recorded minutes of Binance take 13 bytes a row and column.
+# Estimated storage per value: measured on recorded 1m candles of Binance.
 BYTES_PER_VALUE = 13
 
 
 class DownloadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a download is to fetch. Times are milliseconds; without an end all there is.
+    """The data to download: symbols, kinds of data, and a period in milliseconds since 1970-01-01 UTC; no end means up to now.
 
     Raises:
-        ConfigurationError: nothing is asked for, or something that there is not.
+        ConfigurationError: no symbol or kind is given, a kind is unknown, or the period is empty.
     """
 
     symbols: tuple[str, ...]
@@ -53,7 +53,7 @@ class DownloadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FetchTask(NamedTuple):
-    """One series of one market, and the ranges of it that are to be fetched."""
+    """One series of one market, the time range requested, and the parts of it that are not stored yet."""
 
     market: ExchangeMarket
     series: Series
@@ -62,19 +62,19 @@ class FetchTask(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows are expected."""
+        """Expected number of rows to fetch."""
         return self.rows_in(self.missing)
 
     def rows_in(self, ranges: Sequence[TimeRange]) -> int:
-        """Return how many rows ranges are expected to hold; funding is counted every eight hours."""
+        """Return the expected number of rows in time ranges; funding is estimated as one settlement every eight hours."""
         step = self.series.step_ms or FUNDING_STEP_MS
         return sum((end - start) // step for start, end in ranges)
 
 
 class FetchOutcome(NamedTuple):
-    """What became of a series: rows fetched and stored, ranges the exchange has no rows for, ranges not had and why.
+    """Result of a fetch task: rows fetched and stored, gaps confirmed by the exchange, and parts still missing with the error.
 
-    `notes` say what was found broken and set aside.
+    `notes` report broken files that were renamed.
     """
 
     task: FetchTask
@@ -87,43 +87,43 @@ class FetchOutcome(NamedTuple):
 
 
 class ProgressListener(Protocol):
-    """Who is listener how a download comes along."""
+    """Receives the progress of a download."""
 
     def on_start(self, tasks: Sequence[FetchTask]) -> None:
-        """Take what is to be fetched."""
+        """Called once with all tasks."""
 
     def on_fetched(self, task: FetchTask, time_range: TimeRange) -> None:
-        """Take that a time_range was answered."""
+        """Called after each time range that was answered."""
 
 
 class NoProgress:
-    """Nobody is listener."""
+    """Ignores all progress."""
 
     def on_start(self, tasks: Sequence[FetchTask]) -> None:
-        """Take what is to be fetched."""
+        """Do nothing."""
 
     def on_fetched(self, task: FetchTask, time_range: TimeRange) -> None:
-        """Take that a time_range was answered."""
+        """Do nothing."""
 
 
 class DownloadResult(NamedTuple):
-    """What became of a download: of its series, and why contract facts or tiers could not be had."""
+    """Result of a download: the outcome of each series, and errors of contract facts and leverage tiers."""
 
     outcomes: list[FetchOutcome]
     failures: list[str]
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that was asked for is stored."""
-        return not self.failures and not any(one.missing or one.error for one in self.outcomes)
+        """Whether all requested data is stored."""
+        return not self.failures and not any(outcome.missing or outcome.error for outcome in self.outcomes)
 
 
 async def plan(exchange: Exchange, request: DownloadRequest, out: Path) -> list[FetchTask]:
-    """Return what a download would fetch: of every series what is not stored yet.
+    """Return the tasks of a download: for each requested series the parts that are not stored yet.
 
     Raises:
-        ConfigurationError: a symbol, a timeframe or a kind of data is not to be had there.
-        DownloadError: the exchange does not tell the time.
+        ConfigurationError: the exchange does not have a symbol, timeframe or kind of data.
+        DownloadError: the exchange does not return its time.
     """
     return _plan(exchange, request, out, await exchange.server_time())
 
@@ -131,17 +131,17 @@ async def plan(exchange: Exchange, request: DownloadRequest, out: Path) -> list[
 def _plan(exchange: Exchange, request: DownloadRequest, out: Path, now: int) -> list[FetchTask]:
     markets = _markets(exchange, request)
     for kind in request.kinds:
-        lacking = exchange.missing_method(kind)
-        if lacking is not None:
+        method = exchange.missing_method(kind)
+        if method is not None:
             has = ", ".join(kind for kind in DOWNLOAD_KINDS if exchange.missing_method(kind) is None)
-            raise ConfigurationError(f"{exchange.name} has no {kind} (ccxt: no {lacking}); it has {has}")
-    others = exchange.alternative_timeframes(request.timeframe)
-    if others is not None:
-        raise ConfigurationError(f"{exchange.name} has no candles of {request.timeframe}; it has {others}")
+            raise ConfigurationError(f"{exchange.name} has no {kind} (ccxt: no {method}); it has {has}")
+    alternatives = exchange.alternative_timeframes(request.timeframe)
+    if alternatives is not None:
+        raise ConfigurationError(f"{exchange.name} has no candles of {request.timeframe}; it has {alternatives}")
     tasks = []
     for market in markets:
         for kind in dict.fromkeys(request.kinds):
-            if kind not in CCXT_METHODS:
+            if not is_series_kind(kind):
                 continue
             series = Series(exchange.name, market.stored_symbol, kind, "" if kind == "funding" else request.timeframe)
             time_range = _closed_range(series, request, now)
@@ -154,13 +154,13 @@ def _plan(exchange: Exchange, request: DownloadRequest, out: Path, now: int) -> 
 
 
 def _markets(exchange: Exchange, request: DownloadRequest) -> list[ExchangeMarket]:
-    """Return the markets that are meant, each once."""
+    """Return the requested markets without duplicates."""
     return list(dict.fromkeys(exchange.market(symbol) for symbol in request.symbols))
 
 
 def _closed_range(series: Series, request: DownloadRequest, now: int) -> TimeRange:
-    """Return the time_range of rows that are asked for and whose time is over."""
-    # An exchange may take a moment to publish what is over.
+    """Return the time range of the request, limited to rows that are final and published."""
+    # Exchanges publish a finished row with some delay.
     now -= PUBLICATION_DELAY_MS
     until = now if request.until_ms is None else min(now, request.until_ms)
     start = series.align_up(request.since_ms)
@@ -168,18 +168,18 @@ def _closed_range(series: Series, request: DownloadRequest, now: int) -> TimeRan
         return start, max(start, until)
     end = series.align_up(until)
     if end > now:
-        end -= series.step_ms  # the last candle is not finished
+        end -= series.step_ms  # the last candle is still open
     return start, max(start, end)
 
 
 async def download(
     exchange: Exchange, request: DownloadRequest, out: Path, progress: ProgressListener | None = None
 ) -> DownloadResult:
-    """Fetch what is missing of everything request; what could be had is stored, whatever else fails.
+    """Fetch the missing parts of all requested data; a failure of one series does not stop the others.
 
     Raises:
         ConfigurationError, DownloadError: see `plan`.
-        StoreError: the disk does not take it.
+        StoreError: the download folder cannot be written to.
     """
     now = await exchange.server_time()
     tasks = _plan(exchange, request, out, now)
@@ -192,7 +192,7 @@ async def download(
 
 
 async def _store_contracts(exchange: Exchange, request: DownloadRequest, out: Path, day: str) -> list[str]:
-    """Keep contract facts and tiers as they are today; return what could not be had."""
+    """Store today's contract facts and leverage tiers; return the errors."""
     markets = _markets(exchange, request)
     failures = []
     if "markets" in request.kinds:
@@ -230,8 +230,8 @@ async def _fetch(
                 for time_range in store.missing(task.time_range):
                     async with aclosing(
                         fetch_pages(fetch_rows, series, time_range, exchange.page_length_ms(series))
-                    ) as answered:
-                        async for page in answered:
+                    ) as fetched_pages:
+                        async for page in fetched_pages:
                             store.add(page.time_range, page.rows)
                             fetched += len(page.rows)
                             listener.on_fetched(task, page.time_range)

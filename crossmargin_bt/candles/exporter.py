@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads as plain files: one a series, and their contracts."""
+"""Exporting downloads as plain files: one file per series, and their contract facts."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -9,17 +10,19 @@ from crossmargin_bt.candles import catalog, contracts
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 
+ExportFormat = Literal["csv", "parquet"]
 
-def export_files(directory: Path, to: Path, form: str) -> list[Path]:
-    """Write every series of a folder of downloads as one file, in the layout that `compare --data` reads too.
+
+def export_files(directory: Path, to: Path, form: ExportFormat) -> list[Path]:
+    """Write each series in a folder of downloads as one file, in the layout that `compare --data` reads.
 
     Args:
         directory: the downloads of one exchange.
         to: the folder to write to.
-        form: "csv" or "parquet".
+        form: file format.
 
     Raises:
-        StoreError: there are no downloads, or those of several exchanges, or the folder does not take the files.
+        StoreError: there are no downloads or those of several exchanges, or the folder cannot be written to.
     """
     all_series = catalog.list_series(directory)
     exchanges = sorted({series.exchange for series in all_series})
@@ -56,7 +59,7 @@ def export_files(directory: Path, to: Path, form: str) -> list[Path]:
 
 
 def _toml_section(name: str, instrument: Instrument) -> str:
-    """Return a section of instruments.toml; JSON's way of writing texts and numbers is TOML's too."""
+    """Return a section of instruments.toml; JSON strings and numbers are valid TOML."""
     facts = msgspec.to_builtins(instrument)
     lines = [
         f"{key} = {msgspec.json.encode(value).decode()}"

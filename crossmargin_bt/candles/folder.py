@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Candles in a folder, one or several files a symbol.
+"""Reading candles from a folder of CSV or Parquet files, with one or several files per symbol.
 
-Two layouts are read, CSV or Parquet: `SYMBOL.parquet` with OHLCV and optional mark and funding
-columns, or `SYMBOL_last_1h.parquet` with `SYMBOL_mark_1h.parquet` and `SYMBOL_funding.csv` beside
-it. `instruments.toml`, when present, holds the contract facts by symbol.
+Two layouts are supported: `SYMBOL.parquet` with OHLCV and optional mark price and funding columns, or
+`SYMBOL_last_1h.parquet` with the companion files `SYMBOL_mark_1h.parquet` and `SYMBOL_funding.csv`. An optional
+`instruments.toml` holds the contract facts by symbol.
 """
 
 import re
@@ -35,22 +35,21 @@ def read(
     end: str | None = None,
     downloads: bool = True,
 ) -> list[Candles]:
-    """Return the symbols of a folder in the order given, else as its instruments.toml lists them, else by name.
+    """Return the markets in a folder, in the order of `symbols`, else of its instruments.toml, else by name.
 
-    `start` (inclusive) and `end` (exclusive) cut by date, UTC. A folder of downloads is read too; there `timeframe`
-    chooses where there are several. Where files and downloads lie in one folder the downloads are meant, unless only
-    the files have the symbols, or `downloads` is False.
+    `start` (inclusive) and `end` (exclusive) are UTC dates. Folders of downloads are supported too; `timeframe` then chooses
+    among several. In a folder with both files and downloads, the downloads are read, unless only the files contain the
+    symbols or `downloads` is False.
 
     Raises:
-        FeedError: the folder holds no candles, a file cannot be read, or feeds do not share one
-            grid of times.
-        RuleError: instruments.toml breaks the schema.
+        FeedError: the folder holds no candles, a file cannot be read, or the feeds do not share one grid of times.
+        RuleError: instruments.toml does not match its schema.
     """
     directory = Path(directory)
     period = f"from {start or 'the first bar'} to {end or 'the last'}"
     symbols = [symbols] if isinstance(symbols, str) else symbols
     if not directory.is_dir():
-        raise FeedError(f"{directory} is no folder; give --data a folder with one CSV or Parquet file a symbol")
+        raise FeedError(f"{directory} is not a folder; give --data a folder with one CSV or Parquet file per symbol")
     if downloads and _reads_downloads(directory, symbols):
         candles = catalog.read_markets(directory, symbols=symbols, timeframe=timeframe, period=(start, end))
         if not candles:
@@ -64,24 +63,24 @@ def read(
             if symbol not in files:
                 raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, files)}")
         files = {symbol: files[symbol] for symbol in symbols}
-    found = [_read_symbol(path, instruments, (start, end)) for path in files.values()]
-    candles = [one for one in found if len(one.frame)]
+    markets = [_read_symbol(path, instruments, (start, end)) for path in files.values()]
+    candles = [market for market in markets if len(market.frame)]
     if not candles:
         raise FeedError(f"{directory} holds no candles (SYMBOL.csv, SYMBOL.parquet or SYMBOL_last_1h.parquet) {period}")
     if symbols is None:
         order = {symbol: n for n, symbol in enumerate(instruments)}
-        candles.sort(key=lambda one: (order.get(one.symbol, len(order)), one.symbol))
+        candles.sort(key=lambda market: (order.get(market.symbol, len(order)), market.symbol))
     check_alignment(candles)
     return candles
 
 
 def _reads_downloads(directory: Path, symbols: Sequence[str] | None) -> bool:
-    names = {one.symbol for one in catalog.list_series(directory)}
+    names = {series.symbol for series in catalog.list_series(directory)}
     return bool(names) and (symbols is None or not names.isdisjoint(symbols) or not _candle_files(directory))
 
 
 def _candle_files(directory: Path) -> dict[str, Path]:
-    """Return the candle file of every symbol."""
+    """Return the candle file of each symbol."""
     files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     return {_symbol_of(path): path for path in files if not COMPANION_FILE.search(path.stem)}
 
@@ -133,7 +132,7 @@ def _read_symbol(path: Path, instruments: dict[str, Instrument], period: Period)
 
 
 def _companion_table(directory: Path, stem: str, columns: Sequence[str] = PRICES) -> pd.DataFrame | None:
-    """Return the table of that name with the columns it must have, or None when there is none."""
+    """Return the companion table of that name, or None if there is none; the columns given are required."""
     path = next((path for path in (directory / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
     if path is None:
         return None

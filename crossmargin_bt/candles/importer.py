@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Market data from other places into the store.
+"""Importing market data from files of other programs into the store.
 
-Read are Binance's bulk archives (zip), freqtrade's feather and JSON files, and CSV or Parquet with the usual columns;
-what a file's name does not say has to be given.
+Supported are the bulk archives of Binance (zip), the feather and JSON files of freqtrade, and CSV or Parquet files with the
+usual column names. Facts that a file name does not contain must be given.
 """
 
 import gzip
@@ -20,7 +20,15 @@ import pyarrow as pa
 
 from crossmargin_bt.candles.folder import LAST_PRICE_FILE
 from crossmargin_bt.candles.month_file import RowArrays
-from crossmargin_bt.candles.series import KIND_COLUMNS, Series, SeriesRow, path_safe_symbol, timeframe_ms
+from crossmargin_bt.candles.series import (
+    KIND_COLUMNS,
+    Series,
+    SeriesKind,
+    SeriesRow,
+    is_series_kind,
+    path_safe_symbol,
+    timeframe_ms,
+)
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.candles.time_ranges import union
 from crossmargin_bt.columns import MARKS, PRICES
@@ -34,7 +42,7 @@ FREQTRADE_FILE = re.compile(
 BINANCE_FILE = re.compile(
     r"^(?P<symbol>[A-Z0-9]+)-((?P<timeframe>[0-9]+[smhdw])|(?P<funding>fundingRate))-[0-9]{4}-[0-9]{2}(-[0-9]{2})?$"
 )
-# The archive's folders of prices whose files are named as those of candles are.
+# Folders of Binance's archive whose files are named like candle files but hold other prices.
 BINANCE_FOLDERS = {"markPriceKlines": "mark", "indexPriceKlines": "index"}
 COMPANION_FILE = re.compile(
     r"^(?P<symbol>.+)_(?P<kind>mark|index)_(?P<timeframe>[0-9]+[smhdw])$|^(?P<funded>.+)_funding$"
@@ -50,7 +58,7 @@ READ_ERRORS = (
 
 
 class FileMetadata(NamedTuple):
-    """What is known of a file's rows; empty where its name does not say."""
+    """Symbol, kind and timeframe of the rows in a file; an empty string means unknown."""
 
     symbol: str = ""
     kind: str = ""
@@ -58,7 +66,7 @@ class FileMetadata(NamedTuple):
 
 
 class ImportedSeries(NamedTuple):
-    """What an import brought into a series."""
+    """Result of an import for one series: rows read and rows stored."""
 
     series: Series
     rows: int
@@ -66,23 +74,25 @@ class ImportedSeries(NamedTuple):
 
 
 def import_files(paths: Sequence[Path], out: Path, exchange: str, given: FileMetadata) -> list[ImportedSeries]:
-    """Bring files into the store of an exchange; rows of the same time replace what was there.
+    """Import files into the store of an exchange; a row replaces a stored row of the same time.
 
-    What the rows do not cover is not taken as answered: a download asks for it.
+    Only the times of the rows count as covered; a later download requests the gaps between them.
 
     Args:
         paths: the files.
         out: the folder of downloads.
-        exchange: the folder in it, ccxt's id where a download is to go on from there.
-        given: what is known of all files, before what their names say.
+        exchange: the folder of the exchange below it; ccxt's id, so that downloads can continue the series.
+        given: metadata of all files, which takes precedence over their names.
 
     Raises:
-        ConfigurationError: a file's name and columns do not say what it holds.
+        ConfigurationError: name and columns of a file do not determine what it holds.
         FeedError: a file cannot be read.
-        StoreError: the disk does not take it.
+        StoreError: the folder cannot be written to.
     """
     if not VALID_NAME.fullmatch(exchange):
-        raise ConfigurationError(f"{exchange!r} is no name of a folder; give ccxt's id of the exchange, binanceusdm")
+        raise ConfigurationError(
+            f"{exchange!r} is not a valid folder name; give ccxt's id of the exchange, for example binanceusdm"
+        )
     done = []
     for path in paths:
         for series, rows in _read(path, exchange, given):
@@ -107,11 +117,11 @@ def _read(path: Path, exchange: str, given: FileMetadata) -> list[tuple[Series, 
     symbol = _stored_symbol(given.symbol or named.symbol)
     frame = _table(path, funding=(given.kind or named.kind) == "funding")
     if not symbol:
-        raise ConfigurationError(f"{path.name} does not say whose it is; give --symbol")
+        raise ConfigurationError(f"{path.name} does not name a symbol; give --symbol")
     kinds = [given.kind or named.kind] if given.kind or named.kind else _kinds(frame, path)
     found = []
     for kind in kinds:
-        if kind not in KIND_COLUMNS:
+        if not is_series_kind(kind):
             raise ConfigurationError(f"unknown kind of data {kind!r}{suggestion(kind, KIND_COLUMNS)}")
         part = _select_kind(frame, kind, path)
         timeframe = "" if kind == "funding" else given.timeframe or named.timeframe or _infer_timeframe(part, path)
@@ -127,15 +137,15 @@ def _read(path: Path, exchange: str, given: FileMetadata) -> list[tuple[Series, 
 
 
 def _stored_symbol(symbol: str) -> str:
-    """Return a symbol as the store names it; a unified one of a perpetual (BTC/USDT:USDT) as downloads name it."""
+    """Return a symbol under its name in the store; unified symbols of perpetuals (BTC/USDT:USDT) are shortened as by downloads."""
     name = path_safe_symbol(plain(symbol) if ":" in symbol else symbol)
     if name and not VALID_NAME.fullmatch(name):
-        raise ConfigurationError(f"{symbol!r} is no name of a market; write it as BTCUSDT or BTC/USDT:USDT")
+        raise ConfigurationError(f"{symbol!r} is not a valid market name; write it as BTCUSDT or BTC/USDT:USDT")
     return name
 
 
 def parse_file_name(path: Path) -> FileMetadata:
-    """Return what a file's name says of it.
+    """Return the metadata that a file name contains.
 
     >>> parse_file_name(Path("BTC_USDT_USDT-1h-futures.feather"))
     FileMetadata(symbol='BTCUSDT', kind='candles', timeframe='1h')
@@ -163,7 +173,7 @@ def parse_file_name(path: Path) -> FileMetadata:
 
 
 def _table(path: Path, *, funding: bool) -> pd.DataFrame:
-    """Return a file's rows under lower-case names, times as index."""
+    """Return the rows of a file with lower-case column names and times as index."""
     if not path.is_file():
         raise FeedError(f"{path} does not exist")
     try:
@@ -176,9 +186,7 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
     column = next((name for name in (*TIME_COLUMNS, *OTHER_TIME_COLUMNS) if name in frame), None)
     if column is None:
         if not isinstance(frame.index, pd.DatetimeIndex):
-            raise FeedError(
-                f"{path}: no column of times ({', '.join(TIME_COLUMNS)}); it has {', '.join(frame.columns)}"
-            )
+            raise FeedError(f"{path}: no time column ({', '.join(TIME_COLUMNS)}); it has {', '.join(frame.columns)}")
         frame.index = frame.index if frame.index.tz is not None else frame.index.tz_localize("UTC")
     else:
         try:
@@ -188,12 +196,12 @@ def _table(path: Path, *, funding: bool) -> pd.DataFrame:
     if funding and "funding_rate" not in frame:
         rate = next(
             (name for name in (*OTHER_RATE_COLUMNS, "open") if name in frame), None
-        )  # freqtrade keeps the rate as open
+        )  # freqtrade stores the rate in the column open
         if rate is None:
             raise FeedError(f"{path}: no column funding_rate; it has {', '.join(frame.columns)}")
         frame = frame.rename(columns={rate: "funding_rate"})
-    kept: pd.DataFrame = frame[~frame.index.duplicated(keep="last")].sort_index()
-    return kept
+    rows: pd.DataFrame = frame[~frame.index.duplicated(keep="last")].sort_index()
+    return rows
 
 
 def _read_zip(path: Path) -> pd.DataFrame:
@@ -214,14 +222,14 @@ def _read_zip(path: Path) -> pd.DataFrame:
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    """Return freqtrade's list of [time, open, high, low, close, volume]."""
+    """Return the rows of a freqtrade file: a list of [time, open, high, low, close, volume]."""
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows = msgspec.json.decode(text, type=list[list[float]])
     return pd.DataFrame([row[: len(KLINE_COLUMNS)] for row in rows], columns=list(KLINE_COLUMNS))
 
 
 def _reject_suffix(_path: Path) -> pd.DataFrame:
-    raise ValueError(f"files of this kind are not read; give {', '.join(READERS)}")
+    raise ValueError(f"unsupported file type; supported are {', '.join(READERS)}")
 
 
 READERS: dict[str, Any] = {
@@ -236,7 +244,7 @@ READERS: dict[str, Any] = {
 
 
 def _kinds(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Return what a file of candles carries beside them."""
+    """Return the kinds of series that the columns of a file contain."""
     if not set(PRICES) <= set(frame.columns):
         if "funding_rate" in frame:
             return ["funding"]
@@ -246,8 +254,8 @@ def _kinds(frame: pd.DataFrame, path: Path) -> list[str]:
     return kinds + (["funding"] if "funding_rate" in frame else [])
 
 
-def _select_kind(frame: pd.DataFrame, kind: str, path: Path) -> pd.DataFrame:
-    """Return the columns of a kind; rows without a value are left out."""
+def _select_kind(frame: pd.DataFrame, kind: SeriesKind, path: Path) -> pd.DataFrame:
+    """Return the columns of one kind of series, without rows that have missing values."""
     part = frame
     if kind == "mark" and set(MARKS) <= set(frame.columns):
         part = frame[list(MARKS)].set_axis(list(PRICES), axis=1)
@@ -264,16 +272,16 @@ def _select_kind(frame: pd.DataFrame, kind: str, path: Path) -> pd.DataFrame:
         prices = numbers[list(PRICES)]
         bad = numbers.index[~((prices > 0) & (prices < np.inf)).all(axis=1)]
         if len(bad):
-            raise FeedError(f"{path}: a price at {bad[0]} is not above 0; mend or drop that row")
+            raise FeedError(f"{path}: a price at {bad[0]} is not above 0; fix or drop that row")
     return numbers
 
 
 def _infer_timeframe(frame: pd.DataFrame, path: Path) -> str:
-    """Return the usual step between rows as a timeframe."""
+    """Return the median interval between rows as a timeframe."""
     times = pd.DatetimeIndex(frame.index).as_unit("ms").asi8
     step = int(np.median(np.diff(times))) if len(times) > 1 else 0
     for unit in ("w", "d", "h", "m", "s"):
         length = timeframe_ms(f"1{unit}")
         if step and step % length == 0:
             return f"{step // length}{unit}"
-    raise ConfigurationError(f"{path}: the step between its rows is no timeframe; give --timeframe")
+    raise ConfigurationError(f"{path}: the interval between its rows is not a timeframe; give --timeframe")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manifest of a series, and how it agrees with the files beside it."""
+"""The manifest of a series, and checks of the files on disk against it."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ PAGE_LOG = "pages.part"
 
 
 class MonthEntry(msgspec.Struct, frozen=True):
-    """One month in the manifest. Times are milliseconds since 1970, `fetched` an ISO date."""
+    """Manifest entry of one month. `first` and `last` are row times in milliseconds since 1970-01-01 UTC, `fetched` is an ISO 8601 time."""
 
     rows: int
     first: int | None
@@ -33,9 +33,9 @@ class MonthEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is stored of a series: `covered` was asked for and answered to its last millisecond, `gaps` is where it had no rows.
+    """Contents of a series: `covered` are the time ranges requested and answered in full, `gaps` the parts of them without rows.
 
-    `lost` was covered once, by files that are broken or gone.
+    `lost` are time ranges that were covered by files that are now broken or missing.
     """
 
     schema: int
@@ -51,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Inspection(NamedTuple):
-    """What a series' folder holds in truth: whole months, broken files with what is wrong, pages not yet worked in."""
+    """The actual contents of a series folder: valid months, broken files with the error, and logged pages not yet merged into months."""
 
     files: dict[str, MonthEntry]
     broken: list[tuple[Path, str]]
@@ -59,11 +59,11 @@ class Inspection(NamedTuple):
     pages: list[tuple[TimeRange, list[SeriesRow]]]
     source: str
     manifest_is_current: bool
-    """Whether the manifest says the same."""
+    """Whether the manifest on disk matches these contents."""
 
     @property
     def covered(self) -> list[TimeRange]:
-        """What was asked for and answered."""
+        """Time ranges requested and answered, logged pages included."""
         return union(
             [time_range for entry in self.files.values() for time_range in entry.covered]
             + [time_range for time_range, _ in self.pages]
@@ -71,7 +71,7 @@ class Inspection(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a series' folder, None where there is none that can be read."""
+    """Return the manifest of a series folder; None if it is missing, unreadable or of another schema version."""
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     except (OSError, msgspec.DecodeError):
@@ -80,20 +80,21 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a series' folder."""
-    with AtomicWrite(folder / "manifest.json") as beside:
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1))
+    """Write the manifest of a series folder, atomically."""
+    with AtomicWrite(folder / "manifest.json") as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1))
 
 
 def month_files(folder: Path) -> list[Path]:
-    """Return the files of months in a series' folder; others are nobody's business."""
+    """Return the month files of a series folder in ascending order; other files are ignored."""
     return [path for path in sorted(folder.glob("*.parquet")) if MONTH.fullmatch(path.stem)]
 
 
 def inspect_folder(folder: Path, series: Series) -> Inspection:
-    """Look at a series' folder and change nothing.
+    """Read the contents of a series folder without changing it.
 
-    What the manifest says of a month is believed where the file has the same bytes and says so itself.
+    The manifest entry of a month is trusted only if the file has the recorded checksum and its footer the same coverage;
+    otherwise the file is read in full.
     """
     manifest = read_manifest(folder)
     known = manifest.files if manifest is not None else {}
@@ -113,31 +114,31 @@ def inspect_folder(folder: Path, series: Series) -> Inspection:
         except (StoreError, OSError) as error:
             broken.append((path, str(error)))
     covered = union(time_range for entry in files.values() for time_range in entry.covered)
-    once = [
+    ever_covered = [
         *(manifest.lost if manifest is not None else ()),
         *(time_range for entry in known.values() for time_range in entry.covered),
     ]
-    lost = union(part for time_range in union(once) for part in subtract(time_range, covered))
-    pages = list(_pages(folder / PAGE_LOG, len(series.columns)))
-    said = manifest is not None and (manifest.files, manifest.lost) == (files, lost) and not broken
-    return Inspection(files, broken, lost, pages, "" if manifest is None else manifest.source, said)
+    lost = union(part for time_range in union(ever_covered) for part in subtract(time_range, covered))
+    pages = list(_read_pages(folder / PAGE_LOG, len(series.columns)))
+    is_current = manifest is not None and (manifest.files, manifest.lost) == (files, lost) and not broken
+    return Inspection(files, broken, lost, pages, "" if manifest is None else manifest.source, is_current)
 
 
 def month_entry(path: Path, series: Series, content: MonthData, fetched: str) -> MonthEntry:
-    """Return what the manifest says of a month."""
+    """Return the manifest entry of a month."""
     times = content.rows.times
     first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
-    return MonthEntry(len(times), first, last, content.covered, content.missing_rows(series), sha256(path), fetched)
+    return MonthEntry(len(times), first, last, content.covered, content.gaps(series), sha256(path), fetched)
 
 
 def encode_page(time_range: TimeRange, rows: list[SeriesRow]) -> bytes:
-    """Return a page as a line with its checksum."""
+    """Return a page as one line of the page log: CRC-32 in hexadecimal, then JSON."""
     text = msgspec.json.encode([time_range, [[row.time, *row.values] for row in rows]])
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _pages(path: Path, width: int) -> Iterator[tuple[TimeRange, list[SeriesRow]]]:
-    """Yield the pages of a file of them, up to the first that is not whole."""
+def _read_pages(path: Path, width: int) -> Iterator[tuple[TimeRange, list[SeriesRow]]]:
+    """Yield the pages of a page log up to the first incomplete one (torn write)."""
     if not path.is_file():
         return
     for line in path.read_bytes().split(b"\n")[:-1]:
@@ -151,5 +152,5 @@ def _pages(path: Path, width: int) -> Iterator[tuple[TimeRange, list[SeriesRow]]
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of a file's bytes."""
+    """Return the SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One month of a series in one Parquet file, which says itself what it covers and how its rows add up.
+"""One month of a series in one Parquet file. The footer holds the coverage of the file and a checksum of its rows.
 
-A file is written beside its place and renamed into it, so it is whole or not there. The same rows and
-coverage give the same bytes.
+Files are written atomically (temporary file, fsync, rename), so a file is complete or absent. The same rows and coverage
+give the same bytes.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file says of itself: whose rows it holds, which ranges were asked for and answered, and a hash of the rows."""
+    """Metadata in a Parquet footer: schema version, series, time ranges covered by downloads, SHA-256 of the rows."""
 
     schema: int
     exchange: str
@@ -38,49 +38,49 @@ class Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RowArrays(NamedTuple):
-    """RowArrays by time: `times` in milliseconds since 1970 (UTC), rising; `values` one line a row, one column a column."""
+    """Rows as arrays. `times`: shape (rows,), int64, milliseconds since 1970-01-01 UTC, ascending; `values`: shape (rows, columns), float64."""
 
     times: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, rows: Sequence[SeriesRow], width: int) -> "RowArrays":
-        """Return rows as arrays; of two at one time the later given stands."""
+        """Return rows as arrays sorted by time; of rows with the same time the last one given is used."""
         by_time = {row.time: row.values for row in rows}
         times = np.array(sorted(by_time), dtype=np.int64)
         values = np.array([by_time[time] for time in times.tolist()], dtype=np.float64).reshape(len(times), width)
         return cls(times, values)
 
     def merge(self, later: "RowArrays") -> "RowArrays":
-        """Return both; where both have a row the later one's stands."""
+        """Return the rows of both; where both have a row at a time, the row of `later` is used."""
         kept = ~np.isin(self.times, later.times)
         times = np.concatenate([self.times[kept], later.times])
         order = np.argsort(times, kind="stable")
         return RowArrays(times[order], np.concatenate([self.values[kept], later.values])[order])
 
     def select(self, time_range: TimeRange) -> "RowArrays":
-        """Return the rows of a time_range."""
+        """Return the rows within a time range."""
         a, b = np.searchsorted(self.times, time_range)
         return RowArrays(self.times[a:b], self.values[a:b])
 
     @property
     def sha256(self) -> str:
-        """A hash of times and values."""
+        """SHA-256 of times and values, in hexadecimal."""
         return hashlib.sha256(self.times.tobytes() + np.ascontiguousarray(self.values).tobytes()).hexdigest()
 
 
 class MonthData(NamedTuple):
-    """The rows of a month, and the ranges of it that were asked for and answered."""
+    """The rows of a month and its coverage: the time ranges that were requested and answered."""
 
     rows: RowArrays
     covered: list[TimeRange]
 
     def merge(self, rows: RowArrays, covered: Sequence[TimeRange]) -> "MonthData":
-        """Return the month with more rows and ranges."""
+        """Return the month with additional rows and coverage."""
         return MonthData(self.rows.merge(rows), union([*self.covered, *covered]))
 
-    def missing_rows(self, series: Series) -> list[TimeRange]:
-        """Return the ranges that were answered with no row; none for rows without a grid."""
+    def gaps(self, series: Series) -> list[TimeRange]:
+        """Return the gaps within the coverage: grid times without a row. A series without a grid has none."""
         if not series.step_ms:
             return []
         found = []
@@ -92,12 +92,12 @@ class MonthData(NamedTuple):
 
 
 def empty_month(series: Series) -> MonthData:
-    """Return a month without rows."""
+    """Return a month without rows or coverage."""
     return MonthData(RowArrays.of([], len(series.columns)), [])
 
 
 def write_month(path: Path, series: Series, month: MonthData) -> None:
-    """Write a month's file."""
+    """Write the file of a month, atomically."""
     footer = Footer(
         SCHEMA, series.exchange, series.symbol, series.kind, series.timeframe, month.covered, month.rows.sha256
     )
@@ -105,65 +105,65 @@ def write_month(path: Path, series: Series, month: MonthData) -> None:
     columns += [pa.array(month.rows.values[:, n]) for n in range(len(series.columns))]
     table = pa.Table.from_arrays(columns, names=["date", *series.columns])
     table = table.replace_schema_metadata({FOOTER: msgspec.json.encode(footer)})
-    with AtomicWrite(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    with AtomicWrite(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_month(path: Path, series: Series) -> MonthData:
-    """Return a month from its file, its rows checked against their hash.
+    """Return a month from its file, after checking its rows against their checksum.
 
     Raises:
-        StoreError: the file cannot be read, is another series', or its rows are not those that were written.
+        StoreError: the file cannot be read, belongs to another series, or its rows do not match their checksum.
     """
     try:
         table = pq.read_table(path)
         footer = msgspec.json.decode((table.schema.metadata or {}).get(FOOTER, b""), type=Footer)
     except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
-        raise StoreError(f"{path} is no file of this store, or broken: {error}") from error
+        raise StoreError(f"{path} is not a file of this store, or it is broken: {error}") from error
     if (footer.schema, *footer_series(footer)) != (SCHEMA, *series):
         raise StoreError(f"{path} holds {'/'.join(footer_series(footer))}, schema {footer.schema}")
     times = table.column("date").cast(pa.int64()).to_numpy()
     values = np.column_stack([table.column(name).to_numpy() for name in series.columns])
     rows = RowArrays(times, values)
     if rows.sha256 != footer.rows_sha256:
-        raise StoreError(f"{path}: its rows are not those that were written")
+        raise StoreError(f"{path}: its rows do not match their checksum")
     return MonthData(rows, footer.covered)
 
 
 def read_coverage(path: Path) -> list[TimeRange]:
-    """Return which ranges a file says it covers, without reading its rows.
+    """Return the coverage stored in a file's footer, without reading its rows.
 
     Raises:
-        StoreError: it is no file of a store.
+        StoreError: the file is not one of a store.
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
         return msgspec.json.decode(metadata.get(FOOTER, b""), type=Footer).covered
     except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
-        raise StoreError(f"{path} is no file of this store, or broken: {error}") from error
+        raise StoreError(f"{path} is not a file of this store, or it is broken: {error}") from error
 
 
-def footer_series(footer: Footer) -> Series:
-    """Return the series a file belongs to."""
-    return Series(footer.exchange, footer.symbol, footer.kind, footer.timeframe)
+def footer_series(footer: Footer) -> tuple[str, str, str, str]:
+    """Return exchange, symbol, kind and timeframe of the series that a file belongs to."""
+    return footer.exchange, footer.symbol, footer.kind, footer.timeframe
 
 
 class AtomicWrite:
-    """A context in which a file is written beside its place; at the end it is flushed to the disk and put there."""
+    """Context manager that yields a temporary path; on success that file is flushed to disk and renamed to the final path."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._beside = path, path.with_name(path.name + ".tmp")
+        self._path, self._temporary = path, path.with_name(path.name + ".tmp")
 
     def __enter__(self) -> Path:
-        return self._beside
+        return self._temporary
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
-            self._beside.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
             return
-        with self._beside.open("rb") as written:
+        with self._temporary.open("rb") as written:
             os.fsync(written.fileno())
-        self._beside.replace(self._path)
+        self._temporary.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

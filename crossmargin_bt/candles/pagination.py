@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking for a time_range until it is answered: windows, holes asked for again, answers that do not agree.
+"""Fetching a time range in pages until it is complete: request windows, repeated requests for gaps, inconsistent answers.
 
-Exchanges cut answers to a length of their own, from either end, and now and then leave rows out. So what is believed
-is not a page but the grid: candles must be there one after another, and what is missing is asked for by itself until two
-answers say that there is nothing. Funding has no grid, its interval may change; there two answers must be the same.
+Exchanges truncate answers at either end and occasionally omit rows, so a page alone proves nothing. Candles are checked
+against the grid of their timeframe: each gap is requested again by itself, until two answers in a row are empty. Funding has
+no fixed grid, because its interval may change; an answer is accepted once it has been received twice.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -14,16 +14,16 @@ from crossmargin_bt.candles.time_ranges import TimeRange, grid_gaps, subtract
 from crossmargin_bt.errors import DownloadError
 
 FetchRows = Callable[[TimeRange], Awaitable[Sequence[SeriesRow]]]
-"""Return the rows an exchange gives for a time_range, in any order, too few or too many."""
+"""Coroutine that returns the rows of an exchange for a time range: in any order, possibly truncated or outside the range."""
 
-# The longest window of a stretch without rows, in windows of the usual length.
+# While answers are empty the window doubles, up to this multiple of its usual length.
 WINDOW_GROWTH_MAX = 64
-# How often a window without a grid is asked for until two answers agree.
+# Requests for one funding window before two answers must have agreed.
 ATTEMPTS_MAX = 6
 
 
 class FetchedPage(NamedTuple):
-    """A time_range that was answered, and its rows."""
+    """A time range that was answered, and its rows."""
 
     time_range: TimeRange
     rows: list[SeriesRow]
@@ -32,28 +32,28 @@ class FetchedPage(NamedTuple):
 async def fetch_pages(
     fetch_rows: FetchRows, series: Series, time_range: TimeRange, width: int
 ) -> AsyncGenerator[FetchedPage, None]:
-    """Yield a time_range page by page; together they are all of it, each part once.
+    """Yield the rows of a time range page by page; the pages are disjoint and cover all of it.
 
     Args:
-        fetch_rows: the exchange.
-        series: what is asked for.
-        time_range: what to fetch; for candles both ends on the grid.
-        width: milliseconds that one answer may hold.
+        fetch_rows: sends one request to the exchange.
+        series: the series to fetch.
+        time_range: the range to fetch; for candles both ends lie on the grid.
+        width: the length of a request window that fits into one answer, in milliseconds.
 
     Raises:
-        DownloadError: rows stand beside the grid, or answers keep contradicting each other.
+        DownloadError: a row is not on the grid, or answers stay inconsistent.
     """
-    answered = _candle_pages if series.step_ms else _funding_pages
+    split = _candle_pages if series.step_ms else _funding_pages
     position, wide = time_range[0], width
     while position < time_range[1]:
         window = (position, min(time_range[1], position + wide))
         rows = await _fetch_confirmed(fetch_rows, series, window)
         if rows and wide > width:
-            wide = max(width, wide // 2)  # where in the long window do they begin?
+            wide = max(width, wide // 2)  # narrow the window down to where the rows begin
             continue
         if not rows:
             yield FetchedPage(window, [])
-        async for page in answered(fetch_rows, series, window, rows):
+        async for page in split(fetch_rows, series, window, rows):
             yield page
         wide = width if rows else min(wide * 2, width * WINDOW_GROWTH_MAX)
         position = window[1]
@@ -62,42 +62,42 @@ async def fetch_pages(
 async def _candle_pages(
     fetch_rows: FetchRows, series: Series, window: TimeRange, rows: list[SeriesRow]
 ) -> AsyncGenerator[FetchedPage, None]:
-    """Yield what stands in an answer without a break; fetch_rows for what is between by itself, until there is nothing in it."""
-    left = [(window, rows)] if rows else []
-    while left:
-        around, found = left.pop()
-        holes = grid_gaps(around, [row.time for row in found], series.step_ms)
-        for run in subtract(around, holes):
-            yield FetchedPage(run, [row for row in found if run[0] <= row.time < run[1]])
-        for hole in holes:
-            inside = await _fetch_confirmed(fetch_rows, series, hole)
-            if inside:
-                left.append((hole, inside))
+    """Yield the contiguous runs of candles in an answer; request each gap between them separately, until it is filled or confirmed empty."""
+    pending = [(window, rows)] if rows else []
+    while pending:
+        outer, received = pending.pop()
+        gaps = grid_gaps(outer, [row.time for row in received], series.step_ms)
+        for run in subtract(outer, gaps):
+            yield FetchedPage(run, [row for row in received if run[0] <= row.time < run[1]])
+        for gap in gaps:
+            filling = await _fetch_confirmed(fetch_rows, series, gap)
+            if filling:
+                pending.append((gap, filling))
             else:
-                yield FetchedPage(hole, [])
+                yield FetchedPage(gap, [])
 
 
 async def _funding_pages(
     fetch_rows: FetchRows, series: Series, window: TimeRange, rows: list[SeriesRow]
 ) -> AsyncGenerator[FetchedPage, None]:
-    """Yield a window once two answers for it were the same; what is before and behind their rows is asked for by itself."""
-    left = [window] if rows else []
-    while left:
-        around = left.pop()
-        found = await _fetch_consistent(fetch_rows, series, around)
-        if not found:
-            yield FetchedPage(around, [])
+    """Yield a window once two of its answers agree; the parts before its first and after its last row are requested separately."""
+    pending = [window] if rows else []
+    while pending:
+        outer = pending.pop()
+        received = await _fetch_consistent(fetch_rows, series, outer)
+        if not received:
+            yield FetchedPage(outer, [])
             continue
-        inner = (found[0].time, found[-1].time + 1)
-        yield FetchedPage(inner, found)
-        left += subtract(around, [inner])
+        inner = (received[0].time, received[-1].time + 1)
+        yield FetchedPage(inner, received)
+        pending += subtract(outer, [inner])
 
 
 async def _fetch_confirmed(fetch_rows: FetchRows, series: Series, window: TimeRange) -> list[SeriesRow]:
-    """Return the rows within a window, in order; an empty answer is asked for once more.
+    """Return the rows within a window in ascending order; an empty answer is requested a second time.
 
     Raises:
-        DownloadError: one stands beside the grid.
+        DownloadError: a row is not on the grid.
     """
     for _ in range(2):
         rows = _rows_in(window, await fetch_rows(window))
@@ -112,10 +112,10 @@ async def _fetch_confirmed(fetch_rows: FetchRows, series: Series, window: TimeRa
 
 
 async def _fetch_consistent(fetch_rows: FetchRows, series: Series, window: TimeRange) -> list[SeriesRow]:
-    """Return an answer that was given twice.
+    """Return the first answer that is received twice.
 
     Raises:
-        DownloadError: they all differ.
+        DownloadError: all answers differ.
     """
     seen: list[list[SeriesRow]] = []
     for _ in range(ATTEMPTS_MAX):
@@ -124,7 +124,7 @@ async def _fetch_consistent(fetch_rows: FetchRows, series: Series, window: TimeR
             return rows
         seen.append(rows)
     raise DownloadError(
-        f"{series.symbol} {series.name}: {ATTEMPTS_MAX} answers from {format_time(window[0])} to {format_time(window[1])} all differ"
+        f"{series.symbol} {series.name}: {ATTEMPTS_MAX} answers for {format_time(window[0])} to {format_time(window[1])} all differ"
     )
 
 

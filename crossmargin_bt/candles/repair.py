@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of a store is to be fetched again: gaps, months that are broken or gone, and what was never asked for in between."""
+"""Repairing a store: fetching gaps, broken or missing months, and time ranges between downloads again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from crossmargin_bt.errors import CrossMarginError, StoreError
 
 
 class DamagedSeries(NamedTuple):
-    """A series of which something is to be fetched again, all of it within `request`."""
+    """A series with missing data below the download folder `root`, and the request that covers all of it."""
 
     root: Path
     series: Series
@@ -23,7 +23,7 @@ class DamagedSeries(NamedTuple):
 
 
 def find_damaged(directory: Path) -> list[DamagedSeries]:
-    """Return the series of which something is missing, and change nothing.
+    """Return the series with missing data, without changing anything.
 
     Raises:
         StoreError: the folder holds no downloads.
@@ -53,14 +53,17 @@ def find_damaged(directory: Path) -> list[DamagedSeries]:
 async def repair_series(
     found: Sequence[DamagedSeries], exchange: Exchange, progress: ProgressListener | None = None
 ) -> DownloadResult:
-    """Fetch again what is missing of the series of one exchange; what it does not know is named, and stays as it is."""
+    """Fetch the missing data of damaged series of one exchange.
+
+    A series that fails (for example of a delisted market) is left unchanged and its error reported in the result.
+    """
     result = DownloadResult([], [])
-    for one in found:
+    for damaged in found:
         try:
-            exchange.market(one.series.symbol)
-            with SeriesStore(one.root, one.series) as store:
+            exchange.market(damaged.series.symbol)
+            with SeriesStore(damaged.root, damaged.series) as store:
                 store.discard_coverage(store.gaps)
-            part = await download(exchange, one.request, one.root, progress)
+            part = await download(exchange, damaged.request, damaged.root, progress)
         except CrossMarginError as error:
             result.failures.append(str(error))
             continue

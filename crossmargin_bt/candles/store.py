@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A series on the disk: a file a month, what was fetched since beside them, and a manifest of it all.
+"""Writing a series to disk: one file per month, an append-only log of recent pages, and a manifest.
 
-What is fetched is appended to a file of pages at once, each with its checksum, and worked into the months'
-files from there; a file of pages that is found was left by a process that was killed, and is worked in first. The
-months' files say themselves what they cover, so the manifest can always be made anew.
+Each page fetched is appended to the page log with a checksum, and the log is merged into the month files in batches. A log
+found on opening was left by a process that was killed, and is merged first. Month files carry their own coverage, so the
+manifest can always be rebuilt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,21 +35,21 @@ ROWS_MAX = 100_000
 
 
 class SeriesStore:
-    """A series opened for writing, by one process at a time; others wait.
+    """A series opened for writing, by one process at a time (file lock); other processes wait.
 
-    Use it as a context: at its end, however it comes, everything added is on the disk.
+    Use it as a context manager: on exit, also after an exception, all rows added are merged into the month files.
 
     Args:
-        out: the folder of all series.
-        series: which one.
-        source: where its rows come from, for the manifest.
+        out: the folder of all downloads.
+        series: the series to write.
+        source: the origin of the rows, for the manifest.
     """
 
     def __init__(self, out: Path, series: Series, *, source: str = "") -> None:
         self.series, self._source = series, source
         self.folder = series.folder(out)
         self.notes: list[str] = []
-        """What was found broken and set aside."""
+        """Messages about broken files that were renamed."""
         self._files: dict[str, MonthEntry] = {}
         self._lost: list[TimeRange] = []
         self._pages: list[tuple[TimeRange, list[SeriesRow]]] = []
@@ -74,7 +74,7 @@ class SeriesStore:
         for path, error in found.broken:
             aside = path.with_name(path.name + ".broken")
             path.replace(aside)
-            self.notes.append(f"{error}; it is now {aside.name}, `crossmargin data repair` fetches what it held again")
+            self.notes.append(f"{error}; renamed to {aside.name}; `crossmargin data repair` fetches its rows again")
         if self._pages:
             self.commit()
         else:
@@ -92,7 +92,7 @@ class SeriesStore:
 
     @property
     def covered(self) -> list[TimeRange]:
-        """What was asked for and answered."""
+        """Time ranges requested and answered."""
         return union(
             [time_range for entry in self._files.values() for time_range in entry.covered]
             + [time_range for time_range, _ in self._pages]
@@ -100,34 +100,34 @@ class SeriesStore:
 
     @property
     def gaps(self) -> list[TimeRange]:
-        """Where the answers had no rows, as far as it is worked in."""
+        """Covered time ranges without rows, as of the last commit."""
         return union(time_range for entry in self._files.values() for time_range in entry.gaps)
 
     @property
     def lost(self) -> list[TimeRange]:
-        """What was covered once, by files that are broken or gone."""
+        """Time ranges once covered by files that are now broken or missing."""
         return self._lost
 
     @property
     def rows(self) -> int:
-        """How many rows there are, as far as they are worked in."""
+        """Number of rows, as of the last commit."""
         return sum(entry.rows for entry in self._files.values())
 
     def missing(self, time_range: TimeRange) -> list[TimeRange]:
-        """Return what of a time_range was not asked for yet."""
+        """Return the parts of a time range that are not covered yet."""
         return subtract(time_range, self.covered)
 
     def add(self, time_range: TimeRange, rows: Sequence[SeriesRow]) -> None:
-        """Take the answer for a time_range: its rows in order, all within it."""
+        """Add the answer for a time range: its rows in ascending order, all within the range."""
         self._pages.append((time_range, list(rows)))
         self._rows += len(rows)
-        with _disk(self.folder), (self.folder / PAGE_LOG).open("ab") as journal:
-            journal.write(encode_page(time_range, list(rows)))
+        with _disk(self.folder), (self.folder / PAGE_LOG).open("ab") as log:
+            log.write(encode_page(time_range, list(rows)))
         if self._rows >= ROWS_MAX or self._pages[0][0][0] < month_range(_month(time_range[1] - 1))[0]:
             self.commit()
 
     def discard_coverage(self, ranges: Sequence[TimeRange]) -> None:
-        """Take it that these ranges were never asked for; their rows stay until they are answered again."""
+        """Mark time ranges as not covered, so that they are requested again; their rows are kept until then."""
         self.commit()
         if not ranges:
             return
@@ -138,15 +138,15 @@ class SeriesStore:
         self._write_manifest()
 
     def commit(self) -> None:
-        """Work what was added into the months' files and the manifest."""
+        """Merge the pages added into the month files, and rewrite the manifest."""
         if not self._pages:
             return
         ranges = union(time_range for time_range, _ in self._pages)
         rows = RowArrays.of([row for _, page in self._pages for row in page], len(self.series.columns))
         for month in sorted({month for time_range in ranges for month in months_in(time_range)}):
-            inside = month_range(month)
+            month_bounds = month_range(month)
             before = self._read(month) if month in self._files else month_file.empty_month(self.series)
-            self._write(month, before.merge(rows.select(inside), intersect(inside, ranges)))
+            self._write(month, before.merge(rows.select(month_bounds), intersect(month_bounds, ranges)))
         self._write_manifest()
         (self.folder / PAGE_LOG).unlink(missing_ok=True)
         self._pages, self._rows = [], 0
@@ -185,7 +185,7 @@ def _month(time: int) -> str:
 
 @contextmanager
 def _disk(folder: Path) -> Iterator[None]:
-    """Say where it was that the disk did not take something."""
+    """Convert an OSError of writing into a StoreError that names the folder."""
     try:
         yield
     except StoreError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generated candles: correlated perpetuals through quiet, trending, ranging and crashing months.
+"""Synthetic candles: correlated perpetuals through quiet, trending, ranging and crashing regimes.
 
-Nothing here is a market's data. The same seed gives the same candles.
+The data imitates no real market. The same seed gives the same candles.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ Floats = npt.NDArray[np.float64]
 STEPS_PER_BAR = 12
 BARS_PER_DAY = 24
 FUNDING_INTERVAL_BARS = 8
-FUNDING_LIMIT = 0.003
+FUNDING_RATE_CAP = 0.003
 
 
 class SyntheticCoin(NamedTuple):
-    """A generated coin: its first price, its share of the common factor, its own volatility, its price digits."""
+    """A synthetic coin: initial price, loading on the common factor, idiosyncratic daily volatility, price decimals, mean volume."""
 
     symbol: str
     price: float
@@ -36,7 +36,7 @@ class SyntheticCoin(NamedTuple):
 
 
 class Regime(NamedTuple):
-    """A stretch of the year: days, daily drift and daily volatility of the common factor, pull to its start."""
+    """A regime of the common factor: length in days, daily drift, daily volatility, rate of mean reversion to the level at its start."""
 
     days: int
     drift: float
@@ -51,25 +51,24 @@ COINS = (
 )
 QUIET, RISING, RANGING = Regime(60, 0.0003, 0.009), Regime(90, 0.0045, 0.018), Regime(75, 0.0, 0.016, 0.12)
 COLLAPSE, FALLING, RECOVERY = Regime(3, -0.05, 0.075), Regime(62, -0.004, 0.028), Regime(75, 0.003, 0.020)
-YEAR = (QUIET, RISING, RANGING, COLLAPSE, FALLING, RECOVERY)
+REGIMES = (QUIET, RISING, RANGING, COLLAPSE, FALLING, RECOVERY)
 CRASH_DAY = QUIET.days + RISING.days + RANGING.days
 CRASH_GAP = 0.13
 CRASH = date(2025, 1, 1) + timedelta(days=CRASH_DAY)
 
 
 MEAN_FUNDING_RATES = {"mixed": 0.0001, "positive": 0.0006, "negative": -0.0006}
-"""The mean rate of a settlement by funding regime."""
+"""Mean rate per settlement, by funding regime."""
 
 
 class SyntheticMarket(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be chosen of the generated markets.
+    """Parameters of the synthetic market.
 
-    `correlation` is that of the coins' returns, in place of what their own volatilities make it; `jump` the part of
-    the price (times a coin's beta) by which a bar of the first crash day opens lower; `crash` that day; `funding` one of
-    `MEAN_FUNDING_RATES`.
+    `correlation` is the correlation of the coins' returns; None derives it from their idiosyncratic volatilities. `jump` is the
+    log-return (times a coin's beta) of the gap on the first crash day, `crash` that day, `funding` a key of `MEAN_FUNDING_RATES`.
 
     Raises:
-        ConfigurationError: a figure is out of range, or there is no such funding regime.
+        ConfigurationError: a value is out of range, or the funding regime is unknown.
     """
 
     seed: int = 20250101
@@ -80,9 +79,11 @@ class SyntheticMarket(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.correlation is not None and not 0 < self.correlation <= 1:
-            raise ConfigurationError(f"correlation lies above 0 and not above 1, got {self.correlation!r}")
+            raise ConfigurationError(f"correlation must be above 0 and at most 1, got {self.correlation!r}")
         if not 0 <= self.jump < 1:
-            raise ConfigurationError(f"jump is a part of the price (0.13 is 13 %), got {self.jump!r}")
+            raise ConfigurationError(
+                f"jump must be a fraction from 0 up to but not including 1 (0.13 is 13 %), got {self.jump!r}"
+            )
         if self.funding not in MEAN_FUNDING_RATES:
             raise ConfigurationError(
                 f"unknown funding regime {self.funding!r}{suggestion(self.funding, MEAN_FUNDING_RATES)}"
@@ -90,17 +91,17 @@ class SyntheticMarket(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def start(self) -> date:
-        """The first day, so that the crash falls on its own."""
+        """First day of the data, such that the crash starts on `crash`."""
         return self.crash - timedelta(days=CRASH_DAY)
 
 
 def generate_candles(
-    market: SyntheticMarket | None = None, coins: Sequence[SyntheticCoin] = COINS, regimes: Sequence[Regime] = YEAR
+    market: SyntheticMarket | None = None, coins: Sequence[SyntheticCoin] = COINS, regimes: Sequence[Regime] = REGIMES
 ) -> dict[str, pd.DataFrame]:
     """Return 1h candles by symbol: `date open high low close volume mark_open ... mark_close funding_rate`.
 
-    `date` is the UTC time a bar opens. `funding_rate` stands at the bars 00:00, 08:00 and 16:00 and
-    is NaN elsewhere. On the first crash day one bar opens with a gap.
+    `date` is the UTC open time of a bar. `funding_rate` is set on the bars at 00:00, 08:00 and 16:00 and NaN on all others. One bar
+    of the first crash day opens with a gap.
     """
     chosen = market or SyntheticMarket()
     random = np.random.default_rng(chosen.seed)
@@ -120,10 +121,10 @@ def generate_candles(
 
 
 def write_candles(directory: Path, market: SyntheticMarket | None = None) -> None:
-    """Write the candles: one Parquet file a symbol.
+    """Write the candles as one Parquet file per symbol.
 
     Raises:
-        StoreError: the folder does not take them.
+        StoreError: the folder cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ def _shocks(random: np.random.Generator, count: int) -> Floats:
 
 
 def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:
-    """Return the common factor's log moves, one a step."""
+    """Return the log-returns of the common factor, one per step."""
     pieces = []
     for regime in regimes:
         steps = regime.days * BARS_PER_DAY * STEPS_PER_BAR
@@ -157,7 +158,7 @@ def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:
 def _candles(random: np.random.Generator, coin: SyntheticCoin, moves: Floats, chosen: SyntheticMarket) -> pd.DataFrame:
     prices = coin.price * np.exp(np.cumsum(moves))
     bars = prices.reshape(-1, STEPS_PER_BAR)
-    # A bar opens where its first step has led, so a jump between two bars stands as a gap.
+    # A bar opens at the price after its first step, so that a jump between two bars is visible as a gap.
     opens, closes = bars[:, 0], bars[:, -1]
     spread = np.abs(np.log(closes / opens)) + 0.0008
     high = bars.max(axis=1) * (1 + 0.25 * spread * random.random(len(bars)))
@@ -178,8 +179,8 @@ def _candles(random: np.random.Generator, coin: SyntheticCoin, moves: Floats, ch
     hour = np.arange(len(bars))
     rates = np.clip(
         MEAN_FUNDING_RATES[chosen.funding] + 0.35 * basis + 0.00005 * _shocks(random, len(bars)),
-        -FUNDING_LIMIT,
-        FUNDING_LIMIT,
+        -FUNDING_RATE_CAP,
+        FUNDING_RATE_CAP,
     )
     frame["funding_rate"] = np.where(hour % FUNDING_INTERVAL_BARS == 0, rates.round(8), np.nan)
     return frame

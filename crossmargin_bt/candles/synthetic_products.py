@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generated candles of one coin in every product: its spot market, its perpetual, and options on it.
+"""Synthetic candles of one coin in every product: its spot market, its perpetual, and options on it.
 
-Nothing here is a market's data. The perpetual is that of `crossmargin_bt.candles.synthetic`, in 4h bars; the spot market
-trades at its mark, the options at Black-76 prices with a volatility that rises as the coin falls.
+The data imitates no real market. The perpetual is that of `crossmargin_bt.candles.synthetic` in 4h bars. The spot market trades
+at the mark price of the perpetual, the options at Black-76 prices with a volatility that rises as the coin falls.
 """
 
 from datetime import UTC, datetime
@@ -18,10 +18,10 @@ from crossmargin_bt.errors import StoreError
 
 PERPETUAL, SPOT = "SIMBTC", "SIMBTC-SPOT"
 BAR_LENGTH = "4h"
-# Volatility a year while the coin stands at its average of a week, and by how much it rises for a fall of 1 below that.
+# Annual volatility at the weekly average price, and its increase per unit of relative decline below that average.
 VOLATILITY, LEVERAGE_EFFECT = 0.6, 2.0
 BARS_PER_WEEK = 42
-# Strikes as parts of the first price, by kind, of every expiry.
+# Strikes of each expiry as multiples of the first price, by option type.
 STRIKE_RATIOS = {"call": (1.1, 1.3), "put": (0.8,)}
 EXPIRIES = (datetime(2025, 6, 27, 8, tzinfo=UTC), datetime(2025, 12, 26, 8, tzinfo=UTC))
 
@@ -47,10 +47,10 @@ notional_min = 5.0
 
 
 def write_products(directory: Path, market: SyntheticMarket | None = None) -> None:
-    """Write the candles, one Parquet file a symbol, and instruments.toml.
+    """Write the candles as one Parquet file per symbol, and instruments.toml.
 
     Raises:
-        StoreError: the folder does not take them.
+        StoreError: the folder cannot be written to.
     """
     hourly = generate_candles(market)[PERPETUAL].set_index("date")
     perpetual = _resampled(hourly)
@@ -82,7 +82,7 @@ def write_products(directory: Path, market: SyntheticMarket | None = None) -> No
 
 
 def _resampled(hourly: pd.DataFrame) -> pd.DataFrame:
-    """Return hourly candles in 4h bars; funding stands at the bars whose opens it is due at."""
+    """Return hourly candles in 4h bars; each funding rate stays on the bar at whose open it is due."""
     how = {
         name: how for names in (PRICES, MARKS) for name, how in zip(names, ("first", "max", "min", "last"), strict=True)
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Half-open ranges of time in milliseconds, and sets of them in order."""
+"""Half-open time ranges `(start, end)` in milliseconds since 1970-01-01 UTC, and set operations on them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +7,7 @@ TimeRange = tuple[int, int]
 
 
 def union(ranges: Iterable[TimeRange]) -> list[TimeRange]:
-    """Return the same times as few ranges in order.
+    """Return the union of time ranges as disjoint ranges in ascending order; empty ranges are dropped.
 
     >>> union([(5, 7), (0, 2), (2, 3), (6, 9), (4, 4)])
     [(0, 3), (5, 9)]
@@ -22,7 +22,7 @@ def union(ranges: Iterable[TimeRange]) -> list[TimeRange]:
 
 
 def subtract(time_range: TimeRange, taken: Iterable[TimeRange]) -> list[TimeRange]:
-    """Return what is left of a time_range.
+    """Return the parts of a time range that no range of `taken` covers, in ascending order.
 
     >>> subtract((0, 10), [(2, 3), (8, 20)])
     [(0, 2), (3, 8)]
@@ -39,7 +39,7 @@ def subtract(time_range: TimeRange, taken: Iterable[TimeRange]) -> list[TimeRang
 
 
 def intersect(time_range: TimeRange, ranges: Iterable[TimeRange]) -> list[TimeRange]:
-    """Return the parts of ranges that lie in one.
+    """Return the parts of `ranges` that lie within `time_range`, in ascending order.
 
     >>> intersect((2, 6), [(0, 3), (5, 9)])
     [(2, 3), (5, 6)]
@@ -48,7 +48,9 @@ def intersect(time_range: TimeRange, ranges: Iterable[TimeRange]) -> list[TimeRa
 
 
 def grid_gaps(time_range: TimeRange, times: Sequence[int], step: int) -> list[TimeRange]:
-    """Return where a grid from the time_range's start, a point every `step`, has no point among sorted `times`.
+    """Return the gaps in a regular grid: ranges of `time_range` whose grid points are missing from `times`.
+
+    The grid has a point every `step` milliseconds from the start of the range; `times` ascend.
 
     >>> grid_gaps((0, 50), [10, 20, 40], 10)
     [(0, 10), (30, 40)]

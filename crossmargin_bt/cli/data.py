@@ -7,6 +7,7 @@ from datetime import date
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -116,7 +117,7 @@ def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: s
 @click.argument("folder", type=FOLDER)
 @click.argument("to", type=FOLDER)
 @click.option("--form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
-def export(folder: Path, to: Path, form: str) -> None:
+def export(folder: Path, to: Path, form: Literal["csv", "parquet"]) -> None:
     """Write downloads as one plain file a series, which `compare --data` reads too."""
     from crossmargin_bt.candles import exporter
 
