@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of an equity curve. Crypto trades every day: a year has 365."""
+"""Performance metrics of an equity curve, annualised over 365 days."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
 class PerformanceMetrics(NamedTuple):
-    """Figures of a curve, annualised over 365 days; None where undefined."""
+    """Performance metrics of an equity curve, annualised over 365 days; None where undefined."""
 
     days: int
     total_return: float
@@ -26,9 +26,9 @@ class PerformanceMetrics(NamedTuple):
 
 
 def drawdown_max(equity: ArrayLike) -> float:
-    """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
+    """Return the maximum drawdown as a fraction of the preceding peak; above 1 if equity fell below zero.
 
-    `equity`: shape (bars,), float64, the account's currency.
+    `equity`: shape (bars,), float64, account currency.
 
     >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
     0.5
@@ -40,7 +40,7 @@ def drawdown_max(equity: ArrayLike) -> float:
 
 
 def daily_equity(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
-    """Return the equity at the start and at the last bar of every UTC day that has one; times ascend.
+    """Return the starting equity, followed by the equity at the last bar of each UTC day that has bars; times ascend.
 
     >>> daily_equity([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
     [100.0, 102.0, 99.0]
@@ -54,7 +54,7 @@ def daily_equity(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[f
 
 
 def simple_returns(values: Sequence[float]) -> list[float]:
-    """Return the return from each value to the next; 0 from one that is not above zero, where nothing is left to earn with.
+    """Return the simple return from each value to the next; 0 after a value of zero or less, where a return is undefined.
 
     >>> simple_returns([100.0, 110.0, 0.0, 0.0])
     [0.10000000000000009, -1.0, 0.0]
@@ -63,10 +63,10 @@ def simple_returns(values: Sequence[float]) -> list[float]:
 
 
 def performance_metrics(times_ms: ArrayLike, equity: ArrayLike, start: float) -> PerformanceMetrics:
-    """Return the figures of a curve from its daily returns.
+    """Return the metrics of an equity curve, computed from its daily returns.
 
-    Sharpe: mean over standard deviation (n - 1), the risk-free rate 0. Sortino: mean over the root mean square of the
-    negative returns. Calmar: annual return over the deepest drawdown of all bars.
+    Sharpe ratio: mean over standard deviation (n - 1), risk-free rate 0. Sortino ratio: mean over the root mean square of the
+    negative returns. Calmar ratio: annual return over the maximum drawdown of all bars.
     """
     values = daily_equity(times_ms, equity, start)
     daily_returns = simple_returns(values)
@@ -90,12 +90,12 @@ def performance_metrics(times_ms: ArrayLike, equity: ArrayLike, start: float) ->
     )
 
 
-# What a float can still hold of a power, as its logarithm.
+# Largest exponent for which exp() does not overflow a float.
 EXPONENT_MAX = 700.0
 
 
 def _annualised(total: float, days: int) -> float | None:
-    """Return a return as one of 365 days; None without days, and where no number is large enough for it."""
+    """Return a total return converted to 365 days; None without days, or if the result overflows a float."""
     if not days:
         return None
     if total <= -1:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sums and extremes of arrays, the same as Python's own to the last bit.
+"""Rolling sums and extremes of arrays, bit for bit equal to Python's `math.fsum`, `max` and `min`.
 
-Arrays are of shape (bars,), float64; a window of `period` ends at each bar.
+Arrays have shape (bars,), float64; a window of `period` bars ends at each bar.
 """
 
 import math
@@ -9,74 +9,74 @@ from typing import Any
 
 import numpy as np
 
-# A double-double sum of two is off by at most so many times 2**-104 of what is added; a window's is built of a few such sums.
-STEP_ERROR = 4.0 * 2.0**-104
-# Above this sums could overflow on the way.
-LARGEST = 1e290
+# Relative error bound of one double-double addition.
+ADDITION_ERROR = 4.0 * 2.0**-104
+# Magnitude above which intermediate sums could overflow.
+MAGNITUDE_MAX = 1e290
 
 
 def rolling_fsum(values: Any, period: int) -> Any:
-    """Return what `math.fsum` makes of every whole window, shape (bars - period + 1,).
+    """Return `math.fsum` of every full window, shape (bars - period + 1,).
 
-    Sums are carried as pairs of doubles. Where the pair and its largest possible error leave no doubt how the exact sum
-    rounds, that is the answer; elsewhere it is asked of `math.fsum`.
+    Sums are computed in double-double arithmetic with an error bound. Where the bound leaves the rounding of the exact sum
+    ambiguous, the window is computed with `math.fsum` itself.
     """
     count = len(values) - period + 1
     if count <= 0:
         return np.empty(0)
     with np.errstate(all="ignore"):
         largest = np.max(np.abs(values), where=np.isfinite(values), initial=0.0)
-        high, low = _pairs(values, period)
-        doubt = STEP_ERROR * (2 * period.bit_length() + 2) * period * largest
-        unsure = _unsure(high, low, doubt)
-    for n in range(len(high)) if largest * period > LARGEST else unsure:
+        high, low = _window_sums(values, period)
+        error_bound = ADDITION_ERROR * (2 * period.bit_length() + 2) * period * largest
+        ambiguous = _ambiguous_rounding(high, low, error_bound)
+    for n in range(len(high)) if largest * period > MAGNITUDE_MAX else ambiguous:
         high[n] = math.fsum(values[n : n + period].tolist())
     return high
 
 
 def row_fsum(columns: list[Any]) -> Any:
-    """Return what `math.fsum` makes of every row of columns of finite numbers, shape (bars,)."""
+    """Return `math.fsum` of every row of a list of columns with finite numbers, shape (bars,)."""
     total = columns[0], np.zeros_like(columns[0])
     for column in columns[1:]:
-        total = _added(total, (column, np.zeros_like(column)))
+        total = _add(total, (column, np.zeros_like(column)))
     high, low = total
-    doubt = STEP_ERROR * len(columns) * sum(np.abs(column) for column in columns)
-    for n in _unsure(high, low, doubt):
+    error_bound = ADDITION_ERROR * len(columns) * sum(np.abs(column) for column in columns)
+    for n in _ambiguous_rounding(high, low, error_bound):
         high[n] = math.fsum(column[n] for column in columns)
     return high
 
 
-def _unsure(high: Any, low: Any, doubt: Any) -> Any:
-    """Return where a pair, off by at most `doubt`, may round to another number than its first."""
-    return np.flatnonzero(~((high + (low + doubt) == high) & (high + (low - doubt) == high)))
+def _ambiguous_rounding(high: Any, low: Any, error_bound: Any) -> Any:
+    """Return the indices where a double-double sum with an error of at most `error_bound` may round differently from its high part."""
+    return np.flatnonzero(~((high + (low + error_bound) == high) & (high + (low - error_bound) == high)))
 
 
-def _pairs(values: Any, period: int) -> tuple[Any, Any]:
-    """Return the sums of all windows as pairs: windows of powers of two are doubled, and those of the period put together."""
+def _window_sums(values: Any, period: int) -> tuple[Any, Any]:
+    """Return the double-double sums of all windows: sums of power-of-two widths are doubled, and combined to the width of the period."""
     block = (values, np.zeros_like(values))
     width, taken, total = 1, 0, None
     while True:
         if period & width:
-            # This block ends where the part taken so far begins.
+            # The block ends where the part combined so far begins.
             end = len(values) - taken
-            part = _ending(block, width, len(values) - period + 1, end)
-            total = part if total is None else _added(total, part)
+            part = _last_windows(block, width, len(values) - period + 1, end)
+            total = part if total is None else _add(total, part)
             taken += width
         if taken == period:
             assert total is not None
             return total
-        block = _added((block[0][:-width], block[1][:-width]), (block[0][width:], block[1][width:]))
+        block = _add((block[0][:-width], block[1][:-width]), (block[0][width:], block[1][width:]))
         width *= 2
 
 
-def _ending(block: tuple[Any, Any], width: int, count: int, end: int) -> tuple[Any, Any]:
+def _last_windows(block: tuple[Any, Any], width: int, count: int, end: int) -> tuple[Any, Any]:
     """Return the last `count` windows of a block (of `width` values each) that end before `end`."""
     stop = end - width + 1
     return block[0][stop - count : stop], block[1][stop - count : stop]
 
 
-def _added(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Return the sums of two arrays of pairs."""
+def _add(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return the sum of two arrays of double-double numbers."""
     a, b = one[0], other[0]
     total = a + b
     rest = total - a
@@ -87,10 +87,10 @@ def _added(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def rolling_extreme(values: Any, period: int, *, highest: bool) -> Any:
-    """Return what `max` (`min`) makes of every whole window, the first of equals standing; shape (bars - period + 1,)."""
+    """Return `max` (or `min`) of every full window, the first of equal values; shape (bars - period + 1,)."""
     count = len(values) - period + 1
     best = values[:count].copy()
     for n in range(1, period):
-        after = values[n : n + count]
-        np.copyto(best, after, where=(after > best) if highest else (after < best))
+        candidate = values[n : n + count]
+        np.copyto(best, candidate, where=(candidate > best) if highest else (candidate < best))
     return best

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Times as candles come with them: dates, texts, or numbers counted from 1970."""
+"""Parsing the times of candles: dates, text, or numbers since 1970-01-01 UTC in seconds to nanoseconds."""
 
 import warnings
 from typing import Any
@@ -7,30 +7,30 @@ from typing import Any
 import pandas as pd
 
 TIME_COLUMNS = ("date", "datetime", "timestamp", "time")
-"""Names under which a table of candles may hold its times; the first one present is used."""
+"""Names of time columns; the first one present is used."""
 
-# Numbers below each are in its unit: as milliseconds the first would be of 1973, as microseconds the second of 5138.
-UNITS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
+# Upper limits of each unit: 1e11 is 1973 in milliseconds and 5138 in seconds, so that realistic dates are unambiguous.
+UNIT_LIMITS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 
 
-def parse_times(stamps: pd.Series) -> pd.DatetimeIndex:
+def parse_times(column: pd.Series) -> pd.DatetimeIndex:
     """Return the times of a column, in UTC.
 
-    A column of numbers counts from 1970-01-01 UTC: in seconds where all are below 1e11, in milliseconds below 1e14, in
-    microseconds below 1e17 (Binance's archives since 2025), else in nanoseconds. Texts without a zone are UTC.
+    Numbers count from 1970-01-01 UTC; their magnitude determines the unit: seconds if all are below 1e11, milliseconds below
+    1e14, microseconds below 1e17 (Binance's archives since 2025), otherwise nanoseconds. Text without a time zone is taken as UTC.
 
     Raises:
-        ValueError: it holds no times, or texts whose format can be guessed only.
+        ValueError: the column holds values that are not times, or text in an ambiguous format.
     """
-    if pd.api.types.is_numeric_dtype(stamps):
-        largest = float(stamps.max())
-        unit: Any = next((unit for limit, unit in UNITS if largest < limit), "ns")
-        return pd.DatetimeIndex(pd.to_datetime(stamps, unit=unit, utc=True))
+    if pd.api.types.is_numeric_dtype(column):
+        largest = float(column.max())
+        unit: Any = next((unit for limit, unit in UNIT_LIMITS if largest < limit), "ns")
+        return pd.DatetimeIndex(pd.to_datetime(column, unit=unit, utc=True))
     try:
-        return pd.DatetimeIndex(pd.to_datetime(stamps, utc=True, format="ISO8601"))
+        return pd.DatetimeIndex(pd.to_datetime(column, utc=True, format="ISO8601"))
     except ValueError:
         with warnings.catch_warnings(category=UserWarning, action="error"):
             try:
-                return pd.DatetimeIndex(pd.to_datetime(stamps, utc=True))
-            except UserWarning as warning:  # that it is read by guessing
-                raise ValueError(f"{stamps.iloc[0]!r} is no time, or one in no format that is sure") from warning
+                return pd.DatetimeIndex(pd.to_datetime(column, utc=True))
+            except UserWarning as warning:  # pandas would guess the format
+                raise ValueError(f"{column.iloc[0]!r} is not a time, or its format is ambiguous") from warning

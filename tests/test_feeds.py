@@ -183,7 +183,7 @@ def test_a_feed_needs_a_name() -> None:
 def test_times_are_backtraders_own_numbers(microseconds: list[int]) -> None:
     """Bit for bit what `bt.date2num` makes of each."""
     index = pd.DatetimeIndex(pd.to_datetime(sorted(microseconds), unit="us"))
-    assert frames._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
+    assert frames._backtrader_dates(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
 
 
 class Scribbler(bt.Strategy):
