@@ -80,21 +80,21 @@ def read_markets(
         FeedError: a symbol or timeframe does not exist, or several exchanges or timeframes are present and none was chosen.
         StoreError: a file cannot be read.
     """
-    series = [one for one in list_series(directory) if one.kind == "candles"]
-    exchanges = sorted({one.exchange for one in series})
+    candle_series = [series for series in list_series(directory) if series.kind == "candles"]
+    exchanges = sorted({series.exchange for series in candle_series})
     if len(exchanges) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(exchanges)}; name one: {directory / exchanges[0]}")
-    if not series or (symbols is not None and not symbols):
-        raise FeedError(f"{directory} holds no candles" if not series else "no symbol is given")
-    series = _of_timeframe(directory, series, timeframe)
-    names = [one.symbol for one in series]
+    if not candle_series or (symbols is not None and not symbols):
+        raise FeedError(f"{directory} holds no candles" if not candle_series else "no symbol is given")
+    candle_series = _of_timeframe(directory, candle_series, timeframe)
+    by_symbol = {series.symbol: series for series in candle_series}
     for symbol in symbols or ():
-        if symbol not in names:
-            raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, names)}")
-    chosen = series if symbols is None else [next(one for one in series if one.symbol == name) for name in symbols]
+        if symbol not in by_symbol:
+            raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, by_symbol)}")
+    chosen = candle_series if symbols is None else [by_symbol[symbol] for symbol in symbols]
     out = store_root(directory, chosen[0])
     instruments = contracts.read_instruments(out / exchanges[0])
-    markets = [_market(out, one, period, instruments.get(one.symbol)) for one in chosen]
+    markets = [_market(out, series, period, instruments.get(series.symbol)) for series in chosen]
     empty = [market.symbol for market in markets if not len(market.frame)]
     if symbols is not None and empty and len(empty) < len(markets):
         raise FeedError(
@@ -103,13 +103,13 @@ def read_markets(
     return [market for market in markets if len(market.frame)]
 
 
-def _of_timeframe(directory: Path, series: Sequence[Series], timeframe: str | None) -> list[Series]:
-    known = sorted({one.timeframe for one in series}, key=timeframe_ms)
+def _of_timeframe(directory: Path, candle_series: Sequence[Series], timeframe: str | None) -> list[Series]:
+    known = sorted({series.timeframe for series in candle_series}, key=timeframe_ms)
     if timeframe is None and len(known) > 1:
         raise FeedError(f"{directory} holds candles of {', '.join(known)}; choose one with --timeframe (timeframe=)")
     if timeframe is not None and timeframe not in known:
         raise FeedError(f"{directory} has no candles of {timeframe}; it has {', '.join(known)}")
-    return [one for one in series if one.timeframe == (timeframe or known[0])]
+    return [series for series in candle_series if series.timeframe == (timeframe or known[0])]
 
 
 def _market(out: Path, series: Series, period: Period, instrument: Instrument | None) -> Candles:

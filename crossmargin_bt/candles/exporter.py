@@ -51,7 +51,7 @@ def export_files(directory: Path, to: Path, form: ExportFormat) -> list[Path]:
         if facts:
             written.append(to / "instruments.toml")
             written[-1].write_text(
-                "\n".join(_toml_section(name, one.facts) for name, one in facts.items()), encoding="utf-8"
+                "\n".join(_toml_section(name, contract.facts) for name, contract in facts.items()), encoding="utf-8"
             )
     except OSError as error:
         raise StoreError(f"{to} cannot be written to: {error}") from error

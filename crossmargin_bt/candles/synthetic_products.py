@@ -57,19 +57,21 @@ def write_products(directory: Path, market: SyntheticMarket | None = None) -> No
     spot = perpetual[[*MARKS, "volume"]].rename(columns=dict(zip(MARKS, PRICES, strict=True)))
     facts, frames = INSTRUMENTS_TOML, {PERPETUAL: perpetual, SPOT: spot}
     average = spot["close"].rolling(BARS_PER_WEEK, min_periods=1).mean()
-    spot_with = spot.assign(iv=(VOLATILITY - LEVERAGE_EFFECT * (spot["close"] / average - 1)).clip(0.3, 2.0))
+    spot_with_volatility = spot.assign(iv=(VOLATILITY - LEVERAGE_EFFECT * (spot["close"] / average - 1)).clip(0.3, 2.0))
     for expiry in EXPIRIES:
         for option, parts in STRIKE_RATIOS.items():
             for part in parts:
                 strike = round(part * float(spot["open"].iloc[0]), -3)
-                one = Instrument(
+                instrument = Instrument(
                     symbol=f"{PERPETUAL}-{expiry:%d%b%y}-{strike:.0f}-{option[0]}".upper(),
                     kind="option", underlying="BTC", expiry=expiry, strike=strike, lot=0.01,
                     option="call" if option == "call" else "put",
                 )  # fmt: skip
-                frames[one.symbol] = theoretical_candles(spot_with, one, "iv", price_min=0.01).round(6)
+                frames[instrument.symbol] = theoretical_candles(
+                    spot_with_volatility, instrument, "iv", price_min=0.01
+                ).round(6)
                 facts += (
-                    f'\n[{one.symbol}]\nsymbol = "{one.symbol}"\nkind = "option"\nunderlying = "BTC"\nlot = 0.01\n'
+                    f'\n[{instrument.symbol}]\nsymbol = "{instrument.symbol}"\nkind = "option"\nunderlying = "BTC"\nlot = 0.01\n'
                     f'strike = {strike}\noption = "{option}"\nexpiry = {expiry:%Y-%m-%dT%H:%M:%SZ}\n'
                 )
     try:
