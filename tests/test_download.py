@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads from a fake exchange: what is stored is what the exchange has, or what is missing is said."""
+"""Downloads from a fake exchange: the stored rows are those of the exchange, or the missing ones are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = ("candles", "mark", "index", "funding")
 
 
 def truth(days: int = 40, **facts) -> Truth:
-    """Return a market that lists late, is out for a day and pays funding every eight, then every hour, then every four."""
+    """Return a market with a late listing, outages, and funding intervals of eight hours, one hour and four hours."""
     given = {
         "start": START,
         "now": START + days * DAY + 12 * MINUTE,
@@ -42,23 +42,23 @@ def truth(days: int = 40, **facts) -> Truth:
 
 
 def opened(venue: str, fake: FakeExchange, tries: int = 4) -> Exchange:
-    """Return a client of the fake exchange, to be entered."""
+    """Return a client of the fake exchange, not yet entered."""
     return Exchange(venue, api_base=fake.base, rate_limited=False, tries=tries, pause_s=0.001)
 
 
-def wanted(**given) -> DownloadRequest:
-    """Return a wish for all kinds of BTC from the day before the start on, but for what is given."""
+def request(**given) -> DownloadRequest:
+    """Return a request for all kinds of BTC data from the day before the start on, with overrides."""
     return DownloadRequest(
         **{"symbols": ("BTC/USDT:USDT",), "kinds": KINDS, "timeframe": "1h", "since_ms": START - DAY, **given}
     )
 
 
 def fetch(venue: str, fake: FakeExchange, out: Path, *, tries: int = 4, **given) -> list[FetchOutcome]:
-    """Download and return what became of every series."""
+    """Download and return the outcome of each series."""
 
     async def run() -> DownloadResult:
         async with opened(venue, fake, tries) as exchange:
-            return await download(exchange, wanted(**given), out)
+            return await download(exchange, request(**given), out)
 
     result = asyncio.run(run())
     assert result.is_complete == (not result.failures and not any(one.missing for one in result.outcomes))
@@ -72,7 +72,7 @@ def times(frame: pd.DataFrame) -> list[int]:
 
 
 def check_rows(out: Path, venue: str, known: Truth, start: int, end: int, kinds: tuple[str, ...] = KINDS) -> None:
-    """Check every kind against what the exchange has in a span: candles that are finished, settlements that are due."""
+    """Check every kind against the rows of the exchange in a time range: closed candles and due settlements."""
     for kind in kinds[:-1]:
         frame = catalog.read_frame(out, Series(venue, "BTCUSDT", kind, "1h"))
         rows = [row for row in known.candles(kind, start, end, HOUR) if row[0] + HOUR <= known.now]
@@ -84,8 +84,8 @@ def check_rows(out: Path, venue: str, known: Truth, start: int, end: int, kinds:
 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("cap", [None, 7])
-def test_what_is_stored_is_what_there_is(tmp_path: Path, venue: str, cap: int | None) -> None:
-    """Late listing, outages, funding that changes its interval, a page cap lower than asked; a second run asks for the tail alone."""
+def test_stored_rows_equal_the_exchange(tmp_path: Path, venue: str, cap: int | None) -> None:
+    """Late listing, outages, changing funding intervals, a page cap below the limit requested; a second run requests only the tail."""
     known = truth()
     with FakeExchange({"BTC": known}, cap=cap) as fake:
         outcomes = fetch(venue, fake, tmp_path)
@@ -120,7 +120,7 @@ FAULTS = [
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}{fault.status or ''}")
 def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) -> None:
-    """One answer in a download goes wrong, whichever: the rows are those of the exchange all the same."""
+    """With any single request of a download faulty, the rows still equal those of the exchange."""
     known = truth(days=7)
     what = ("candles", "funding")
 
@@ -131,7 +131,7 @@ def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) 
                 out = tmp_path / str(faulty)
                 fake.calls.clear()
                 fake.faults = lambda n, _path, at=faulty: fault if n == at else None
-                result = await download(exchange, wanted(kinds=what), out)
+                result = await download(exchange, request(kinds=what), out)
                 requests = len(fake.calls)
                 assert result.is_complete
                 check_rows(out, venue, known, START - DAY, known.now, kinds=what)
@@ -144,7 +144,7 @@ def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("fault", FAULTS[:7], ids=lambda fault: f"{fault.kind}{fault.status or ''}")
 def test_faults_while_the_markets_are_loaded(tmp_path: Path, venue: str, fault: Fault) -> None:
-    """They are asked for again."""
+    """The request is repeated."""
     known = truth(days=4)
     for faulty in range(3):
         with FakeExchange({"BTC": known}, faults=lambda n, _path, at=faulty: fault if n == at else None) as fake:
@@ -154,8 +154,8 @@ def test_faults_while_the_markets_are_loaded(tmp_path: Path, venue: str, fault: 
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_an_exchange_that_stays_broken(tmp_path: Path, venue: str) -> None:
-    """What could be had is stored and the rest is named; the next run goes on from there."""
+def test_a_failing_exchange_keeps_received_rows(tmp_path: Path, venue: str) -> None:
+    """Rows received are stored and the rest is reported; the next run continues from there."""
     known = truth(days=30)
     down = {"after": 8}
 
@@ -179,8 +179,8 @@ def test_an_exchange_that_stays_broken(tmp_path: Path, venue: str) -> None:
     assert times(frame) == [row[0] for row in known.candles("candles", START, START + 30 * DAY, HOUR)]
 
 
-def test_an_exchange_is_waited_for(tmp_path: Path) -> None:
-    """As long as it asks; beyond a quarter of an hour the download ends and says when to come back."""
+def test_retry_after_is_observed(tmp_path: Path) -> None:
+    """For as long as Retry-After says; beyond a quarter of an hour the download ends and reports the time."""
     known = truth(days=3)
     begun = time.monotonic()
     with FakeExchange({"BTC": known}, faults=lambda n, _: Fault("", 429, 1) if n == 3 else None) as fake:
@@ -196,8 +196,8 @@ def test_an_exchange_is_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("skew", [-5 * HOUR, 0])
-def test_the_running_candle_is_left_out(tmp_path: Path, venue: str, skew: int) -> None:
-    """By the exchange's clock, whatever this computer's says; a clock that lags leaves more out, and no span untrue."""
+def test_the_open_candle_is_left_out(tmp_path: Path, venue: str, skew: int) -> None:
+    """By the exchange's clock; if that clock lags, more candles are left out and coverage stays correct."""
     known = truth(days=4)
     with FakeExchange({"BTC": known}, skew=skew) as fake:
         (one,) = fetch(venue, fake, tmp_path, kinds=("candles",))
@@ -207,7 +207,7 @@ def test_the_running_candle_is_left_out(tmp_path: Path, venue: str, skew: int) -
 
 
 def test_contracts_and_tiers(tmp_path: Path) -> None:
-    """Facts fill the instruments; tiers are a file that `--tiers` takes, a snapshot a day, counted in the settle currency."""
+    """Contract facts fill the instruments; tiers form a file for `--tiers`, one snapshot per day, in the settle currency."""
     known = truth(days=4)
     for venue, size in (("okx", 0.01), ("bybit", 1.0)):
         with FakeExchange({"BTC": known, "ETH": known}) as fake:
@@ -233,8 +233,8 @@ def test_contracts_and_tiers(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-def test_what_cannot_be_had_is_said_before_anything_is_asked(tmp_path: Path) -> None:
-    """Unknown exchanges, symbols, timeframes and kinds, and credentials that are missing."""
+def test_invalid_requests_fail_early(tmp_path: Path) -> None:
+    """Unknown exchanges, symbols, timeframes and kinds, and missing credentials, before any request for rows."""
     with FakeExchange({"BTC": truth(days=4)}) as fake:
         with pytest.raises(ConfigurationError, match="no market 'BTC/USDC:USDC'; did you mean"):
             fetch("bybit", fake, tmp_path, symbols=("BTC/USDC:USDC",))
@@ -251,8 +251,8 @@ def test_what_cannot_be_had_is_said_before_anything_is_asked(tmp_path: Path) -> 
         Exchange("binanceusd")
 
 
-def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
-    """One flipped byte in a month; a month whose manifest is lost is looked through and kept."""
+def test_a_broken_file_is_renamed_and_fetched_again(tmp_path: Path) -> None:
+    """One flipped byte in a month; a month without a manifest is verified and kept."""
     known = truth()
     with FakeExchange({"BTC": known}) as fake:
         fetch("bybit", fake, tmp_path, kinds=("candles",))
@@ -291,8 +291,8 @@ def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_market_is_the_product_it_is(market: dict, kind: str) -> None:
-    """Coins, perpetuals, futures and options as ccxt names them."""
+def test_product_facts(market: dict, kind: str) -> None:
+    """Spot, perpetuals, futures and options by their ccxt market types."""
     instrument = Instrument(symbol="X", underlying="BTC", settle=market["quote"], **product_facts(market))
     assert instrument.kind == kind
     if kind in ("future", "option"):

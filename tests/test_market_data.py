@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands around downloads: from an exchange to a comparison, and looking after what is stored."""
+"""The commands around downloads: from an exchange to a comparison, and maintenance of the store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def months(days: int, **facts) -> Truth:
 
 
 def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
-    """Plan, download, look, check, compare: each with the command line alone."""
+    """Plan, download, list, check and compare, with the command line alone."""
     out = tmp_path / "data"
     with FakeExchange({"BTC": months(40, outages=[(START + DAY, START + DAY + 3 * HOUR)]), "ETH": months(40)}) as fake:
         asked = [
@@ -87,8 +87,8 @@ def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
     assert len(ran) == 27 * 24
 
 
-def test_the_environment_may_name_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CROSSMARGIN_API_BASE stands for --api-base."""
+def test_api_base_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CROSSMARGIN_API_BASE is the default of --api-base."""
     with FakeExchange({"BTC": months(3)}) as fake:
         monkeypatch.setenv("CROSSMARGIN_API_BASE", fake.base)
         asked = ["download", "--exchange", "okx", "--symbols", "BTCUSDT", "--since", "2024-01-01", "--no-rate-limit"]
@@ -97,8 +97,8 @@ def test_the_environment_may_name_the_server(tmp_path: Path, monkeypatch: pytest
         assert fake.calls
 
 
-def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
-    """And with the spans that are missing; bad words end with code 2 and one line."""
+def test_missing_data_exits_with_code_1(tmp_path: Path) -> None:
+    """The missing time ranges are printed; invalid arguments end with code 2 and one line."""
     with FakeExchange({"BTC": months(40)}, faults=lambda _, path: Fault("", 500) if "kline" in path else None) as fake:
         asked = ["download", "--exchange", "bybit", "--out", tmp_path, "--api-base", fake.base, "--no-rate-limit"]
         done = command(*asked, "--symbols", "BTCUSDT", "--since", "2024-01-01", "--what", "candles", "--retries", 1)
@@ -115,7 +115,7 @@ def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
 
 
 def spoil(out: Path, series: Series, change) -> None:
-    """Rewrite January of a series with rows changed and everything else as it was, hash and manifest included."""
+    """Rewrite January of a series with changed rows, and with valid checksum and manifest."""
     path = series.folder(out) / "2024-01.parquet"
     with SeriesStore(out, series) as store:
         rows, covered = store._read("2024-01")
@@ -159,8 +159,8 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("kind", "change", "said"), FAULTS, ids=[said.partition(":")[0] for _, _, said in FAULTS])
-def test_check_finds_what_cannot_be(tmp_path: Path, kind: str, change, said: str) -> None:
-    """One fault each, in files that are otherwise whole."""
+def test_check_finds_faults(tmp_path: Path, kind: str, change, said: str) -> None:
+    """One fault each, in files that are otherwise valid."""
     with FakeExchange({"BTC": months(35)}) as fake:
         fetch("bybit", fake, tmp_path, since_ms=START)
     assert not [one for one in sanity.check(tmp_path) if one.is_fault]
@@ -170,8 +170,8 @@ def test_check_finds_what_cannot_be(tmp_path: Path, kind: str, change, said: str
     assert command("data", "check", tmp_path).exit_code == 1
 
 
-def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
-    """A gap that is none any more, a broken month, a hole between two downloads: afterwards all of it is there."""
+def test_repair_fetches_missing_rows(tmp_path: Path) -> None:
+    """A gap the exchange has filled since, a broken month, a range between two downloads: all rows are present afterwards."""
     known = months(65, outages=[(START + DAY, START + DAY + 3 * HOUR)])
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with FakeExchange({"BTC": known}) as fake:
@@ -203,7 +203,7 @@ with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: t
 
 
 def killed_truth() -> Truth:
-    """A month and a half of minutes, with an outage."""
+    """Return a month and a half of 1m candles with an outage."""
     return months(45, outages=[(START + 20 * DAY, START + 21 * DAY)])
 
 
@@ -212,8 +212,8 @@ def stored_bytes(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("times_killed", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> None:
-    """Nothing that was stored is lost, and in the end every file is the same byte for byte as if nothing had happened."""
+def test_a_killed_download_resumes(tmp_path: Path, times_killed: int) -> None:
+    """No stored row is lost, and the final files are byte for byte those of an uninterrupted download."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), start=START, stalls=10**9)
     draw = random.Random(times_killed)  # noqa: S311 - a seeded test
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
@@ -241,8 +241,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
     assert stored_bytes(tmp_path / "killed") == stored_bytes(tmp_path / "whole")
 
 
-def test_two_processes_at_once(tmp_path: Path) -> None:
-    """One waits for the other, finds nothing missing, and the files are those of one."""
+def test_concurrent_processes_wait_for_each_other(tmp_path: Path) -> None:
+    """One waits for the lock and finds nothing missing; the files are those of a single process."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), start=START, stalls=10**9)
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
@@ -252,7 +252,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 
 
 def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
-    """What a power cut leaves of the file of pages is worked in up to the first page that is not whole."""
+    """After a power failure the page log is replayed up to its first incomplete page."""
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with SeriesStore(tmp_path, series) as store:
         for n in range(3):
@@ -268,15 +268,15 @@ def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
         assert not (store.folder / "pages.part").exists()
 
 
-def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
-    """Here because it is a file."""
+def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
+    """Here because its parent is a file."""
     (tmp_path / "a").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written to"), SeriesStore(tmp_path, Series("a", "b", "funding")):
         pass
 
 
-def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
-    """Control-C ends it at once, here while an answer is waited for; what was fetched is in the months' files."""
+def test_keyboard_interrupt_keeps_fetched_rows(tmp_path: Path) -> None:
+    """Control-C stops a waiting download at once, and all fetched rows are in the month files."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START, stalls=30)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
@@ -291,7 +291,7 @@ def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 def small(days: int = 3, freq: str = "1h") -> pd.DataFrame:
-    """Return some candles as a frame."""
+    """Return a few days of candles as a frame."""
     index = pd.date_range("2024-01-30", periods=days * 24, freq=freq, tz="UTC").as_unit("ms")
     base = np.linspace(100.0, 110.0, len(index))
     return pd.DataFrame(
@@ -299,8 +299,8 @@ def small(days: int = 3, freq: str = "1h") -> pd.DataFrame:
     )
 
 
-def test_import_from_other_places(tmp_path: Path) -> None:
-    """Freqtrade's feather and JSON, Binance's archives with and without a header, plain CSV and Parquet: the same rows."""
+def test_import_file_formats(tmp_path: Path) -> None:
+    """Feather and JSON of freqtrade, Binance's archives with and without a header, plain CSV and Parquet: the same rows."""
     frame, files = small(), tmp_path / "files"
     (files / "markPriceKlines").mkdir(parents=True)
     frame.to_feather(files / "BTC_USDT_USDT-1h-futures.feather")
@@ -343,13 +343,11 @@ def test_import_from_other_places(tmp_path: Path) -> None:
     wrong = command("data", "import", files / "XRPUSDT.csv", "--exchange", "x", "--kind", "candels", "--out", out)
     assert (wrong.exit_code, "did you mean 'candles'" in wrong.stderr) == (2, True)
     (tmp_path / "odd.txt").write_text("1")
-    assert (
-        "unsupported file type" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
-    )
+    assert "unsupported file type" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
 
 
-def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
-    """RowArrays of a file are taken as they are; a hole in it is no answer of the exchange."""
+def test_gaps_of_an_import_are_downloaded(tmp_path: Path) -> None:
+    """Imported rows are trusted; a gap in a file does not count as confirmed by the exchange."""
     known = months(35)
     frame = pd.DataFrame(
         known.candles("candles", START, START + 20 * DAY, HOUR),
@@ -368,8 +366,8 @@ def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
     assert not sanity.check(out)
 
 
-def test_export_is_read_like_the_store(tmp_path: Path) -> None:
-    """As CSV and as Parquet: the same markets, contracts included."""
+def test_exports_equal_the_store(tmp_path: Path) -> None:
+    """CSV and Parquet exports give the same markets, contracts included."""
     with FakeExchange({"BTC": months(35)}) as fake:
         fetch("okx", fake, tmp_path / "in", since_ms=START, kinds=("candles", "mark", "funding", "markets"))
     (kept,) = catalog.read_markets(tmp_path / "in")
@@ -385,8 +383,8 @@ def test_export_is_read_like_the_store(tmp_path: Path) -> None:
         feeds.load(tmp_path / "in", timeframe="5m")
 
 
-def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
-    """Loaded in a block, the lines are bit for bit what PandasData makes of the same rows."""
+def test_feeds_of_downloads_equal_pandas_data(tmp_path: Path) -> None:
+    """Loaded in one block, the lines equal those of PandasData bit for bit."""
     with FakeExchange({"BTC": months(10)}) as fake:
         fetch("bybit", fake, tmp_path, since_ms=START, kinds=("candles",))
     lines = []
@@ -405,8 +403,8 @@ def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
-def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
-    """Downloads land in the sample's folder: symbols say which is meant, without them the downloads are."""
+def test_downloads_and_sample_in_one_folder(tmp_path: Path) -> None:
+    """Downloads share the sample's folder: the symbols decide which are read, and without symbols the downloads are."""
     shutil.copytree(PROJECT / "data", tmp_path / "data")
     with FakeExchange({"BTC": months(5)}) as fake:
         fetch("bybit", fake, tmp_path / "data", since_ms=START, kinds=("candles",))
@@ -418,8 +416,8 @@ def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
         feeds.load(tmp_path / "data", ["SIMBTCC"])
 
 
-def test_the_generator_has_knobs(tmp_path: Path) -> None:
-    """Correlation, jump, day of the crash and funding come out as asked; the same options give the same files."""
+def test_generator_options(tmp_path: Path) -> None:
+    """Correlation, jump, crash date and funding have the requested effect; the same options give the same files."""
     words = ["--seed", 7, "--correlation", 0.9, "--jump", 0.3, "--crash-date", "2024-09-01", "--funding", "negative"]
     for name in ("a", "b"):
         assert command("data", "generate", tmp_path / name, *words).exit_code == 0
