@@ -78,7 +78,10 @@ class CryptoReturns(_Curve):
     def get_analysis(self) -> dict[str, Any]:
         """Return the figures."""
         found = performance.performance_metrics(self._times, self._equity, self._cash)._asdict()
-        return {**found, "daily": performance.simple_returns(performance.daily_equity(self._times, self._equity, self._cash))}
+        return {
+            **found,
+            "daily": performance.simple_returns(performance.daily_equity(self._times, self._equity, self._cash)),
+        }
 
 
 class CapitalEfficiency(_Curve):
