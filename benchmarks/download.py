@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from crossmargin_bt.candles.download import Wanted, download
+from crossmargin_bt.candles.download import DownloadRequest, download
 from crossmargin_bt.candles.exchange import Exchange
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -51,7 +51,7 @@ def measure(days: int) -> None:
 
 
 async def _timed(base: str, out: Path, days: int) -> tuple[float, int, int]:
-    wanted = Wanted(symbols=("BTCUSDT", "ETHUSDT"), what=("candles",), timeframe="1m", since=START)
+    wanted = DownloadRequest(symbols=("BTCUSDT", "ETHUSDT"), kinds=("candles",), timeframe="1m", since_ms=START)
     async with Exchange("binanceusdm", api_base=base, rate_limited=False) as exchange:
         begun = time.perf_counter()
         result = await download(exchange, wanted, out)

@@ -18,7 +18,7 @@ from test_broker import FLAT, bars, run
 from test_laws import INSTRUMENTS
 from test_risk import PLAIN
 
-from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, figures, observers
+from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, observers, performance
 from crossmargin_bt.engine.ledger import events
 
 ALL = [getattr(analyzers, name) for name in analyzers.__all__]
@@ -127,7 +127,7 @@ def test_figures_agree_with_another_library() -> None:
         days = int(draw.integers(3, 400))
         moves = draw.normal(0.001, 0.03, days)
         equity = (1000.0 * np.cumprod(1 + moves)).tolist()
-        found = figures.performance([n * figures.MS_PER_DAY for n in range(days)], equity, 1000.0)
+        found = performance.performance_metrics([n * performance.MS_PER_DAY for n in range(days)], equity, 1000.0)
         series = pd.Series(moves, index=pd.date_range("2024-01-01", periods=days, freq="D"))
         assert found.sharpe == pytest.approx(empyrical.sharpe_ratio(series, annualization=365))
         assert found.sortino == pytest.approx(empyrical.sortino_ratio(series, annualization=365))
@@ -139,11 +139,15 @@ def test_figures_agree_with_another_library() -> None:
 
 def test_figures_bear_the_loss_of_everything() -> None:
     """Equity 0 for the rest of the run: -100 %, no exception, nothing earned afterwards."""
-    found = figures.performance([n * figures.MS_PER_DAY for n in range(4)], [1100.0, 0.0, 0.0, 0.0], 1000.0)
+    found = performance.performance_metrics(
+        [n * performance.MS_PER_DAY for n in range(4)], [1100.0, 0.0, 0.0, 0.0], 1000.0
+    )
     assert (found.total_return, found.annual_return, found.drawdown_max) == (-1.0, -1.0, 1.0)
     assert math.isfinite(found.sharpe)
-    assert figures.performance([], [], 1000.0).sharpe is None
-    assert figures.performance([0, 3_600_000], [1000.0, 9000.0], 1000.0).annual_return is None  # 9 to the power of 365
+    assert performance.performance_metrics([], [], 1000.0).sharpe is None
+    assert (
+        performance.performance_metrics([0, 3_600_000], [1000.0, 9000.0], 1000.0).annual_return is None
+    )  # 9 to the power of 365
 
 
 def test_capital_efficiency_by_hand() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
-from crossmargin_bt.arrays import exact_sums, extremes
+from crossmargin_bt.rolling import rolling_extreme, rolling_fsum
 
 
 def bits(values: Any) -> list[bytes]:
@@ -115,9 +115,9 @@ def test_sums_over_windows_are_those_of_fsum(values: list[float], period: int) -
         expected = [math.fsum(window) for window in whole]
     except OverflowError:
         with pytest.raises(OverflowError):
-            exact_sums(np.array(values), period)
+            rolling_fsum(np.array(values), period)
         return
-    assert bits(exact_sums(np.array(values), period)) == bits(expected)
+    assert bits(rolling_fsum(np.array(values), period)) == bits(expected)
 
 
 @settings(max_examples=200, deadline=None)
@@ -127,7 +127,7 @@ def test_extremes_of_windows_are_those_of_max(values: list[float], period: int, 
     pick = max if highest else min
     expected = [pick(values[n : n + period]) for n in range(len(values) - period + 1)]
     if expected:
-        assert bits(extremes(np.array(values), period, highest=highest)) == bits(expected)
+        assert bits(rolling_extreme(np.array(values), period, highest=highest)) == bits(expected)
 
 
 def test_sums_round_ties_as_fsum_does() -> None:
@@ -135,7 +135,7 @@ def test_sums_round_ties_as_fsum_does() -> None:
     values = np.array([1.0, 2.0**-53, 2.0**-106, 1.0, 2.0**-53, -(2.0**-107), 3.0, -3.0, 2.0**-53])
     for period in range(1, 10):
         expected = [math.fsum(values[n : n + period]) for n in range(len(values) - period + 1)]
-        assert bits(exact_sums(values, period)) == bits(expected)
+        assert bits(rolling_fsum(values, period)) == bits(expected)
 
 
 class Busy(bt.Strategy):

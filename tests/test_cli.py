@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from random_trader import candles
 
 from crossmargin_bt import venues
-from crossmargin_bt.candles import folder, generate
+from crossmargin_bt.candles import folder, synthetic
 from crossmargin_bt.cli import commands
 
 PROJECT = Path(__file__).parents[1]
@@ -107,9 +107,9 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
         (["--leverage", "0.2"], "leverage of the account must be 1 or more"),
         (["--leverage", "60"], "leverage 60 of SIMALT is above its maximum of 50"),
         (["--path", "zigzag"], "unknown path 'zigzag'"),
-        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
         (["--symbols", "SIMBTCC"], "no candles of SIMBTCC; did you mean 'SIMBTC'?"),
-        (["--start", "soon"], "'soon' is no date"),
+        (["--start", "soon"], "'soon' is not a date"),
         (
             ["--start", "2025-02-01", "--end", "2025-01-01"],
             "starts at 2025-02-01, which is not before its end, 2025-01-01",
@@ -234,7 +234,7 @@ def test_help_does_not_import_the_heavy_modules() -> None:
 def test_sample_is_what_the_generator_makes() -> None:
     """The shipped files are the seeded generator's, and stay small."""
     shipped = {one.symbol: one.frame for one in folder.read(PROJECT / "data")}
-    for symbol, frame in generate.generate().items():
+    for symbol, frame in synthetic.generate_candles().items():
         pd.testing.assert_frame_equal(
             shipped[symbol].reset_index(drop=True), frame.drop(columns="date"), rtol=1e-9, check_exact=False
         )
@@ -244,11 +244,11 @@ def test_sample_is_what_the_generator_makes() -> None:
 
 def test_sample_has_the_year_it_promises() -> None:
     """Quiet, rising, ranging, a crash with a gap, funding three times a day."""
-    frame = generate.generate()["SIMBTC"]
+    frame = synthetic.generate_candles()["SIMBTC"]
     assert len(frame) == 365 * 24
     gap = (frame["open"] / frame["close"].shift() - 1).abs()
     assert gap.max() > 0.10
-    assert gap.idxmax() == generate.CRASH_DAY * 24 + 13
+    assert gap.idxmax() == synthetic.CRASH_DAY * 24 + 13
     daily = frame["close"].pct_change().rolling(24 * 30).std()
     assert daily.iloc[24 * 50] < daily.iloc[24 * 130] < daily.iloc[24 * 240]
     assert frame["funding_rate"].notna().sum() == 365 * 3

@@ -26,7 +26,7 @@ from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changes
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.report import chart, curves, downsample, files, page, rows, summary
-from crossmargin_bt.results import Market, Outcome
+from crossmargin_bt.results import MarketCandles, RunOutcome
 
 HERE = Path(__file__).parent
 LONG_SHORT = HERE.parent / "strategies" / "long_short.py"
@@ -258,15 +258,15 @@ def test_a_gap_stays_a_gap() -> None:
 def test_ties_have_no_winner() -> None:
     """What is written alike is told alike, and no conclusion turns on rounding."""
     end = {"strategy": "S", "venue": "okx", "liquidations": 0, "refused": 0, "lowest_margin_level": None, "profit": 9.0}
-    base = [Outcome(mode=mode, final_equity=110.0, **end) for mode in ("isolated", "cross")]
+    base = [RunOutcome(mode=mode, final_equity=110.0, **end) for mode in ("isolated", "cross")]
     shocked = [
-        Outcome(mode="isolated", final_equity=109.0, **end),
-        Outcome(mode="cross", final_equity=109.0000001, **end),
+        RunOutcome(mode="isolated", final_equity=109.0, **end),
+        RunOutcome(mode="cross", final_equity=109.0000001, **end),
     ]
     assert changes(base, shocked) == []
-    parted = [shocked[0], Outcome(mode="cross", final_equity=90.0, **end)]
+    parted = [shocked[0], RunOutcome(mode="cross", final_equity=90.0, **end)]
     assert changes(base, parted) == []
-    assert changes(parted, [Outcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
+    assert changes(parted, [RunOutcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
         "S: cross ends highest (109.00), no longer isolated"
     ]
 
@@ -330,7 +330,7 @@ def test_markets_go_together_on_the_bars_they_share() -> None:
     """One that doubles the other's moves has a correlation of 1, its mirror -1, a flat one none."""
     closes = {"A": [1.0, 2.0, 1.0, 4.0], "B": [1.0, 4.0, 1.0, 16.0], "C": [8.0, 4.0, 8.0, 2.0], "D": [5.0] * 4}
     made = [
-        Market(symbol=name, times_ms=[1, 2, 3, 4], high=close, low=close, close=close, step_ms=1, holes=[], has_mark=False,
+        MarketCandles(symbol=name, times_ms=[1, 2, 3, 4], high=close, low=close, close=close, step_ms=1, holes=[], has_mark=False,
                funding_settlements=0)
         for name, close in closes.items()
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from crossmargin_bt.candles import folder as folders
-from crossmargin_bt.candles.generate import generate
+from crossmargin_bt.candles.synthetic import generate_candles
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, load, run
 from crossmargin_bt.errors import FeedError
@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "cross.py").write_text(STRATEGY, encoding="utf-8")
     (folder / "data").mkdir()
-    generate()["SIMBTC"].iloc[: 20 * 24].to_parquet(folder / "data" / "COIN.parquet")
+    generate_candles()["SIMBTC"].iloc[: 20 * 24].to_parquet(folder / "data" / "COIN.parquet")
     (folder / "data" / "instruments.toml").write_text("[COIN]\nlot = 0.001\n", encoding="utf-8")
     return folder
 
@@ -116,7 +116,7 @@ class Slow(bt.Strategy):
     params = (("period", 5), ("size", 1.0), ("ahead", 0))
 
     def __init__(self):
-        frame = pd.DataFrame({"close": np.frombuffer(self.data.p.rows["close"])})
+        frame = pd.DataFrame({"close": np.frombuffer(self.data.p.columns["close"])})
         self.wanted = Fast.signals({"": frame}, self.p.period, self.p.size, self.p.ahead)
 
     def next(self):
@@ -743,7 +743,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> N
     """Against looking at every pair."""
     aims = rows.objectives("return,drawdown")
     given_ = [
-        rows.Row(
+        rows.SeriesRow(
             key=str(n), venue="", mode="", params={}, window=0, sample="", figures={"total_return": a, "drawdown_max": b}
         )
         for n, (a, b) in enumerate(points)
@@ -768,10 +768,10 @@ def test_windows_follow_one_another() -> None:
 def test_the_duel_names_where_it_turns() -> None:
     """By hand: cross ends higher at both combinations of 10x and at neither of 2x."""
 
-    def row(mode: str, leverage: int, size: int, final: float) -> rows.Row:
+    def row(mode: str, leverage: int, size: int, final: float) -> rows.SeriesRow:
         figures = {"final_equity": final, "total_return": final / 100 - 1, "liquidations": 0.0, "drawdown_max": 0.1}
         params = {"leverage": leverage, "size": size}
-        return rows.Row(
+        return rows.SeriesRow(
             key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=0, sample="", figures=figures
         )
 

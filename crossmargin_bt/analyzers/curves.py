@@ -6,7 +6,7 @@ from typing import Any
 
 import backtrader as bt
 
-from crossmargin_bt import figures
+from crossmargin_bt import performance
 from crossmargin_bt.broker.session.bars import time_ms
 from crossmargin_bt.time_units import MS_PER_HOUR
 
@@ -72,13 +72,16 @@ class _Curve(bt.Analyzer):
 class CryptoReturns(_Curve):
     """Return, volatility, Sharpe, Sortino, Calmar and drawdown on days of 24 hours and years of 365, safe at zero equity.
 
-    `get_analysis()` holds the figures of `crossmargin_bt.figures.Performance` and `daily`, the daily returns.
+    `get_analysis()` holds the figures of `crossmargin_bt.performance.PerformanceMetrics` and `daily`, the daily returns.
     """
 
     def get_analysis(self) -> dict[str, Any]:
         """Return the figures."""
-        found = figures.performance(self._times, self._equity, self._cash)._asdict()
-        return {**found, "daily": figures.returns(figures.daily(self._times, self._equity, self._cash))}
+        found = performance.performance_metrics(self._times, self._equity, self._cash)._asdict()
+        return {
+            **found,
+            "daily": performance.simple_returns(performance.daily_equity(self._times, self._equity, self._cash)),
+        }
 
 
 class CapitalEfficiency(_Curve):

@@ -25,7 +25,7 @@ from crossmargin_bt.engine.terms.rates import TierTable
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.feeds import from_frame
-from crossmargin_bt.frames import columns_of
+from crossmargin_bt.frames import candle_arrays
 from crossmargin_bt.venues import Venue, tiers
 
 # Upper bound on lots: above it the rounding tolerance of `crossmargin_bt.engine.terms.instrument.whole_lots` is a whole lot, so that
@@ -77,7 +77,7 @@ class Market:
     @cached_property
     def _steps(self) -> tuple[Any, Any]:
         """Per bar, the shortest interval between two bars so far: in days, as backtrader counts them, and in milliseconds."""
-        days = np.frombuffer(from_frame(self.frames[0][1], name=self._candles[0].symbol).p.rows["datetime"])
+        days = np.frombuffer(from_frame(self.frames[0][1], name=self._candles[0].symbol).p.columns["datetime"])
         steps = np.append(math.inf, np.diff(days))
         steps[steps <= 0] = math.inf
         shortest = np.minimum.accumulate(steps)
@@ -267,7 +267,7 @@ def _contract_array(books: Sequence[Book], rules: Rules) -> Any:
 
 def _columns(one: Candles) -> tuple[dict[str, Any], pd.DatetimeIndex]:
     """Return the columns of a market by name, including the funding rate due at each bar's open, and its times."""
-    rows, times = columns_of(one.frame, one.symbol, one.funding)
+    rows, times = candle_arrays(one.frame, one.symbol, one.funding)
     columns = {name: np.frombuffer(rows[name]) for name in (*PRICES, *MARKS, "volume", "funding_rate") if name in rows}
     for names in (PRICES, MARKS):
         _refuse_unsound(one.symbol, times, [columns[name] for name in names if name in columns])

@@ -20,7 +20,7 @@ import numpy as np
 from backtrader import functions
 from backtrader.linebuffer import LineBuffer, LineOwnOperation, LinesOperation, _LineDelay
 
-from crossmargin_bt.arrays import exact_sums, extremes
+from crossmargin_bt.rolling import rolling_extreme, rolling_fsum
 
 # Below this number of bars backtrader computes the indicator.
 BARS_MIN = 16
@@ -42,19 +42,19 @@ def _array(values: Any) -> Any:
 
 def _average(one: Any, start: int, end: int) -> Any:
     period = one.p.period
-    return exact_sums(_array(one.data.array)[start - period + 1 : end], period) / period
+    return rolling_fsum(_array(one.data.array)[start - period + 1 : end], period) / period
 
 
 def _sum(one: Any, start: int, end: int) -> Any:
     period = one.p.period
-    return exact_sums(_array(one.data.array)[start - period + 1 : end], period)
+    return rolling_fsum(_array(one.data.array)[start - period + 1 : end], period)
 
 
 def _extreme(one: Any, start: int, end: int, *, highest: bool) -> Any:
     period = one.p.period
     if period > WINDOW_MAX:
         return None
-    return extremes(_array(one.data.array)[start - period + 1 : end], period, highest=highest)
+    return rolling_extreme(_array(one.data.array)[start - period + 1 : end], period, highest=highest)
 
 
 def _smoothing(one: Any, start: int, end: int) -> Any:

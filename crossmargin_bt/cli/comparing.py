@@ -22,7 +22,7 @@ from crossmargin_bt.errors import ConfigurationError
 if TYPE_CHECKING:
     from crossmargin_bt.candles.market import Candles
     from crossmargin_bt.compare import Settings, StrategySpec
-    from crossmargin_bt.results import Difference, RunResult, Shock
+    from crossmargin_bt.results import RunResult, Shock, VenueDifference
 
 # The strategies of `crossmargin compare` without arguments: those that trade perpetuals alone.
 EXAMPLES = ("hedging.py:Hedging", "long_short.py:LongShort", "scalping.py:Scalping")
@@ -145,7 +145,7 @@ class Asked(NamedTuple):
             ]  # fmt: skip
         return results, found
 
-    def differences(self, results: "Sequence[RunResult]") -> "Sequence[Difference] | None":
+    def differences(self, results: "Sequence[RunResult]") -> "Sequence[VenueDifference] | None":
         """Return where the venues differ, None where only one was compared."""
         from crossmargin_bt import compare as comparing
         from crossmargin_bt.venues.tiers import load_with

@@ -7,6 +7,7 @@ from datetime import date
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -27,20 +28,20 @@ def list_series(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from crossmargin_bt.candles import stored
+    from crossmargin_bt.candles import catalog
     from crossmargin_bt.candles.manifest import read_manifest
-    from crossmargin_bt.candles.series import date_text
+    from crossmargin_bt.candles.series import format_time
     from crossmargin_bt.errors import StoreError
 
     with errors_as_lines():
-        catalog = stored.catalog(folder)
-        if not catalog:
+        all_series = catalog.list_series(folder)
+        if not all_series:
             raise StoreError(f"{folder} holds no downloads; `crossmargin download` fetches some")
         table = Table()
         for column in ("exchange", "symbol", "series", "from", "to", "rows", "gaps", "MB"):
             table.add_column(column, justify="right" if column in ("rows", "gaps", "MB") else "left")
-        for series in catalog:
-            place = series.folder(stored.root(folder, series))
+        for series in all_series:
+            place = series.folder(catalog.store_root(folder, series))
             manifest = read_manifest(place)
             size = sum(path.stat().st_size for path in place.glob("*.parquet"))
             name = (series.exchange, series.symbol, series.name)
@@ -48,7 +49,7 @@ def list_series(folder: Path) -> None:
                 table.add_row(*name, "?", "?", "?", "?", f"{size / 1e6:.1f}")
                 continue
             rows = sum(entry.rows for entry in manifest.files.values())
-            ends = (date_text(manifest.covered[0][0]), date_text(manifest.covered[-1][1]))
+            ends = (format_time(manifest.covered[0][0]), format_time(manifest.covered[-1][1]))
             table.add_row(*name, *ends, f"{rows:,}", str(len(manifest.gaps)), f"{size / 1e6:.1f}")
         Console().print(table)
 
@@ -75,15 +76,15 @@ def check(folder: Path, *, strict: bool) -> None:
 @reaching
 def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | None) -> None:
     """Fetch gaps, broken months and what was not asked for again; code 1 when something is still missing."""
-    from crossmargin_bt.candles import repairing
+    from crossmargin_bt.candles.repair import find_damaged, repair_series
 
     with errors_as_lines():
         connection = Connection(api_base, not no_rate_limit, retries)
         complete = True
-        for exchange, group in groupby(repairing.damaged(folder), key=lambda one: one.series.exchange):
+        for exchange, group in groupby(find_damaged(folder), key=lambda one: one.series.exchange):
             found = list(group)
             try:
-                result = asyncio.run(with_exchange(exchange, connection, partial(repairing.repair, found)))
+                result = asyncio.run(with_exchange(exchange, connection, partial(repair_series, found)))
             except CrossMarginError as error:
                 click.echo(f"missing: {exchange}: {error}")
                 complete = False
@@ -105,10 +106,10 @@ def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | N
 @click.option("--out", type=FOLDER, default=OUT, show_default=True, help="Folder of downloads.")
 def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: str, timeframe: str, out: Path) -> None:
     """Bring in CSV, Parquet, freqtrade's feather and JSON, and Binance's bulk archives (zip)."""
-    from crossmargin_bt.candles import convert
+    from crossmargin_bt.candles import importer
 
     with errors_as_lines():
-        for one in convert.import_files(files, out, exchange, convert.Said(symbol, kind, timeframe)):
+        for one in importer.import_files(files, out, exchange, importer.FileMetadata(symbol, kind, timeframe)):
             click.echo(f"{one.series.symbol} {one.series.name}: {one.rows:,} rows read, {one.stored:,} stored")
 
 
@@ -116,12 +117,12 @@ def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: s
 @click.argument("folder", type=FOLDER)
 @click.argument("to", type=FOLDER)
 @click.option("--form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
-def export(folder: Path, to: Path, form: str) -> None:
+def export(folder: Path, to: Path, form: Literal["csv", "parquet"]) -> None:
     """Write downloads as one plain file a series, which `compare --data` reads too."""
-    from crossmargin_bt.candles import exporting
+    from crossmargin_bt.candles import exporter
 
     with errors_as_lines():
-        for path in exporting.export(folder, to, form):
+        for path in exporter.export_files(folder, to, form):
             click.echo(str(path))
 
 
@@ -142,13 +143,13 @@ def generate(
     whole_account: bool,
 ) -> None:  # fmt: skip
     """Write a generated year of three correlated perpetuals; the same options give the same candles."""
-    from crossmargin_bt.candles import generate as generating
-    from crossmargin_bt.candles import whole_account as products
+    from crossmargin_bt.candles import synthetic
+    from crossmargin_bt.candles.synthetic_products import write_products
 
     with errors_as_lines():
-        crash = generating.CRASH if crash_date is None else _date(crash_date)
-        scenario = generating.Scenario(seed=seed, correlation=correlation, jump=jump, crash=crash, funding=funding)
-        (products.write if whole_account else generating.write)(to, scenario)
+        crash = synthetic.CRASH if crash_date is None else _date(crash_date)
+        market = synthetic.SyntheticMarket(seed=seed, correlation=correlation, jump=jump, crash=crash, funding=funding)
+        (write_products if whole_account else synthetic.write_candles)(to, market)
         click.echo(f"generated candles in {to}")
 
 

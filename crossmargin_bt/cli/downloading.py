@@ -14,7 +14,13 @@ import click
 from crossmargin_bt.cli.words import errors_as_lines, words
 
 if TYPE_CHECKING:
-    from crossmargin_bt.candles.download import Outcome, Result, Task, Wanted, Watcher
+    from crossmargin_bt.candles.download import (
+        DownloadRequest,
+        DownloadResult,
+        FetchOutcome,
+        FetchTask,
+        ProgressListener,
+    )
     from crossmargin_bt.candles.exchange import Exchange
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -71,38 +77,40 @@ def download(
 
     Run again, it goes on where it ended. It ends with code 1 when something could not be had, and says what.
     """
-    from crossmargin_bt.candles.download import Wanted
+    from crossmargin_bt.candles.download import DownloadRequest
     from crossmargin_bt.candles.download import download as fetch
 
     with errors_as_lines():
-        wanted = Wanted(
+        request = DownloadRequest(
             symbols=tuple(words(symbols)),
-            what=tuple(words(what)),
+            kinds=tuple(words(what)),
             timeframe=timeframe,
-            since=_milliseconds(since),
-            until=None if until is None else _milliseconds(until),
+            since_ms=_milliseconds(since),
+            until_ms=None if until is None else _milliseconds(until),
         )
         connection = Connection(api_base, not no_rate_limit, retries)
         if dry_run:
-            _show_plan(asyncio.run(_planned(exchange, wanted, out, connection)))
+            _show_plan(asyncio.run(_planned(exchange, request, out, connection)))
             return
-        result = asyncio.run(with_exchange(exchange, connection, lambda opened, bars: fetch(opened, wanted, out, bars)))
+        result = asyncio.run(
+            with_exchange(exchange, connection, lambda opened, bars: fetch(opened, request, out, bars))
+        )
         show_result(result)
         if not result.is_complete:
             sys.exit(1)
 
 
-async def _planned(exchange: str, wanted: "Wanted", out: Path, connection: "Connection") -> "list[Task]":
+async def _planned(exchange: str, request: "DownloadRequest", out: Path, connection: "Connection") -> "list[FetchTask]":
     from crossmargin_bt.candles.download import plan
     from crossmargin_bt.candles.exchange import Exchange
 
     async with Exchange(exchange, **connection._asdict()) as opened:
-        return await plan(opened, wanted, out)
+        return await plan(opened, request, out)
 
 
 async def with_exchange(
-    exchange: str, connection: Connection, work: "Callable[[Exchange, Watcher], Awaitable[Result]]"
-) -> "Result":
+    exchange: str, connection: Connection, work: "Callable[[Exchange, ProgressListener], Awaitable[DownloadResult]]"
+) -> "DownloadResult":
     """Open an exchange and do some work there, with a bar a series on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -134,14 +142,14 @@ class _Bars:
         self._progress: Any = progress
         self._bars: dict[object, object] = {}
 
-    def begins(self, tasks: "Sequence[Task]") -> None:
+    def on_start(self, tasks: "Sequence[FetchTask]") -> None:
         """Draw a bar for every series of which something is missing."""
         for task in tasks:
             if task.missing:
                 name = f"{task.series.symbol} {task.series.name}"
                 self._bars[task.series] = self._progress.add_task(name, total=task.rows, rate="")
 
-    def fetched(self, task: "Task", span: "tuple[int, int]") -> None:
+    def on_fetched(self, task: "FetchTask", span: "tuple[int, int]") -> None:
         """Move a bar on by what was answered."""
         bar = self._bars[task.series]
         self._progress.advance(bar, task.rows_in([span]))
@@ -149,22 +157,23 @@ class _Bars:
         self._progress.update(bar, rate=f"{speed:,.0f} rows/s" if speed else "")
 
 
-def _show_plan(tasks: "Sequence[Task]") -> None:
+def _show_plan(tasks: "Sequence[FetchTask]") -> None:
     from crossmargin_bt.candles.download import BYTES_PER_VALUE
-    from crossmargin_bt.candles.series import date_text
+    from crossmargin_bt.candles.series import format_time
 
     total = 0
     for task in tasks:
         size = task.rows * (1 + len(task.series.columns)) * BYTES_PER_VALUE
         total += size
         spans = (
-            ", ".join(f"{date_text(a)} to {date_text(b)}" for a, b in task.missing) or "nothing, all of it is stored"
+            ", ".join(f"{format_time(a)} to {format_time(b)}" for a, b in task.missing)
+            or "nothing, all of it is stored"
         )
         click.echo(f"{task.series.symbol} {task.series.name}: {spans}; about {task.rows:,} rows, {size / 1e6:.1f} MB")
     click.echo(f"about {total / 1e6:.1f} MB in all")
 
 
-def show_result(result: "Result") -> None:
+def show_result(result: "DownloadResult") -> None:
     """Say what was fetched, what the exchange does not have, and what is missing."""
     for one in result.outcomes:
         for line in _outcome_lines(one):
@@ -173,21 +182,21 @@ def show_result(result: "Result") -> None:
         click.echo(f"missing: {text}")
 
 
-def _outcome_lines(one: "Outcome") -> list[str]:
-    from crossmargin_bt.candles.series import date_text
+def _outcome_lines(one: "FetchOutcome") -> list[str]:
+    from crossmargin_bt.candles.series import format_time
 
     name = f"{one.task.series.symbol} {one.task.series.name}"
     lines = [f"{name}: {note}" for note in one.notes]
     lines.append(f"{name}: {one.fetched:,} rows fetched, {one.stored:,} stored")
-    lines += [f"{name}: the exchange has none from {date_text(a)} to {date_text(b)}" for a, b in one.gaps]
-    lines += [f"missing: {name} from {date_text(a)} to {date_text(b)}: {one.error}" for a, b in one.missing]
+    lines += [f"{name}: the exchange has none from {format_time(a)} to {format_time(b)}" for a, b in one.gaps]
+    lines += [f"missing: {name} from {format_time(a)} to {format_time(b)}: {one.error}" for a, b in one.missing]
     if one.error and not one.missing:
         lines.append(f"missing: {name}: {one.error}")
     return lines
 
 
 def _milliseconds(text: str) -> int:
-    from crossmargin_bt.candles.market import timestamp
+    from crossmargin_bt.candles.market import parse_date
 
-    stamp: datetime = timestamp(text)
+    stamp: datetime = parse_date(text)
     return round(stamp.timestamp() * 1000)

@@ -21,18 +21,18 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import Rules
-from crossmargin_bt.results import Difference, RunResult, Verdict
+from crossmargin_bt.results import RuleVerdict, RunResult, VenueDifference
 from crossmargin_bt.venues import RULES, Venue
 
 
 def differences(
     results: Sequence[RunResult], books: Mapping[str, Venue], instruments: Mapping[str, Instrument]
-) -> list[Difference]:
+) -> list[VenueDifference]:
     """Return, for every run on a margin account, how the other venues judge its first refusal and first liquidation.
 
     `books` holds the rule books by the venue's name. Only judgements that differ are returned.
     """
-    found: list[Difference] = []
+    found: list[VenueDifference] = []
     for result in results:
         others = [
             books[one.venue] for one in results
@@ -51,14 +51,14 @@ class _Event(NamedTuple):
     result: RunResult
     past: Sequence[events.JournalEntry]
     entry: Any
-    judge: Callable[[Account, Any], Verdict]
+    judge: Callable[[Account, Any], RuleVerdict]
     instruments: Mapping[str, Instrument]
 
     @classmethod
     def of(cls, result: RunResult, instruments: Mapping[str, Instrument]) -> "list[_Event]":
         """Return the first of each kind that rules decided: not a size below a lot, or a misspelt keyword."""
         journal = [msgspec.convert(entry, type=events.JournalEntry) for entry in result.journal]
-        kinds: tuple[tuple[type, Callable[[Account, Any], Verdict]], ...] = (
+        kinds: tuple[tuple[type, Callable[[Account, Any], RuleVerdict]], ...] = (
             (events.OrderRefused, _admission),
             (events.Liquidated, _survival),
         )
@@ -70,7 +70,7 @@ class _Event(NamedTuple):
                 found.append(cls(result, past, journal[at], judge, instruments))
         return found
 
-    def difference(self, book: Venue, other: Venue) -> Difference | None:
+    def difference(self, book: Venue, other: Venue) -> VenueDifference | None:
         """Return what another venue makes of the event, or None where it is the same."""
         mine, theirs = book.rules, other.rules
         own, foreign = self.verdict(mine), self.verdict(theirs)
@@ -83,12 +83,12 @@ class _Event(NamedTuple):
         rates = {"maintenance": theirs.maintenance, "contracts": theirs.contracts}
         if self.verdict(_with(mine, rates)).passes:
             reasons.append("maintenance")
-        return Difference(
+        return VenueDifference(
             self.result.strategy, self.result.mode, self.result.venue, f"{format_time(self.entry.time_ms)} {describe(self.entry, self.result.currency)}", own,
             other.name, foreign, tuple(reasons),
         )  # fmt: skip
 
-    def verdict(self, rules: Rules) -> Verdict:
+    def verdict(self, rules: Rules) -> RuleVerdict:
         """Return the answer under these rules.
 
         The account is brought back to before the event, at the event's prices. Fills carry their amounts, so money
@@ -120,7 +120,7 @@ def _with(rules: Rules, exchanged: Mapping[str, Any]) -> Rules:
     return msgspec.structs.replace(rules, **exchanged)
 
 
-def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
+def _admission(account: Account, entry: events.OrderRefused) -> RuleVerdict:
     if entry.at_fill:
         fill = fills.order_fill(
             account, entry.time_ms, entry.symbol, entry.side,
@@ -133,16 +133,16 @@ def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
         )
         answer = order_admission.admit(account, entry.symbol, order)
     if isinstance(answer, Refusal):
-        return Verdict(False, answer.needed, answer.available)
+        return RuleVerdict(False, answer.needed, answer.available)
     book = account.books[entry.symbol]
     book.orders.pop(entry.number, None)  # what it locks is for itself
-    return Verdict(True, 0.0, max(0.0, metrics.available_margin(account, book)))
+    return RuleVerdict(True, 0.0, max(0.0, metrics.available_margin(account, book)))
 
 
-def _survival(account: Account, entry: events.Liquidated) -> Verdict:
+def _survival(account: Account, entry: events.Liquidated) -> RuleVerdict:
     pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
     risk = metrics.risk(account, pool)
-    return Verdict(risk.gap > TINY * risk.requirement, risk.requirement, risk.collateral)
+    return RuleVerdict(risk.gap > TINY * risk.requirement, risk.requirement, risk.collateral)
 
 
 # At the moment of a liquidation collateral and requirement are equal but for rounding.

@@ -18,7 +18,7 @@ from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.compare.strategies import StrategySpec, where
 from crossmargin_bt.compare.warmup import warming_up
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
-from crossmargin_bt.results import Estimates, RunResult
+from crossmargin_bt.results import LiquidationPrices, RunResult
 from crossmargin_bt.venues import Venue
 
 ACCOUNTS = {"multi_currency": ("cross", "multi_currency")}
@@ -164,7 +164,7 @@ def result_of(
 ) -> RunResult:
     """Return the result of a run from what its `Recorder` kept."""
     rules = broker.venue
-    curves = {**record, "liquidation_prices": Estimates(**record["liquidation_prices"])}
+    curves = {**record, "liquidation_prices": LiquidationPrices(**record["liquidation_prices"])}
     return RunResult(
         strategy=spec.name,
         venue=rules.name,

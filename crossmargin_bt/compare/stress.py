@@ -24,7 +24,7 @@ from crossmargin_bt.engine.terms.rates import (
     TierTable,
 )
 from crossmargin_bt.errors import CrossMarginError
-from crossmargin_bt.results import Outcome, RunResult, Shock
+from crossmargin_bt.results import RunOutcome, RunResult, Shock
 from crossmargin_bt.venues import Venue
 from crossmargin_bt.venues.tiers import load_with
 
@@ -109,24 +109,24 @@ def stressed(
     return Shock(name=shock.name, what=shock.what, outcomes=outcomes, changes=changes([*map(outcome, base)], outcomes))
 
 
-def outcome(result: RunResult) -> Outcome:
+def outcome(result: RunResult) -> RunOutcome:
     """Return what a run came to."""
     final = result.equity[-1] if result.equity else result.starting_cash
-    return Outcome(
+    return RunOutcome(
         strategy=result.strategy, venue=result.venue, mode=result.mode, final_equity=final,
         profit=final - result.starting_cash, liquidations=result.liquidations, refused=result.refused,
         lowest_margin_level=result.lowest_margin_level,
     )  # fmt: skip
 
 
-def _failed(strategy: str, venue: str, mode: str, reason: str) -> Outcome:
-    return Outcome(
+def _failed(strategy: str, venue: str, mode: str, reason: str) -> RunOutcome:
+    return RunOutcome(
         strategy=strategy, venue=venue, mode=mode, final_equity=0.0, profit=0.0, liquidations=0, refused=0,
         lowest_margin_level=None, failed=reason,
     )  # fmt: skip
 
 
-def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
+def changes(base: Sequence[RunOutcome], shocked: Sequence[RunOutcome]) -> list[str]:
     """Return the conclusions of `base` that the other outcomes, of the same runs in the same order, do not bear out.
 
     A conclusion is: which mode ends highest, and which of the margin modes, whether a run earns, and whether it is liquidated.
@@ -150,7 +150,10 @@ def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
 
 
 def _turned(
-    strategy: str, stood: Sequence[tuple[Outcome, Outcome]], pairs: Sequence[tuple[Outcome, Outcome]], of: str
+    strategy: str,
+    stood: Sequence[tuple[RunOutcome, RunOutcome]],
+    pairs: Sequence[tuple[RunOutcome, RunOutcome]],
+    of: str,
 ) -> list[str]:
     """Return that another ends highest, where one does."""
     before, after = _highest([a for a, _ in stood]), _highest([b for _, b in stood])
@@ -161,18 +164,18 @@ def _turned(
     return [f"{strategy}: {of}{new} {ends} highest ({after[0].final_equity:,.2f}), no longer {old}"]
 
 
-def _highest(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def _highest(outcomes: Sequence[RunOutcome]) -> list[RunOutcome]:
     """Return those that end highest, to the cent."""
     top = max((round(one.final_equity, 2) for one in outcomes), default=0.0)
     return [one for one in outcomes if round(one.final_equity, 2) == top]
 
 
-def _short(one: Outcome, pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
+def _short(one: RunOutcome, pairs: Sequence[tuple[RunOutcome, RunOutcome]]) -> str:
     several = len({b.venue for _, b in pairs}) > 1
     return f"{one.mode} {one.venue}" if several else one.mode
 
 
-def _name(one: Outcome, pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
+def _name(one: RunOutcome, pairs: Sequence[tuple[RunOutcome, RunOutcome]]) -> str:
     return f"{one.strategy}: {_short(one, pairs)}"
 
 

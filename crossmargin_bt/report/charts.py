@@ -11,7 +11,7 @@ from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report import curves, downsample
 from crossmargin_bt.report.chart import Chart, extent, line, packed, safe, times
 from crossmargin_bt.report.event_table import Happenings
-from crossmargin_bt.results import Market, RunResult
+from crossmargin_bt.results import MarketCandles, RunResult
 
 EXPOSURE_COLUMNS = 250
 MARKERS_MAX = 600
@@ -24,7 +24,7 @@ def of_strategy(
     results: Sequence[RunResult],
     called: Sequence[str],
     happened: Sequence[Happenings],
-    markets: Sequence[Market],
+    markets: Sequence[MarketCandles],
 ) -> list[Chart]:
     """Return the charts of one strategy's runs; `called` are their names, `key` begins the names of the charts."""
     runs = list(zip(called, results, strict=True))
@@ -143,7 +143,7 @@ def _costs(key: str, runs: Runs) -> Chart:
     return Chart(f"{key}-costs", "Fees and funding so far (what is paid is below 0)", " ".join(words), data, {})
 
 
-def _market(key: str, market: Market, runs: Runs, traded: Sequence[dict[str, list[curves.Fill]]]) -> Chart:
+def _market(key: str, market: MarketCandles, runs: Runs, traded: Sequence[dict[str, list[curves.Fill]]]) -> Chart:
     at, lows, highs = downsample.ranges(market.low, market.high)
     stamps = times(np.asarray(market.times_ms)[at])
     band = {
@@ -170,7 +170,7 @@ def _market(key: str, market: Market, runs: Runs, traded: Sequence[dict[str, lis
     return Chart(key, f"{market.symbol}: price, fills, liquidation price", " ".join(words), data, {})
 
 
-def _liquidation_prices(name: str, series: int, one: RunResult, market: Market) -> list[dict[str, Any]]:
+def _liquidation_prices(name: str, series: int, one: RunResult, market: MarketCandles) -> list[dict[str, Any]]:
     """Return where a run's positions in a market would have been liquidated."""
     found = []
     at = one.liquidation_prices.times_ms
@@ -233,7 +233,7 @@ def _exposure(key: str, number: int, name: str, one: RunResult) -> Chart:
     return Chart(f"{key}-exposure-{number}", f"Exposure as a multiple of equity, {name}", " ".join(words), data, layout)
 
 
-def correlation(markets: Sequence[Market]) -> Chart | None:
+def correlation(markets: Sequence[MarketCandles]) -> Chart | None:
     """Return how the markets' returns go together; None with fewer than two that moved."""
     symbols, rows = curves.correlations(markets)
     if not symbols:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.results import Market, RunResult
+from crossmargin_bt.results import MarketCandles, RunResult
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def is_forced(entry: Mapping[str, Any]) -> bool:
     return bool(entry.get("forced", False)) and entry.get("cause") != "expiry"
 
 
-def correlations(markets: Sequence[Market]) -> tuple[list[str], list[list[float]]]:
+def correlations(markets: Sequence[MarketCandles]) -> tuple[list[str], list[list[float]]]:
     """Return the correlation of returns from bar to bar of all markets, on the bars that they share; empty below two."""
     if len(markets) < 2:
         return [], []

@@ -15,7 +15,15 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.upgrade import upgraded
-from crossmargin_bt.results import SCHEMA_VERSION, Difference, Entry, Market, ResultFile, RunResult, Shock
+from crossmargin_bt.results import (
+    SCHEMA_VERSION,
+    MarketCandles,
+    ResultFile,
+    RunEntry,
+    RunResult,
+    Shock,
+    VenueDifference,
+)
 
 # The oldest schema that is still read: its files lack what later ones added, which has defaults.
 OLDEST_READ = 2
@@ -50,14 +58,14 @@ def write(content: bytes, path: Path) -> None:
 
 def file_of(
     results: Sequence[RunResult],
-    markets: Sequence[Market] = (),
-    differences: Sequence[Difference] | None = None,
+    markets: Sequence[MarketCandles] = (),
+    differences: Sequence[VenueDifference] | None = None,
     shocks: Sequence[Shock] = (),
 ) -> ResultFile:
     """Return what a result file holds."""
     return ResultFile(
         schema=SCHEMA_VERSION,
-        runs=[Entry(summary=summarise(result), result=result) for result in results],
+        runs=[RunEntry(summary=summarise(result), result=result) for result in results],
         markets=list(markets),
         differences=None if differences is None else list(differences),
         shocks=list(shocks),

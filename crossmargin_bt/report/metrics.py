@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The figures of a run."""
 
-from crossmargin_bt.figures import drawdown_max
+from crossmargin_bt.performance import drawdown_max
 from crossmargin_bt.results import RunResult, Summary
 
 

@@ -18,7 +18,7 @@ from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.event_table import Happenings
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, came_to, names, told
-from crossmargin_bt.results import Market, ResultFile, RunResult, Summary
+from crossmargin_bt.results import MarketCandles, ResultFile, RunResult, Summary
 
 
 class Cell(NamedTuple):
@@ -99,7 +99,7 @@ def _template(name: str) -> str:
     return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _section(key: str, strategy: str, results: Sequence[RunResult], markets: Sequence[Market]) -> Section:
+def _section(key: str, strategy: str, results: Sequence[RunResult], markets: Sequence[MarketCandles]) -> Section:
     called = names(results)
     happened = [event_table.happenings(result) for result in results]
     venues = dict.fromkeys(result.venue for result in results)

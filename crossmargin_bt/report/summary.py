@@ -8,7 +8,7 @@ from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report.curves import is_forced
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, names
-from crossmargin_bt.results import Market, ResultFile, RunResult
+from crossmargin_bt.results import MarketCandles, ResultFile, RunResult
 
 # An account that keeps less than this part of its start is told as lost.
 LOST = 0.01
@@ -136,7 +136,7 @@ def _gross(result: RunResult) -> float:
     return max((value / equity for value, equity in zip(held, result.equity, strict=False) if equity > 0), default=0.0)
 
 
-def _data(markets: Sequence[Market]) -> list[str]:
+def _data(markets: Sequence[MarketCandles]) -> list[str]:
     """Return what the data lack."""
     found = []
     for market in markets:

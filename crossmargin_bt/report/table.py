@@ -12,7 +12,7 @@ from rich.text import Text
 from crossmargin_bt.report import wording
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, came_to, names, told
-from crossmargin_bt.results import Difference, RunResult, Shock
+from crossmargin_bt.results import RunResult, Shock, VenueDifference
 
 # Liquidations told one by one below a table; the rest is counted.
 TOLD = 3
@@ -21,7 +21,7 @@ COLUMNS_MAX = 4
 
 
 def comparison(
-    results: Sequence[RunResult], differences: Sequence[Difference] | None = None, shocks: Sequence[Shock] = ()
+    results: Sequence[RunResult], differences: Sequence[VenueDifference] | None = None, shocks: Sequence[Shock] = ()
 ) -> Group:
     """Return the tables, what was liquidated when, why venues differ, and what was assumed."""
     parts: list[Table | Text] = []
@@ -47,7 +47,7 @@ def _by_venue(results: Sequence[RunResult]) -> list[list[RunResult]]:
 def show(
     results: Sequence[RunResult],
     console: Console,
-    differences: Sequence[Difference] | None = None,
+    differences: Sequence[VenueDifference] | None = None,
     shocks: Sequence[Shock] = (),
 ) -> None:
     """Print the comparison; `differences` are those between venues, None where only one was compared."""
@@ -77,7 +77,7 @@ def _stress(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table
     return [*found, Text()]
 
 
-def _why(differences: Sequence[Difference]) -> list[Text]:
+def _why(differences: Sequence[VenueDifference]) -> list[Text]:
     """Return, for the first refusal and liquidation of every run, what the other venues' rules make of it."""
     lines = [
         Text("Why the venues differ", style="bold"),

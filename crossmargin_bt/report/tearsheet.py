@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crossmargin_bt import figures
+from crossmargin_bt import performance
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report import files
 from crossmargin_bt.report.rows import names
@@ -37,8 +37,8 @@ def write(result: RunResult, path: Path) -> None:
         ConfigurationError: QuantStats is not installed, the run has fewer than two days, or the file cannot be written.
     """
     check_installed()
-    daily = figures.daily(result.times_ms, result.equity, result.starting_cash)
-    returns = figures.returns(daily)
+    daily = performance.daily_equity(result.times_ms, result.equity, result.starting_cash)
+    returns = performance.simple_returns(daily)
     if len(returns) < 2:
         raise ConfigurationError("a tear sheet needs returns of two days or more; run on more candles")
     days = sorted({time // MS_PER_DAY for time in result.times_ms})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossmargin_bt import figures
+from crossmargin_bt import performance
 from crossmargin_bt.batch import BatchAccount, simulation
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.broker.api.settings import MARGIN_MODES
@@ -155,7 +155,7 @@ def figures_of(
     sizes[:first] = np.nan
     account = BatchAccount(0, settings.leverage, mode, settings.cash)
     (found,) = simulation.run_accounts(market, [sizes], [account], curves=True)
-    curve = figures.performance(times[first:], found.curve[first:], settings.cash)
+    curve = performance.performance_metrics(times[first:], found.curve[first:], settings.cash)
     told = {
         **curve._asdict(), "final_equity": found.equity, "fills": found.fills, "refused": found.refused,
         "liquidations": found.liquidations, "bad_debt": found.bad_debt, "fees": found.fees, "funding": found.funding,

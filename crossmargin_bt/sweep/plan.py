@@ -16,7 +16,7 @@ import pandas as pd
 from crossmargin_bt import __version__
 from crossmargin_bt.candles import folder
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.columns import MARKS, OTHERS, PRICES
+from crossmargin_bt.columns import MARKS, OPTIONAL_COLUMNS, PRICES
 from crossmargin_bt.compare import Settings, StrategySource
 from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.errors import ConfigurationError, FeedError
@@ -54,7 +54,7 @@ def digest(candles: Sequence[Candles]) -> str:
     """Return what identifies candles, contracts and funding; columns that are not traded on do not count."""
     found = hashlib.sha256()
     for one in candles:
-        columns = [name for name in (*PRICES, *MARKS, *OTHERS) if name in one.frame]
+        columns = [name for name in (*PRICES, *MARKS, *OPTIONAL_COLUMNS) if name in one.frame]
         found.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
         found.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
         for name in columns:

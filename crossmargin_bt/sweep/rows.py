@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from crossmargin_bt import figures
+from crossmargin_bt import performance
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.results import RunResult
@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def figures_of(result: RunResult) -> dict[str, float | None]:
     """Return the figures of a run."""
     summary = summarise(result)
-    curve = figures.performance(result.times_ms, result.equity, result.starting_cash)
+    curve = performance.performance_metrics(result.times_ms, result.equity, result.starting_cash)
     found = {name: getattr(summary, name) for name in _OF_SUMMARY} | {name: getattr(curve, name) for name in _OF_CURVE}
     return {name: None if value is None else float(value) for name, value in found.items()}
 

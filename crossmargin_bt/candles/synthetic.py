@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generated candles: correlated perpetuals through quiet, trending, ranging and crashing months.
+"""Synthetic candles: correlated perpetuals through quiet, trending, ranging and crashing regimes.
 
-Nothing here is a market's data. The same seed gives the same candles.
+The data imitates no real market. The same seed gives the same candles.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ Floats = npt.NDArray[np.float64]
 
 STEPS_PER_BAR = 12
 BARS_PER_DAY = 24
-FUNDING_EVERY = 8
-FUNDING_LIMIT = 0.003
+FUNDING_INTERVAL_BARS = 8
+FUNDING_RATE_CAP = 0.003
 
 
-class Coin(NamedTuple):
-    """A generated coin: its first price, its share of the common factor, its own volatility, its price digits."""
+class SyntheticCoin(NamedTuple):
+    """A synthetic coin: initial price, loading on the common factor, idiosyncratic daily volatility, price decimals, mean volume."""
 
     symbol: str
     price: float
@@ -36,7 +36,7 @@ class Coin(NamedTuple):
 
 
 class Regime(NamedTuple):
-    """A stretch of the year: days, daily drift and daily volatility of the common factor, pull to its start."""
+    """A regime of the common factor: length in days, daily drift, daily volatility, rate of mean reversion to the level at its start."""
 
     days: int
     drift: float
@@ -45,31 +45,30 @@ class Regime(NamedTuple):
 
 
 COINS = (
-    Coin("SIMBTC", 40_000.0, 1.0, 0.004, 1, 900.0),
-    Coin("SIMETH", 2_500.0, 1.25, 0.010, 2, 9_000.0),
-    Coin("SIMALT", 0.8, 1.5, 0.020, 5, 9_000_000.0),
+    SyntheticCoin("SIMBTC", 40_000.0, 1.0, 0.004, 1, 900.0),
+    SyntheticCoin("SIMETH", 2_500.0, 1.25, 0.010, 2, 9_000.0),
+    SyntheticCoin("SIMALT", 0.8, 1.5, 0.020, 5, 9_000_000.0),
 )
 QUIET, RISING, RANGING = Regime(60, 0.0003, 0.009), Regime(90, 0.0045, 0.018), Regime(75, 0.0, 0.016, 0.12)
 COLLAPSE, FALLING, RECOVERY = Regime(3, -0.05, 0.075), Regime(62, -0.004, 0.028), Regime(75, 0.003, 0.020)
-YEAR = (QUIET, RISING, RANGING, COLLAPSE, FALLING, RECOVERY)
+REGIMES = (QUIET, RISING, RANGING, COLLAPSE, FALLING, RECOVERY)
 CRASH_DAY = QUIET.days + RISING.days + RANGING.days
 CRASH_GAP = 0.13
 CRASH = date(2025, 1, 1) + timedelta(days=CRASH_DAY)
 
 
-FUNDING = {"mixed": 0.0001, "positive": 0.0006, "negative": -0.0006}
-"""The mean rate of a settlement by funding regime."""
+MEAN_FUNDING_RATES = {"mixed": 0.0001, "positive": 0.0006, "negative": -0.0006}
+"""Mean rate per settlement, by funding regime."""
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be chosen of the generated markets.
+class SyntheticMarket(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the synthetic market.
 
-    `correlation` is that of the coins' returns, in place of what their own volatilities make it; `jump` the part of
-    the price (times a coin's beta) by which a bar of the first crash day opens lower; `crash` that day; `funding` one of
-    `FUNDING`.
+    `correlation` is the correlation of the coins' returns; None derives it from their idiosyncratic volatilities. `jump` is the
+    log-return (times a coin's beta) of the gap on the first crash day, `crash` that day, `funding` a key of `MEAN_FUNDING_RATES`.
 
     Raises:
-        ConfigurationError: a figure is out of range, or there is no such funding regime.
+        ConfigurationError: a value is out of range, or the funding regime is unknown.
     """
 
     seed: int = 20250101
@@ -80,27 +79,31 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.correlation is not None and not 0 < self.correlation <= 1:
-            raise ConfigurationError(f"correlation lies above 0 and not above 1, got {self.correlation!r}")
+            raise ConfigurationError(f"correlation must be above 0 and at most 1, got {self.correlation!r}")
         if not 0 <= self.jump < 1:
-            raise ConfigurationError(f"jump is a part of the price (0.13 is 13 %), got {self.jump!r}")
-        if self.funding not in FUNDING:
-            raise ConfigurationError(f"unknown funding regime {self.funding!r}{suggestion(self.funding, FUNDING)}")
+            raise ConfigurationError(
+                f"jump must be a fraction from 0 up to but not including 1 (0.13 is 13 %), got {self.jump!r}"
+            )
+        if self.funding not in MEAN_FUNDING_RATES:
+            raise ConfigurationError(
+                f"unknown funding regime {self.funding!r}{suggestion(self.funding, MEAN_FUNDING_RATES)}"
+            )
 
     @property
     def start(self) -> date:
-        """The first day, so that the crash falls on its own."""
+        """First day of the data, such that the crash starts on `crash`."""
         return self.crash - timedelta(days=CRASH_DAY)
 
 
-def generate(
-    scenario: Scenario | None = None, coins: Sequence[Coin] = COINS, regimes: Sequence[Regime] = YEAR
+def generate_candles(
+    market: SyntheticMarket | None = None, coins: Sequence[SyntheticCoin] = COINS, regimes: Sequence[Regime] = REGIMES
 ) -> dict[str, pd.DataFrame]:
     """Return 1h candles by symbol: `date open high low close volume mark_open ... mark_close funding_rate`.
 
-    `date` is the UTC time a bar opens. `funding_rate` stands at the bars 00:00, 08:00 and 16:00 and
-    is NaN elsewhere. On the first crash day one bar opens with a gap.
+    `date` is the UTC open time of a bar. `funding_rate` is set on the bars at 00:00, 08:00 and 16:00 and NaN on all others. One bar
+    of the first crash day opens with a gap.
     """
-    chosen = scenario or Scenario()
+    chosen = market or SyntheticMarket()
     random = np.random.default_rng(chosen.seed)
     common = _factor(random, regimes)
     per_step = float(common.std())
@@ -117,15 +120,15 @@ def generate(
     return frames
 
 
-def write(directory: Path, scenario: Scenario | None = None) -> None:
-    """Write the candles: one Parquet file a symbol.
+def write_candles(directory: Path, market: SyntheticMarket | None = None) -> None:
+    """Write the candles as one Parquet file per symbol.
 
     Raises:
-        StoreError: the folder does not take them.
+        StoreError: the folder cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for symbol, frame in generate(scenario).items():
+        for symbol, frame in generate_candles(market).items():
             frame.to_parquet(directory / f"{symbol}.parquet", compression="zstd", index=False)
     except OSError as error:
         raise StoreError(f"{directory} cannot be written to: {error}") from error
@@ -138,7 +141,7 @@ def _shocks(random: np.random.Generator, count: int) -> Floats:
 
 
 def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:
-    """Return the common factor's log moves, one a step."""
+    """Return the log-returns of the common factor, one per step."""
     pieces = []
     for regime in regimes:
         steps = regime.days * BARS_PER_DAY * STEPS_PER_BAR
@@ -152,10 +155,10 @@ def _factor(random: np.random.Generator, regimes: Sequence[Regime]) -> Floats:
     return np.concatenate(pieces)
 
 
-def _candles(random: np.random.Generator, coin: Coin, moves: Floats, chosen: Scenario) -> pd.DataFrame:
+def _candles(random: np.random.Generator, coin: SyntheticCoin, moves: Floats, chosen: SyntheticMarket) -> pd.DataFrame:
     prices = coin.price * np.exp(np.cumsum(moves))
     bars = prices.reshape(-1, STEPS_PER_BAR)
-    # A bar opens where its first step has led, so a jump between two bars stands as a gap.
+    # A bar opens at the price after its first step, so that a jump between two bars is visible as a gap.
     opens, closes = bars[:, 0], bars[:, -1]
     spread = np.abs(np.log(closes / opens)) + 0.0008
     high = bars.max(axis=1) * (1 + 0.25 * spread * random.random(len(bars)))
@@ -175,7 +178,9 @@ def _candles(random: np.random.Generator, coin: Coin, moves: Floats, chosen: Sce
     frame["volume"] = frame["volume"].round(3)
     hour = np.arange(len(bars))
     rates = np.clip(
-        FUNDING[chosen.funding] + 0.35 * basis + 0.00005 * _shocks(random, len(bars)), -FUNDING_LIMIT, FUNDING_LIMIT
+        MEAN_FUNDING_RATES[chosen.funding] + 0.35 * basis + 0.00005 * _shocks(random, len(bars)),
+        -FUNDING_RATE_CAP,
+        FUNDING_RATE_CAP,
     )
-    frame["funding_rate"] = np.where(hour % FUNDING_EVERY == 0, rates.round(8), np.nan)
+    frame["funding_rate"] = np.where(hour % FUNDING_INTERVAL_BARS == 0, rates.round(8), np.nan)
     return frame

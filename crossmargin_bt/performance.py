@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of an equity curve. Crypto trades every day: a year has 365."""
+"""Performance metrics of an equity curve, annualised over 365 days."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
-class Performance(NamedTuple):
-    """Figures of a curve, annualised over 365 days; None where undefined."""
+class PerformanceMetrics(NamedTuple):
+    """Performance metrics of an equity curve, annualised over 365 days; None where undefined."""
 
     days: int
     total_return: float
@@ -26,9 +26,9 @@ class Performance(NamedTuple):
 
 
 def drawdown_max(equity: ArrayLike) -> float:
-    """Return the deepest fall from a peak as a fraction of that peak; above 1 when equity went below zero.
+    """Return the maximum drawdown as a fraction of the preceding peak; above 1 if equity fell below zero.
 
-    `equity`: shape (bars,), float64, the account's currency.
+    `equity`: shape (bars,), float64, account currency.
 
     >>> drawdown_max([100.0, 80.0, 120.0, 60.0])
     0.5
@@ -39,12 +39,12 @@ def drawdown_max(equity: ArrayLike) -> float:
     return float(np.max(1 - values[risen] / peaks[risen], initial=0.0))
 
 
-def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
-    """Return the equity at the start and at the last bar of every UTC day that has one; times ascend.
+def daily_equity(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
+    """Return the starting equity, followed by the equity at the last bar of each UTC day that has bars; times ascend.
 
-    >>> daily([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
+    >>> daily_equity([0, 3_600_000, 86_400_000], [101.0, 102.0, 99.0], 100.0)
     [100.0, 102.0, 99.0]
-    >>> daily([], [], 100.0)
+    >>> daily_equity([], [], 100.0)
     [100.0]
     """
     days = np.asarray(times_ms, dtype=np.int64) // MS_PER_DAY
@@ -53,32 +53,32 @@ def daily(times_ms: ArrayLike, equity: ArrayLike, start: float) -> list[float]:
     return [start, *values[ends].tolist()]
 
 
-def returns(values: Sequence[float]) -> list[float]:
-    """Return the return from each value to the next; 0 from one that is not above zero, where nothing is left to earn with.
+def simple_returns(values: Sequence[float]) -> list[float]:
+    """Return the simple return from each value to the next; 0 after a value of zero or less, where a return is undefined.
 
-    >>> returns([100.0, 110.0, 0.0, 0.0])
+    >>> simple_returns([100.0, 110.0, 0.0, 0.0])
     [0.10000000000000009, -1.0, 0.0]
     """
     return [after / before - 1 if before > 0 else 0.0 for before, after in pairwise(values)]
 
 
-def performance(times_ms: ArrayLike, equity: ArrayLike, start: float) -> Performance:
-    """Return the figures of a curve from its daily returns.
+def performance_metrics(times_ms: ArrayLike, equity: ArrayLike, start: float) -> PerformanceMetrics:
+    """Return the metrics of an equity curve, computed from its daily returns.
 
-    Sharpe: mean over standard deviation (n - 1), the risk-free rate 0. Sortino: mean over the root mean square of the
-    negative returns. Calmar: annual return over the deepest drawdown of all bars.
+    Sharpe ratio: mean over standard deviation (n - 1), risk-free rate 0. Sortino ratio: mean over the root mean square of the
+    negative returns. Calmar ratio: annual return over the maximum drawdown of all bars.
     """
-    values = daily(times_ms, equity, start)
-    daily_returns = returns(values)
+    values = daily_equity(times_ms, equity, start)
+    daily_returns = simple_returns(values)
     n = len(daily_returns)
     total = values[-1] / start - 1 if start else 0.0
     deepest = drawdown_max(np.append(start, np.asarray(equity, dtype=np.float64)))
-    annual = _annual(total, n)
+    annual = _annualised(total, n)
     mean = math.fsum(daily_returns) / n if n else 0.0
     deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in daily_returns) / (n - 1)) if n > 1 else 0.0
     downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in daily_returns) / n) if n else 0.0
     yearly = math.sqrt(DAYS_PER_YEAR)
-    return Performance(
+    return PerformanceMetrics(
         days=n,
         total_return=total,
         annual_return=annual,
@@ -90,12 +90,12 @@ def performance(times_ms: ArrayLike, equity: ArrayLike, start: float) -> Perform
     )
 
 
-# What a float can still hold of a power, as its logarithm.
+# Largest exponent for which exp() does not overflow a float.
 EXPONENT_MAX = 700.0
 
 
-def _annual(total: float, days: int) -> float | None:
-    """Return a return as one of 365 days; None without days, and where no number is large enough for it."""
+def _annualised(total: float, days: int) -> float | None:
+    """Return a total return converted to 365 days; None without days, or if the result overflows a float."""
     if not days:
         return None
     if total <= -1:

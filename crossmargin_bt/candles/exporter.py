@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads as plain files: one a series, and their contracts."""
+"""Exporting downloads as plain files: one file per series, and their contract facts."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.candles import contracts, stored
+from crossmargin_bt.candles import catalog, contracts
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import StoreError
 
+ExportFormat = Literal["csv", "parquet"]
 
-def export(directory: Path, to: Path, form: str) -> list[Path]:
-    """Write every series of a folder of downloads as one file, in the layout that `compare --data` reads too.
+
+def export_files(directory: Path, to: Path, form: ExportFormat) -> list[Path]:
+    """Write each series in a folder of downloads as one file, in the layout that `compare --data` reads.
 
     Args:
         directory: the downloads of one exchange.
         to: the folder to write to.
-        form: "csv" or "parquet".
+        form: file format.
 
     Raises:
-        StoreError: there are no downloads, or those of several exchanges, or the folder does not take the files.
+        StoreError: there are no downloads or those of several exchanges, or the folder cannot be written to.
     """
-    catalog = stored.catalog(directory)
-    exchanges = sorted({series.exchange for series in catalog})
+    all_series = catalog.list_series(directory)
+    exchanges = sorted({series.exchange for series in all_series})
     if len(exchanges) != 1:
         text = (
             f"downloads of {', '.join(exchanges)}; name one: {directory / exchanges[0]}"
@@ -30,17 +33,17 @@ def export(directory: Path, to: Path, form: str) -> list[Path]:
             else "no downloads"
         )
         raise StoreError(f"{directory} holds {text}")
-    out = stored.root(directory, catalog[0])
-    facts = contracts.read(out / exchanges[0])
+    out = catalog.store_root(directory, all_series[0])
+    facts = contracts.read_contracts(out / exchanges[0])
     written = []
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for series in catalog:
+        for series in all_series:
             name = {"candles": f"last_{series.timeframe}", "funding": "funding"}.get(
                 series.kind, f"{series.kind}_{series.timeframe}"
             )
             path = to / f"{series.symbol}_{name}.{form}"
-            frame = stored.frame(out, series)
+            frame = catalog.read_frame(out, series)
             frame.to_csv(path) if form == "csv" else frame.reset_index().to_parquet(
                 path, compression="zstd", index=False
             )
@@ -48,15 +51,15 @@ def export(directory: Path, to: Path, form: str) -> list[Path]:
         if facts:
             written.append(to / "instruments.toml")
             written[-1].write_text(
-                "\n".join(_section(name, one.facts) for name, one in facts.items()), encoding="utf-8"
+                "\n".join(_toml_section(name, contract.facts) for name, contract in facts.items()), encoding="utf-8"
             )
     except OSError as error:
         raise StoreError(f"{to} cannot be written to: {error}") from error
     return written
 
 
-def _section(name: str, instrument: Instrument) -> str:
-    """Return a section of instruments.toml; JSON's way of writing texts and numbers is TOML's too."""
+def _toml_section(name: str, instrument: Instrument) -> str:
+    """Return a section of instruments.toml; JSON strings and numbers are valid TOML."""
     facts = msgspec.to_builtins(instrument)
     lines = [
         f"{key} = {msgspec.json.encode(value).decode()}"
