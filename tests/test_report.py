@@ -23,9 +23,9 @@ from crossmargin_bt import venues
 from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
-from crossmargin_bt.compare.stress import changes
+from crossmargin_bt.compare.stress import changed_conclusions
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.report import chart, curves, downsample, files, page, rows, summary
+from crossmargin_bt.report import curves, downsample, files, metric_rows, page, summary, traces
 from crossmargin_bt.results import Market, Outcome
 
 HERE = Path(__file__).parent
@@ -107,8 +107,8 @@ def test_a_browser_draws_the_report_and_asks_for_nothing(compared: Path) -> None
             "all => all.map(row => [row.cells[0].innerText, [...row.cells].slice(1).map(cell => "
             "[cell.childNodes[0].textContent, cell.querySelector('data') ? cell.querySelector('data').value : null])])",
         )
-    by_label = {row.label: row for row in rows.ROWS}
-    assert len(table) == len(rows.ROWS) - 1  # interest, which nobody owes
+    by_label = {row.label: row for row in metric_rows.METRIC_ROWS}
+    assert len(table) == len(metric_rows.METRIC_ROWS) - 1  # interest, which nobody owes
     for label, cells in table:
         row = by_label[label]
         expected = [run["summary"][row.key] for run in runs]
@@ -209,26 +209,26 @@ def _hostile(folder: Path) -> Path:
 def test_the_report_says_at_the_top_what_went_wrong(doom: Path) -> None:
     """A liquidation on bar 3, a hole in the data and assumptions stand before the figures."""
     text = (doom / "out.html").read_text(encoding="utf-8")
-    top = text[text.index("<main>") : text.index("The answer</h2>")]
+    top = text[text.index("<main>") : text.index("Findings</h2>")]
     assert "Doomed, cross: liquidated on bar 3 of 10" in top
     assert "COIN: 2 bars are missing, from 2024-03-01 06:00 to 2024-03-01 07:00" in top
-    assert "assumptions are in force" in top
+    assert "assumptions apply" in top
     assert "There are no mark prices" in top
     assert "more than its collateral" in top
 
 
-def test_answers_and_doubts_are_those_of_the_runs(doom: Path) -> None:
+def test_findings_and_caveats_match_the_runs(doom: Path) -> None:
     """Sentences by hand: 5 bought at 100 with 60; the bar's open of 70 leaves 60 - 0.25 - 150."""
     file = files.read(doom / "out.json")
     isolated, cross = (result for result in file.results)
-    (answer,) = summary.answers([cross])
-    assert answer == (
-        "Cross ended at 0.00 USDT (-100.0%); it was liquidated once, COIN at a mark of 70 on 2024-03-01 02:00, left "
-        f"{cross.bad_debt:,.2f} of bad debt to others, was warned once, had 1 of its 2 fills forced and "
+    (finding,) = summary.findings([cross])
+    assert finding == (
+        "Cross ended at 0.00 USDT (-100.0%); it was liquidated once (COIN at mark price 70 on 2024-03-01 02:00), left "
+        f"{cross.bad_debt:,.2f} of bad debt, received one warning, had 1 of its 2 fills forced and "
         "had one order refused."
     )
-    assert summary.answers([isolated, cross])[0].startswith("Isolated ended highest: ")
-    assert "Doomed, cross: lost the account: 0.00 of 60.00 are left" in summary.doubts(file)
+    assert summary.findings([isolated, cross])[0].startswith("Isolated ended highest: ")
+    assert "Doomed, cross: lost the account: 0.00 of 60.00 left" in summary.caveats(file)
 
 
 def test_charts_are_what_plotly_takes(compared: Path) -> None:
@@ -251,7 +251,7 @@ def test_charts_are_what_plotly_takes(compared: Path) -> None:
 def test_a_gap_stays_a_gap() -> None:
     """A stretch with missing points keeps one, so that no line is drawn through it."""
     values = np.tile([5.0] * 13 + [np.nan] * 3, 750)
-    where = downsample.kept(values, 3_000)
+    where = downsample.select_points(values, 3_000)
     assert np.isnan(values[where]).sum() >= 590
 
 
@@ -263,11 +263,11 @@ def test_ties_have_no_winner() -> None:
         Outcome(mode="isolated", final_equity=109.0, **end),
         Outcome(mode="cross", final_equity=109.0000001, **end),
     ]
-    assert changes(base, shocked) == []
+    assert changed_conclusions(base, shocked) == []
     parted = [shocked[0], Outcome(mode="cross", final_equity=90.0, **end)]
-    assert changes(base, parted) == []
-    assert changes(parted, [Outcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
-        "S: cross ends highest (109.00), no longer isolated"
+    assert changed_conclusions(base, parted) == []
+    assert changed_conclusions(parted, [Outcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
+        "S: cross ends highest (109.00), previously isolated"
     ]
 
 
@@ -275,7 +275,7 @@ def test_alike_runs_are_told_alike(doom: Path) -> None:
     """Two runs that end at the same figure."""
     cross = files.read(doom / "out.json").results[1]
     again = msgspec.structs.replace(cross, mode="isolated")
-    assert summary.answers([cross, again])[0] == "Cross and isolated ended alike: 0.00 USDT."
+    assert summary.findings([cross, again])[0] == "Cross and isolated ended equal: 0.00 USDT."
 
 
 def test_late_bars_are_no_holes() -> None:
@@ -298,7 +298,7 @@ def test_late_bars_are_no_holes() -> None:
 @pytest.mark.parametrize("stamps", [[0, 3_600_000, 7_200_001], [1, 2**40 + 3, 2**41]])
 def test_times_travel_whole(stamps: list[int]) -> None:
     """Also those whose common step is a millisecond, over years."""
-    found = chart.times(stamps)
+    found = traces.encode_times(stamps)
     kind = "<f8" if found["wide"] else "<u4"
     steps = np.frombuffer(b64decode(found["steps"]), dtype=kind)
     assert [found["start"] + found["unit"] * int(step) for step in steps] == stamps
@@ -320,8 +320,8 @@ def test_curves_by_hand(doom: Path) -> None:
     )
     assert curves.drawdown(made) == pytest.approx([0, -0.1, 0, -0.25])
     assert curves.return_on_margin(made) == pytest.approx([np.nan, -1 / 5, 20 / (40 / 3), -10 / 20], nan_ok=True)
-    assert curves.costs(made, "Filled", "fee") == ([1, 3], [2.0, 2.5])
-    assert curves.costs(made, "FundingPaid", "amount") == ([2], [-1.0])
+    assert curves.cumulative_costs(made, "Filled", "fee") == ([1, 3], [2.0, 2.5])
+    assert curves.cumulative_costs(made, "FundingPaid", "amount") == ([2], [-1.0])
     under = msgspec.structs.replace(made, equity=[50.0, -20.0, 10.0, 10.0])
     assert curves.drawdown(under) == pytest.approx([-0.5, -1.2, -0.9, -0.9])
 
@@ -334,7 +334,7 @@ def test_markets_go_together_on_the_bars_they_share() -> None:
                funding_settlements=0)
         for name, close in closes.items()
     ]  # fmt: skip
-    names, found = curves.correlations(made)
+    names, found = curves.return_correlations(made)
     assert names == ["A", "B", "C"]
     assert np.array(found) == pytest.approx(np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]]))
 
@@ -355,7 +355,7 @@ def test_one_run_writes_all_it_is_asked_for(doom: Path, tmp_path: Path) -> None:
     assert files.read(tmp_path / "usual.json").results[0].equity != result.equity
     for more, text in {
         ("--param", "leverage=2"): "use --leverage", ("--param", "lokback=2"): "did you mean 'lookback'?",
-        ("--plot", "a.gif"): "--plot writes .png", ("--param", "x"): "is no NAME=VALUE",
+        ("--plot", "a.gif"): "--plot writes .png", ("--param", "x"): "is not NAME=VALUE",
     }.items():  # fmt: skip
         wrong = CliRunner().invoke(commands, [str(word) for word in (*words, *more)])
         assert wrong.exit_code == 2
@@ -405,7 +405,7 @@ def test_a_shock_does_what_it_says(name: str) -> None:
         one._replace(frame=one.frame.iloc[:60])
         for one in folders.read(HERE.parent / "data", symbols=["SIMBTC"], downloads=False)
     ]
-    shock = next(one for one in stress.shocks(market) if one.name == name)
+    shock = next(one for one in stress.stress_scenarios(market) if one.name == name)
     spec = StrategySpec("Once", Once)
     usual = Settings(cash=100_000.0)
     base = run(spec, market, venue="generic", mode="cross", settings=usual)
@@ -439,7 +439,7 @@ def test_shocks_reach_options_and_debts() -> None:
     """Fees and maintenance of options, maintenance of debts, and every maintenance rule stays one."""
     for name in venues.shipped():
         book = venues.load(name)
-        by_name = {one.name: one for one in stress.shocks([])}
+        by_name = {one.name: one for one in stress.stress_scenarios([])}
         dear, strict = by_name["fees"].venue(book), by_name["tiers"].venue(book)
         for before, after in zip(book.rules.options, dear.rules.options, strict=True):
             assert after.fee == 2 * before.fee
@@ -453,7 +453,7 @@ def test_shocks_reach_options_and_debts() -> None:
 @given(st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), min_size=1, max_size=400), st.integers(4, 60))
 def test_thinning_loses_no_extreme(values: list[float], limit: int) -> None:
     """First, last, lowest and highest stay, in order, and no more than asked for."""
-    where = downsample.kept(values, limit)
+    where = downsample.select_points(values, limit)
     assert len(where) <= max(limit, 5)
     assert (np.diff(where) > 0).all()
     assert where[0] == 0
@@ -498,7 +498,7 @@ def test_arithmetic_in_one_pass_is_that_of_explain(compared: Path) -> None:
     from crossmargin_bt.report import explained_entries  # noqa: PLC0415
 
     for result in files.read(compared / "out.json").results:
-        journal = explained_entries.entries(result)
+        journal = explained_entries.engine_journal(result)
         numbers = {n for n, entry in enumerate(journal) if explained_entries.is_explainable(entry)}
-        found = explained_entries.all_explained(result, numbers)
-        assert found == {n: explained_entries.explained(result, n) for n in numbers}
+        found = explained_entries.explain_entries(result, numbers)
+        assert found == {n: explained_entries.explain_entry(result, n) for n in numbers}

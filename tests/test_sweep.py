@@ -28,9 +28,8 @@ from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, load, run
 from crossmargin_bt.errors import FeedError
 from crossmargin_bt.report import files
-from crossmargin_bt.sweep import plan, rows, space, store
-from crossmargin_bt.sweep import words as words_of
-from crossmargin_bt.sweep.table import Listed
+from crossmargin_bt.sweep import plan, rows, search_space, store, summary
+from crossmargin_bt.sweep.table import RunTable
 
 STRATEGY = '''
 import os
@@ -222,11 +221,11 @@ def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str
 def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
     """And what differs is told."""
     same = by_signals(fast, "Fast", "same", "--fast")
-    assert "the best, run bar by bar, is the same: return" in same.output
+    assert "the best combination run bar by bar is identical: return" in same.output
     other = fast.with_name("other.py")
     other.write_text(FAST.replace("size, -size) *", "size, -2 * size) *"), encoding="utf-8")
     told = by_signals(other, "Fast", "other", "--fast").output
-    assert "do not trade alike: final equity " in " ".join(told.split())
+    assert "trade differently: final equity " in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
@@ -243,13 +242,13 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
             ("--venue", "hyperliquid"),
             "no table of tiers (venue hyperliquid); use the broker, a sweep without --fast",
         ),
-        ("Broken", (), "Broken.signals returned str that holds no numbers"),
+        ("Broken", (), "Broken.signals returned str which is not numeric"),
         ("Exits", (), "Exits.signals failed: SystemExit"),
-        ("Nothing", (), "which is no array of sizes"),
-        ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; give a size for every bar"),
-        ("Fast", ("--modes", "cash"), "--fast knows the modes isolated, cross"),
-        ("Fast", ("--slippage", "0.001"), "--fast knows no slippage"),
-        ("Fast", ("--objective", "margin_level"), "--fast does not tell margin_level"),
+        ("Nothing", (), "which is not an array of sizes"),
+        ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; return a size for every bar"),
+        ("Fast", ("--modes", "cash"), "--fast supports the modes isolated, cross"),
+        ("Fast", ("--slippage", "0.001"), "--fast does not support slippage"),
+        ("Fast", ("--objective", "margin_level"), "--fast does not provide margin_level"),
     ],
 )
 def test_what_signals_cannot_be_swept_by_is_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
@@ -299,7 +298,7 @@ def test_a_row_is_what_a_run_alone_comes_to(home: Path) -> None:
         (table["mode"] == "cross") & (table.param_period == 9) & (table.param_leverage == 10) & (table.param_size == 2)
     ]
     candles = folders.read(home / "data")
-    spec = load(str(home / "cross.py")).given({"period": 9, "size": 2})
+    spec = load(str(home / "cross.py")).with_params({"period": 9, "size": 2})
     alone = run(spec, candles, venue="generic", mode="cross", settings=Settings(cash=40_000.0, leverage=10.0))
     figures = rows.figures_of(alone)
     assert row.iloc[0][list(figures)].to_dict() == pytest.approx(figures, rel=0, abs=0, nan_ok=True)
@@ -319,11 +318,11 @@ def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) 
     wait_for_parts(process, killed, 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    kept = {row.key for file in parts.glob("*.parquet") for row in store.read(file)}
+    kept = {row.key for file in parts.glob("*.parquet") for row in store.read_rows(file)}
     assert 0 < len(kept) < 500
     result = crossmargin(*words(home, killed.name, *grid, "--jobs", jobs))
     assert result.exit_code == 0, result.output
-    assert f"{len(kept)} of 500 were kept" in result.stderr
+    assert f"{len(kept)} of 500 runs are stored" in result.stderr
     assert (killed / "results.parquet").read_bytes() == whole.read_bytes()
     assert len(pq.read_table(whole)) == 500
     assert not list(parts.iterdir())
@@ -356,9 +355,9 @@ def test_a_failing_combination_is_a_row(home: Path) -> None:
     text = (home / "failing" / "report.html").read_text(encoding="utf-8")
     assert "5 of 6 runs failed" in text
     again = crossmargin(*words(home, "failing", *grid))
-    assert "6 of 6 were kept" in again.stderr
+    assert "6 of 6 runs are stored" in again.stderr
     again = crossmargin(*words(home, "failing", *grid, "--again"))
-    assert "1 of 6 were kept" in again.stderr
+    assert "1 of 6 runs are stored" in again.stderr
 
 
 def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
@@ -366,14 +365,14 @@ def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
     one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-05", "--jobs", 1)
     swept(home, "wider", *one)
     wider = crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:]))
-    assert "2 of 6 were kept" in wider.stderr
+    assert "2 of 6 runs are stored" in wider.stderr
     assert len(swept(home, "wider", *one)) == 2
     assert (
-        "6 of 6 were kept"
+        "6 of 6 runs are stored"
         in crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:])).stderr
     )
     dearer = crossmargin(*words(home, "wider", *one), "--cash", 30_000)
-    assert "0 of 2 were kept" in dearer.stderr
+    assert "0 of 2 runs are stored" in dearer.stderr
 
 
 @pytest.mark.parametrize("objective", ["return", "return,margin_level"])
@@ -425,14 +424,12 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
         assert after.param_period == inside.loc[inside.total_return.idxmax()].param_period
     text = (home / "walk" / "report.html").read_text(encoding="utf-8")
     grown = (1 + table[table["sample"] == "out"].total_return).prod() - 1
-    assert (
-        f"cross: what was best by return in 3 windows returned {grown:+.1%} in all on the candles that followed" in text
-    )
+    assert f"cross: the best by return of each of 3 windows returned {grown:+.1%} in total out of sample" in text
     assert "Out of sample return was worse than in sample in" in text
     candles = folders.read(home / "data")
     start = candles[0].frame.index[0]
     first, last = start + pd.Timedelta(days=8), start + pd.Timedelta(days=12)
-    spec = load(str(home / "cross.py")).given({"period": int(after.param_period) if window == 1 else 3})
+    spec = load(str(home / "cross.py")).with_params({"period": int(after.param_period) if window == 1 else 3})
     alone = run(
         spec, [one._replace(frame=one.frame.loc[start : last - pd.Timedelta(1, "ms")]) for one in candles],
         venue="generic", mode="cross", settings=Settings(cash=40_000.0), trade_from_ms=int(first.timestamp() * 1000),
@@ -549,7 +546,7 @@ def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: P
         done = subprocess.run([*map(str, [*command, *out])], capture_output=True, text=True, check=True)
         table = pq.read_table(tmp_path / "out" / "results.parquet").to_pandas()
         assert table.fills.tolist() == [1.0] * 4
-        found.append((table.fees.unique().tolist(), "4 of 4 were kept" in done.stderr))
+        found.append((table.fees.unique().tolist(), "4 of 4 runs are stored" in done.stderr))
     (first, _), (second, kept), (third, kept_after) = found
     assert kept
     assert not kept_after
@@ -561,11 +558,11 @@ def test_symbols_are_the_same_in_every_window(tmp_path: Path, home: Path) -> Non
     """A walk forward lies where all have candles, and refuses a window in which one has none."""
     hour, day = 3_600_000, 86_400_000
     late = {"A": range(5 * day, 20 * day, hour), "B": range(0, 18 * day, hour)}
-    found = plan.windows(late, (4 * day, 2 * day))
+    found = plan.walk_forward_windows(late, (4 * day, 2 * day))
     assert (found[0][0].start_ms, found[-1][1].end_ms) == (5 * day, 17 * day)
     holed = {"A": [*range(0, 4 * day, hour), *range(8 * day, 20 * day, hour)], "B": range(0, 20 * day, hour)}
     with pytest.raises(FeedError, match="A has no candles from 1970-01-05 00:00 to 1970-01-07 00:00"):
-        plan.windows(holed, (4 * day, 2 * day))
+        plan.walk_forward_windows(holed, (4 * day, 2 * day))
 
 
 def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
@@ -584,7 +581,7 @@ def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
     )
     table = swept(home, "undefined", *words_)
     assert set(table[table["sample"] == "out"]["mode"]) == {"cross"}
-    assert "In 3 windows and modes nothing was chosen" in (home / "undefined" / "report.html").read_text(
+    assert "In 3 windows and modes nothing was selected" in (home / "undefined" / "report.html").read_text(
         encoding="utf-8"
     )
 
@@ -595,7 +592,7 @@ def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) 
     table = swept(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
     assert len(table) == 7
     assert (
-        "7 of 7 were kept"
+        "7 of 7 runs are stored"
         in crossmargin(
             *words(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
         ).stderr
@@ -617,11 +614,11 @@ def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, eng
         process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert b"runs are kept in" in said
+    assert b"runs are stored in" in said
     assert b"Traceback" not in said
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read(file)}
+    assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read_rows(file)}
 
 
 def test_a_folder_with_strange_files_says_so(home: Path) -> None:
@@ -630,24 +627,24 @@ def test_a_folder_with_strange_files_says_so(home: Path) -> None:
     swept(home, "strange", *one)
     parts = home / "strange" / "parts"
     (home / "strange" / "results.parquet").rename(parts / "000001 (copy).parquet")
-    assert "2 of 2 were kept" in crossmargin(*words(home, "strange", *one)).stderr
+    assert "2 of 2 runs are stored" in crossmargin(*words(home, "strange", *one)).stderr
     (parts / "000007.parquet").write_bytes(b"PAR1 nonsense")
     broken = crossmargin(*words(home, "strange", *one))
     assert broken.exit_code == 2
-    assert "000007.parquet is no readable file of a sweep" in broken.stderr
+    assert "000007.parquet is not a readable file of a sweep" in broken.stderr
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
         (("--param", "perod=1,2"), "did you mean 'period'?"),
-        (("--param", "period"), "says no values"),
-        (("--param", "period=,"), "says no values"),
-        (("--param", "period=0:1e9999999:1"), "is no number"),
+        (("--param", "period"), "has no values"),
+        (("--param", "period=,"), "has no values"),
+        (("--param", "period=0:1e9999999:1"), "is not a number"),
         (("--param", "period=1:100000:1", "--param", "size=1:100000:1"), "is more than 1,000,000"),
         (("--param", "period=3:1"), "the end not below the start"),
-        (("--param", "period=3:x"), "'x' is no number"),
-        (("--param", "period=1,1"), "names a value twice"),
+        (("--param", "period=3:x"), "'x' is not a number"),
+        (("--param", "period=1,1"), "has a duplicate value"),
         (("--param", "period=1..5"), "a grid needs values"),
         (("--param", "period=5..5", "--search", "random"), "5 is not below 5"),
         (("--param", "period=1,2", "--param", "period=3"), "given twice"),
@@ -663,9 +660,9 @@ def test_a_folder_with_strange_files_says_so(home: Path) -> None:
 def test_a_wrong_sweep_says_what_to_do(home: Path, more: tuple[object, ...], text: str) -> None:
     """In one line, before anything runs."""
     if "--dask" in more:
-        from crossmargin_bt.sweep import engines  # noqa: PLC0415
+        from crossmargin_bt.sweep import executors  # noqa: PLC0415
 
-        engines.CONNECT_SECONDS = 1
+        executors.CONNECT_SECONDS = 1
     result = crossmargin(*words(home, "wrong", *more))
     assert result.exit_code == 2
     assert text in result.stderr
@@ -673,10 +670,10 @@ def test_a_wrong_sweep_says_what_to_do(home: Path, more: tuple[object, ...], tex
 
 def test_two_sweeps_do_not_share_a_folder(home: Path) -> None:
     """The second is told so."""
-    with store.Store(home / "shared"):
+    with store.SweepStore(home / "shared"):
         result = crossmargin(*words(home, "shared", "--param", "period=3,6"))
     assert result.exit_code == 2
-    assert "another sweep is at work" in result.stderr
+    assert "another sweep is running" in result.stderr
 
 
 def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
@@ -719,10 +716,7 @@ def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
         assert browser.complaints == []
         assert len(browser.requests) == 1
         best = (
-            browser.page.locator("h2", has_text="The best by return")
-            .locator("..")
-            .locator("tbody tr")
-            .first.inner_text()
+            browser.page.locator("h2", has_text="Best by return").locator("..").locator("tbody tr").first.inner_text()
         )
         assert f"{table.total_return.max():+.1%}" in best
         assert browser.page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -731,19 +725,19 @@ def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
 @given(st.integers(1, 30), st.integers(0, 2**32))
 def test_a_random_search_draws_different_combinations(count: int, seed: int) -> None:
     """As many as asked for, or all there are; the same for the same seed."""
-    axes = [space.Axis("a", (1, 2, 3)), space.Axis("b", (1, 2, 3, 4))]
-    drawn = space.sample(axes, count, seed)
+    axes = [search_space.Axis("a", (1, 2, 3)), search_space.Axis("b", (1, 2, 3, 4))]
+    drawn = search_space.random_sample(axes, count, seed)
     assert len(drawn) == min(count, 12)
     assert len({repr(params) for params in drawn}) == len(drawn)
-    assert drawn == space.sample(axes, count, seed)
+    assert drawn == search_space.random_sample(axes, count, seed)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=30))
 def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
     """Against looking at every pair."""
-    aims = rows.objectives("return,drawdown")
+    aims = rows.parse_objectives("return,drawdown")
     given_ = [
-        rows.Row(
+        rows.SweepRow(
             key=str(n), venue="", mode="", params={}, window=0, sample="", figures={"total_return": a, "drawdown_max": b}
         )
         for n, (a, b) in enumerate(points)
@@ -753,32 +747,32 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> N
         return p != q and p[0] >= q[0] and p[1] <= q[1]
 
     expected = {str(n) for n, point in enumerate(points) if not any(beats(other, point) for other in points)}
-    assert {row.key for row in rows.front(given_, aims)} == expected
+    assert {row.key for row in rows.pareto_front(given_, aims)} == expected
 
 
 def test_windows_follow_one_another() -> None:
     """Ten days of hours in windows of 4 and 2: three, each out-of-sample one where the one before ended."""
     hour, day = 3_600_000, 86_400_000
-    found = plan.windows({"COIN": [n * hour for n in range(240)]}, (4 * day, 2 * day))
+    found = plan.walk_forward_windows({"COIN": [n * hour for n in range(240)]}, (4 * day, 2 * day))
     assert [(a.start_ms // day, a.end_ms // day, b.end_ms // day, b.trade_from_ms // day) for a, b in found] == [
         (0, 4, 6, 4), (2, 6, 8, 6), (4, 8, 10, 8),
     ]  # fmt: skip
 
 
-def test_the_duel_names_where_it_turns() -> None:
-    """By hand: cross ends higher at both combinations of 10x and at neither of 2x."""
+def test_a_paired_comparison_names_the_most_sensitive_axis() -> None:
+    """By hand: cross has the higher equity in both combinations of 10x and in neither of 2x."""
 
-    def row(mode: str, leverage: int, size: int, final: float) -> rows.Row:
+    def row(mode: str, leverage: int, size: int, final: float) -> rows.SweepRow:
         figures = {"final_equity": final, "total_return": final / 100 - 1, "liquidations": 0.0, "drawdown_max": 0.1}
         params = {"leverage": leverage, "size": size}
-        return rows.Row(
+        return rows.SweepRow(
             key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=0, sample="", figures=figures
         )
 
     ends = {(2, 1): (90.0, 95.0), (2, 2): (80.0, 80.0 - 1e-11), (10, 1): (120.0, 100.0), (10, 2): (130.0, 100.0)}
     given_ = [row(mode, *at, pair[n]) for at, pair in ends.items() for n, mode in enumerate(("cross", "isolated"))]
-    axes = [space.Axis("leverage", (2, 10)), space.Axis("size", (1, 2))]
-    lines = words_of.answers(given_, rows.objectives("return"), axes)
+    axes = [search_space.Axis("leverage", (2, 10)), search_space.Axis("size", (1, 2))]
+    lines = summary.findings(given_, rows.parse_objectives("return"), axes)
     assert lines[0] == "Best by return: cross with leverage=10 size=2, return +30.0%, drawdown 10.0%, liquidations: 0."
     assert lines[-1] == (
         "Cross ends higher than isolated in 50% of 4 combinations and lower in 25%, by +11.25 on average; "
@@ -789,7 +783,7 @@ def test_the_duel_names_where_it_turns() -> None:
 @pytest.mark.parametrize("width", [80, 160])
 def test_long_params_are_never_broken(width: int) -> None:
     """Beside the figures where they fit, numbered below them where they do not."""
-    listed = Listed("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
+    listed = RunTable("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
     params = [f"fast_average_period={n} slow_average_period=240" for n in (5, 10)]
     for one in params:
         listed.add(("cross", *["1.00"] * 5), one)
