@@ -1,4 +1,4 @@
-"""Sweeps: the same rows whatever runs them, whatever kills them, and whenever they are taken up again."""
+"""Sweeps: the same rows on every executor, after crashes and after a resume."""
 
 import html
 import io
@@ -204,8 +204,8 @@ def by_signals(fast: Path, name: str, out: str, *more: object) -> Result:
 
 
 @pytest.mark.parametrize("walk", [(), ("--walk-forward", "10d/5d")])
-def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str, ...]) -> None:
-    """Every figure that a batch has, to the last digit, with warm-ups and sizes that are refused or liquidated too."""
+def test_signals_give_the_figures_of_a_strategy_that_follows_them(fast: Path, walk: tuple[str, ...]) -> None:
+    """All figures of a batch are identical, including warm-ups and sizes that are refused or liquidated."""
     varied = ("--param", "size=1,40", "--param", "leverage=5,20", *walk)
     assert by_signals(fast, "Fast", f"f{len(walk)}", "--fast", *varied).exit_code == 0
     assert by_signals(fast, "Slow", f"s{len(walk)}", *varied).exit_code == 0
@@ -219,7 +219,7 @@ def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str
 
 
 def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
-    """And what differs is told."""
+    """Differences are printed."""
     same = by_signals(fast, "Fast", "same", "--fast")
     assert "the best combination run bar by bar is identical: return" in same.output
     other = fast.with_name("other.py")
@@ -242,7 +242,7 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
             ("--venue", "hyperliquid"),
             "no table of tiers (venue hyperliquid); use the broker, a sweep without --fast",
         ),
-        ("Broken", (), "Broken.signals returned str which is not numeric"),
+        ("Broken", (), "Broken.signals returned str, which is not numeric"),
         ("Exits", (), "Exits.signals failed: SystemExit"),
         ("Nothing", (), "which is not an array of sizes"),
         ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; return a size for every bar"),
@@ -251,8 +251,8 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
         ("Fast", ("--objective", "margin_level"), "--fast does not provide margin_level"),
     ],
 )
-def test_what_signals_cannot_be_swept_by_is_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
-    """With what to do instead."""
+def test_unsupported_signal_sweeps_are_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
+    """The message says what to do instead."""
     result = by_signals(fast, name, "refused", "--fast", *more)
     assert result.exit_code == 2
     assert text in result.output
@@ -265,7 +265,7 @@ def started(home: Path, out: str, *more: object) -> "subprocess.Popen[bytes]":
 
 
 def wait_for_parts(process: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
-    """Wait until a sweep has written so many files of rows."""
+    """Wait until a sweep has written `count` files of rows."""
     deadline = time.monotonic() + 120
     while len(list((folder / "parts").glob("*.parquet"))) < count and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
@@ -275,8 +275,8 @@ def wait_for_parts(process: "subprocess.Popen[bytes]", folder: Path, count: int)
 GRID = ("--param", "period=3:12:3", "--param", "leverage=2,10", "--param", "size=0.5,2")
 
 
-def test_joblib_dask_and_a_plain_loop_give_the_same_rows(home: Path) -> None:
-    """Byte for byte, in the sweep's order; 4 x 2 x 2 combinations in two modes."""
+def test_all_executors_give_the_same_rows(home: Path) -> None:
+    """Byte for byte, in the order of the sweep; 4 x 2 x 2 combinations in two modes."""
     plain = swept(home, "plain", *GRID, "--jobs", 1)
     swept(home, "joblib", *GRID, "--jobs", 2)
     process = started(home, "dask", *GRID, "--jobs", 2, "--dask", "local")
@@ -291,8 +291,8 @@ def test_joblib_dask_and_a_plain_loop_give_the_same_rows(home: Path) -> None:
     assert not list((home / "plain" / "parts").iterdir())
 
 
-def test_a_row_is_what_a_run_alone_comes_to(home: Path) -> None:
-    """Figures of a row are those of the same run by itself."""
+def test_a_row_has_the_figures_of_a_single_run(home: Path) -> None:
+    """The figures of a row equal those of the same run outside a sweep."""
     table = swept(home, "plain", *GRID, "--jobs", 1)
     row = table[
         (table["mode"] == "cross") & (table.param_period == 9) & (table.param_leverage == 10) & (table.param_size == 2)
@@ -305,8 +305,8 @@ def test_a_row_is_what_a_run_alone_comes_to(home: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) -> None:
-    """500 combinations, SIGKILL to all its processes: the rows are those of an undisturbed sweep, and none is run twice."""
+def test_a_killed_sweep_resumes_with_the_remaining_runs(home: Path, jobs: int) -> None:
+    """500 combinations, SIGKILL to all processes: the rows are those of an uninterrupted sweep, and no run is repeated."""
     grid = ["--param", "period=3:52:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross", "--end", "2025-01-05"]
     whole = home / "whole" / "results.parquet"
     if not whole.exists():
@@ -329,7 +329,7 @@ def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) 
 
 
 def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
-    """A cluster of two workers, one killed midway: all rows, each once, and the same."""
+    """A cluster of two workers, one of them killed: every row is present once and unchanged."""
     grid = ["--param", "period=3:22:1", "--param", "size=0.2:1.0:0.2", "--modes", "cross", "--jobs", 2]
     swept(home, "calm", *grid)
     process = started(home, "harmed", *grid, "--dask", "local")
@@ -344,7 +344,7 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
 
 
 def test_a_failing_combination_is_a_row(home: Path) -> None:
-    """An error in the strategy and a process that dies end one run each; --again runs them again."""
+    """An error in the strategy and a dying process each fail one run; --again repeats them."""
     grid = ("--param", "bad=0,1,2", "--param", "poison=0,1", "--modes", "cross", "--end", "2025-01-04", "--jobs", 2)
     table = swept(home, "failing", *grid).set_index(["param_bad", "param_poison"])
     assert table.loc[(0, 0), "error"] == ""
@@ -360,8 +360,8 @@ def test_a_failing_combination_is_a_row(home: Path) -> None:
     assert "1 of 6 runs are stored" in again.stderr
 
 
-def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
-    """Values and modes may be added to a sweep; what it loses by a narrower one is kept."""
+def test_a_wider_grid_runs_only_new_combinations(home: Path) -> None:
+    """Values and modes can be added to a sweep; rows outside a narrower grid are preserved."""
     one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-05", "--jobs", 1)
     swept(home, "wider", *one)
     wider = crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:]))
@@ -371,13 +371,13 @@ def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
         "6 of 6 runs are stored"
         in crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:])).stderr
     )
-    dearer = crossmargin(*words(home, "wider", *one), "--cash", 30_000)
-    assert "0 of 2 runs are stored" in dearer.stderr
+    other_cash = crossmargin(*words(home, "wider", *one), "--cash", 30_000)
+    assert "0 of 2 runs are stored" in other_cash.stderr
 
 
 @pytest.mark.parametrize("objective", ["return", "return,margin_level"])
-def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, objective: str) -> None:
-    """Optuna on one process and on two, and taken up again after it lost half of its rows."""
+def test_an_optuna_search_is_deterministic(home: Path, objective: str) -> None:
+    """On one process, on two, and when resumed after half of its rows are lost."""
     search = (
         "--param",
         "period=3:40:1",
@@ -405,8 +405,8 @@ def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, ob
     assert (home / name / "results.parquet").read_bytes() == whole
 
 
-def test_a_learning_search_beats_chance(home: Path) -> None:
-    """Over the same number of combinations its best is no worse than that of a random search."""
+def test_an_optuna_search_beats_a_random_search(home: Path) -> None:
+    """With the same number of combinations its best is at least that of a random search."""
     space_ = ("--param", "period=3:60:1", "--param", "size=0.05..3", "--modes", "cross", "--trials", 40, "--jobs", 2)
     learned = swept(home, "learned", *space_, "--search", "optuna")
     drawn = swept(home, "drawn", *space_, "--search", "random")
@@ -414,8 +414,8 @@ def test_a_learning_search_beats_chance(home: Path) -> None:
     assert learned.total_return.tail(16).median() > drawn.total_return.median()
 
 
-def test_walk_forward_trades_what_it_chose(home: Path) -> None:
-    """Windows of eight and four days: three of them; out of sample is the best of in sample, on the days that follow."""
+def test_walk_forward_trades_the_selected_combination(home: Path) -> None:
+    """Three windows of eight and four days; out of sample the best in-sample combination runs on the following days."""
     table = swept(home, "walk", "--param", "period=3:12:3", "--modes", "cross", "--walk-forward", "8d/4d", "--jobs", 2)
     assert Counter(table["sample"]) == {"in": 12, "out": 3}
     for window in (1, 2, 3):
@@ -439,7 +439,7 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
 
 
 class Watcher(bt.Strategy):
-    """Says on which bars it is called, and with which average."""
+    """Records the bars on which it is called, and the average."""
 
     params = (("period", 5), ("prenext_calls_next", False))
     seen: list[tuple[str, int, float]] = []  # noqa: RUF012
@@ -465,10 +465,10 @@ class Watcher(bt.Strategy):
 
 @pytest.mark.parametrize("prenext_calls_next", [False, True])
 @pytest.mark.parametrize(("period", "silent"), [(5, 0), (5, 10), (11, 10), (30, 10)])
-def test_a_strategy_that_warms_up_is_not_called_before_its_time(
+def test_a_strategy_is_not_called_during_warm_up(
     home: Path, period: int, silent: int, prenext_calls_next: bool
 ) -> None:
-    """Then it is called as it would have been, but that its nextstart comes on its first bar where it is past."""
+    """Afterwards it is called as usual, except that a nextstart missed in the warm-up comes on the first bar."""
     candles = [one._replace(frame=one.frame.iloc[:40]) for one in folders.read(home / "data")]
     start = int(candles[0].frame.index[silent].timestamp() * 1000)
     found = []
@@ -488,14 +488,14 @@ def test_a_strategy_that_warms_up_is_not_called_before_its_time(
 
 
 class Signalled(bt.SignalStrategy):
-    """One of backtrader's own, whose metaclass takes its next over."""
+    """A SignalStrategy, whose metaclass replaces `next`."""
 
     def __init__(self):
         self.signal_add(bt.SIGNAL_LONG, self.data.close - bt.ind.SMA(self.data.close, period=5))
 
 
-def test_a_signal_strategy_does_not_trade_before_its_time(home: Path) -> None:
-    """No fill before its time, some after."""
+def test_a_signal_strategy_does_not_trade_during_warm_up(home: Path) -> None:
+    """No fill during the warm-up, some afterwards."""
     candles = folders.read(home / "data")
     start = int(candles[0].frame.index[200].timestamp() * 1000)
     found = run(
@@ -523,8 +523,8 @@ class Leaking(bt.Strategy):
 """
 
 
-def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: Path, tmp_path: Path) -> None:
-    """A list on the class is new for every run; a changed module that the file imports makes its runs anew."""
+def test_runs_share_no_state_and_imported_modules_are_part_of_the_key(home: Path, tmp_path: Path) -> None:
+    """A list on the class is new for every run; runs are repeated when an imported module changes."""
     folder = tmp_path / "strategy"
     folder.mkdir()
     (folder / "leaking.py").write_text(LEAKING, encoding="utf-8")
@@ -554,8 +554,8 @@ def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: P
     assert third == pytest.approx([2 * first[0]])
 
 
-def test_symbols_are_the_same_in_every_window(tmp_path: Path, home: Path) -> None:
-    """A walk forward lies where all have candles, and refuses a window in which one has none."""
+def test_windows_cover_the_period_common_to_all_symbols(tmp_path: Path, home: Path) -> None:
+    """A window in which a symbol has no candles is refused."""
     hour, day = 3_600_000, 86_400_000
     late = {"A": range(5 * day, 20 * day, hour), "B": range(0, 18 * day, hour)}
     found = plan.walk_forward_windows(late, (4 * day, 2 * day))
@@ -565,7 +565,7 @@ def test_symbols_are_the_same_in_every_window(tmp_path: Path, home: Path) -> Non
         plan.walk_forward_windows(holed, (4 * day, 2 * day))
 
 
-def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
+def test_nothing_is_selected_if_the_objective_is_undefined(home: Path) -> None:
     """Cash mode has no margin level: no out-of-sample run, and the report says so."""
     words_ = (
         "--param",
@@ -586,8 +586,8 @@ def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
     )
 
 
-def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) -> None:
-    """None, infinity, what is no number, 1 and true; and a whole number no column holds."""
+def test_values_that_json_encodes_alike_are_separate_runs(home: Path) -> None:
+    """None, infinities, NaN, True, and an integer too large for a column."""
     odd = "bad=none,nan,inf,-inf,true,1.5,100000000000000000000"
     table = swept(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
     assert len(table) == 7
@@ -601,8 +601,8 @@ def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) 
 
 @pytest.mark.parametrize("name", ["interrupt", "terminate"])
 @pytest.mark.parametrize("engine", [("--jobs", 2), ("--jobs", 2, "--dask", "local")])
-def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, engine: tuple[object, ...]) -> None:
-    """In one line, and no process stays."""
+def test_an_interrupted_sweep_stores_its_rows(home: Path, name: str, engine: tuple[object, ...]) -> None:
+    """With a one-line message, and no process is left."""
     grid = ("--param", "period=3:102:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross")
     out = f"{name}{len(engine)}"
     process = started(home, out, *grid, *engine)
@@ -621,8 +621,8 @@ def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, eng
     assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read_rows(file)}
 
 
-def test_a_folder_with_strange_files_says_so(home: Path) -> None:
-    """A part under another name is read; a broken file is named; a full disk too."""
+def test_unreadable_files_in_the_result_folder_are_reported(home: Path) -> None:
+    """A renamed part is read; a broken file is named in the error."""
     one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
     swept(home, "strange", *one)
     parts = home / "strange" / "parts"
@@ -657,8 +657,8 @@ def test_a_folder_with_strange_files_says_so(home: Path) -> None:
         (("--param", "period=1,2", "--dask", "tcp://127.0.0.1:9"), "no dask scheduler answers"),
     ],
 )
-def test_a_wrong_sweep_says_what_to_do(home: Path, more: tuple[object, ...], text: str) -> None:
-    """In one line, before anything runs."""
+def test_invalid_sweep_options_are_one_line_errors(home: Path, more: tuple[object, ...], text: str) -> None:
+    """Before anything runs."""
     if "--dask" in more:
         from crossmargin_bt.sweep import executors  # noqa: PLC0415
 
@@ -669,7 +669,7 @@ def test_a_wrong_sweep_says_what_to_do(home: Path, more: tuple[object, ...], tex
 
 
 def test_two_sweeps_do_not_share_a_folder(home: Path) -> None:
-    """The second is told so."""
+    """The second one is refused."""
     with store.SweepStore(home / "shared"):
         result = crossmargin(*words(home, "shared", "--param", "period=3,6"))
     assert result.exit_code == 2
@@ -677,7 +677,7 @@ def test_two_sweeps_do_not_share_a_folder(home: Path) -> None:
 
 
 def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
-    """Its numbers are to the last digit, so it ends where its row does."""
+    """Its numbers have full precision, so the run reproduces its row."""
     drawn = (
         "--param",
         "period=3:9:1",
@@ -699,8 +699,8 @@ def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
     assert alone.total_return == pytest.approx(table.total_return.max(), rel=1e-9)
 
 
-def test_a_sweep_in_which_all_fails_does_not_end_well(home: Path) -> None:
-    """Its rows and report are written, and the program says so."""
+def test_a_sweep_in_which_all_runs_fail_exits_with_an_error(home: Path) -> None:
+    """Its rows and report are still written."""
     result = crossmargin(*words(home, "allbad", "--param", "bad=1", "--modes", "cross", "--jobs", 1))
     assert result.exit_code == 2
     assert "all of 1 runs failed; the first: Cross failed: ValueError: bad is 1 (line" in result.stderr
@@ -709,7 +709,7 @@ def test_a_sweep_in_which_all_fails_does_not_end_well(home: Path) -> None:
 
 @needs_chromium
 def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
-    """Maps, survival, where cross pays and the front of two objectives; the best row is that of the Parquet file."""
+    """Heat maps, survival, cross against isolated and the Pareto front; the best row is that of the Parquet file."""
     table = swept(home, "drawn2", *GRID, "--jobs", 2, "--objective", "return,margin_level")
     with opened(home / "drawn2" / "report.html", width=390) as browser:
         assert browser.draw_all() == 6
@@ -724,7 +724,7 @@ def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
 
 @given(st.integers(1, 30), st.integers(0, 2**32))
 def test_a_random_search_draws_different_combinations(count: int, seed: int) -> None:
-    """As many as asked for, or all there are; the same for the same seed."""
+    """The requested number, or all if there are no more; deterministic for a seed."""
     axes = [search_space.Axis("a", (1, 2, 3)), search_space.Axis("b", (1, 2, 3, 4))]
     drawn = search_space.random_sample(axes, count, seed)
     assert len(drawn) == min(count, 12)
@@ -733,9 +733,9 @@ def test_a_random_search_draws_different_combinations(count: int, seed: int) -> 
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=30))
-def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    """Against looking at every pair."""
-    aims = rows.parse_objectives("return,drawdown")
+def test_the_pareto_front_has_no_dominated_row(points: list[tuple[float, float]]) -> None:
+    """Compared with a brute-force check of all pairs."""
+    objectives = rows.parse_objectives("return,drawdown")
     given_ = [
         rows.SweepRow(
             key=str(n), venue="", mode="", params={}, window=0, sample="", figures={"total_return": a, "drawdown_max": b}
@@ -747,11 +747,11 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> N
         return p != q and p[0] >= q[0] and p[1] <= q[1]
 
     expected = {str(n) for n, point in enumerate(points) if not any(beats(other, point) for other in points)}
-    assert {row.key for row in rows.pareto_front(given_, aims)} == expected
+    assert {row.key for row in rows.pareto_front(given_, objectives)} == expected
 
 
-def test_windows_follow_one_another() -> None:
-    """Ten days of hours in windows of 4 and 2: three, each out-of-sample one where the one before ended."""
+def test_out_of_sample_windows_are_contiguous() -> None:
+    """Ten days of hourly candles in windows of 4 and 2 days: three pairs."""
     hour, day = 3_600_000, 86_400_000
     found = plan.walk_forward_windows({"COIN": [n * hour for n in range(240)]}, (4 * day, 2 * day))
     assert [(a.start_ms // day, a.end_ms // day, b.end_ms // day, b.trade_from_ms // day) for a, b in found] == [
@@ -781,8 +781,8 @@ def test_a_paired_comparison_names_the_most_sensitive_axis() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_long_params_are_never_broken(width: int) -> None:
-    """Beside the figures where they fit, numbered below them where they do not."""
+def test_long_params_are_never_wrapped(width: int) -> None:
+    """In a column if they fit, else numbered below the table."""
     listed = RunTable("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
     params = [f"fast_average_period={n} slow_average_period=240" for n in (5, 10)]
     for one in params:

@@ -88,7 +88,7 @@ def sweep(
         spec = source.load()
         axes = tuple(parse_axis(text, parse_value) for text in params)
         search_space.check_names(axes, list(spec.strategy.params._getkeys()), plan.VARIED_SETTINGS)
-        aims = parse_objectives(objective)
+        objectives = parse_objectives(objective)
         chosen = parse_choices(modes, "mode", (*MODES, *MODE_ALIASES))
         books = [load_with(name, file) for name, file in parse_tier_files(tiers, split_list(venue)).items()]
         candles = market.read()
@@ -99,7 +99,7 @@ def sweep(
         )  # fmt: skip
         (method,) = parse_choices(search, "search", SEARCHES, count_max=1)
         definition = SweepDefinition(
-            shared, axes, tuple(chosen), tuple(aim.name for aim in aims), method,
+            shared, axes, tuple(chosen), tuple(objective.name for objective in objectives), method,
             trials=trials, seed=seed, walk=None if walk is None else plan.parse_walk_forward(walk),
         )  # fmt: skip
         if fast:
@@ -108,10 +108,10 @@ def sweep(
         with SweepStore(folder) as store, Executor(jobs, dask) as engine:
             if again:
                 store.drop_failed()
-            rows = _run_with_leaderboard(definition, candles, store, engine, aims)
+            rows = _run_with_leaderboard(definition, candles, store, engine, objectives)
         _write_report(definition, rows, folder)
         if fast:
-            _print_bar_by_bar(definition, rows, aims)
+            _print_bar_by_bar(definition, rows, objectives)
         click.echo(f"rows: {folder / 'results.parquet'}\nreport: {folder / 'report.html'}")
         if rows and all(row.error for row in rows):
             raise ConfigurationError(f"all of {len(rows)} runs failed; the first: {rows[0].error}")
@@ -129,12 +129,14 @@ def _check_fast(definition: "SweepDefinition", spec: Any, candles: "Sequence[Can
     signals.check_lookahead(spec, candles, own)
 
 
-def _print_bar_by_bar(definition: "SweepDefinition", rows: "Sequence[SweepRow]", aims: "Sequence[Objective]") -> None:
+def _print_bar_by_bar(
+    definition: "SweepDefinition", rows: "Sequence[SweepRow]", objectives: "Sequence[Objective]"
+) -> None:
     """Run the best combination bar by bar and print how it compares with its signals."""
     from crossmargin_bt import sweep as sweeps
     from crossmargin_bt.sweep import table
 
-    best = min((row for row in rows if row.sample != "out" and not row.error), key=aims[0].rank, default=None)
+    best = min((row for row in rows if row.sample != "out" and not row.error), key=objectives[0].rank, default=None)
     if best is not None:
         click.echo(table.compare_with_bar_by_bar(best, sweeps.run_bar_by_bar(definition, best)))
 
@@ -149,7 +151,11 @@ def _data_source(market: MarketOptions, candles: "Sequence[Candles]") -> Any:
 
 
 def _run_with_leaderboard(
-    definition: "SweepDefinition", candles: "Sequence[Candles]", store: Any, engine: Any, aims: "Sequence[Objective]"
+    definition: "SweepDefinition",
+    candles: "Sequence[Candles]",
+    store: Any,
+    engine: Any,
+    objectives: "Sequence[Objective]",
 ) -> "list[SweepRow]":
     """Run the sweep with a live leaderboard; finished runs are stored on Ctrl-C."""
     from rich.console import Console
@@ -172,7 +178,7 @@ def _run_with_leaderboard(
         console=console,
     )  # fmt: skip
     task = progress.add_task("", total=None)
-    board = table.Leaderboard(aims, ROWS_SHOWN, progress)
+    board = table.Leaderboard(objectives, ROWS_SHOWN, progress)
     resumed = bool(store.rows)
     with _terminate_as_interrupt(), Live(board, console=console, refresh_per_second=4, transient=True) as live:
 
@@ -196,7 +202,7 @@ def _run_with_leaderboard(
                 f"stopped: {len(store.rows)} runs are stored in {store.folder}; repeat the command to resume", err=True
             )
             sys.exit(INTERRUPTED)
-    Console().print(table.build_summary(rows, aims, definition.axes, ROWS_SHOWN))
+    Console().print(table.build_summary(rows, objectives, definition.axes, ROWS_SHOWN))
     return rows
 
 

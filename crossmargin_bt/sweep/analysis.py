@@ -75,9 +75,9 @@ def survival(rows: Sequence[SweepRow]) -> list[Survival]:
     return found
 
 
-def rank_rows(rows: Sequence[SweepRow], aim: Objective) -> list[SweepRow]:
+def rank_rows(rows: Sequence[SweepRow], objective: Objective) -> list[SweepRow]:
     """Return the rows sorted from best to worst by an objective, without failed and undefined ones."""
-    return sorted((row for row in rows if aim.value(row) is not None), key=aim.rank)
+    return sorted((row for row in rows if objective.value(row) is not None), key=objective.rank)
 
 
 class Heatmap(NamedTuple):

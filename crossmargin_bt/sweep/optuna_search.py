@@ -46,14 +46,16 @@ class _Study:
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._definition, self._group = definition, group
-        self._aims = [OBJECTIVES[name] for name in definition.objective]
+        self._objectives = [OBJECTIVES[name] for name in definition.objective]
         sampler = (
             optuna.samplers.TPESampler(seed=definition.seed)
-            if len(self._aims) == 1
+            if len(self._objectives) == 1
             else optuna.samplers.NSGAIISampler(seed=definition.seed, population_size=max(2 * BATCH_SIZE, 16))
         )
         direction = optuna.study.StudyDirection
-        directions = [direction.MAXIMIZE if aim.better > 0 else direction.MINIMIZE for aim in self._aims]
+        directions = [
+            direction.MAXIMIZE if objective.better > 0 else direction.MINIMIZE for objective in self._objectives
+        ]
         self._study = optuna.create_study(directions=directions, sampler=sampler)
         self._failed = optuna.trial.TrialState.FAIL
         self._trials: list[Any] = []
@@ -66,7 +68,7 @@ class _Study:
     def tell(self, rows: Sequence[SweepRow]) -> None:
         """Tell the study the results of the last batch; runs without the objective count as failed trials."""
         for trial, row in zip(self._trials, rows, strict=True):
-            values = [aim.value(row) for aim in self._aims]
+            values = [objective.value(row) for objective in self._objectives]
             known = [value for value in values if value is not None]
             if len(known) < len(values):
                 self._study.tell(trial, state=self._failed)

@@ -19,7 +19,7 @@ ROWS_SHOWN = 25
 
 def render(definition: SweepDefinition, rows: Sequence[SweepRow]) -> bytes:
     """Return the report of a sweep as an HTML page."""
-    aims = [OBJECTIVES[name] for name in definition.objective]
+    objectives = [OBJECTIVES[name] for name in definition.objective]
     chosen = [row for row in rows if row.sample != "out"]
     x, y = analysis.heatmap_axes(definition.axes)
     assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumed]
@@ -28,22 +28,22 @@ def render(definition: SweepDefinition, rows: Sequence[SweepRow]) -> bytes:
     settings = [one.name for one in definition.axes if one.name not in own]
     others = [one.name for one in definition.axes if one not in (x, y)]
     others += ["the windows"] if definition.walk is not None else []
-    heatmaps = _heatmaps(chosen, x, y, aims[0])
-    front_chart = _pareto_chart(chosen, aims) if len(aims) > 1 and definition.walk is None else None
-    ranked = analysis.rank_rows(chosen, aims[0])
+    heatmaps = _heatmaps(chosen, x, y, objectives[0])
+    front_chart = _pareto_chart(chosen, objectives) if len(objectives) > 1 and definition.walk is None else None
+    ranked = analysis.rank_rows(chosen, objectives[0])
     return page(
         "sweep.html",
         title=f"{spec.name}: {len(rows):,} runs over {', '.join(one.name for one in definition.axes)}",
         drawn=[*heatmaps, *([front_chart] if front_chart else [])],
-        caveats=summary.caveats(rows, aims, settings=settings, assumptions=len(assumptions)),
-        findings=summary.findings(rows, aims, definition.axes),
-        aims=aims,
+        caveats=summary.caveats(rows, objectives, settings=settings, assumptions=len(assumptions)),
+        findings=summary.findings(rows, objectives, definition.axes),
+        objectives=objectives,
         heatmaps=heatmaps,
         aggregated=join_words(others) if others else "",
         pareto_front=front_chart,
         columns=[label for label, _, _ in COLUMNS],
         best=[_best_row(row, rows) for row in ranked[:ROWS_SHOWN]],
-        steps=[walk_forward_cells(step, aims[0]) for step in analysis.walk_forward_steps(rows)],
+        steps=[walk_forward_cells(step, objectives[0]) for step in analysis.walk_forward_steps(rows)],
         command=_command(ranked[0], definition, own) if ranked else "",
         format_params=analysis.format_params,
         failed=[row for row in rows if row.error],
@@ -86,10 +86,10 @@ def _best_row(row: SweepRow, rows: Sequence[SweepRow]) -> tuple[str, str, list[s
     return f"{name}{window}", analysis.format_params(row.params), [figure(row, key, form) for _, key, form in COLUMNS]
 
 
-def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, aim: Objective) -> list[Chart]:
+def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, objective: Objective) -> list[Chart]:
     found = []
     medians = {
-        group: analysis.heatmap(mine, x, y, analysis.median_of(aim.figure))
+        group: analysis.heatmap(mine, x, y, analysis.median_of(objective.figure))
         for group, mine in analysis.group_rows(rows).items()
     }
     known = [cell for one in medians.values() for row in one.cells for cell in row if cell is not None]
@@ -99,7 +99,12 @@ def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, aim: Objective) -> list[
         name = analysis.group_name(group, rows)
         found.append(
             _heatmap_chart(
-                f"map-{n}", f"{name}: median {aim.name}", medians[group], "rising", form=aim.form, bounds=bounds
+                f"map-{n}",
+                f"{name}: median {objective.name}",
+                medians[group],
+                "rising",
+                form=objective.number_format,
+                bounds=bounds,
             )
         )
         if group[1] != "cash":
@@ -171,9 +176,9 @@ def _heatmap_chart(
     return Chart(key, title, description, data, layout, linked=False)
 
 
-def _pareto_chart(rows: Sequence[SweepRow], aims: Sequence[Objective]) -> Chart:
+def _pareto_chart(rows: Sequence[SweepRow], objectives: Sequence[Objective]) -> Chart:
     """Return a scatter chart of both objectives with the Pareto front."""
-    first, second = aims
+    first, second = objectives
     data: list[dict[str, Any]] = []
     for n, (group, mine) in enumerate(analysis.group_rows(rows).items()):
         known = [row for row in mine if first.value(row) is not None and second.value(row) is not None]
@@ -183,7 +188,7 @@ def _pareto_chart(rows: Sequence[SweepRow], aims: Sequence[Objective]) -> Chart:
             "text": [escape_label(analysis.format_params(row.params)) for row in known], "hoverinfo": "x+y+text+name",
             "marker": {"size": 5, "opacity": 0.6}, "meta": {"series": n},
         })  # fmt: skip
-    front = pareto_front(rows, aims)
+    front = pareto_front(rows, objectives)
     data.append({
         "type": "scatter", "mode": "lines+markers", "name": "Pareto front", "x": [first.value(row) for row in front],
         "y": [second.value(row) for row in front], "text": [escape_label(analysis.format_params(row.params)) for row in front],

@@ -54,7 +54,7 @@ class Objective(NamedTuple):
     name: str
     figure: str
     better: Literal[-1, 1]
-    form: str
+    number_format: str
 
     def value(self, row: SweepRow) -> float | None:
         """Return the figure of a row; None if undefined."""
@@ -97,16 +97,16 @@ def parse_objectives(text: str) -> tuple[Objective, ...]:
     return tuple(OBJECTIVES[name] for name in names)
 
 
-def pareto_front(rows: Sequence[SweepRow], aims: Sequence[Objective]) -> list[SweepRow]:
+def pareto_front(rows: Sequence[SweepRow], objectives: Sequence[Objective]) -> list[SweepRow]:
     """Return the rows that no other row dominates, sorted by the first objective, best first."""
     known = sorted(
-        (row for row in rows if all(aim.value(row) is not None for aim in aims)),
-        key=lambda row: tuple(a.rank(row) for a in aims),
+        (row for row in rows if all(objective.value(row) is not None for objective in objectives)),
+        key=lambda row: tuple(a.rank(row) for a in objectives),
     )
     found: list[SweepRow] = []
     for row in known:
-        scores = [aim.rank(row) for aim in aims]
-        if not any(_dominates([aim.rank(other) for aim in aims], scores) for other in found):
+        scores = [objective.rank(row) for objective in objectives]
+        if not any(_dominates([objective.rank(other) for objective in objectives], scores) for other in found):
             found.append(row)
     return found
 

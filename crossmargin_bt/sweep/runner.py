@@ -87,14 +87,16 @@ def _best_by_group(
     rounds: Rounds, definition: SweepDefinition
 ) -> Generator[list[RunTask], dict[str, SweepRow], dict[RunGroup, SweepRow]]:
     """Pass rounds through and return the best row of every group by the first objective."""
-    aim = OBJECTIVES[definition.objective[0]]
+    objective = OBJECTIVES[definition.objective[0]]
     best: dict[RunGroup, SweepRow] = {}
     tasks = next(rounds, None)
     while tasks is not None:
         rows = yield tasks
         for task in tasks:
             row = rows[task.key]
-            if aim.value(row) is not None and (task.group not in best or aim.rank(row) < aim.rank(best[task.group])):
+            if objective.value(row) is not None and (
+                task.group not in best or objective.rank(row) < objective.rank(best[task.group])
+            ):
                 best[task.group] = row
         try:
             tasks = rounds.send(rows)

@@ -32,7 +32,7 @@ LOOKAHEAD_CUTS = 15
 
 
 def check_supported(
-    spec: StrategySpec, modes: Sequence[str], aims: Sequence[str], settings: Settings, varied: Sequence[str]
+    spec: StrategySpec, modes: Sequence[str], objectives: Sequence[str], settings: Settings, varied: Sequence[str]
 ) -> None:
     """Check that a sweep can run from signals.
 
@@ -55,7 +55,7 @@ def check_supported(
             raise ConfigurationError(f"--fast supports the modes {', '.join(MARGIN_MODES)}; omit {mode!r} or --fast")
     if settings.slippage or "slippage" in varied:
         raise ConfigurationError("--fast does not support slippage; omit it or --fast")
-    for name in aims:
+    for name in objectives:
         if OBJECTIVES[name].figure in UNAVAILABLE_FIGURES:
             raise ConfigurationError(f"--fast does not provide {name}; choose another --objective or omit --fast")
 

@@ -10,17 +10,17 @@ from crossmargin_bt.sweep.rows import Objective, SweepRow, pareto_front
 from crossmargin_bt.sweep.search_space import Axis
 
 
-def findings(rows: Sequence[SweepRow], aims: Sequence[Objective], axes: Sequence[Axis]) -> list[str]:
+def findings(rows: Sequence[SweepRow], objectives: Sequence[Objective], axes: Sequence[Axis]) -> list[str]:
     """Return the findings of a sweep in sentences; out-of-sample results of a walk forward come first."""
     chosen = [row for row in rows if row.sample != "out"]
-    lines = _out_of_sample(analysis.walk_forward_steps(rows), aims[0])
+    lines = _out_of_sample(analysis.walk_forward_steps(rows), objectives[0])
     before = "In sample, " if lines else ""
-    ranked = analysis.rank_rows(chosen, aims[0])
+    ranked = analysis.rank_rows(chosen, objectives[0])
     if ranked:
-        lines.append(_best(ranked, rows, aims[0], before))
-    if len(aims) > 1 and not before:
-        count = len(pareto_front(chosen, aims))
-        lines.append(f"{count} runs are on the Pareto front of {aims[0].name} and {aims[1].name}.")
+        lines.append(_best(ranked, rows, objectives[0], before))
+    if len(objectives) > 1 and not before:
+        count = len(pareto_front(chosen, objectives))
+        lines.append(f"{count} runs are on the Pareto front of {objectives[0].name} and {objectives[1].name}.")
     for group in analysis.survival(chosen):
         ran = group.runs - group.failed
         if ran:
@@ -33,19 +33,19 @@ def findings(rows: Sequence[SweepRow], aims: Sequence[Objective], axes: Sequence
     return [*lines, *(_paired_comparison(pair, rows, axes, before) for pair in analysis.paired_comparisons(chosen))]
 
 
-def _best(ranked: Sequence[SweepRow], rows: Sequence[SweepRow], aim: Objective, before: str) -> str:
+def _best(ranked: Sequence[SweepRow], rows: Sequence[SweepRow], objective: Objective, before: str) -> str:
     top = ranked[0]
-    ties = sum(aim.rank(row) == aim.rank(top) for row in ranked) - 1
+    ties = sum(objective.rank(row) == objective.rank(top) for row in ranked) - 1
     tied = f" ({ties:,} other{'' if ties == 1 else 's'} tied)" if ties else ""
     window = f" in window {top.window}" if top.sample else ""
     return (
-        f"{before or 'Best'}{'best' if before else ''} by {aim.name}: {group_name((top.venue, top.mode), rows)} with "
+        f"{before or 'Best'}{'best' if before else ''} by {objective.name}: {group_name((top.venue, top.mode), rows)} with "
         f"{format_params(top.params)}{window}{tied}, return {_percent(top, 'total_return')}, drawdown {_percent(top, 'drawdown_max')}, "
         f"liquidations: {top.figures['liquidations']:.0f}."
     )
 
 
-def _out_of_sample(steps: Sequence[analysis.WalkForwardStep], aim: Objective) -> list[str]:
+def _out_of_sample(steps: Sequence[analysis.WalkForwardStep], objective: Objective) -> list[str]:
     """Return the out-of-sample result of a walk forward, one sentence per group."""
     lines = []
     for name in dict.fromkeys(step.name for step in steps):
@@ -54,7 +54,7 @@ def _out_of_sample(steps: Sequence[analysis.WalkForwardStep], aim: Objective) ->
         grown = math.prod(1 + (one["total_return"] or 0.0) for one in after) - 1
         lost = sum(bool(one["liquidations"]) for one in after)
         lines.append(
-            f"{name}: the best by {aim.name} of each of {len(mine)} windows returned {grown:+.1%} in total out of sample, with liquidations in "
+            f"{name}: the best by {objective.name} of each of {len(mine)} windows returned {grown:+.1%} in total out of sample, with liquidations in "
             f"{lost} of them."
         )
     return lines
@@ -86,14 +86,14 @@ def _percent(row: SweepRow, figure: str) -> str:
 
 
 def caveats(
-    rows: Sequence[SweepRow], aims: Sequence[Objective], *, settings: Sequence[str] = (), assumptions: int = 0
+    rows: Sequence[SweepRow], objectives: Sequence[Objective], *, settings: Sequence[str] = (), assumptions: int = 0
 ) -> list[str]:
     """Return the caveats of a sweep; `settings` are the axes that vary account settings."""
     found = []
     failed = [row for row in rows if row.error]
     if failed:
         found.append(f"{len(failed):,} of {len(rows):,} runs failed; the first: {failed[0].error}")
-    ranked = analysis.rank_rows([row for row in rows if row.sample != "out"], aims[0])
+    ranked = analysis.rank_rows([row for row in rows if row.sample != "out"], objectives[0])
     found += _caveats_of_best(ranked[0]) if ranked else []
     ran = [row for row in rows if not row.error]
     mostly = sum(_is_mostly_refused(row) for row in ran)
@@ -101,7 +101,7 @@ def caveats(
         found.append(f"In {mostly:,} of {len(ran):,} runs more orders were refused than filled.")
     if "leverage" in settings and any(row.mode == "cash" for row in rows):
         found.append("Cash mode has no leverage: its runs are identical for every leverage, and each is counted.")
-    found += _caveats_of_walk_forward(rows, aims[0])
+    found += _caveats_of_walk_forward(rows, objectives[0])
     if assumptions:
         found.append(f"{assumptions} assumptions of the rule books apply; see the list at the end.")
     return found
@@ -126,23 +126,25 @@ def _caveats_of_best(top: SweepRow) -> list[str]:
     return found
 
 
-def _caveats_of_walk_forward(rows: Sequence[SweepRow], aim: Objective) -> list[str]:
+def _caveats_of_walk_forward(rows: Sequence[SweepRow], objective: Objective) -> list[str]:
     """Return how out-of-sample results compare with in-sample ones, or that there are none."""
     steps = analysis.walk_forward_steps(rows)
     unselected = len({(row.window, row.venue, row.mode) for row in rows if row.sample == "in"}) - len(steps)
     found = []
     if unselected:
         found.append(
-            f"In {unselected} windows and modes nothing was selected: {aim.name} is undefined in every run, or all runs failed."
+            f"In {unselected} windows and modes nothing was selected: {objective.name} is undefined in every run, or all runs failed."
         )
     known = [
-        step for step in steps if aim.value(step.in_sample) is not None and aim.value(step.out_of_sample) is not None
+        step
+        for step in steps
+        if objective.value(step.in_sample) is not None and objective.value(step.out_of_sample) is not None
     ]
     if known:
-        worse = sum(aim.rank(step.out_of_sample) > aim.rank(step.in_sample) for step in known)
+        worse = sum(objective.rank(step.out_of_sample) > objective.rank(step.in_sample) for step in known)
         count = len({step.window for step in known})
         found.append(
-            f"Out of sample {aim.name} was worse than in sample in {worse} of {len(known)} selections ({count} windows, all modes)."
+            f"Out of sample {objective.name} was worse than in sample in {worse} of {len(known)} selections ({count} windows, all modes)."
         )
     elif len(rows) > 1 and not unselected:
         found.append(

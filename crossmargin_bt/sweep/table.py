@@ -85,8 +85,8 @@ def compare_with_bar_by_bar(signals: SweepRow, full: SweepRow) -> str:
 class Leaderboard:
     """The best rows so far by the first objective, rendered on demand, with `below` under the table."""
 
-    def __init__(self, aims: Sequence[Objective], count: int, below: RenderableType = "") -> None:
-        self._aim, self._count, self._below = aims[0], count, below
+    def __init__(self, objectives: Sequence[Objective], count: int, below: RenderableType = "") -> None:
+        self._objective, self._count, self._below = objectives[0], count, below
         self._best: list[SweepRow] = []
         self._failed = 0
         self._several = False
@@ -97,12 +97,12 @@ class Leaderboard:
         self._failed += bool(row.error)
         self._several = self._several or self._venue not in ("", row.venue)
         self._venue = row.venue
-        if self._aim.value(row) is not None:
-            self._best = sorted([*self._best, row], key=self._aim.rank)[: self._count]
+        if self._objective.value(row) is not None:
+            self._best = sorted([*self._best, row], key=self._objective.rank)[: self._count]
 
     def __rich__(self) -> Group:
         """Return the table."""
-        table = RunTable(f"best by {self._aim.name}", ("mode", *(label for label, _, _ in COLUMNS)), ("mode",))
+        table = RunTable(f"best by {self._objective.name}", ("mode", *(label for label, _, _ in COLUMNS)), ("mode",))
         for row in self._best:
             name = f"{row.mode} {row.venue}" if self._several else row.mode
             window = f" {row.sample} {row.window}" if row.sample else ""
@@ -112,18 +112,18 @@ class Leaderboard:
         return Group(table, failed, self._below)
 
 
-def build_summary(rows: Sequence[SweepRow], aims: Sequence[Objective], axes: Sequence[Axis], count: int) -> Group:
+def build_summary(rows: Sequence[SweepRow], objectives: Sequence[Objective], axes: Sequence[Axis], count: int) -> Group:
     """Return the summary of a sweep: leaderboard, walk forward, findings and failures."""
     parts: list[RenderableType] = []
     steps = analysis.walk_forward_steps(rows)
     chosen = [row for row in rows if row.sample != "out"]
-    board = Leaderboard(aims, count)
+    board = Leaderboard(objectives, count)
     for row in chosen:
         board.add(row)
     parts.append(board)
     if steps:
-        parts.append(_walk_forward_table(steps, aims[0]))
-    parts += [Text(line) for line in summary.findings(rows, aims, axes)]
+        parts.append(_walk_forward_table(steps, objectives[0]))
+    parts += [Text(line) for line in summary.findings(rows, objectives, axes)]
     failed = [row for row in rows if row.error]
     for row in failed[:count]:
         parts.append(Text(f"failed: {row.mode} {row.venue} {analysis.format_params(row.params)}: {row.error}"))
@@ -132,24 +132,26 @@ def build_summary(rows: Sequence[SweepRow], aims: Sequence[Objective], axes: Seq
     return Group(*parts)
 
 
-def _walk_forward_table(steps: Sequence[analysis.WalkForwardStep], aim: Objective) -> RunTable:
+def _walk_forward_table(steps: Sequence[analysis.WalkForwardStep], objective: Objective) -> RunTable:
     heads = ("window", "traded", "mode", "in", "out", "return", "liquidated")
-    table = RunTable(f"selected by {aim.name} in sample, traded out of sample", heads, ("traded", "mode"))
+    table = RunTable(f"selected by {objective.name} in sample, traded out of sample", heads, ("traded", "mode"))
     for step in steps:
-        *cells, params = walk_forward_cells(step, aim)
+        *cells, params = walk_forward_cells(step, objective)
         table.add(tuple(cells), params)
     return table
 
 
-def walk_forward_cells(step: analysis.WalkForwardStep, aim: Objective) -> tuple[str, ...]:
+def walk_forward_cells(step: analysis.WalkForwardStep, objective: Objective) -> tuple[str, ...]:
     """Return the cells of a walk-forward row.
 
     Window, first day traded, mode, objective in and out of sample, return and liquidations out of sample, params.
     """
-    objective_out = "failed" if step.out_of_sample.error else figure(step.out_of_sample, aim.figure, aim.form)
+    objective_out = (
+        "failed" if step.out_of_sample.error else figure(step.out_of_sample, objective.figure, objective.number_format)
+    )
     first_day = "" if step.out_of_sample.from_ms is None else moment(step.out_of_sample.from_ms)[:10]
     return (
-        str(step.window), first_day, step.name, figure(step.in_sample, aim.figure, aim.form), objective_out,
+        str(step.window), first_day, step.name, figure(step.in_sample, objective.figure, objective.number_format), objective_out,
         figure(step.out_of_sample, "total_return", "+.1%"), figure(step.out_of_sample, "liquidations", ".0f"),
         analysis.format_params(step.in_sample.params),
     )  # fmt: skip
