@@ -80,8 +80,8 @@ class CryptoReturns(_EquityCurve):
 
     def get_analysis(self) -> dict[str, Any]:
         """Return the metrics."""
-        found = figures.performance(self._times, self._equity, self._cash)._asdict()
-        return {**found, "daily": figures.returns(figures.daily(self._times, self._equity, self._cash))}
+        performance = figures.performance(self._times, self._equity, self._cash)._asdict()
+        return {**performance, "daily": figures.returns(figures.daily(self._times, self._equity, self._cash))}
 
 
 class CapitalEfficiency(_EquityCurve):

@@ -81,9 +81,9 @@ def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | N
         connection = Connection(api_base, not no_rate_limit, retries)
         complete = True
         for exchange, group in groupby(repairing.damaged(folder), key=lambda one: one.series.exchange):
-            found = list(group)
+            damaged = list(group)
             try:
-                result = asyncio.run(with_exchange(exchange, connection, partial(repairing.repair, found)))
+                result = asyncio.run(with_exchange(exchange, connection, partial(repairing.repair, damaged)))
             except CrossMarginError as error:
                 click.echo(f"missing: {exchange}: {error}")
                 complete = False

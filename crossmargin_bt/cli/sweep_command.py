@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,14 @@ from crossmargin_bt.cli.parsing import parse_choices, parse_value, report_errors
 from crossmargin_bt.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from crossmargin_bt.candles.market import Candles
-    from crossmargin_bt.sweep import Objective, SweepDefinition, SweepRow
+    from crossmargin_bt.compare import StrategySpec
+    from crossmargin_bt.sweep import Objective, SweepDefinition, SweepRow, SweepStore
+    from crossmargin_bt.sweep.executors import Executor
+    from crossmargin_bt.sweep.plan import DataSource
 
 INTERRUPTED = 130
 """Exit code of a program stopped by Ctrl-C (128 + SIGINT)."""
@@ -105,10 +111,10 @@ def sweep(
         if fast:
             _check_fast(definition, spec, candles)
         folder = out or Path("sweeps") / spec.name
-        with SweepStore(folder) as store, Executor(jobs, dask) as engine:
+        with SweepStore(folder) as store, Executor(jobs, dask) as executor:
             if again:
                 store.drop_failed()
-            rows = _run_with_leaderboard(definition, candles, store, engine, objectives)
+            rows = _run_with_leaderboard(definition, candles, store, executor, objectives)
         _write_report(definition, rows, folder)
         if fast:
             _print_bar_by_bar(definition, rows, objectives)
@@ -117,12 +123,12 @@ def sweep(
             raise ConfigurationError(f"all of {len(rows)} runs failed; the first: {rows[0].error}")
 
 
-def _check_fast(definition: "SweepDefinition", spec: Any, candles: "Sequence[Candles]") -> None:
+def _check_fast(definition: "SweepDefinition", spec: "StrategySpec", candles: "Sequence[Candles]") -> None:
     """Check that `--fast` supports the sweep and that the signals do not look ahead."""
     from crossmargin_bt.sweep import search_space, signals
 
     shared, axes = definition.shared, definition.axes
-    signals.check_supported(spec, definition.modes, definition.objective, shared.settings, [one.name for one in axes])
+    signals.check_supported(spec, definition.modes, definition.objectives, shared.settings, [one.name for one in axes])
     signals.check_venues(list(shared.venues.values()), candles, definition.modes, shared.settings)
     first = {one.name: one.between[0] if one.between is not None else one.values[0] for one in axes}
     own, _ = search_space.split_params(first, list(spec.strategy.params._getkeys()))
@@ -141,7 +147,7 @@ def _print_bar_by_bar(
         click.echo(table.compare_with_bar_by_bar(best, sweeps.run_bar_by_bar(definition, best)))
 
 
-def _data_source(market: MarketOptions, candles: "Sequence[Candles]") -> Any:
+def _data_source(market: MarketOptions, candles: "Sequence[Candles]") -> "DataSource":
     from crossmargin_bt.sweep import plan
 
     return plan.DataSource(
@@ -153,30 +159,19 @@ def _data_source(market: MarketOptions, candles: "Sequence[Candles]") -> Any:
 def _run_with_leaderboard(
     definition: "SweepDefinition",
     candles: "Sequence[Candles]",
-    store: Any,
-    engine: Any,
+    store: "SweepStore",
+    executor: "Executor",
     objectives: "Sequence[Objective]",
 ) -> "list[SweepRow]":
     """Run the sweep with a live leaderboard; finished runs are stored on Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from crossmargin_bt import sweep as sweeps
     from crossmargin_bt.sweep import table
 
     console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console,
-    )  # fmt: skip
+    progress = _progress_bar(console)
     task = progress.add_task("", total=None)
     board = table.Leaderboard(objectives, ROWS_SHOWN, progress)
     resumed = bool(store.rows)
@@ -194,7 +189,7 @@ def _run_with_leaderboard(
             progress.advance(task)
 
         try:
-            rows = sweeps.run(definition, candles, store, engine, on_round=on_round, on_row=on_row)
+            rows = sweeps.run(definition, candles, store, executor, on_round=on_round, on_row=on_row)
         except KeyboardInterrupt:
             store.flush()
             live.stop()
@@ -204,6 +199,22 @@ def _run_with_leaderboard(
             sys.exit(INTERRUPTED)
     Console().print(table.build_summary(rows, objectives, definition.axes, ROWS_SHOWN))
     return rows
+
+
+def _progress_bar(console: "Console") -> "Progress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def differences(
 
     `books` maps venue names to rule books. Only decisions that differ are returned.
     """
-    found: list[Difference] = []
+    differing: list[Difference] = []
     for result in results:
         others = [
             books[one.venue] for one in results
@@ -42,8 +42,8 @@ def differences(
         if result.mode != "cash" and others:
             for event in _DecidedEvent.of(result, instruments):
                 judged = [event.difference(books[result.venue], other) for other in others]
-                found.extend(one for one in judged if one is not None)
-    return found
+                differing.extend(one for one in judged if one is not None)
+    return differing
 
 
 class _DecidedEvent(NamedTuple):
@@ -66,13 +66,13 @@ class _DecidedEvent(NamedTuple):
             (events.OrderRefused, _admission),
             (events.Liquidated, _survival),
         )
-        found: list[_DecidedEvent] = []
+        decided: list[_DecidedEvent] = []
         for kind, judge in kinds:
             at = next((n for n, one in enumerate(journal) if isinstance(one, kind) and one.prices), None)  # type: ignore[attr-defined]
             if at is not None:
                 past = [one for one in journal[:at] if not isinstance(one, events.MaintenanceChanged)]
-                found.append(cls(result, past, journal[at], judge, instruments))
-        return found
+                decided.append(cls(result, past, journal[at], judge, instruments))
+        return decided
 
     def difference(self, book: Venue, other: Venue) -> Difference | None:
         """Return how another venue decides the event; None if it decides the same."""

@@ -125,8 +125,26 @@ def build_cerebro(
     Raises:
         ConfigurationError, FeedError: see `run`.
     """
+    broker = _broker(spec, venue=venue, mode=mode, settings=settings, tiers=tiers)
+    cerebro: bt.Cerebro = Cerebro(stdstats=False)
+    cerebro.setbroker(broker)
+    info: Any = CashCommission
+    for one in candles:
+        cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
+        if mode == "cash":
+            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
+            broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
+    cerebro.addstrategy(
+        spec.strategy if trade_from_ms is None else with_warmup(spec.strategy, trade_from_ms), **spec.params
+    )
+    return cerebro
+
+
+def _broker(
+    spec: StrategySpec, *, venue: str | Venue, mode: str, settings: Settings, tiers: Path | None
+) -> CrossMarginBroker:
     margin_mode, pooling = MODE_ALIASES.get(mode, (mode, "single_currency"))
-    broker = CrossMarginBroker(
+    return CrossMarginBroker(
         cash=settings.cash,
         venue=venue,
         mode=margin_mode,
@@ -143,18 +161,6 @@ def build_cerebro(
         slip_open=settings.slippage > 0,
         slip_out=settings.slippage > 0,
     )
-    cerebro: bt.Cerebro = Cerebro(stdstats=False)
-    cerebro.setbroker(broker)
-    info: Any = CashCommission
-    for one in candles:
-        cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
-        if mode == "cash":
-            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
-            broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
-    cerebro.addstrategy(
-        spec.strategy if trade_from_ms is None else with_warmup(spec.strategy, trade_from_ms), **spec.params
-    )
-    return cerebro
 
 
 def build_result(

@@ -88,8 +88,8 @@ class StrategySource(NamedTuple):
         }
         if not name:
             if len(own) != 1:
-                found = ", ".join(own) or "none"
-                raise StrategyFileError(f"{file} defines {len(own)} strategies ({found}); select one as {file}:Class")
+                names = ", ".join(own) or "none"
+                raise StrategyFileError(f"{file} defines {len(own)} strategies ({names}); select one as {file}:Class")
             name = next(iter(own))
         if not hasattr(module, name):
             hint = suggestion(name, own) if own else "; it defines no backtrader Strategy"
@@ -105,7 +105,7 @@ class StrategySource(NamedTuple):
         These are files in its folder or the working directory that belong to no installed package.
         """
         folders = (Path(self.file).resolve().parent, Path.cwd())
-        found: dict[Path, ModuleType] = {}
+        modules: dict[Path, ModuleType] = {}
         waiting = [self._module()]
         while waiting:
             for name in {
@@ -115,10 +115,10 @@ class StrategySource(NamedTuple):
                 module = sys.modules.get(str(name))
                 file = Path(getattr(module, "__file__", None) or "").resolve()
                 own = file.suffix == ".py" and any(file.is_relative_to(folder) for folder in folders)
-                if module is not None and own and file not in found and not _is_installed(file):
-                    found[file] = module
+                if module is not None and own and file not in modules and not _is_installed(file):
+                    modules[file] = module
                     waiting.append(module)
-        return sorted(file for file in found if file != Path(self.file).resolve())
+        return sorted(file for file in modules if file != Path(self.file).resolve())
 
     def _module(self) -> ModuleType:
         # backtrader's metaclasses look up a class's module by name, so it must be in sys.modules.

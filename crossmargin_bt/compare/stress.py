@@ -47,7 +47,7 @@ class StressScenario(NamedTuple):
 
 def stress_scenarios(candles: Sequence[Candles]) -> list[StressScenario]:
     """Return the scenarios that apply to these candles; funding only if the data contain it."""
-    found = [
+    scenarios = [
         StressScenario("fees", "all fees doubled, rebates removed", candles=_with_fees, venue=_venue_with_fees),
         StressScenario("funding", f"all funding rates x {FUNDING_FACTOR:g}, paid and received", candles=_with_funding),
         StressScenario(
@@ -72,8 +72,8 @@ def stress_scenarios(candles: Sequence[Candles]) -> list[StressScenario]:
             candles=_with_wicks,
         ),
     ]
-    paid = any(one.funding is not None or "funding_rate" in one.frame for one in candles)
-    return [one for one in found if one.name != "funding" or paid]
+    has_funding = any(one.funding is not None or "funding_rate" in one.frame for one in candles)
+    return [one for one in scenarios if one.name != "funding" or has_funding]
 
 
 def run_stress(
@@ -100,26 +100,29 @@ def run_stress(
             book = scenario.venue(load_with(venue, file))
             for mode in modes:
                 on_run(f"{spec.name} {mode} {book.name}, {scenario.name}")
-                try:
-                    result = run(
-                        spec.reimported(),
-                        stressed,
-                        venue=book,
-                        mode=mode,
-                        settings=changed,
-                        on_bar=on_bar,
-                        detail=False,
-                    )
-                except CrossMarginError as error:
-                    outcomes.append(_failed(spec.name, book.name, mode, str(error)))
-                else:
-                    outcomes.append(run_outcome(result))
+                outcomes.append(_stressed_outcome(spec, stressed, book, mode, settings=changed, on_bar=on_bar))
     return Shock(
         name=scenario.name,
         what=scenario.what,
         outcomes=outcomes,
         changes=changed_conclusions([*map(run_outcome, base)], outcomes),
     )
+
+
+def _stressed_outcome(
+    spec: StrategySpec,
+    candles: Sequence[Candles],
+    venue: Venue,
+    mode: str,
+    *,
+    settings: Settings,
+    on_bar: Callable[[], None] | None,
+) -> Outcome:
+    try:
+        result = run(spec.reimported(), candles, venue=venue, mode=mode, settings=settings, on_bar=on_bar, detail=False)
+    except CrossMarginError as error:
+        return _failed(spec.name, venue.name, mode, str(error))
+    return run_outcome(result)
 
 
 def run_outcome(result: RunResult) -> Outcome:
@@ -145,24 +148,24 @@ def changed_conclusions(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> 
     Conclusions are: the mode with the highest final equity, among all modes and among margin modes; whether a run is
     profitable; whether it is liquidated.
     """
-    found = []
+    changes = []
     for strategy in dict.fromkeys(one.strategy for one in base):
         pairs = [(a, b) for a, b in zip(base, shocked, strict=True) if a.strategy == strategy]
         completed = [(a, b) for a, b in pairs if not b.failed]
-        found += [f"{_name(b, pairs)} fails: {b.failed}" for _, b in pairs if b.failed]
-        found += _changed_winner(strategy, completed, pairs, "")
+        changes += [f"{_name(b, pairs)} fails: {b.failed}" for _, b in pairs if b.failed]
+        changes += _changed_winner(strategy, completed, pairs, "")
         margin = [(a, b) for a, b in completed if b.mode != "cash"]
         if 1 < len(margin) < len(completed):
-            found += _changed_winner(strategy, margin, pairs, "among margin modes, ")
+            changes += _changed_winner(strategy, margin, pairs, "among margin modes, ")
         for a, b in completed:
             if (round(a.profit, 2) > 0) != (round(b.profit, 2) > 0):
-                found.append(
+                changes.append(
                     f"{_name(b, pairs)} {'makes a profit' if b.profit > 0 else 'makes a loss'} ({b.profit:+,.2f})"
                 )
             if bool(a.liquidations) != bool(b.liquidations):
                 what = f"is liquidated ({b.liquidations} times)" if b.liquidations else "is no longer liquidated"
-                found.append(f"{_name(b, pairs)} {what}")
-    return found
+                changes.append(f"{_name(b, pairs)} {what}")
+    return changes
 
 
 def _changed_winner(

@@ -64,32 +64,32 @@ Runs = Sequence[tuple[str, RunResult]]
 def _equity_chart(key: str, runs: Runs, event_tables: Sequence[EventTable]) -> Chart:
     data = [line_trace(name, one.times_ms, one.equity, n) for n, (name, one) in enumerate(runs)]
     descriptions = [describe_curve(name, one.times_ms, one.equity, ",.2f") for name, one in runs]
-    for n, ((name, one), found) in enumerate(zip(runs, event_tables, strict=True)):
+    for n, ((name, one), table) in enumerate(zip(runs, event_tables, strict=True)):
         for kind, symbol in MARKER_SYMBOLS.items():
-            mine = [event for event in found.rows if event.kind == kind]
-            if not mine:
+            shown = [event for event in table.rows if event.kind == kind]
+            if not shown:
                 continue
-            at = np.clip(np.searchsorted(one.times_ms, [event.time_ms for event in mine]), 0, len(one.times_ms) - 1)
-            left = f" of {len(mine) + found.omitted[kind]}" if kind in found.omitted else ""
+            at = np.clip(np.searchsorted(one.times_ms, [event.time_ms for event in shown]), 0, len(one.times_ms) - 1)
+            total = f" of {len(shown) + table.omitted[kind]}" if kind in table.omitted else ""
             data.append(
                 {
-                    "type": "scatter", "mode": "markers", "name": escape_label(f"{name}: {len(mine)}{left} {kind}{'s' if len(mine) > 1 else ''}"),
-                    "x": encode_times([event.time_ms for event in mine]), "y": encode_floats(np.asarray(one.equity)[at]),
-                    "text": [escape_label(event.text) for event in mine], "hoverinfo": "x+text",
-                    "customdata": [f"{key}-{n}-{event.number}" for event in mine],
+                    "type": "scatter", "mode": "markers", "name": escape_label(f"{name}: {len(shown)}{total} {kind}{'s' if len(shown) > 1 else ''}"),
+                    "x": encode_times([event.time_ms for event in shown]), "y": encode_floats(np.asarray(one.equity)[at]),
+                    "text": [escape_label(event.text) for event in shown], "hoverinfo": "x+text",
+                    "customdata": [f"{key}-{n}-{event.number}" for event in shown],
                     "marker": {"symbol": symbol, "size": 9, "line": {"width": 1}}, "meta": {"series": n},
                     "visible": True if kind == "liquidation" else "legendonly",
                 }
             )  # fmt: skip
-            descriptions.append(f"{name} has {len(mine)}{left} {kind}{'s' if len(mine) > 1 else ''}.")
+            descriptions.append(f"{name} has {len(shown)}{total} {kind}{'s' if len(shown) > 1 else ''}.")
     return Chart(f"{key}-equity", f"Equity, {runs[0][1].currency}", " ".join(descriptions), data, {})
 
 
-def _curve_chart(key: str, what: str, title: str, runs: Runs, *, curve: Any, form: str) -> Chart:
-    found = [(name, one, curve(one)) for name, one in runs]
-    data = [line_trace(name, one.times_ms, values, n) for n, (name, one, values) in enumerate(found)]
-    descriptions = " ".join(describe_curve(name, one.times_ms, values, form) for name, one, values in found)
-    return Chart(f"{key}-{what}", title, descriptions, data, {"yaxis": {"tickformat": form}})
+def _curve_chart(key: str, suffix: str, title: str, runs: Runs, *, curve: Any, form: str) -> Chart:
+    computed = [(name, one, curve(one)) for name, one in runs]
+    data = [line_trace(name, one.times_ms, values, n) for n, (name, one, values) in enumerate(computed)]
+    descriptions = " ".join(describe_curve(name, one.times_ms, values, form) for name, one, values in computed)
+    return Chart(f"{key}-{suffix}", title, descriptions, data, {"yaxis": {"tickformat": form}})
 
 
 def _margin_level_chart(key: str, runs: Sequence[tuple[int, str, RunResult]]) -> Chart:
@@ -182,7 +182,7 @@ def _price_chart(key: str, market: Market, runs: Runs, traded: Sequence[dict[str
 
 def _liquidation_price_traces(name: str, series: int, one: RunResult, market: Market) -> list[dict[str, Any]]:
     """Return the estimated liquidation prices of a run's positions in one market, a trace per leg."""
-    found = []
+    traces = []
     at = one.liquidation_prices.times_ms
     closes = np.interp(at, market.times_ms, market.close)
     sides = {market.symbol: "", f"{market.symbol}:long": " of the long", f"{market.symbol}:short": " of the short"}
@@ -194,12 +194,14 @@ def _liquidation_price_traces(name: str, series: int, one: RunResult, market: Ma
             # Break the line where it crosses the close: one position ends there and another begins.
             values[1:][np.diff(values > closes)] = np.nan
             label = f"{name}: liquidation price{sides[leg]}"
-            found.append(line_trace(label, at, values, series, connectgaps=False, line={"shape": "hv", "dash": "dash"}))
-    return found
+            traces.append(
+                line_trace(label, at, values, series, connectgaps=False, line={"shape": "hv", "dash": "dash"})
+            )
+    return traces
 
 
 def _fill_markers(name: str, series: int, fills: Sequence[curves.ChartFill], shown: bool | str) -> list[dict[str, Any]]:  # noqa: FBT001 - Plotly's own three-way switch
-    found = []
+    traces = []
     kinds = (
         ("bought", "triangle-up", [one for one in fills if not one.forced and one.size > 0]),
         ("sold", "triangle-down", [one for one in fills if not one.forced and one.size <= 0]),
@@ -210,7 +212,7 @@ def _fill_markers(name: str, series: int, fills: Sequence[curves.ChartFill], sho
             where = downsample.select_points([one.price for one in mine], FILL_MARKERS_MAX)
             drawn = [mine[n] for n in where]
             count = f"{len(mine)} {what}{f', {len(drawn)} drawn' if len(drawn) < len(mine) else ''}"
-            found.append(
+            traces.append(
                 {
                     "type": "scatter", "mode": "markers", "name": escape_label(f"{name}: {count}"),
                     "x": encode_times([one.time_ms for one in drawn]), "y": encode_floats([one.price for one in drawn]),
@@ -218,7 +220,7 @@ def _fill_markers(name: str, series: int, fills: Sequence[curves.ChartFill], sho
                     "marker": {"symbol": symbol, "size": 10 if what == "forced" else 6}, "meta": {"series": series},
                 }
             )  # fmt: skip
-    return found
+    return traces
 
 
 def _exposure_chart(key: str, number: int, name: str, one: RunResult) -> Chart:
@@ -226,8 +228,8 @@ def _exposure_chart(key: str, number: int, name: str, one: RunResult) -> Chart:
     rows, descriptions, at = [], [], np.arange(0)
     for symbol, values in one.exposure.items():
         share = np.divide(np.asarray(values), equity, out=np.full(len(equity), np.nan), where=equity > 0)
-        at, found = downsample.bin_max_abs(share, EXPOSURE_COLUMNS)
-        rows.append([None if math.isnan(value) else value for value in found])
+        at, largest = downsample.bin_max_abs(share, EXPOSURE_COLUMNS)
+        rows.append([None if math.isnan(value) else value for value in largest])
         known = share[~np.isnan(share)]
         if len(known):
             descriptions.append(f"{symbol}: between {known.min():+.2f} and {known.max():+.2f} times equity.")

@@ -57,14 +57,14 @@ def explain_entries(result: RunResult, numbers: Collection[int]) -> dict[int, li
     journal = engine_journal(result)
     rules, instruments = _rules_and_instruments(result)
     account = replay([], rules, instruments, **result.setup)
-    found = {}
+    texts = {}
     last = max(numbers, default=-1)
     for n, entry in enumerate(journal[: last + 1]):
         if n in numbers:
             at_entry(account, entry)
-            found[n] = explain(account, entry)
+            texts[n] = explain(account, entry)
         account.apply(entry)
-    return found
+    return texts
 
 
 def _rules_and_instruments(result: RunResult) -> tuple[Rules, dict[str, Instrument]]:

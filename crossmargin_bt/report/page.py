@@ -114,22 +114,22 @@ def _section(key: str, strategy: str, results: Sequence[RunResult], markets: Seq
         names=named,
         rows=_rows([summarise(result) for result in results]),
         charts=charts.strategy_charts(key, results, named, event_tables, markets),
-        runs=[(f"{key}-{n}", name, found) for n, (name, found) in enumerate(zip(named, event_tables, strict=True))],
+        runs=[(f"{key}-{n}", name, table) for n, (name, table) in enumerate(zip(named, event_tables, strict=True))],
     )
 
 
 def _rows(summaries: Sequence[Summary]) -> list[tuple[str, list[MetricCell]]]:
-    found = []
+    rows = []
     for row in visible_rows(summaries):
         best = row.best(summaries)
         cells = [MetricCell(row.text(one), row.value(one), n in best) for n, one in enumerate(summaries)]
-        found.append((row.label, cells))
-    return found
+        rows.append((row.label, cells))
+    return rows
 
 
 def _stress_tables(file: ResultFile) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
     """Return for every strategy its name, the names of its runs, and a row per stress scenario."""
-    found = []
+    tables = []
     for strategy, results in by_strategy(file.results).items() if file.shocks else ():
         before = [
             (result.equity[-1] if result.equity else result.starting_cash, result.liquidations) for result in results
@@ -141,5 +141,5 @@ def _stress_tables(file: ResultFile) -> list[tuple[str, list[str], list[tuple[st
                 "failed" if one.failed else equity_and_liquidations(one.final_equity, one.liquidations) for one in mine
             ]
             rows.append((shock.name, texts))
-        found.append((strategy, run_names(results), rows))
-    return found
+        tables.append((strategy, run_names(results), rows))
+    return tables

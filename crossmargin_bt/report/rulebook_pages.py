@@ -85,11 +85,11 @@ def differences(venues: Sequence[Venue]) -> str:
 
 def _values(venue: Venue, key: str) -> list[tuple[str, str]]:
     """Return a venue's value of a rule, and for maintenance rates also those of contracts with their own."""
-    found = [(rule_text.describe_rule(venue.rules, key), venue.name)]
+    values = [(rule_text.describe_rule(venue.rules, key), venue.name)]
     if key == "maintenance":
         rules = {terms.symbols[0]: rule_text.maintenance_formula(terms.maintenance) for terms in venue.rules.contracts}
-        found.extend((formula, f"{venue.name} ({symbol})") for symbol, formula in rules.items())
-    return found
+        values.extend((formula, f"{venue.name} ({symbol})") for symbol, formula in rules.items())
+    return values
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

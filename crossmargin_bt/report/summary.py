@@ -84,50 +84,50 @@ def _final_equity(result: RunResult) -> float:
 
 def caveats(file: ResultFile) -> list[str]:
     """Return the caveats of a comparison: losses, gaps in the data, assumptions, conclusions that change under stress."""
-    found = []
+    texts = []
     for strategy, results in by_strategy(file.results).items():
         for name, result in zip(run_names(results), results, strict=True):
-            found += [f"{strategy}, {name}: {text}" for text in _run_caveats(result)]
-    found += _data_caveats(file.markets)
+            texts += [f"{strategy}, {name}: {text}" for text in _run_caveats(result)]
+    texts += _data_caveats(file.markets)
     changed = [f"{shock.name}: {text}" for shock in file.shocks for text in shock.changes]
     if changed:
-        found.append(f"{len(changed)} conclusions change under stress; the first: {changed[0]}.")
+        texts.append(f"{len(changed)} conclusions change under stress; the first: {changed[0]}.")
     assumed = {text for result in file.results for text in result.assumptions}
     if assumed:
         what = "assumption applies" if len(assumed) == 1 else "assumptions apply"
-        found.append(f"{len(assumed)} {what}; see the list at the end.")
-    return found
+        texts.append(f"{len(assumed)} {what}; see the list at the end.")
+    return texts
 
 
 def _run_caveats(result: RunResult) -> list[str]:
     """Return the caveats of one run."""
-    found = []
+    texts = []
     first = next((entry for entry in result.journal if entry["event"] == "Liquidated"), None)
     if first is not None:
         bar = sum(time <= first["time_ms"] for time in result.times_ms)
-        found.append(f"liquidated on bar {bar:,} of {len(result.times_ms):,} ({_liquidation(first)})")
+        texts.append(f"liquidated on bar {bar:,} of {len(result.times_ms):,} ({_liquidation(first)})")
     below = next((n for n, value in enumerate(result.equity) if value < 0), None)
     if below is not None:
-        found.append(
+        texts.append(
             f"equity was negative from {moment(result.times_ms[below])}, down to {min(result.equity):,.2f}, which no exchange allows"
         )
     elif result.starting_cash and _final_equity(result) < LOST_SHARE * result.starting_cash:
-        found.append(f"lost the account: {_final_equity(result):,.2f} of {result.starting_cash:,.2f} left")
+        texts.append(f"lost the account: {_final_equity(result):,.2f} of {result.starting_cash:,.2f} left")
     if result.bad_debt:
-        found.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
+        texts.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
     if not result.fills:
-        found.append("never traded")
+        texts.append("never traded")
     if result.refused > result.fills:
-        found.append(
+        texts.append(
             f"{result.refused:,} orders refused against {result.fills:,} fills: the run does not show the strategy as written"
         )
     if result.mode == "cash":
         gross = _exposure_max(result)
         if gross > CASH_EXPOSURE_MAX:
-            found.append(
+            texts.append(
                 f"gross exposure of up to {gross:,.1f} times equity, for which cash mode charges neither margin nor funding"
             )
-    return found
+    return texts
 
 
 def _exposure_max(result: RunResult) -> float:
@@ -138,7 +138,7 @@ def _exposure_max(result: RunResult) -> float:
 
 def _data_caveats(markets: Sequence[Market]) -> list[str]:
     """Return the gaps in the candles and whether mark prices are missing."""
-    found = []
+    texts = []
     for market in markets:
         missing = sum(count for _, _, count in market.holes)
         if missing:
@@ -146,7 +146,7 @@ def _data_caveats(markets: Sequence[Market]) -> list[str]:
             where = f"from {moment(first)} to {moment(last)}" if first != last else f"at {moment(first)}"
             more = f" and {len(market.holes) - 1} more gaps" if len(market.holes) > 1 else ""
             what = "bar is" if missing == 1 else "bars are"
-            found.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")
+            texts.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")
     if markets and not any(market.has_mark for market in markets):
-        found.append("There are no mark prices: liquidations are triggered by last prices, whose extremes are wider.")
-    return found
+        texts.append("There are no mark prices: liquidations are triggered by last prices, whose extremes are wider.")
+    return texts

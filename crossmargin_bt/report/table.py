@@ -56,7 +56,7 @@ def print_tables(
 
 def _stress_tables(results: Sequence[RunResult], shocks: Sequence[Shock]) -> list[Table | Text]:
     """Return the outcome of every run under stress, and the conclusions that change."""
-    found: list[Table | Text] = []
+    parts: list[Table | Text] = []
     for strategy, mine in by_strategy(results).items():
         table = Table(title=f"{escape(strategy)} under stress: final equity (liquidations)", title_justify="left")
         table.add_column("")
@@ -74,12 +74,12 @@ def _stress_tables(results: Sequence[RunResult], shocks: Sequence[Shock]) -> lis
                     for one in own
                 ),
             )
-        found += [table, Text()]
-    found.append(Text("What changes under stress", style="bold"))
+        parts += [table, Text()]
+    parts.append(Text("What changes under stress", style="bold"))
     for shock in shocks:
-        found.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' no conclusion changes'}"))
-        found.extend(Text(f"    {text}") for text in shock.changes)
-    return [*found, Text()]
+        parts.append(Text(f"  {shock.name} ({shock.what}):{'' if shock.changes else ' no conclusion changes'}"))
+        parts.extend(Text(f"    {text}") for text in shock.changes)
+    return [*parts, Text()]
 
 
 def _venue_differences(differences: Sequence[Difference]) -> list[Text]:

@@ -61,18 +61,18 @@ class Survival(NamedTuple):
 
 def survival(rows: Sequence[SweepRow]) -> list[Survival]:
     """Return the survival of every group."""
-    found = []
+    groups = []
     for group, mine in group_rows(rows).items():
         ran = [row for row in mine if not row.error]
         returns = [row.figures["total_return"] or 0.0 for row in ran] or [0.0]
-        found.append(
+        groups.append(
             Survival(
                 group_name(group, rows), len(mine), len(mine) - len(ran),
                 fmean(is_liquidated(row) for row in ran) if ran else 0.0,
                 fmean(one > 0 for one in returns) if ran else 0.0, median(returns),
             )
         )  # fmt: skip
-    return found
+    return groups
 
 
 def rank_rows(rows: Sequence[SweepRow], objective: Objective) -> list[SweepRow]:
@@ -119,12 +119,12 @@ def axis_labels(one: Axis) -> list[str]:
         return [str(value) for value in one.values]
     low, high = one.between
     middles = [low + (n + 0.5) * (high - low) / BINS for n in range(BINS)]
-    found = [f"{middle:.4g}" for middle in middles]
+    labels = [f"{middle:.4g}" for middle in middles]
     digits = 5
-    while len(set(found)) < len(found) and digits < DIGITS_MAX:
-        found = [f"{middle:.{digits}g}" for middle in middles]
+    while len(set(labels)) < len(labels) and digits < DIGITS_MAX:
+        labels = [f"{middle:.{digits}g}" for middle in middles]
         digits += 1
-    return found
+    return labels
 
 
 def axis_index(one: Axis | None, row: SweepRow) -> int:
@@ -187,8 +187,8 @@ class PairedComparison(NamedTuple):
     def median_difference(self, rows: Sequence[SweepRow]) -> float | None:
         """Return the median difference over the pairs whose first row is in `rows`."""
         keys = {row.key for row in rows}
-        found = self._differences([pair for pair in self.pairs if pair[0].key in keys])
-        return median(found) if found else None
+        differences = self._differences([pair for pair in self.pairs if pair[0].key in keys])
+        return median(differences) if differences else None
 
     def most_sensitive_axis(self, axes: Sequence[Axis]) -> tuple[str, tuple[str, float], tuple[str, float]] | None:
         """Return the axis along which `higher_share` varies most, with its maximum and minimum as (label, share)."""
@@ -207,9 +207,9 @@ class PairedComparison(NamedTuple):
 
 def paired_comparisons(rows: Sequence[SweepRow]) -> list[PairedComparison]:
     """Return the comparison of cross with isolated for every venue that ran both."""
-    found = []
+    comparisons = []
     for venue in dict.fromkeys(row.venue for row in rows):
-        own = {
+        by_mode = {
             mode: {
                 (row.window, row.sample, repr(row.params)): row
                 for row in rows
@@ -217,10 +217,14 @@ def paired_comparisons(rows: Sequence[SweepRow]) -> list[PairedComparison]:
             }
             for mode in ("cross", "isolated")
         }
-        pairs = [(row, own["isolated"][at]) for at, row in own["cross"].items() if at in own["isolated"]]
+        pairs = [
+            (row, by_mode["isolated"][combination])
+            for combination, row in by_mode["cross"].items()
+            if combination in by_mode["isolated"]
+        ]
         if pairs:
-            found.append(PairedComparison("cross", "isolated", venue, pairs))
-    return found
+            comparisons.append(PairedComparison("cross", "isolated", venue, pairs))
+    return comparisons
 
 
 class WalkForwardStep(NamedTuple):

@@ -46,7 +46,7 @@ class _Study:
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._definition, self._group = definition, group
-        self._objectives = [OBJECTIVES[name] for name in definition.objective]
+        self._objectives = [OBJECTIVES[name] for name in definition.objectives]
         sampler = (
             optuna.samplers.TPESampler(seed=definition.seed)
             if len(self._objectives) == 1

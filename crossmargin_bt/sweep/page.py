@@ -19,7 +19,7 @@ ROWS_SHOWN = 25
 
 def render(definition: SweepDefinition, rows: Sequence[SweepRow]) -> bytes:
     """Return the report of a sweep as an HTML page."""
-    objectives = [OBJECTIVES[name] for name in definition.objective]
+    objectives = [OBJECTIVES[name] for name in definition.objectives]
     chosen = [row for row in rows if row.sample != "out"]
     x, y = analysis.heatmap_axes(definition.axes)
     assumptions = [f"{name}: {text}" for name, book in definition.shared.venues.items() for text in book.assumed]
@@ -87,7 +87,7 @@ def _best_row(row: SweepRow, rows: Sequence[SweepRow]) -> tuple[str, str, list[s
 
 
 def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, objective: Objective) -> list[Chart]:
-    found = []
+    charts = []
     medians = {
         group: analysis.heatmap(mine, x, y, analysis.median_of(objective.figure))
         for group, mine in analysis.group_rows(rows).items()
@@ -97,7 +97,7 @@ def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, objective: Objective) ->
     bounds = (min(known), max(known)) if known else None
     for n, (group, mine) in enumerate(analysis.group_rows(rows).items()):
         name = analysis.group_name(group, rows)
-        found.append(
+        charts.append(
             _heatmap_chart(
                 f"map-{n}",
                 f"{name}: median {objective.name}",
@@ -109,7 +109,7 @@ def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, objective: Objective) ->
         )
         if group[1] != "cash":
             liquidated = analysis.heatmap(mine, x, y, analysis.liquidated_share)
-            found.append(
+            charts.append(
                 _heatmap_chart(
                     f"survival-{n}",
                     f"{name}: share of runs liquidated",
@@ -123,8 +123,25 @@ def _heatmaps(rows: Sequence[SweepRow], x: Any, y: Any, objective: Objective) ->
         cross_rows = [a for a, _ in pair.pairs]
         difference = analysis.heatmap(cross_rows, x, y, pair.median_difference)
         title = f"Final equity of cross minus isolated, {pair.venue}"
-        found.append(_heatmap_chart(f"duel-{n}", title, difference, "diverging", form="+,.0f"))
-    return found
+        charts.append(_heatmap_chart(f"duel-{n}", title, difference, "diverging", form="+,.0f"))
+    return charts
+
+
+def _describe_heatmap(values: analysis.Heatmap, form: str) -> str:
+    """Return a sentence with the lowest and the highest cell."""
+    known = [
+        (
+            cell,
+            f"{values.x.name} {values.x_labels[i]}" + (f", {values.y.name} {values.y_labels[j]}" if values.y else ""),
+        )
+        for j, row in enumerate(values.cells)
+        for i, cell in enumerate(row)
+        if cell is not None
+    ]
+    if not known:
+        return "No runs."
+    low, high = min(known), max(known)
+    return f"Lowest {low[0]:{form}} at {low[1]}, highest {high[0]:{form}} at {high[1]}."
 
 
 def _heatmap_chart(
@@ -137,19 +154,7 @@ def _heatmap_chart(
     bounds: tuple[float, float] | None = None,
 ) -> Chart:
     """Return a heat map, or a line chart if only one axis varies."""
-    known = [
-        (
-            cell,
-            f"{values.x.name} {values.x_labels[i]}" + (f", {values.y.name} {values.y_labels[j]}" if values.y else ""),
-        )
-        for j, row in enumerate(values.cells)
-        for i, cell in enumerate(row)
-        if cell is not None
-    ]
-    description = "No runs."
-    if known:
-        low, high = min(known), max(known)
-        description = f"Lowest {low[0]:{form}} at {low[1]}, highest {high[0]:{form}} at {high[1]}."
+    description = _describe_heatmap(values, form)
     names = {"xaxis": {"type": "category", "title": {"text": escape_label(values.x.name)}}}
     labels = [escape_label(label) for label in values.x_labels]
     if values.y is None:

@@ -55,18 +55,18 @@ class DataSource(NamedTuple):
 
 def digest(candles: Sequence[Candles]) -> str:
     """Return the SHA-256 of candles, contracts and funding; unused columns are ignored."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for one in candles:
         columns = [name for name in (*PRICES, *MARKS, *OTHERS) if name in one.frame]
-        found.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
-        found.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
+        sha256.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
+        sha256.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
         for name in columns:
             numbers = pd.to_numeric(one.frame[name], errors="coerce")
-            found.update(np.ascontiguousarray(numbers.to_numpy(dtype=np.float64)).tobytes())
+            sha256.update(np.ascontiguousarray(numbers.to_numpy(dtype=np.float64)).tobytes())
         if one.funding is not None:
-            found.update(pd.DatetimeIndex(one.funding.index).as_unit("ms").asi8.tobytes())
-            found.update(one.funding.to_numpy(dtype=np.float64).tobytes())
-    return found.hexdigest()
+            sha256.update(pd.DatetimeIndex(one.funding.index).as_unit("ms").asi8.tobytes())
+            sha256.update(one.funding.to_numpy(dtype=np.float64).tobytes())
+    return sha256.hexdigest()
 
 
 class Window(NamedTuple):
@@ -114,7 +114,7 @@ class SweepDefinition(NamedTuple):
     shared: SharedInputs
     axes: tuple[Axis, ...]
     modes: tuple[str, ...]
-    objective: tuple[str, ...]
+    objectives: tuple[str, ...]
     search: Search = "grid"
     trials: int = 100
     seed: int = 1
@@ -152,7 +152,7 @@ class SweepDefinition(NamedTuple):
             "search": self.search,
             "trials": self.trials if self.search != "grid" else None,
             "seed": self.seed if self.search != "grid" else None,
-            "objective": list(self.objective),
+            "objective": list(self.objectives),
             "walk_forward_ms": self.walk,
             "fast": self.shared.fast,
             "version": __version__,
@@ -183,10 +183,10 @@ def parse_walk_forward(text: str) -> tuple[int, int]:
 
 def hash_files(files: Sequence[Path]) -> str:
     """Return the SHA-256 of the names and contents of files; empty without files."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for file in files:
-        found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest() if files else ""
+        sha256.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return sha256.hexdigest() if files else ""
 
 
 def walk_forward_windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> list[tuple[Window, Window]]:
@@ -202,7 +202,7 @@ def walk_forward_windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int,
     steps = [b - a for times in times_ms.values() for a, b in pairwise(times)]
     last = min(times[-1] for times in times_ms.values()) + (min(steps) if steps else 0)
     inside, outside = walk
-    found = []
+    pairs = []
     while start + inside + outside <= last:
         split = start + inside
         for bounds in ((start, split), (split, split + outside)):
@@ -216,10 +216,10 @@ def walk_forward_windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int,
                     f"{empty[0]} has no candles from {moment(bounds[0])} to {moment(bounds[1])}, a window of the walk forward; exclude "
                     f"it with --symbols, or narrow the period with --start and --end"
                 )
-        found.append((Window(start, split), Window(start, split + outside, split)))
+        pairs.append((Window(start, split), Window(start, split + outside, split)))
         start += outside
-    if not found:
+    if not pairs:
         raise FeedError(
             "the period common to all symbols is shorter than one in-sample and one out-of-sample window; use shorter windows"
         )
-    return found
+    return pairs

@@ -44,8 +44,8 @@ def figures_of(result: RunResult) -> dict[str, float | None]:
     """Return the figures of a run."""
     summary = summarise(result)
     curve = figures.performance(result.times_ms, result.equity, result.starting_cash)
-    found = {name: getattr(summary, name) for name in _OF_SUMMARY} | {name: getattr(curve, name) for name in _OF_CURVE}
-    return {name: None if value is None else float(value) for name, value in found.items()}
+    values = {name: getattr(summary, name) for name in _OF_SUMMARY} | {name: getattr(curve, name) for name in _OF_CURVE}
+    return {name: None if value is None else float(value) for name, value in values.items()}
 
 
 class Objective(NamedTuple):
@@ -103,12 +103,12 @@ def pareto_front(rows: Sequence[SweepRow], objectives: Sequence[Objective]) -> l
         (row for row in rows if all(objective.value(row) is not None for objective in objectives)),
         key=lambda row: tuple(a.rank(row) for a in objectives),
     )
-    found: list[SweepRow] = []
+    front: list[SweepRow] = []
     for row in known:
         scores = [objective.rank(row) for objective in objectives]
-        if not any(_dominates([objective.rank(other) for objective in objectives], scores) for other in found):
-            found.append(row)
-    return found
+        if not any(_dominates([objective.rank(other) for objective in objectives], scores) for other in front):
+            front.append(row)
+    return front
 
 
 def _dominates(one: Sequence[tuple[bool, float]], other: Sequence[tuple[bool, float]]) -> bool:

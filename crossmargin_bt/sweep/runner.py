@@ -87,7 +87,7 @@ def _best_by_group(
     rounds: Rounds, definition: SweepDefinition
 ) -> Generator[list[RunTask], dict[str, SweepRow], dict[RunGroup, SweepRow]]:
     """Pass rounds through and return the best row of every group by the first objective."""
-    objective = OBJECTIVES[definition.objective[0]]
+    objective = OBJECTIVES[definition.objectives[0]]
     best: dict[RunGroup, SweepRow] = {}
     tasks = next(rounds, None)
     while tasks is not None:

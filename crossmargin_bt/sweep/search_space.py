@@ -138,16 +138,16 @@ def random_sample(axes: Sequence[Axis], count: int, seed: int) -> list[Params]:
     size = _size(axes)
     if size is not None and size <= count:
         return grid(axes)
-    found: dict[str, Params] = {}
+    drawn: dict[str, Params] = {}
     for _ in range(DRAWS_MAX * count):
-        if len(found) == count:
+        if len(drawn) == count:
             break
         params = {
             one.name: generator.choice(one.values) if one.between is None else generator.uniform(*one.between)
             for one in axes
         }
-        found.setdefault(repr(params), params)
-    return list(found.values())
+        drawn.setdefault(repr(params), params)
+    return list(drawn.values())
 
 
 def _size(axes: Sequence[Axis]) -> int | None:

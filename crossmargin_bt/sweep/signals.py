@@ -117,20 +117,24 @@ def target_sizes(spec: StrategySpec, candles: Sequence[Candles], params: Mapping
             f"{spec.name}.signals does not take the candles and the params {names}: {error}; accept all of them, or **params"
         ) from error
     try:
-        found = spec.strategy.signals(frames, **given)
+        returned = spec.strategy.signals(frames, **given)
     except (Exception, SystemExit) as error:
         raise StrategyFileError(f"{spec.name}.signals failed: {describe_exception(error, spec.file)}") from error
-    if isinstance(found, pd.DataFrame):
-        missing = [symbol for symbol in frames if symbol not in found]
+    if isinstance(returned, pd.DataFrame):
+        missing = [symbol for symbol in frames if symbol not in returned]
         if missing:
             raise StrategyFileError(f"{spec.name}.signals returned a frame without a column {missing[0]!r}")
-        found = found[list(frames)]
+        returned = returned[list(frames)]
     try:
-        sizes = np.asarray(found, dtype=np.float64)
+        sizes = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise StrategyFileError(f"{spec.name}.signals returned {type(found).__name__}, which is not numeric") from error
+        raise StrategyFileError(
+            f"{spec.name}.signals returned {type(returned).__name__}, which is not numeric"
+        ) from error
     if not sizes.ndim:
-        raise StrategyFileError(f"{spec.name}.signals returned {type(found).__name__}, which is not an array of sizes")
+        raise StrategyFileError(
+            f"{spec.name}.signals returned {type(returned).__name__}, which is not an array of sizes"
+        )
     bars, markets = len(candles[0].frame), len(candles)
     shaped = sizes[:, None] if sizes.ndim == 1 else sizes
     if shaped.shape != (bars, markets):
@@ -156,12 +160,12 @@ def simulate_figures(
     sizes = sizes.copy()
     sizes[:first] = np.nan
     account = Account(0, settings.leverage, mode, settings.cash)
-    (found,) = simulation.follow(market, [sizes], [account], curves=True)
-    curve = figures.performance(times[first:], found.curve[first:], settings.cash)
+    (outcome,) = simulation.follow(market, [sizes], [account], curves=True)
+    curve = figures.performance(times[first:], outcome.curve[first:], settings.cash)
     known = {
-        **curve._asdict(), "final_equity": found.equity, "fills": found.fills, "refused": found.refused,
-        "liquidations": found.liquidations, "bad_debt": found.bad_debt, "fees": found.fees, "funding": found.funding,
-        "interest": 0.0, "total_return": (found.equity - settings.cash) / settings.cash,
+        **curve._asdict(), "final_equity": outcome.equity, "fills": outcome.fills, "refused": outcome.refused,
+        "liquidations": outcome.liquidations, "bad_debt": outcome.bad_debt, "fees": outcome.fees, "funding": outcome.funding,
+        "interest": 0.0, "total_return": (outcome.equity - settings.cash) / settings.cash,
     }  # fmt: skip
     return {name: None if known.get(name) is None else float(known[name]) for name in FIGURES}
 

@@ -145,13 +145,13 @@ def read_rows(file: Path) -> list[SweepRow]:
         StoreError: the file cannot be read or has another format.
     """
     try:
-        found = pq.read_table(file).to_pylist()
+        records = pq.read_table(file).to_pylist()
         return [
             SweepRow(
                 key=row["key"], venue=row["venue"], mode=row["mode"], params=json.loads(row["params"]), window=row["window"],
                 sample=row["sample"], from_ms=row["from_ms"], to_ms=row["to_ms"], error=row["error"], figures={} if row["error"] else {name: row[name] for name in FIGURES},
             )
-            for row in found
+            for row in records
         ]  # fmt: skip
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(

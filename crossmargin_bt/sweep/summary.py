@@ -89,22 +89,22 @@ def caveats(
     rows: Sequence[SweepRow], objectives: Sequence[Objective], *, settings: Sequence[str] = (), assumptions: int = 0
 ) -> list[str]:
     """Return the caveats of a sweep; `settings` are the axes that vary account settings."""
-    found = []
+    texts = []
     failed = [row for row in rows if row.error]
     if failed:
-        found.append(f"{len(failed):,} of {len(rows):,} runs failed; the first: {failed[0].error}")
+        texts.append(f"{len(failed):,} of {len(rows):,} runs failed; the first: {failed[0].error}")
     ranked = analysis.rank_rows([row for row in rows if row.sample != "out"], objectives[0])
-    found += _caveats_of_best(ranked[0]) if ranked else []
+    texts += _caveats_of_best(ranked[0]) if ranked else []
     ran = [row for row in rows if not row.error]
     mostly = sum(_is_mostly_refused(row) for row in ran)
     if mostly:
-        found.append(f"In {mostly:,} of {len(ran):,} runs more orders were refused than filled.")
+        texts.append(f"In {mostly:,} of {len(ran):,} runs more orders were refused than filled.")
     if "leverage" in settings and any(row.mode == "cash" for row in rows):
-        found.append("Cash mode has no leverage: its runs are identical for every leverage, and each is counted.")
-    found += _caveats_of_walk_forward(rows, objectives[0])
+        texts.append("Cash mode has no leverage: its runs are identical for every leverage, and each is counted.")
+    texts += _caveats_of_walk_forward(rows, objectives[0])
     if assumptions:
-        found.append(f"{assumptions} assumptions of the rule books apply; see the list at the end.")
-    return found
+        texts.append(f"{assumptions} assumptions of the rule books apply; see the list at the end.")
+    return texts
 
 
 def _is_mostly_refused(row: SweepRow) -> bool:
@@ -113,26 +113,26 @@ def _is_mostly_refused(row: SweepRow) -> bool:
 
 def _caveats_of_best(top: SweepRow) -> list[str]:
     """Return the caveats of the best row."""
-    found = []
+    texts = []
     if analysis.is_liquidated(top):
-        found.append("The best run was liquidated during the period.")
+        texts.append("The best run was liquidated during the period.")
     if not top.figures["fills"]:
-        found.append("The best run never traded.")
+        texts.append("The best run never traded.")
     if _is_mostly_refused(top):
-        found.append(
+        texts.append(
             f"The best run had {top.figures['refused']:,.0f} orders refused against {top.figures['fills']:,.0f} fills: it does not show the "
             f"strategy as written."
         )
-    return found
+    return texts
 
 
 def _caveats_of_walk_forward(rows: Sequence[SweepRow], objective: Objective) -> list[str]:
     """Return how out-of-sample results compare with in-sample ones, or that there are none."""
     steps = analysis.walk_forward_steps(rows)
     unselected = len({(row.window, row.venue, row.mode) for row in rows if row.sample == "in"}) - len(steps)
-    found = []
+    texts = []
     if unselected:
-        found.append(
+        texts.append(
             f"In {unselected} windows and modes nothing was selected: {objective.name} is undefined in every run, or all runs failed."
         )
     known = [
@@ -143,11 +143,11 @@ def _caveats_of_walk_forward(rows: Sequence[SweepRow], objective: Objective) -> 
     if known:
         worse = sum(objective.rank(step.out_of_sample) > objective.rank(step.in_sample) for step in known)
         count = len({step.window for step in known})
-        found.append(
+        texts.append(
             f"Out of sample {objective.name} was worse than in sample in {worse} of {len(known)} selections ({count} windows, all modes)."
         )
     elif len(rows) > 1 and not unselected:
-        found.append(
+        texts.append(
             f"The best of {len(rows):,} runs is selected in sample; --walk-forward shows out-of-sample results."
         )
-    return found
+    return texts

@@ -39,12 +39,12 @@ def run_task(task: RunTask, shared: SharedInputs) -> SweepRow:
     """
     spec, candles = shared.source.load(), load_candles(shared.data)
     try:
-        found = (_run_signals if shared.fast else _run_broker)(task, shared, spec, candles)
+        figures = (_run_signals if shared.fast else _run_broker)(task, shared, spec, candles)
     except CrossMarginError as error:
         return failed_row(task, str(error).partition("; --debug")[0])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run must not end ten thousand
         return failed_row(task, describe_exception(error))
-    return _row(task, found)
+    return _row(task, figures)
 
 
 def failed_row(task: RunTask, error: str) -> SweepRow:
