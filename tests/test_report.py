@@ -5,7 +5,7 @@ import math
 import re
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import backtrader as bt
 import jsonschema
@@ -25,7 +25,8 @@ from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
 from crossmargin_bt.compare.stress import changed_conclusions
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.report import curves, downsample, files, metric_rows, page, summary, traces
+from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.report import curves, downsample, files, metric_rows, page, rule_text, summary, traces, upgrade
 from crossmargin_bt.results import Market, Outcome
 
 HERE = Path(__file__).parent
@@ -467,6 +468,14 @@ def test_downsampling_preserves_extremes(values: list[float], limit: int) -> Non
         assert np.nanmax(left) == max(known)
 
 
+def test_every_value_of_a_rule_has_a_description() -> None:
+    """The descriptions name only values that the rule accepts, and none is missing."""
+    hints = get_type_hints(Rules)
+    for key, texts in rule_text.MEANINGS.items():
+        shared = {"last"} if key in ("maintenance_price", "isolated_maintenance_price") else set()
+        assert set(texts) - shared == set(get_args(hints[key]))
+
+
 def test_result_files_keep_their_schema(compared: Path, doom: Path) -> None:
     """Written files pass the printed JSON Schema, including runs in cash mode."""
     schema = json.loads(crossmargin("report", "--schema").output)
@@ -487,6 +496,21 @@ def test_a_file_of_the_schema_before_still_loads(tmp_path: Path) -> None:
     assert "liquidated on bar 5 of 8" in text
     assert "Collateral:" in text
     assert "Liquidated USDT" in crossmargin("explain", old, "--run", 3).output
+
+
+def test_names_of_schema_3_are_upgraded() -> None:
+    """Every renamed event, risk state, rule key and order offset."""
+    journal = [{"event": "Reduced"}, {"event": "TakenOver"}]
+    journal += [{"event": "RiskState", "state": state} for state in ("checked", "safe", "closed", "warning")]
+    rules = {"cross_estimate": "account", "above_tier_leverage": "raise", "order_offset": "opening"}
+    file = {"schema": 3, "runs": [{"result": {"journal": journal, "rules": rules}}]}
+    result = upgrade.upgrade(file)["runs"][0]["result"]
+    assert [entry["event"] for entry in result["journal"][:2]] == ["LiquidationStepTaken", "InsuranceFundTakeover"]
+    states = [entry["state"] for entry in result["journal"][2:]]
+    assert states == ["liquidation_check", "recovered", "closed_out", "warning"]
+    assert result["rules"] == {
+        "displayed_liquidation_price": "account", "tier_leverage_breach": "raise", "order_offset": "larger_side",
+    }  # fmt: skip
 
 
 def test_a_result_file_reproduces_the_report(doom: Path) -> None:

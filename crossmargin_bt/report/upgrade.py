@@ -11,7 +11,7 @@ EVENTS = {
     "TakenOver": "InsuranceFundTakeover",
     "Reduced": "LiquidationStepTaken",
 }
-STATES = {"checked": "liquidation_check", "escape_label": "recovered", "closed": "closed_out"}
+STATES = {"checked": "liquidation_check", "safe": "recovered", "closed": "closed_out"}
 RULES = {"cross_estimate": "displayed_liquidation_price", "above_tier_leverage": "tier_leverage_breach"}
 ORDER_OFFSETS = {"opening": "larger_side"}
 RENAMED_IN = 4
