@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a result file keeps of the candles: closes, extremes and holes."""
+"""The candle data stored in a result file: closes, extremes and gaps."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from crossmargin_bt.results import MarketCandles
 
 
 def markets(candles: Sequence[Candles]) -> list[MarketCandles]:
-    """Return what a report tells of the candles of every symbol."""
+    """Return the market data a report needs, one entry per symbol."""
     return [_market(one) for one in candles]
 
 
@@ -20,7 +20,7 @@ def _market(one: Candles) -> MarketCandles:
     times = pd.DatetimeIndex(frame.index).as_unit("ms").asi8
     steps = np.diff(times)
     step = int(np.percentile(steps, 25, method="lower")) if len(steps) else 0
-    # A bar that comes late is none that is missing.
+    # The factor 1.5 tolerates bars with a late timestamp.
     wide = np.flatnonzero(steps >= 1.5 * step).tolist() if step else []
     return MarketCandles(
         symbol=one.symbol,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`crossmargin data`: look after what was downloaded, bring data in and out, generate some."""
+"""`crossmargin data`: list, check, repair, import, export and generate market data."""
 
 import asyncio
 import sys
@@ -11,20 +11,20 @@ from typing import Literal
 
 import click
 
-from crossmargin_bt.cli.downloading import FOLDER, OUT, Connection, reaching, show_result, with_exchange
-from crossmargin_bt.cli.words import errors_as_lines
+from crossmargin_bt.cli.download_command import FOLDER, OUT, Connection, connection_options, show_result, with_exchange
+from crossmargin_bt.cli.parsing import report_errors
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError
 
 
 @click.group()
 def data() -> None:
-    """Look after downloaded market data."""
+    """Manage downloaded market data."""
 
 
 @data.command(name="list")
 @click.argument("folder", type=FOLDER, default=OUT)
 def list_series(folder: Path) -> None:
-    """List what is stored, with its period, gaps and size."""
+    """List stored series with period, gaps and size."""
     from rich.console import Console
     from rich.table import Table
 
@@ -33,10 +33,10 @@ def list_series(folder: Path) -> None:
     from crossmargin_bt.candles.series import format_time
     from crossmargin_bt.errors import StoreError
 
-    with errors_as_lines():
+    with report_errors():
         all_series = catalog.list_series(folder)
         if not all_series:
-            raise StoreError(f"{folder} holds no downloads; `crossmargin download` fetches some")
+            raise StoreError(f"{folder} holds no downloads; `crossmargin download` fetches data")
         table = Table()
         for column in ("exchange", "symbol", "series", "from", "to", "rows", "gaps", "MB"):
             table.add_column(column, justify="right" if column in ("rows", "gaps", "MB") else "left")
@@ -56,12 +56,12 @@ def list_series(folder: Path) -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER, default=OUT)
-@click.option("--strict", is_flag=True, help="Count as faults also what the exchange itself does not have.")
+@click.option("--strict", is_flag=True, help="Also count gaps of the exchange itself as faults.")
 def check(folder: Path, *, strict: bool) -> None:
-    """Look for gaps, duplicates, disorder, impossible candles, silence, outliers and broken files; code 1 on faults."""
+    """Check for gaps, duplicates, unsorted rows, impossible candles, stale prices, outliers and broken files; exit code 1 on faults."""
     from crossmargin_bt.candles import sanity
 
-    with errors_as_lines():
+    with report_errors():
         findings = sanity.check(folder)
         for one in findings:
             click.echo(f"{'fault' if one.is_fault else 'note '}  {one.series}: {one.kind}: {one.where}")
@@ -73,18 +73,18 @@ def check(folder: Path, *, strict: bool) -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER, default=OUT)
-@reaching
+@connection_options
 def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | None) -> None:
-    """Fetch gaps, broken months and what was not asked for again; code 1 when something is still missing."""
+    """Download gaps, broken months and missing periods again; exit code 1 if anything is still missing."""
     from crossmargin_bt.candles.repair import find_damaged, repair_series
 
-    with errors_as_lines():
+    with report_errors():
         connection = Connection(api_base, not no_rate_limit, retries)
         complete = True
         for exchange, group in groupby(find_damaged(folder), key=lambda one: one.series.exchange):
-            found = list(group)
+            damaged = list(group)
             try:
-                result = asyncio.run(with_exchange(exchange, connection, partial(repair_series, found)))
+                result = asyncio.run(with_exchange(exchange, connection, partial(repair_series, damaged)))
             except CrossMarginError as error:
                 click.echo(f"missing: {exchange}: {error}")
                 complete = False
@@ -98,17 +98,17 @@ def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | N
 @data.command(name="import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--exchange", required=True, help="The folder of the store it goes to: ccxt's id, to download on from there."
+    "--exchange", required=True, help="Exchange folder in the store; use the ccxt id to continue with downloads."
 )
-@click.option("--symbol", default="", help="Whose rows they are, where the files' names do not say.")
-@click.option("--kind", default="", help="candles, mark, index or funding, where the names do not say.")
-@click.option("--timeframe", default="", help="Where neither names nor times say.")
+@click.option("--symbol", default="", help="Symbol, if the file names do not contain it.")
+@click.option("--kind", default="", help="candles, mark, index or funding, if the file names do not contain it.")
+@click.option("--timeframe", default="", help="Timeframe, if neither file names nor timestamps determine it.")
 @click.option("--out", type=FOLDER, default=OUT, show_default=True, help="Folder of downloads.")
 def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: str, timeframe: str, out: Path) -> None:
-    """Bring in CSV, Parquet, freqtrade's feather and JSON, and Binance's bulk archives (zip)."""
+    """Import CSV, Parquet, freqtrade feather and JSON files, and Binance bulk archives (zip)."""
     from crossmargin_bt.candles import importer
 
-    with errors_as_lines():
+    with report_errors():
         for one in importer.import_files(files, out, exchange, importer.FileMetadata(symbol, kind, timeframe)):
             click.echo(f"{one.series.symbol} {one.series.name}: {one.rows:,} rows read, {one.stored:,} stored")
 
@@ -118,10 +118,10 @@ def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: s
 @click.argument("to", type=FOLDER)
 @click.option("--form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 def export(folder: Path, to: Path, form: Literal["csv", "parquet"]) -> None:
-    """Write downloads as one plain file a series, which `compare --data` reads too."""
+    """Export downloads as one file per series, which `compare --data` also reads."""
     from crossmargin_bt.candles import exporter
 
-    with errors_as_lines():
+    with report_errors():
         for path in exporter.export_files(folder, to, form):
             click.echo(str(path))
 
@@ -129,24 +129,30 @@ def export(folder: Path, to: Path, form: Literal["csv", "parquet"]) -> None:
 @data.command()
 @click.argument("to", type=FOLDER)
 @click.option("--seed", type=int, default=20250101, show_default=True)
-@click.option("--correlation", type=float, help="Of the coins' returns (0 to 1), in place of their own volatilities.")
-@click.option("--jump", type=float, default=0.13, show_default=True, help="The gap of the crash, a part of the price.")
-@click.option("--crash-date", help="The day of the crash, for example 2025-08-14; the year begins 225 days before.")
+@click.option(
+    "--correlation",
+    type=float,
+    help="Correlation of the coins' returns (0 to 1); overrides their individual volatilities.",
+)
+@click.option(
+    "--jump", type=float, default=0.13, show_default=True, help="Gap of the crash as a fraction of the price."
+)
+@click.option("--crash-date", help="Date of the crash, for example 2025-08-14; the year starts 225 days earlier.")
 @click.option("--funding", default="mixed", show_default=True, help="mixed, positive or negative.")
 @click.option(
     "--whole-account",
     is_flag=True,
-    help="One coin in every product (spot, perpetual, options), in place of three perpetuals.",
+    help="One coin as spot, perpetual and options instead of three perpetuals.",
 )
 def generate(
     *, to: Path, seed: int, correlation: float | None, jump: float, crash_date: str | None, funding: str,
     whole_account: bool,
 ) -> None:  # fmt: skip
-    """Write a generated year of three correlated perpetuals; the same options give the same candles."""
+    """Generate a year of three correlated perpetuals; deterministic for given options."""
     from crossmargin_bt.candles import synthetic
     from crossmargin_bt.candles.synthetic_products import write_products
 
-    with errors_as_lines():
+    with report_errors():
         crash = synthetic.CRASH if crash_date is None else _date(crash_date)
         market = synthetic.SyntheticMarket(seed=seed, correlation=correlation, jump=jump, crash=crash, funding=funding)
         (write_products if whole_account else synthetic.write_candles)(to, market)
@@ -157,4 +163,4 @@ def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise ConfigurationError(f"{text!r} is no date; write it as 2025-08-14") from error
+        raise ConfigurationError(f"{text!r} is not a date; write it as 2025-08-14") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analyzers that read the journal when the run has ended."""
+"""Analyzers that evaluate the journal, and refused orders, at the end of the run."""
 
 from collections import Counter
 from typing import Any
@@ -15,31 +15,32 @@ class Journal(bt.Analyzer):
     """The engine's journal as plain dicts, oldest first; empty in cash mode."""
 
     def create_analysis(self) -> None:
-        """Start empty."""
+        """Create empty records."""
         self._journal: list[dict[str, Any]] = []
 
     def stop(self) -> None:
-        """Take the journal from the broker; in an optimisation only this comes back."""
+        """Copy the journal from the broker, which does not survive an optimisation in another process."""
         self._journal = [msgspec.to_builtins(event) for event in self.strategy.broker.journal]
 
     def get_analysis(self) -> list[dict[str, Any]]:
-        """Return the entries; complete once the run has ended."""
+        """Return the entries; available after the run."""
         return self._journal
 
 
 class Liquidations(bt.Analyzer):
-    """Every liquidation: when, which pool, with what collateral against what requirement, in which steps, at what end.
+    """Every liquidation with its pool, collateral, requirement, steps, fills and outcome.
 
-    `get_analysis()` is a list of dicts: `time_ms`, `pool`, `collateral`, `requirement`, `steps` (each `step` with its
-    `closes`), `fills` (symbol, lots, price, fee), `borne` (what others paid), `end` ("recovered", "closed_out" or "rests").
+    `get_analysis()` returns a list of dicts: `time_ms`, `pool`, `collateral`, `requirement`, `steps` (each `step` with its
+    `closes`), `fills` (symbol, lots, price, fee), `borne` (losses paid by the insurance fund), `end` ("recovered",
+    "closed_out", or "rests" if the run ended first).
     """
 
     def create_analysis(self) -> None:
-        """Start empty."""
-        self._found: list[dict[str, Any]] = []
+        """Create empty records."""
+        self._liquidations: list[dict[str, Any]] = []
 
     def stop(self) -> None:
-        """Put together what belongs together in the journal."""
+        """Group the journal entries of each liquidation."""
         by_pool: dict[str, dict[str, Any]] = {}
         current: dict[str, Any] | None = None
         for event in self.strategy.broker.journal:
@@ -49,7 +50,7 @@ class Liquidations(bt.Analyzer):
                     "requirement": event.requirement, "steps": [], "fills": [], "borne": 0.0, "end": "rests",
                 }  # fmt: skip
                 by_pool[event.pool] = current
-                self._found.append(current)
+                self._liquidations.append(current)
             elif isinstance(event, events.LiquidationStepTaken):
                 current = by_pool.get(event.pool, current)
                 if current is not None:
@@ -69,28 +70,28 @@ class Liquidations(bt.Analyzer):
 
     def get_analysis(self) -> list[dict[str, Any]]:
         """Return the liquidations, oldest first."""
-        return self._found
+        return self._liquidations
 
 
 class Rejections(bt.Analyzer):
-    """Every refused order with its cause.
+    """Every refused order with its reason.
 
-    `get_analysis()` is a list of dicts: `time_ms`, `symbol` (the feed's name), `size`, `price`, `kind` ("margin" or
+    `get_analysis()` returns a list of dicts: `time_ms`, `symbol` (the feed's name), `size`, `price`, `kind` ("margin" or
     "rejected"), `code` (`RefusalCode`), `needed`, `available`, `reason`, `guard` (the guard's name where the code is "guard").
     `count_by_code()` counts them.
     """
 
     def create_analysis(self) -> None:
-        """Start empty."""
-        self._found: list[dict[str, Any]] = []
+        """Create empty records."""
+        self._refusals: list[dict[str, Any]] = []
 
     def notify_order(self, order: Any) -> None:
-        """Keep a refusal; the broker says why in `order.info.reject`, in cash mode too."""
+        """Record a refusal; the broker stores its reason in `order.info.reject`, in cash mode too."""
         if order.status not in (order.Margin, order.Rejected):
             return
         refusal = order.info.get("reject")
         at = order.data.datetime[0] if len(order.data) else None
-        self._found.append(
+        self._refusals.append(
             {
                 "time_ms": None if at is None else time_ms(at), "symbol": order.data._name, "size": order.created.size,
                 "price": order.created.price, "kind": refusal.kind if refusal else "margin", "code": refusal.code if refusal else "",
@@ -101,51 +102,51 @@ class Rejections(bt.Analyzer):
 
     def get_analysis(self) -> list[dict[str, Any]]:
         """Return the refusals, oldest first."""
-        return self._found
+        return self._refusals
 
     def count_by_code(self) -> dict[str, int]:
         """Return the number of refusals per code, the most frequent first."""
-        return dict(Counter(row["code"] for row in self._found).most_common())
+        return dict(Counter(row["code"] for row in self._refusals).most_common())
 
 
 class FundingAndFees(bt.Analyzer):
-    """What holding and trading cost.
+    """Fees and funding, in total and by contract.
 
-    `get_analysis()` holds `fees` (paid, positive), `funding` (received, negative when paid), `settlements`, and `by_symbol`
-    with the same of every contract. In cash mode fees are what the commissions came to, and there is no funding.
+    `get_analysis()` returns `fees` (positive if paid), `funding` (positive if received), `settlements`, and `by_symbol`
+    with the same keys per contract. In cash mode `fees` are backtrader's commissions and there is no funding.
     """
 
     def create_analysis(self) -> None:
-        """Start empty."""
+        """Create empty records."""
         self._total = {"fees": 0.0, "funding": 0.0, "settlements": 0}
         self._by_symbol: dict[str, dict[str, float]] = {}
         self._paid: dict[int, float] = {}
 
     def notify_order(self, order: Any) -> None:
-        """Count commissions in cash mode, which has no journal."""
+        """Add commissions in cash mode, which has no journal."""
         if self.strategy.broker.p.mode == "cash" and order.status in (order.Partial, order.Completed):
             fee = order.executed.comm - self._paid.get(order.ref, 0.0)
             self._paid[order.ref] = order.executed.comm
-            self._count(order.data._name, "fees", fee)
+            self._add(order.data._name, "fees", fee)
 
     def stop(self) -> None:
-        """Add up the journal, at the run's last prices where currencies differ."""
+        """Sum the journal; other currencies are converted at the last prices of the run."""
         account = self.strategy.broker.account
         for event in self.strategy.broker.journal:
             if isinstance(event, events.Filled):
-                self._count(
+                self._add(
                     event.symbol, "fees", event.fee * account.price(account.books[event.symbol].instrument.settle)
                 )
             elif isinstance(event, events.FundingPaid):
                 price = account.price(account.books[event.symbol].instrument.settle)
-                self._count(event.symbol, "funding", event.amount * price)
-                self._count(event.symbol, "settlements", 1)
+                self._add(event.symbol, "funding", event.amount * price)
+                self._add(event.symbol, "settlements", 1)
 
-    def _count(self, symbol: str, what: str, amount: float) -> None:
+    def _add(self, symbol: str, what: str, amount: float) -> None:
         own = self._by_symbol.setdefault(symbol, {"fees": 0.0, "funding": 0.0, "settlements": 0})
         own[what] += amount
         self._total[what] += amount
 
     def get_analysis(self) -> dict[str, Any]:
-        """Return the sums; complete once the run has ended."""
+        """Return the totals; available after the run."""
         return {**self._total, "by_symbol": self._by_symbol}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`crossmargin download`: the command, its bars and what it says at the end."""
+"""`crossmargin download`: the command, its progress bars and its summary."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from crossmargin_bt.cli.words import errors_as_lines, words
+from crossmargin_bt.cli.parsing import report_errors, split_list
 
 if TYPE_CHECKING:
     from crossmargin_bt.candles.download import (
@@ -33,21 +33,21 @@ CREDENTIALS = {
 
 
 class Connection(NamedTuple):
-    """How an exchange is reached, see `crossmargin_bt.candles.exchange.Exchange`."""
+    """Connection settings, see `crossmargin_bt.candles.exchange.Exchange`."""
 
     api_base: str | None
     rate_limited: bool
     tries: int
 
 
-def reaching(command: "click.decorators.FC") -> "click.decorators.FC":
-    """Add the options that say how an exchange is reached."""
+def connection_options(command: "click.decorators.FC") -> "click.decorators.FC":
+    """Add the connection options to a command."""
     for option in (
-        click.option("--retries", type=click.IntRange(min=1), default=8, show_default=True, help="How often a request is tried."),
-        click.option("--no-rate-limit", is_flag=True, help="Send requests as fast as they are answered: for mirrors of your own."),
+        click.option("--retries", type=click.IntRange(min=1), default=8, show_default=True, help="Attempts per request."),
+        click.option("--no-rate-limit", is_flag=True, help="Send requests without rate limiting, for your own mirror."),
         click.option(
             "--api-base", envvar="CROSSMARGIN_API_BASE", metavar="URL",
-            help="A server in place of every host of the exchange: a mirror, a proxy.",
+            help="Server that replaces every host of the exchange, such as a mirror or proxy.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -55,35 +55,35 @@ def reaching(command: "click.decorators.FC") -> "click.decorators.FC":
 
 
 @click.command()
-@click.option("--exchange", required=True, help="ccxt's id of the exchange: binanceusdm, okx, bybit, ...")
+@click.option("--exchange", required=True, help="ccxt id of the exchange: binanceusdm, okx, bybit, ...")
 @click.option("--symbols", required=True, help="Markets, separated by commas: BTC/USDT:USDT, or BTCUSDT.")
-@click.option("--timeframe", default="1h", show_default=True, help="Of candles, mark and index prices.")
+@click.option("--timeframe", default="1h", show_default=True, help="Timeframe of candles, mark and index prices.")
 @click.option("--since", required=True, help="First date, for example 2024-01-01 (UTC).")
-@click.option("--until", help="Date to stop before (UTC); without it what there is by now.")
+@click.option("--until", help="End date, exclusive (UTC); default: now.")
 @click.option(
     "--what",
     default="candles,mark,funding,markets",
     show_default=True,
-    help="Of candles, mark, index, funding, tiers (as they are today) and markets (contract facts).",
+    help="Any of candles, mark, index, funding, tiers (current) and markets (contract specifications).",
 )
 @click.option("--out", type=FOLDER, default=OUT, show_default=True, help="Folder of downloads.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched and how large it is.")
-@reaching
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded and its size.")
+@connection_options
 def download(
     *, exchange: str, symbols: str, timeframe: str, since: str, until: str | None, what: str, out: Path, dry_run: bool,
     retries: int, no_rate_limit: bool, api_base: str | None,
 ) -> None:  # fmt: skip
-    """Fetch market data from an exchange: what is missing of it, until it is complete.
+    """Download market data from an exchange; stored data is not fetched again.
 
-    Run again, it goes on where it ended. It ends with code 1 when something could not be had, and says what.
+    An interrupted download resumes when the command is repeated. Exit code 1 if data is missing, which is then listed.
     """
     from crossmargin_bt.candles.download import DownloadRequest
     from crossmargin_bt.candles.download import download as fetch
 
-    with errors_as_lines():
+    with report_errors():
         request = DownloadRequest(
-            symbols=tuple(words(symbols)),
-            kinds=tuple(words(what)),
+            symbols=tuple(split_list(symbols)),
+            kinds=tuple(split_list(what)),
             timeframe=timeframe,
             since_ms=_milliseconds(since),
             until_ms=None if until is None else _milliseconds(until),
@@ -111,7 +111,7 @@ async def _planned(exchange: str, request: "DownloadRequest", out: Path, connect
 async def with_exchange(
     exchange: str, connection: Connection, work: "Callable[[Exchange, ProgressListener], Awaitable[DownloadResult]]"
 ) -> "DownloadResult":
-    """Open an exchange and do some work there, with a bar a series on the terminal."""
+    """Open an exchange and await `work`, with a progress bar per series."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -136,21 +136,21 @@ async def with_exchange(
 
 
 class _Bars:
-    """A progress bar a series, filled by the time that is answered."""
+    """One progress bar per series, advanced by the period received."""
 
     def __init__(self, progress: Any) -> None:
         self._progress: Any = progress
         self._bars: dict[object, object] = {}
 
     def on_start(self, tasks: "Sequence[FetchTask]") -> None:
-        """Draw a bar for every series of which something is missing."""
+        """Add a bar for every incomplete series."""
         for task in tasks:
             if task.missing:
                 name = f"{task.series.symbol} {task.series.name}"
                 self._bars[task.series] = self._progress.add_task(name, total=task.rows, rate="")
 
     def on_fetched(self, task: "FetchTask", span: "tuple[int, int]") -> None:
-        """Move a bar on by what was answered."""
+        """Advance a bar by the rows received."""
         bar = self._bars[task.series]
         self._progress.advance(bar, task.rows_in([span]))
         speed = self._progress.tasks[bar].speed
@@ -165,16 +165,13 @@ def _show_plan(tasks: "Sequence[FetchTask]") -> None:
     for task in tasks:
         size = task.rows * (1 + len(task.series.columns)) * BYTES_PER_VALUE
         total += size
-        spans = (
-            ", ".join(f"{format_time(a)} to {format_time(b)}" for a, b in task.missing)
-            or "nothing, all of it is stored"
-        )
+        spans = ", ".join(f"{format_time(a)} to {format_time(b)}" for a, b in task.missing) or "nothing to download"
         click.echo(f"{task.series.symbol} {task.series.name}: {spans}; about {task.rows:,} rows, {size / 1e6:.1f} MB")
-    click.echo(f"about {total / 1e6:.1f} MB in all")
+    click.echo(f"about {total / 1e6:.1f} MB in total")
 
 
 def show_result(result: "DownloadResult") -> None:
-    """Say what was fetched, what the exchange does not have, and what is missing."""
+    """Print what was downloaded, what the exchange does not have, and what is missing."""
     for one in result.outcomes:
         for line in _outcome_lines(one):
             click.echo(line)

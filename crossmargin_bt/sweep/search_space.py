@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is varied: `fast=5:50:5` (from, to and including, step), `leverage=2,5,10` (these), `size=0.1..2` (anything between)."""
+"""The search space: `fast=5:50:5` (start, inclusive end, step), `leverage=2,5,10` (a list), `size=0.1..2` (a continuous range)."""
 
 import csv
 import itertools
@@ -16,11 +16,11 @@ VALUES_MAX = 100_000
 COMBINATIONS_MAX = 1_000_000
 DIGITS_MAX = 15
 DRAWS_MAX = 100
-"""Draws per combination before a random search takes what it found for all there is."""
+"""Draws per combination after which a random search stops looking for new ones."""
 
 
 class Axis(NamedTuple):
-    """One thing that is varied: the values it takes, or the two numbers it lies between."""
+    """One varied param or setting: a list of values, or the bounds of a continuous range."""
 
     name: str
     values: tuple[Any, ...] = ()
@@ -28,29 +28,29 @@ class Axis(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether it can be laid out along a line."""
+        """Whether all values are numbers."""
         return all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
 
 
-def axis(text: str, value: Any) -> Axis:
-    """Return the axis that NAME=VALUES says; `value` reads a single value.
+def parse_axis(text: str, value: Any) -> Axis:
+    """Parse an axis from NAME=VALUES; `value` parses a single value.
 
     Raises:
-        ConfigurationError: it says none.
+        ConfigurationError: the text has no valid values.
 
-    >>> axis("fast=5:20:5", float).values
+    >>> parse_axis("fast=5:20:5", float).values
     (5, 10, 15, 20)
-    >>> axis("size=0.1:0.3:0.1", float).values
+    >>> parse_axis("size=0.1:0.3:0.1", float).values
     (0.1, 0.2, 0.3)
-    >>> axis("size=0.5..2", float).between
+    >>> parse_axis("size=0.5..2", float).between
     (0.5, 2.0)
-    >>> axis("at='9:30','a,b'", float).values
+    >>> parse_axis("at='9:30','a,b'", float).values
     ('9:30', 'a,b')
     """
-    name, given, written = (part.strip() for part in text.partition("="))
-    if not (name and given and written):
+    name, separator, written = (part.strip() for part in text.partition("="))
+    if not (name and separator and written):
         raise ConfigurationError(
-            f"--param {text} says no values; write --param fast=5:50:5, fast=5,10,20 or size=0.1..2"
+            f"--param {text} has no values; write --param fast=5:50:5, fast=5,10,20 or size=0.1..2"
         )
     if written[0] in "\"'":
         texts = next(csv.reader([written], quotechar=written[0], skipinitialspace=True))
@@ -65,9 +65,9 @@ def axis(text: str, value: Any) -> Axis:
         return Axis(name, tuple(_steps(written, text)))
     values = tuple(value(one) for one in written.split(",") if one.strip())
     if not values:
-        raise ConfigurationError(f"--param {text} says no values")
+        raise ConfigurationError(f"--param {text} has no values")
     if len(set(map(repr, values))) < len(values):
-        raise ConfigurationError(f"--param {text} names a value twice")
+        raise ConfigurationError(f"--param {text} has a duplicate value")
     return Axis(name, values)
 
 
@@ -79,7 +79,7 @@ def _steps(written: str, text: str) -> Iterator[int | float]:
     if step <= 0 or stop < start:
         raise ConfigurationError(f"--param {text}: the step must be above 0 and the end not below the start")
     if (stop - start) / step >= VALUES_MAX:
-        raise ConfigurationError(f"--param {text} says more than {VALUES_MAX:,} values; take a larger step")
+        raise ConfigurationError(f"--param {text} has more than {VALUES_MAX:,} values; use a larger step")
     count = int((stop - start) / step) + 1
     for n in range(count):
         value = start + n * step
@@ -90,17 +90,17 @@ def _number(written: str, text: str) -> Decimal:
     try:
         number = Decimal(written.strip())
     except InvalidOperation as error:
-        raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number") from error
+        raise ConfigurationError(f"--param {text}: {written.strip()!r} is not a number") from error
     if not number.is_finite() or number.adjusted() > DIGITS_MAX:
-        raise ConfigurationError(f"--param {text}: {written.strip()!r} is no number")
+        raise ConfigurationError(f"--param {text}: {written.strip()!r} is not a number")
     return number
 
 
 def check_names(axes: Sequence[Axis], known: Sequence[str], settings: Sequence[str]) -> None:
-    """Check that every axis varies something, once.
+    """Check the names of the axes.
 
     Raises:
-        ConfigurationError: a name is given twice, or is no param of the strategy nor a setting.
+        ConfigurationError: a name is a duplicate, or neither a param of the strategy nor a setting.
     """
     names = [one.name for one in axes]
     for name in names:
@@ -119,12 +119,12 @@ def grid(axes: Sequence[Axis]) -> list[Params]:
     for one in axes:
         if one.between is not None:
             raise ConfigurationError(
-                f"--param {one.name}: a grid needs values (from:to:step, or a list); --search random or optuna takes a..b"
+                f"--param {one.name}: a grid needs values (from:to:step, or a list); a..b requires --search random or optuna"
             )
     size = _size(axes)
     if size is not None and size > COMBINATIONS_MAX:
         raise ConfigurationError(
-            f"a grid of {size:,} combinations is more than {COMBINATIONS_MAX:,}; take larger steps, or --search random"
+            f"a grid of {size:,} combinations is more than {COMBINATIONS_MAX:,}; use larger steps or --search random"
         )
     return [
         dict(zip((one.name for one in axes), values, strict=True))
@@ -132,26 +132,26 @@ def grid(axes: Sequence[Axis]) -> list[Params]:
     ]
 
 
-def sample(axes: Sequence[Axis], count: int, seed: int) -> list[Params]:
-    """Return `count` different combinations drawn at random; all there are where there are no more."""
+def random_sample(axes: Sequence[Axis], count: int, seed: int) -> list[Params]:
+    """Return `count` distinct random combinations, or all if there are no more."""
     generator = random.Random(seed)  # noqa: S311 - a seeded search, not a secret
     size = _size(axes)
     if size is not None and size <= count:
         return grid(axes)
-    found: dict[str, Params] = {}
+    drawn: dict[str, Params] = {}
     for _ in range(DRAWS_MAX * count):
-        if len(found) == count:
+        if len(drawn) == count:
             break
         params = {
             one.name: generator.choice(one.values) if one.between is None else generator.uniform(*one.between)
             for one in axes
         }
-        found.setdefault(repr(params), params)
-    return list(found.values())
+        drawn.setdefault(repr(params), params)
+    return list(drawn.values())
 
 
 def _size(axes: Sequence[Axis]) -> int | None:
-    """Return how many combinations there are; None for no end of them."""
+    """Return the number of combinations; None if infinite."""
     size = 1
     for one in axes:
         if one.between is not None:
@@ -160,7 +160,7 @@ def _size(axes: Sequence[Axis]) -> int | None:
     return size
 
 
-def divided(params: Mapping[str, Any], known: Sequence[str]) -> tuple[Params, Params]:
-    """Return the params of the strategy, and the settings; what both know is the strategy's."""
+def split_params(params: Mapping[str, Any], known: Sequence[str]) -> tuple[Params, Params]:
+    """Split params into those of the strategy and account settings; the strategy has priority."""
     own = {name: value for name, value in params.items() if name in known}
     return own, {name: value for name, value in params.items() if name not in known}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A trading journal: what was planned, what was done, what came of it."""
+"""A trading journal: the plan, execution and result of every closed trade."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ import backtrader as bt
 
 from crossmargin_bt.broker.session.bars import time_ms
 
-STOPS = (bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail, bt.Order.StopTrailLimit)
+STOP_TYPES = (bt.Order.Stop, bt.Order.StopLimit, bt.Order.StopTrail, bt.Order.StopTrailLimit)
 
 
 class TradeJournal(bt.Analyzer):
-    """One row a closed trade, for keeping a journal.
+    """One row per closed trade.
 
-    `buy(..., plan="why")` gives an entry its plan; a bracket's exits are its stop and target. `get_analysis()` is a list of
-    dicts: `symbol`, `side`, `tradeid`, `plan`, `opened_ms`, `closed_ms`, `entry`, `exit`, `size` (the largest held), `stop`, `target`,
-    `profit` (before fees), `fees`, `result` (after fees), `multiple` (profit over what was risked to the stop, None without
-    one), `forced` (whether the venue closed it).
+    `buy(..., plan="why")` sets the plan of an entry; the exits of a bracket are its stop and target. `get_analysis()`
+    returns a list of dicts: `symbol`, `side`, `tradeid`, `plan`, `opened_ms`, `closed_ms`, `entry`, `exit`, `size` (maximum
+    held), `stop`, `target`, `profit` (before fees), `fees`, `result` (after fees), `multiple` (R multiple: profit over the
+    loss at the stop; None without a stop), `forced` (whether the venue closed it).
     """
 
     def create_analysis(self) -> None:
-        """Start empty."""
+        """Create empty records."""
         self._rows: list[dict[str, Any]] = []
         self._open: dict[int, dict[str, Any]] = {}
         self._entries: dict[tuple[str, Any, bool], dict[str, Any]] = {}
@@ -28,9 +28,9 @@ class TradeJournal(bt.Analyzer):
         self._last: dict[tuple[str, Any], tuple[float, bool]] = {}
 
     def notify_order(self, order: Any) -> None:
-        """Note plans by direction, exits, and the last price of every data and tradeid."""
+        """Record plans by direction, bracket exits, and the last fill price per feed and tradeid."""
         if order.parent is not None and order.status in (order.Submitted, order.Accepted):
-            kind = "stop" if order.exectype in STOPS else "target"
+            kind = "stop" if order.exectype in STOP_TYPES else "target"
             self._exits.setdefault(order.parent.ref, {})[kind] = order.created.price
         if order.status in (order.Partial, order.Completed):
             key = (order.data._name, order.tradeid)
@@ -39,7 +39,7 @@ class TradeJournal(bt.Analyzer):
                 self._entries[(*key, order.isbuy())] = {"ref": order.ref, "plan": order.info.get("plan", "")}
 
     def notify_trade(self, trade: Any) -> None:
-        """Open a row with a trade and end it with the trade."""
+        """Open a row when a trade opens and complete it when the trade closes."""
         key = (trade.data._name, trade.tradeid)
         if trade.justopened:
             entry = self._entries.get((*key, trade.size > 0), {"ref": 0, "plan": ""})
@@ -57,9 +57,9 @@ class TradeJournal(bt.Analyzer):
             row["entry"] = trade.price
         if trade.isclosed:
             del self._open[trade.ref]
-            self._rows.append(self._ended(trade, row, *self._last.get(key, (0.0, False))))
+            self._rows.append(self._closed_row(trade, row, *self._last.get(key, (0.0, False))))
 
-    def _ended(self, trade: Any, row: dict[str, Any], price: float, forced: bool) -> dict[str, Any]:  # noqa: FBT001
+    def _closed_row(self, trade: Any, row: dict[str, Any], price: float, forced: bool) -> dict[str, Any]:  # noqa: FBT001
         risked = None
         if row["stop"] is not None:
             info = self.strategy.broker.getcommissioninfo(trade.data)

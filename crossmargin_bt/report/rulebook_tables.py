@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rule books in the terminal: side by side, or one with its sources."""
+"""Venue rule books as terminal tables: several side by side, or one with its sources."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,47 +9,56 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
-from crossmargin_bt.report import wording
+from crossmargin_bt.report import rule_text
 from crossmargin_bt.venues import RULES, TOPICS, Statement, Topic, Venue
 
 ASSUMED = "assumed"
-# The width of the column of switches, and what a venue's needs to be readable.
-FIRST_COLUMN, COLUMN = 32, 20
+# Characters for the column of rule keys, and the minimum for the column of a venue.
+KEY_WIDTH, VENUE_WIDTH = 32, 20
 
 
 def side_by_side(venues: Sequence[Venue], width: int) -> Group:
-    """Return the switches of venues, a column each, in as many tables as the width (in characters) asks for."""
-    room = max(1, (width - FIRST_COLUMN) // COLUMN)
-    groups = [venues[n : n + room] for n in range(0, len(venues), room)]
+    """Return the rules of several venues, one column each, split into as many tables as `width` (characters) requires."""
+    per_table = max(1, (width - KEY_WIDTH) // VENUE_WIDTH)
+    groups = [venues[n : n + per_table] for n in range(0, len(venues), per_table)]
     tables = []
     for group in groups:
         table = Table(
-            title="Rule books", title_justify="left", title_style="bold", width=min(width, FIRST_COLUMN + COLUMN * room)
+            title="Rule books",
+            title_justify="left",
+            title_style="bold",
+            width=min(width, KEY_WIDTH + VENUE_WIDTH * per_table),
         )
-        table.add_column("", overflow="fold", ratio=FIRST_COLUMN)
+        table.add_column("", overflow="fold", ratio=KEY_WIDTH)
         for venue in group:
-            table.add_column(escape(venue.name), overflow="fold", ratio=COLUMN)
+            table.add_column(escape(venue.name), overflow="fold", ratio=VENUE_WIDTH)
         for key in RULES:
-            table.add_row(key, *(escape(wording.answer(venue.rules, key)) for venue in group))
+            table.add_row(key, *(escape(rule_text.describe_value(venue.rules, key)) for venue in group))
         tables.append(table)
     return Group(*tables)
 
 
-def one(venue: Venue) -> Group:
-    """Return a whole rule book: every rule with its source, tiers, contracts, the rest in words, and what is assumed."""
+def rule_book(venue: Venue) -> Group:
+    """Return a complete rule book: rules with sources, tiers, contract terms, statements and assumptions."""
     table = Table(title=escape(venue.title), title_justify="left", title_style="bold", show_lines=True)
     for column in ("rule", "value", "source"):
         table.add_column(column, overflow="fold")
     for key in RULES:
         source = venue.sources.get(key, ASSUMED)
         table.add_row(
-            escape(f"{wording.TITLES[key]} ({key})"), escape(wording.meaning(venue.rules, key)), escape(source)
+            escape(f"{rule_text.TITLES[key]} ({key})"),
+            escape(rule_text.describe_rule(venue.rules, key)),
+            escape(source),
         )
     parts: list[Table | Text] = [table, Text("Maintenance", style="bold"), _maintenance(venue.rules.maintenance)]
     for terms in venue.rules.contracts:
         since = f", from {terms.since}" if terms.since else ""
-        parts.append(Text(f"{', '.join(terms.symbols)}{since}: {wording.formula(terms.maintenance)} ({terms.source})"))
-    parts.extend((Text("The rest of the book", style="bold"), _statements(venue.statements)))
+        parts.append(
+            Text(
+                f"{', '.join(terms.symbols)}{since}: {rule_text.maintenance_formula(terms.maintenance)} ({terms.source})"
+            )
+        )
+    parts.extend((Text("Other rules", style="bold"), _statements(venue.statements)))
     parts.append(Text("Assumptions", style="bold"))
     parts.extend(Text(f"  - {text}") for text in venue.assumptions)
     return Group(*parts)
@@ -69,15 +78,15 @@ def _statements(statements: Mapping[Topic, Statement]) -> Table:
 
 def _maintenance(rule: MaintenanceRule) -> Table:
     table = Table()
-    rows = wording.tiers(rule)
+    rows = rule_text.tier_rows(rule)
     if rows:
-        for column in ("value from", "rate", "deduction", "leverage up to"):
+        for column in ("value from", "rate", "deduction", "maximum leverage"):
             table.add_column(column, justify="right")
         for row in rows:
             table.add_row(*row)
         return table
     for column in ("constant", "value"):
         table.add_column(column)
-    for key, value in wording.constants(rule).items():
+    for key, value in rule_text.constants(rule).items():
         table.add_row(key, value)
     return table

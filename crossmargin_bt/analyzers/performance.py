@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analyzers that look at the account at the end of every bar."""
+"""Analyzers of equity and margin used, sampled at the end of every bar."""
 
 import math
 from typing import Any
@@ -12,24 +12,26 @@ from crossmargin_bt.time_units import MS_PER_HOUR
 
 
 class MarginUse(bt.Analyzer):
-    """What was used and what was free, bar by bar.
+    """Margin used and free margin per bar.
 
     Params:
-        distance: also record how far all marks may move together (`fall`, `rise`), which costs a search a bar.
+        distance: also record the distance to liquidation if all marks move together (`fall`, `rise`), at the cost of a
+            root search per bar.
 
-    `get_analysis()` holds lists of one entry a bar: `times_ms`, `equity`, `used`, `free`, `level` (the lowest collateral over
-    requirement; None with nothing required), `ratio` (its inverse, 0 with nothing required), `leverage`, `fall`, `rise`.
+    `get_analysis()` returns lists with one entry per bar: `times_ms`, `equity`, `used`, `free`, `level` (lowest ratio of
+    collateral to requirement over the pools; None if nothing is required), `ratio` (its inverse; 0 if nothing is
+    required), `leverage`, `fall`, `rise`.
     """
 
     params = (("distance", True),)
 
     def create_analysis(self) -> None:
-        """Start empty."""
+        """Create empty lists."""
         names = ("times_ms", "equity", "used", "free", "level", "ratio", "leverage", "fall", "rise")
         self._rows: dict[str, list[Any]] = {name: [] for name in names}
 
     def next(self) -> None:
-        """Ask the broker at the end of the bar."""
+        """Record the state of the account at the end of the bar."""
         broker = self.strategy.broker
         level = broker.margin_level
         fall, rise = broker.aggregate_distance() if self.p.distance else (None, None)
@@ -46,22 +48,22 @@ class MarginUse(bt.Analyzer):
         return self._rows
 
 
-class _Curve(bt.Analyzer):
-    """Keeps equity and margin used per bar."""
+class _EquityCurve(bt.Analyzer):
+    """Records equity and margin used per bar."""
 
     def create_analysis(self) -> None:
-        """Start empty."""
+        """Create empty lists."""
         self._times: list[int] = []
         self._equity: list[float] = []
         self._used: list[float] = []
         self._cash = 0.0
 
     def start(self) -> None:
-        """Note the starting cash."""
+        """Record the starting cash."""
         self._cash = float(self.strategy.broker.startingcash)
 
     def next(self) -> None:
-        """Record the bar; what was paid in in coins counts from their first price on."""
+        """Record the bar. The starting cash changes when a coin that was paid in gets its first price."""
         broker = self.strategy.broker
         self._cash = float(broker.startingcash)
         self._times.append(time_ms(self.strategy.datetime[0]))
@@ -69,30 +71,32 @@ class _Curve(bt.Analyzer):
         self._used.append(broker.margin_used)
 
 
-class CryptoReturns(_Curve):
-    """Return, volatility, Sharpe, Sortino, Calmar and drawdown on days of 24 hours and years of 365, safe at zero equity.
+class CryptoReturns(_EquityCurve):
+    """Return, volatility, Sharpe, Sortino, Calmar and drawdown from daily returns (UTC), annualised over 365 days.
 
-    `get_analysis()` holds the figures of `crossmargin_bt.performance.PerformanceMetrics` and `daily`, the daily returns.
+    Defined for zero equity too. `get_analysis()` returns the fields of `crossmargin_bt.performance.PerformanceMetrics` and `daily`,
+    the daily returns.
     """
 
     def get_analysis(self) -> dict[str, Any]:
-        """Return the figures."""
-        found = performance.performance_metrics(self._times, self._equity, self._cash)._asdict()
+        """Return the metrics."""
+        metrics = performance.performance_metrics(self._times, self._equity, self._cash)._asdict()
         return {
-            **found,
+            **metrics,
             "daily": performance.simple_returns(performance.daily_equity(self._times, self._equity, self._cash)),
         }
 
 
-class CapitalEfficiency(_Curve):
-    """What the margin earned that was locked.
+class CapitalEfficiency(_EquityCurve):
+    """Profit relative to the margin used.
 
-    `get_analysis()` holds `profit`, `margin_mean` and `margin_peak` (over all bars), `return_on_margin` (profit over the mean,
-    None where none was used), `return_on_peak`, `margin_hours` (margin used times hours), and `profit_per_margin_hour`.
+    `get_analysis()` returns `profit`, `margin_mean` and `margin_peak` (over all bars), `return_on_margin` (profit over the
+    mean), `return_on_peak`, `margin_hours` (margin used times hours) and `profit_per_margin_hour`. Ratios are None if no
+    margin was used.
     """
 
     def get_analysis(self) -> dict[str, float | None]:
-        """Return the figures."""
+        """Return the metrics."""
         profit = self._equity[-1] - self._cash if self._equity else 0.0
         mean = math.fsum(self._used) / len(self._used) if self._used else 0.0
         peak = max(self._used, default=0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the commands write beside the terminal: checked before a long run, written after it."""
+"""The files a command writes: validated before a long run, written after it."""
 
 import warnings
 from pathlib import Path
@@ -12,11 +12,11 @@ from crossmargin_bt.errors import ConfigurationError
 if TYPE_CHECKING:
     from crossmargin_bt.results import ResultFile, RunResult
 
-PLOTTED = (".png", ".svg", ".pdf")
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-class Outputs(NamedTuple):
-    """The files asked for."""
+class OutputFiles(NamedTuple):
+    """The requested output files."""
 
     json: Path | None = None
     report: Path | None = None
@@ -24,29 +24,29 @@ class Outputs(NamedTuple):
     tearsheet: Path | None = None
 
     def check(self) -> None:
-        """Check that they can be written.
+        """Check that all files can be written.
 
         Raises:
-            ConfigurationError: one cannot, or what draws it is not installed.
+            ConfigurationError: a file cannot be written, or the library that draws it is not installed.
         """
         from crossmargin_bt.report import files, tearsheet
 
-        asked = [(name, file.resolve()) for name, file in self._asdict().items() if file is not None]
-        for n, (name, file) in enumerate(asked):
+        requested = [(name, file.resolve()) for name, file in self._asdict().items() if file is not None]
+        for n, (name, file) in enumerate(requested):
             files.check_writable(file, f"--{name}")
-            same = next((other for other, path in asked[:n] if path == file), None)
+            same = next((other for other, path in requested[:n] if path == file), None)
             if same is not None:
-                raise ConfigurationError(f"--{same} and --{name} both name {file.name}; give them a file each")
+                raise ConfigurationError(f"--{same} and --{name} both name {file.name}; use different files")
         if self.plot is not None:
             _check_plot(self.plot)
         if self.tearsheet is not None:
             tearsheet.check_installed()
 
     def write(self, content: "ResultFile", cerebro: Any = None, sheet_of: "RunResult | None" = None) -> None:
-        """Write them; the plot is of `cerebro`, the tear sheet of `sheet_of`, else of the first run.
+        """Write all files; the plot shows `cerebro`, the tear sheet `sheet_of` or else the first run.
 
         Raises:
-            ConfigurationError: a file cannot be written after all.
+            ConfigurationError: a file cannot be written.
         """
         from crossmargin_bt.report import files, page, tearsheet
 
@@ -64,24 +64,22 @@ class Outputs(NamedTuple):
 
 
 def _check_plot(path: Path) -> None:
-    if path.suffix not in PLOTTED:
-        raise ConfigurationError(
-            f"--plot writes {', '.join(PLOTTED)}; give the file one of these endings, not {path.name}"
-        )
+    if path.suffix not in PLOT_SUFFIXES:
+        raise ConfigurationError(f"--plot writes {', '.join(PLOT_SUFFIXES)}; {path.name} has another suffix")
     try:
         import matplotlib as mpl
     except ImportError as error:
         raise ConfigurationError(
             "--plot needs matplotlib; install it with: pip install 'crossmargin-bt[plot]'"
         ) from error
-    # backtrader would ask for a screen; what is chosen before pyplot is imported stays.
+    # backtrader would open a display; a backend selected before the import of pyplot is kept.
     mpl.use("Agg")
     __import__("matplotlib.pyplot")
 
 
 def _plot(cerebro: Any, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no screen
+        warnings.simplefilter("ignore")  # matplotlib warns that there is no display
         figures = cerebro.plot(iplot=False)
     figure = figures[0][0]
     figure.set_size_inches(16, 10)
