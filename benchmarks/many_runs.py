@@ -38,7 +38,7 @@ def targets(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
 
 
 def main() -> None:
-    """BrokerSession, and say how long it took."""
+    """Run, and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("setup", choices=("stock", "house", "turbo", "batch"))
     parser.add_argument("--bars", type=int, default=50_000)

@@ -51,7 +51,7 @@ def prepared(setup: str, strategy: type, data: list, minutes: int, *, mode: str 
 
 
 def main() -> None:
-    """BrokerSession, and say what it took."""
+    """Run, and say what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("setup", choices=SETUPS)

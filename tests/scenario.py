@@ -466,7 +466,7 @@ class Script(bt.Strategy):
 
 
 def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_settings) -> Script:
-    """BrokerSession a scenario with bars through the broker, and return the strategy."""
+    """Run a scenario with bars through the broker, and return the strategy."""
     steps: list[list] = []
     rows: dict[str, list] = {symbol: [] for symbol in stage.instruments}
     for word, rest in lines:
@@ -517,7 +517,7 @@ def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
 
 
 def run_file(path: Path, **cerebro_settings):
-    """BrokerSession one scenario file."""
+    """Run one scenario file."""
     lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
     stage, actions = Stage(), []
     for word, *rest in (line for line in lines if line):

@@ -25,7 +25,7 @@ ALL = [getattr(analyzers, name) for name in analyzers.__all__]
 
 
 def analysed(mode: str, *, cpus: int | None = None, **settings):
-    """BrokerSession the random strategy with every analyzer there is; return the analyses by name, and the broker."""
+    """Run the random strategy with every analyzer there is; return the analyses by name, and the broker."""
     cerebro = bt.Cerebro(stdstats=False, **({"maxcpus": cpus} if cpus else {}))
     for number, (name, instrument) in enumerate(INSTRUMENTS.items()):
         frame = candles(number + 3, 150, start=100.0 * (number + 1))

@@ -49,7 +49,7 @@ class Scripted(bt.Strategy):
 
 
 def run(broker, *frames, scripts=({},), instrument=BTC, **settings):
-    """BrokerSession scripted strategies on frames."""
+    """Run scripted strategies on frames."""
     cerebro = bt.Cerebro(stdstats=False, **settings)
     for n, frame in enumerate(frames):
         name = f"{instrument.symbol}{n or ''}"

@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def run(broker, seed: int, commission: dict, **settings) -> RandomTrader:
-    """BrokerSession the random strategy on two feeds."""
+    """Run the random strategy on two feeds."""
     cerebro = bt.Cerebro(stdstats=False, **settings)
     for number, name in enumerate(("AAA", "BBB")):
         feed = feeds.from_frame(candles(seed + number, 150), name=name, instrument=Instrument(symbol=name))

@@ -32,7 +32,7 @@ class NotOne:
 
 
 def crossmargin(*words: str):
-    """BrokerSession the command in this process."""
+    """Run the command in this process."""
     return CliRunner().invoke(commands, ["compare", *map(str, words)], env={"COLUMNS": "100"})
 
 

@@ -34,7 +34,7 @@ def minutes(*closes: float) -> pd.DataFrame:
 def test_finer_candles_tell_what_came_first() -> None:
     """A long bought by a limit at 97 after the low of 90: the hour's own path would put the low behind the high.
 
-    IntrabarDetail the third hour price falls to 90, rises to 104 and closes at 100: the buy stop at 103 came after the low.
+    Inside the third hour price falls to 90, rises to 104 and closes at 100: the buy stop at 103 came after the low.
     """
     fine = minutes(100, 100, 100, 100, 100, 100, 100, 90, 104, 100, 100, 100, 100)
     hours = fine.resample("1h").agg(COARSE)

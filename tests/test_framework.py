@@ -21,7 +21,7 @@ from crossmargin_bt.engine.ledger import events
 
 
 def cash_run(script, rows=(FLAT,) * 6, *, strict: bool = True, **settings):
-    """BrokerSession a script on the stock broker, mended or not."""
+    """Run a script on the stock broker, mended or not."""
     broker = CrossMarginBroker(mode="cash", cash=1000.0, strict=strict, **settings)
     (strategy,) = run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
     return strategy, [status for status, *_ in strategy.orders_heard if status not in ("Submitted", "Accepted")]

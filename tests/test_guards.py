@@ -30,7 +30,7 @@ from crossmargin_bt.guards import (  # fmt: skip
 
 
 def guarded(*guards, script, rows=(FLAT,) * 5, **settings):
-    """BrokerSession a script on bars with guards; return the broker and what the guards did."""
+    """Run a script on bars with guards; return the broker and what the guards did."""
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, guards=list(guards), **settings)
     run(broker, bars(*rows), scripts=(script,), instrument=PLAIN)
     return broker, [event for event in broker.journal if isinstance(event, events.GuardActed)]

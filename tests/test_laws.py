@@ -52,7 +52,7 @@ def trade(
     bars: int = 120, holes: int = 4, leverage: float = 20.0, cash: float = 1000.0,
     instruments: dict[str, Instrument] = INSTRUMENTS, **cerebro_settings,
 ) -> RandomTrader:  # fmt: skip
-    """BrokerSession the random strategy on both instruments in a margin mode, invariants checked after every entry."""
+    """Run the random strategy on both instruments in a margin mode, invariants checked after every entry."""
     cerebro = bt.Cerebro(stdstats=False, **cerebro_settings)
     for number, (name, instrument) in enumerate(instruments.items()):
         frame = candles(seed + number, bars, start=100.0 * (number + 1))

@@ -53,7 +53,7 @@ def run(
     products=PRODUCTS,
     **settings,
 ):
-    """BrokerSession a random trader on feeds of one coin, eight unless fewer products are named."""
+    """Run a random trader on feeds of one coin, eight unless fewer products are named."""
     base = candles(seed, bars, volatility=volatility)
     plain = base[["open", "high", "low", "close", "volume"]]
     cerebro = bt.Cerebro(stdstats=False, **settings.pop("cerebro", {}))

@@ -204,7 +204,7 @@ def test_a_coin_settled_option_pays_in_coin() -> None:
 
 
 def test_a_short_call_is_liquidated_as_its_underlying_rises() -> None:
-    """UnitMargin 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
+    """Kept 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
     further = msgspec.structs.replace(CALL, symbol="BTC-C2", strike=20_000.0)
     closes = (10_000.0, 10_000.0, 11_000.0, 13_000.0, 14_000.0, 14_000.0)
     calls = (300.0, 300.0, 700.0, 2_100.0, 3_050.0, 3_050.0)

@@ -53,7 +53,7 @@ class Listener(bt.Strategy):
 
 
 def listen(broker, rows=FALL, instrument=PLAIN, **params) -> Listener:
-    """BrokerSession the listener on bars."""
+    """Run the listener on bars."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(bars(*rows), name="BTC", instrument=instrument))
     cerebro.setbroker(broker)

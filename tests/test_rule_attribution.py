@@ -33,7 +33,7 @@ class Long(bt.Strategy):
 def run(
     strategy: type, closes: list[float], names: list[str], *, mode: str = "cross", cash: float = 1000.0, instrument=BTC
 ):
-    """BrokerSession a strategy under venues with 1,000 at 10x and return the results and where the venues differ."""
+    """Run a strategy under venues with 1,000 at 10x and return the results and where the venues differ."""
     index = pd.date_range("2025-01-01", periods=len(closes), freq="h", tz="UTC")
     frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes), index=index)
     candles = [Candles("BTC", frame, None, instrument)]

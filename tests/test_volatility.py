@@ -103,7 +103,7 @@ def admits(venue: str, *, leverage: float) -> bool:
 
 @given(st.lists(st.tuples(st.integers(1, 10**7), st.floats(-0.3, 0.3)), min_size=2, max_size=60))
 def test_a_window_is_what_is_in_it(steps: list[tuple[int, float]]) -> None:
-    """UnitMargin a close at a time, volatility is what the returns of the window make it, whatever came before them."""
+    """Kept a close at a time, volatility is what the returns of the window make it, whatever came before them."""
     scaling = VolatilityScaling(reference=1.0, cap=1.0, window_days=0.2, half_life_days=0.001)
     seen, at, price, returns = RealisedVolatility(scaling), 0, 100.0, []
     seen.add(at, price)

@@ -31,7 +31,7 @@ def candles(*closes: float) -> pd.DataFrame:
 
 
 def run(broker, script, *pairs, **settings):
-    """BrokerSession a script on (instrument, closes) pairs."""
+    """Run a script on (instrument, closes) pairs."""
     cerebro = bt.Cerebro(stdstats=False, **settings)
     for instrument, closes in pairs:
         cerebro.adddata(feeds.from_frame(candles(*closes), name=instrument.symbol, instrument=instrument))

@@ -39,7 +39,7 @@ def bars(*rows: float | tuple[float, float, float, float]) -> pd.DataFrame:
 
 
 def run(broker, script, *pairs, strategy=Scripted, sizer=None, **analyzed):
-    """BrokerSession a script on (instrument, candles or closes) pairs."""
+    """Run a script on (instrument, candles or closes) pairs."""
     cerebro = bt.Cerebro(stdstats=False)
     for instrument, given in pairs:
         frame = given if isinstance(given, pd.DataFrame) else candles(*given)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""BrokerSession accounts of a batch: the compiled loop, and the broker where that stops."""
+"""Run accounts of a batch: the compiled loop, and the broker where that stops."""
 
 import logging
 import math
@@ -35,7 +35,7 @@ def simulate(
     curves: bool = False,
     workers: int = 1,
 ) -> list[Outcome]:
-    """BrokerSession accounts towards targets, with limit orders or without, and return what became of each, in their order.
+    """Run accounts towards targets, with limit orders or without, and return what became of each, in their order.
 
     An account orders at each bar's end what separates its position from the target, at market, and gets it at the next open,
     as a strategy with `order_target_size` does. Of limit orders it first cancels what is replaced, and places the new ones
@@ -70,7 +70,7 @@ def follow(
     curves: bool = False,
     workers: int = 1,
 ) -> list[Outcome]:
-    """BrokerSession accounts as `simulate` does, in a market that has been made ready."""
+    """Run accounts as `simulate` does, in a market that has been made ready."""
     kernel = compiled_loop()
     if not isinstance(workers, int) or workers < 1:
         raise ConfigurationError(f"workers are a whole number from 1 on, got {workers!r}")

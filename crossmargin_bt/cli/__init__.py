@@ -26,5 +26,5 @@ for _command in (compare, run, sweep, report, explain, venues, download, data):
 
 
 def main() -> None:
-    """BrokerSession the command line."""
+    """Run the command line."""
     commands()

@@ -108,7 +108,7 @@ class Asked(NamedTuple):
     detail: bool
 
     def run(self, *, stress: bool) -> "tuple[list[RunResult], list[Shock]]":
-        """BrokerSession every strategy under every venue and mode, with a progress bar on the terminal; then, if asked, the shocks."""
+        """Run every strategy under every venue and mode, with a progress bar on the terminal; then, if asked, the shocks."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

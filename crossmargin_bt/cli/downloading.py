@@ -69,7 +69,7 @@ def download(
 ) -> None:  # fmt: skip
     """Fetch market data from an exchange: what is missing of it, until it is complete.
 
-    BrokerSession again, it goes on where it ended. It ends with code 1 when something could not be had, and says what.
+    Run again, it goes on where it ended. It ends with code 1 when something could not be had, and says what.
     """
     from crossmargin_bt.candles.download import Wanted
     from crossmargin_bt.candles.download import download as fetch

@@ -39,7 +39,7 @@ def run(
     *, strategy: str, market: MarketOptions, mode: str, venue: str, tiers: Path | None, account: AccountOptions, params: tuple[str, ...],
     json_file: Path | None, report: Path | None, plot: Path | None, tearsheet: Path | None, debug: bool,
 ) -> None:  # fmt: skip
-    """BrokerSession one strategy under one margin mode."""
+    """Run one strategy under one margin mode."""
     from rich.console import Console
 
     from crossmargin_bt.broker.api.settings import MODES
@@ -128,7 +128,7 @@ def _run(
     tiers: Path | None,
     plots: bool,
 ) -> "tuple[RunResult, Any]":
-    """BrokerSession once, with what a plot needs where one is asked for."""
+    """Run once, with what a plot needs where one is asked for."""
     import backtrader as bt
 
     from crossmargin_bt.broker.analyzers import Recorder

@@ -55,7 +55,7 @@ SHOWN = 8
     "--fast", is_flag=True, help="Follow the strategy's signals() in a compiled loop, then run the best bar by bar."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results; without it sweeps/ and the class.")
-@click.option("--again", is_flag=True, help="BrokerSession combinations again that failed before.")
+@click.option("--again", is_flag=True, help="Run combinations again that failed before.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def sweep(
     *, strategy: str, params: tuple[str, ...], market: MarketOptions, modes: str, venue: str, tiers: tuple[str, ...],
@@ -122,7 +122,7 @@ def _check_fast(definition: "Definition", spec: Any, candles: "Sequence[Candles]
 
 
 def _confirm(definition: "Definition", rows: "Sequence[Row]", aims: "Sequence[Objective]") -> None:
-    """BrokerSession the best bar by bar, and tell what that comes to beside its signals."""
+    """Run the best bar by bar, and tell what that comes to beside its signals."""
     from crossmargin_bt import sweep as sweeping
     from crossmargin_bt.sweep import table
 
@@ -143,7 +143,7 @@ def _data(market: MarketOptions, candles: "Sequence[Candles]") -> Any:
 def _followed(
     definition: "Definition", candles: "Sequence[Candles]", store: Any, engine: Any, aims: "Sequence[Objective]"
 ) -> "list[Row]":
-    """BrokerSession the sweep under a table of the best so far; Ctrl-C keeps what has run."""
+    """Run the sweep under a table of the best so far; Ctrl-C keeps what has run."""
     from rich.console import Console
     from rich.live import Live
     from rich.progress import (

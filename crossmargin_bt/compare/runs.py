@@ -49,7 +49,7 @@ def run(
     trade_from_ms: int | None = None,
     detail: bool = True,
 ) -> RunResult:
-    """BrokerSession the strategy and return what it left behind.
+    """Run the strategy and return what it left behind.
 
     `tiers` is a file of tier tables by date. The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
     with the stock broker's money at the venue's taker fee. Before `trade_from_ms` the strategy is not called and nothing is
@@ -79,7 +79,7 @@ def run_all(
     on_run: Callable[[str], None] = lambda _: None,
     on_bar: Callable[[], None] | None = None,
 ) -> list[RunResult]:
-    """BrokerSession every strategy under every venue, by its file of tiers, and mode; `on_run` is told which run begins.
+    """Run every strategy under every venue, by its file of tiers, and mode; `on_run` is told which run begins.
 
     Raises:
         ConfigurationError, FeedError, StrategyFileError: see `run`.
@@ -203,7 +203,7 @@ def _dated(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[
 
 
 def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
-    """BrokerSession a cerebro over `count` feeds and return its strategy.
+    """Run a cerebro over `count` feeds and return its strategy.
 
     Raises:
         FeedError, StrategyFileError: see `run`.

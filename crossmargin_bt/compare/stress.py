@@ -86,7 +86,7 @@ def stressed(
     on_run: Callable[[str], None] = lambda _: None,
     on_bar: Callable[[], None] | None = None,
 ) -> Shock:
-    """BrokerSession a comparison again under a shock; a run that fails is an outcome with its reason.
+    """Run a comparison again under a shock; a run that fails is an outcome with its reason.
 
     `base` are the runs without it.
     """

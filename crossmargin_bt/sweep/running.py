@@ -30,7 +30,7 @@ def run(
     on_round: Callable[[int, Sequence[Row]], None] = lambda _total, _kept: None,
     on_row: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
-    """BrokerSession what the store does not hold yet, and return all rows of the sweep in its order.
+    """Run what the store does not hold yet, and return all rows of the sweep in its order.
 
     `on_round` is told how many runs there are so far, and which of a round were kept from before; `on_row` of every row as it comes.
 

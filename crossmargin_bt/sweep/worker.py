@@ -32,7 +32,7 @@ def candles_of(data: Data) -> tuple[Candles, ...]:
 
 
 def execute(task: Task, shared: Shared) -> Row:
-    """BrokerSession a task and return its row; a run that fails is a row with its error.
+    """Run a task and return its row; a run that fails is a row with its error.
 
     Raises:
         FeedError, StrategyFileError: not the run fails but what all of them need: candles, or the strategy's file.

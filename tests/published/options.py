@@ -67,7 +67,7 @@ def okx_sell(case: dict) -> dict:
 
 
 def okx_close(case: dict) -> dict:
-    """PoolCloser orders of a long and of a short of that margin lock nothing beyond the position."""
+    """Closing orders of a long and of a short of that margin lock nothing beyond the position."""
     given = case["inputs"]
     found = {}
     for name, held, price in (

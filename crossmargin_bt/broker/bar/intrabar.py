@@ -224,7 +224,7 @@ class IntrabarSimulator:
         self._mark(end)
 
     def _watch(self, start: float, end: float) -> None:
-        """IntrabarSimulator between two corners of the path, and look at its end which pools have recovered."""
+        """Walk between two corners of the path, and look at its end which pools have recovered."""
         while (met := self._first_met(start, end)) is not None:
             moment, pool, threshold = met
             self._note_levels(start, moment)

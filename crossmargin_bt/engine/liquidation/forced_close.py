@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PoolCloser parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
+"""Closing parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
 
 import math
 from collections.abc import Callable, Sequence
