@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Numbers that exchanges publish, out of accounts, instruments and rules: nothing is computed here.
 
-The cases are read from the folder of recorded material and skipped where it is absent. A case that no
-test names must be on the list below with its reason, so the list shrinks as the engine grows.
+tests/published/published.json holds the cases. A case that no test names must be on the list below with
+its reason, so the list shrinks as the engine grows.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import published
 import pytest
-from conftest import SHARED
 from published import costs, inverse, linear, options, portfolio, readings, rules, sizes, spot
 
-FILE = SHARED / "oracles" / "published.json"
-CASES = {case["id"]: case for case in json.loads(FILE.read_text(encoding="utf-8"))} if FILE.is_file() else {}
+FOLDER = Path(published.__file__).parent
+CASES = {case["id"]: case for case in json.loads((FOLDER / "published.json").read_text(encoding="utf-8"))}
 
 # Why a case is not checked yet.
 WAITING = {
@@ -36,7 +37,6 @@ CHECKED = {
 }
 
 
-@pytest.mark.skipif(not CASES, reason="published cases are not beside this project")
 @pytest.mark.parametrize("name", CHECKED)
 def test_published_number(name: str) -> None:
     """What the exchange prints comes out, every figure that the account can be asked for."""
@@ -50,8 +50,17 @@ def test_published_number(name: str) -> None:
         assert found[key] == pytest.approx(expected, rel=tolerance.get("rel", 1e-9), abs=tolerance.get("abs", 0.0)), key
 
 
-@pytest.mark.skipif(not CASES, reason="published cases are not beside this project")
 def test_every_case_is_checked_or_waits_for_a_reason() -> None:
     """No case is forgotten, none is on both lists."""
     assert not [name for name in CASES if name not in CHECKED and name not in WAITING]
     assert not [name for name in WAITING if name not in CASES or name in CHECKED]
+
+
+def test_every_case_names_its_source() -> None:
+    """A page, or a file of a repository, and no "same as above"; parameter sets that a case refers to are in the folder."""
+    for name, case in CASES.items():
+        assert len(case["source"]) > len("https://"), name
+        assert not case["source"].startswith("same"), name
+        file, _, key = case["inputs"].get("params_ref", "").partition("#")
+        if file:
+            assert key in json.loads((FOLDER / file).read_text(encoding="utf-8")), name

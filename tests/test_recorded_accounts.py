@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Accounts as Binance and Hyperliquid answered for them: the same positions give the same figures, to the digit printed.
 
-Read from the folder of recorded material and skipped where it is absent. What an answer does not
-determine is not compared: a wallet valued by index prices that were not recorded, margin that resting
-orders held, and positions left out of an excerpt.
+tests/published/recorded_accounts.json holds the answers. Figures that an answer does not determine are not
+compared: a wallet valued by index prices that were not recorded, margin that resting orders held, and
+positions left out of an excerpt.
 """
 
 from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
+import published
 import pytest
-from conftest import SHARED
 from published.stage import account, shared, trade
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.margin import estimates, metrics
 from crossmargin_bt.engine.terms.rates import LeverageTier, ShareTable, table
 
-FILE = SHARED / "oracles" / "recorded_accounts.json"
-RECORDED = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
-
-pytestmark = pytest.mark.skipif(not RECORDED, reason="recorded accounts are not beside this project")
+RECORDED = json.loads((Path(published.__file__).parent / "recorded_accounts.json").read_text(encoding="utf-8"))
 
 
 def last_digit(text: str) -> float:
