@@ -101,7 +101,7 @@ def test_a_wick_of_the_last_price_kills_only_without_the_mark(
 def test_the_path_is_nearest_to_the_minutes(recorded: Path) -> None:
     """A crash week in 1m candles: of the three readings of coarser candles the default errs least, at every length."""
     candle_error = benchmark("candle_error")
-    errors = candle_error.measure([str(recorded / "binance_spot_1m_2021-05")], every="72h")
+    errors = candle_error.measure([str(recorded / "binance_spot_1m_2021-05")], candle_error.Plan(every="72h"))
     for timeframe in candle_error.TIMEFRAMES:
         money = {policy: errors["all", timeframe, policy].money for policy in candle_error.POLICIES}
         assert money["path"] < min(money["adverse"], money["close"])
@@ -137,15 +137,11 @@ def test_recorded_tiers_change_with_the_date(recorded: Path) -> None:
 def test_a_coin_and_its_perpetual(recorded: Path, plan: str, mode: str) -> None:
     """Recorded spot and perpetual in one account: what docs/whole-account.md says of the crashes and of three years."""
     whole_account = benchmark("whole_account")
-    hedging = whole_account.sized(compare.load(str(STRATEGIES / "hedging.py:SpotHedging")), core=0.8)
-    carry = compare.load(str(STRATEGIES / "funding_carry.py"))
-    spec, start, end = {
-        "hedging 2020": (hedging, "2020-02-01", "2020-04-30"),
-        "hedging 2021": (hedging, "2021-04-01", "2021-06-30"),
-        "carry": (carry, "2020-01-01", "2022-12-31"),
-    }[plan]
-    candles = whole_account.candles(recorded, start, end)
-    result = compare.run(spec, candles, venue="okx", mode=mode, settings=compare.Settings(leverage=5.0))
+    planned = whole_account.PLANS[plan]
+    candles = whole_account.candles(recorded, planned.start, planned.end)
+    result = compare.run(
+        whole_account.strategy(planned), candles, venue="okx", mode=mode, settings=compare.Settings(leverage=5.0)
+    )
     final = {"hedging 2020": 10_323, "hedging 2021": 9_255, "carry": 18_727 if mode == "cross" else 19_701}[plan]
     assert round(result.equity[-1]) == final
     assert result.liquidations == (18 if (plan, mode) == ("carry", "cross") else 0)
