@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples every time; `pytest --hypothesis-profile=explore` looks for new ones.
+# The same examples every time; `--hypothesis-profile=soak` draws four times as many, `explore` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("soak", derandomize=True, max_examples=400, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("fixed")
 

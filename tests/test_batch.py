@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from budget import examples
 from compared import frame_of
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
@@ -102,7 +103,7 @@ def same(
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(
     **MARKETS_AND_ACCOUNTS,
     exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
@@ -146,7 +147,7 @@ def placed(
     return batch.LimitOrders(sizes, prices)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(
     **MARKETS_AND_ACCOUNTS,
     slots=st.integers(1, 4),

@@ -12,8 +12,9 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from budget import examples
 from compared import frame_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
@@ -106,7 +107,7 @@ wide = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(100)
 @given(st.lists(wide, min_size=1, max_size=60), st.integers(1, 40))
 def test_sums_over_windows_are_those_of_fsum(values: list[float], period: int) -> None:
     """Ties, cancellation, overflow on the way and holes included."""
@@ -120,7 +121,7 @@ def test_sums_over_windows_are_those_of_fsum(values: list[float], period: int) -
     assert bits(exact_sums(np.array(values), period)) == bits(expected)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(100)
 @given(st.lists(wide | st.sampled_from([0.0, -0.0]), min_size=1, max_size=40), st.integers(1, 20), st.booleans())
 def test_extremes_of_windows_are_those_of_max(values: list[float], period: int, highest: bool) -> None:
     """Zeros of both signs and NaN stand where Python's own let them stand."""

@@ -183,7 +183,7 @@ def test_prices_of_finer_candles_are_checked(column: str, value: float, text: st
         held({"BTC": hours}, {"BTC": spoiled}, cash=1e6)
 
 
-@pytest.mark.parametrize("seed", seeds(20, 200))
+@pytest.mark.parametrize("seed", seeds(8, 200))
 def test_with_finer_candles_a_run_is_the_same_with_every_bar_walked(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Holes in them, steps that differ, and under both loops."""
     dice = np.random.default_rng(seed)

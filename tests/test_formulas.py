@@ -4,6 +4,7 @@
 from fractions import Fraction
 
 import pytest
+from budget import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def test_every_formula_is_checked() -> None:
 def test_floats_agree_with_exact_arithmetic(formula, arguments) -> None:
     """The same code on fractions is the exact answer; floats stay within rounding of their largest term."""
 
+    @examples(20)
     @given(st.tuples(*arguments))
     def agree(numbers) -> None:
         exact = formula(*(Fraction(number) for number in numbers))
@@ -70,6 +72,7 @@ def test_floats_agree_with_exact_arithmetic(formula, arguments) -> None:
     agree()
 
 
+@examples(40)
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0.001, 0.02)), min_size=1, max_size=5), AMOUNTS)
 def test_marginal_margin_is_the_sum_of_its_slices(steps, value: float) -> None:
     """Deductions say the same as adding slices up, and the margin never jumps."""

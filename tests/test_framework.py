@@ -11,6 +11,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from budget import in_rotation
 from random_trader import RandomTrader, candles
 from test_broker import FLAT, bars, run
 from test_laws import INSTRUMENTS, check_books
@@ -243,8 +244,7 @@ class Listener(RandomTrader):
 ENDS = {"Completed", "Canceled", "Expired", "Margin", "Rejected"}
 
 
-@pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize(("block", "mode"), in_rotation(range(10), ["cash", "isolated", "cross"]))
 def test_two_hundred_random_strategies(mode: str, block: int) -> None:
     """Twenty a block: no exception, books add up, every order has an end unless it still rests, trades agree with positions."""
     for seed in range(20 * block, 20 * block + 20):

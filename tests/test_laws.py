@@ -7,14 +7,15 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import backtrader as bt
 import msgspec
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from budget import examples, in_rotation
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_trader import RandomTrader, candles, seeds
 
@@ -87,23 +88,41 @@ def wallet(account: Account) -> float:
     return total.balance + total.isolated_margin
 
 
-@pytest.mark.parametrize("seed", seeds(4, 40))
-@pytest.mark.parametrize(("mode", "venue", "position_mode"), VARIANTS)
+@pytest.mark.parametrize(
+    ("mode", "venue", "position_mode", "seed"),
+    [
+        pytest.param(*variant, seed, marks=() if seed // 2 == place % 2 else pytest.mark.slow)
+        for place, variant in enumerate(VARIANTS)
+        for seed in range(40)
+    ],
+)
 def test_random_strategies(seed: int, mode: str, venue: str, position_mode: str) -> None:
     """Law 1 on whole runs: cash flows add up, the journal replays, no debt is left, trades agree with positions."""
     strategy = trade(seed, mode=mode, venue=venue, position_mode=position_mode)
     check_books(strategy, INSTRUMENTS, position_mode)
 
 
-@pytest.mark.parametrize("venue", venues.shipped())
-@pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
-@pytest.mark.parametrize("mode", ["cross", "isolated"])
-def test_random_strategies_under_every_venue(venue: str, mode: str, position_mode: str) -> None:
+def under_every_venue() -> list:
+    """Return mode, position mode and settlement of every venue: half of the eight in every run, the others in a soak.
+
+    The half holds every pair of the three; the next venue takes the other half.
+    """
+    choices = list(product(("cross", "isolated"), ("one_way", "hedge"), ("linear", "inverse")))
+    return [
+        pytest.param(venue, *choice, marks=() if (place + number.bit_count()) % 2 == 0 else pytest.mark.slow)
+        for place, venue in enumerate(venues.shipped())
+        for number, choice in enumerate(choices)
+    ]
+
+
+@pytest.mark.parametrize(("venue", "mode", "position_mode", "settlement"), under_every_venue())
+def test_random_strategies_under_every_venue(venue: str, mode: str, position_mode: str, settlement: str) -> None:
     """The same under every rule book with its own rates, and on inverse contracts."""
     # The rates of COIN-M are in coin: there linear contracts bring their own.
-    for instruments in (INSTRUMENTS if venue == "binance_coinm" else PLAIN, INVERSE):
-        strategy = trade(11, mode=mode, venue=venue, position_mode=position_mode, instruments=instruments)
-        check_books(strategy, instruments, position_mode)
+    linear = INSTRUMENTS if venue == "binance_coinm" else PLAIN
+    instruments = linear if settlement == "linear" else INVERSE
+    strategy = trade(11, mode=mode, venue=venue, position_mode=position_mode, instruments=instruments)
+    check_books(strategy, instruments, position_mode)
 
 
 def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], position_mode: str) -> None:
@@ -164,9 +183,10 @@ def test_equity_never_ends_below_zero(seed: int, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "run_mode", [{"runonce": False}, {"exactbars": 1}, {"exactbars": -1}, {"preload": False}], ids=str
+    ("run_mode", "position_mode"),
+    in_rotation([{"runonce": False}, {"exactbars": 1}, {"exactbars": -1}, {"preload": False}], ["one_way", "hedge"]),
+    ids=str,
 )
-@pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
 def test_same_journal_in_every_run_mode(run_mode: dict, position_mode: str) -> None:
     """Law 8: bit for bit, however backtrader is run.
 
@@ -211,7 +231,7 @@ def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_
     draw = random.Random(f"{venue} {mode} {position_mode}")  # noqa: S311 - a seeded test
     rules = msgspec.structs.replace(venues.load(venue).rules, displayed_liquidation_price="account", taker=0.0)
     found = 0
-    for _ in range(30):
+    for _ in range(15):
         contracts = draw.choice([INSTRUMENTS, INVERSE])
         account = Account(rules, position_mode=position_mode)
         for symbol, instrument in contracts.items():
@@ -227,7 +247,7 @@ def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_
         for pool in metrics.pools(account):
             for symbol, side in pool.legs:
                 found += check_estimate(account, pool, symbol, side)
-    assert found > 10
+    assert found > 5
 
 
 def check_estimate(account: Account, pool: metrics.Pool, symbol: str, side: str) -> bool:
@@ -288,7 +308,7 @@ def test_closing_everything_leaves_the_sum(steps, mode: str) -> None:
     assert not metrics.pools(account)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 10_000), long=st.booleans(), leverage=st.integers(5, 50), share=st.floats(0.2, 0.9),
     path=st.sampled_from(["path", "close", "adverse"]),
@@ -301,7 +321,7 @@ def test_cross_is_never_liquidated_before_isolated(
     assert times["cross"] >= times["isolated"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 10_000), long=st.booleans(), leverage=st.integers(5, 40), more=st.floats(1.0, 3.0),
     mode=st.sampled_from(["cross", "isolated"]),
@@ -418,7 +438,7 @@ def as_is_and_walked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -
     return as_is, told()
 
 
-@pytest.mark.parametrize("seed", seeds(30, 200))
+@pytest.mark.parametrize("seed", seeds(15, 200))
 def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     """With the band, and with every bar walked, the journal and the lowest level are the same.
 
@@ -520,7 +540,14 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
         assert sum(isinstance(event, events.Liquidated) for event in as_is[0]) == 2
 
 
-@pytest.mark.parametrize("seed", seeds(24, 200))
+# Up to seed 11 with many orders, from 12 on with few; each half has every venue, mode and volatility.
+OFTEN_AND_SELDOM = (0, 2, 5, 7, 9, 10, 12, 15, 17, 20, 22, 23)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(seed, marks=() if seed in OFTEN_AND_SELDOM else pytest.mark.slow) for seed in range(200)],
+)
 def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch) -> None:
     """Orders of every kind, warnings and phases of liquidation: with every bar walked the journal is the same.
 
@@ -579,10 +606,18 @@ def rule_book(name: str) -> venues.Venue:
     return msgspec.structs.replace(generic, rules=msgspec.structs.replace(generic.rules, profit_pays_for=()))
 
 
-@pytest.mark.parametrize("venue", ["okx", "kucoin", "binance", "bybit", "profit pays for nothing"])
-@pytest.mark.parametrize("mode", ["cross", "isolated"])
-@pytest.mark.parametrize("unequal", [False, True])
-@pytest.mark.parametrize("every", [1, 7])
+BOOKS = ["okx", "kucoin", "binance", "bybit", "profit pays for nothing"]
+READ = list(product(["cross", "isolated"], [False, True], [1, 7]))
+
+
+@pytest.mark.parametrize(
+    ("venue", "mode", "unequal", "every"),
+    [
+        pytest.param(venue, *choice, marks=() if (place + number.bit_count()) % 2 == 0 else pytest.mark.slow)
+        for place, venue in enumerate(BOOKS)
+        for number, choice in enumerate(READ)
+    ],
+)
 def test_figures_of_calm_bars_are_those_of_bars_walked(
     venue: str, mode: str, unequal: bool, every: int, monkeypatch
 ) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from budget import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
@@ -212,7 +213,7 @@ def test_more_collateral_is_never_worse(made: dict, script: list, more: float) -
 
 
 @given(accounts, scripts)
-@settings(max_examples=60)
+@examples(60)
 def test_options_and_futures_end(made: dict, script: list) -> None:
     """At their expiry every leg settles at the settlement price, no currency gains or loses but by what they were worth."""
     books = Books(**made)
@@ -235,7 +236,7 @@ def test_options_and_futures_end(made: dict, script: list) -> None:
 
 
 @given(accounts, scripts)
-@settings(max_examples=60)
+@examples(60)
 def test_what_an_admitted_order_locks_was_free(made: dict, script: list) -> None:
     """An order that opens is admitted only while free margin stays at or above zero."""
     books = Books(**made)

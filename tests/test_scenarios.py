@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import scenario
+from budget import in_rotation
 
 FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
@@ -15,10 +16,20 @@ def test_scenario(path: Path) -> None:
     scenario.run_file(path)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if "\nbar " in path.read_text()], ids=lambda path: path.stem)
-@pytest.mark.parametrize("settings", [{"runonce": False}, {"exactbars": 1}, {"preload": False}], ids=str)
+WITH_BARS = [path for path in FILES if "\nbar " in path.read_text(encoding="utf-8")]
+RUN_MODES = ({"runonce": False}, {"exactbars": 1}, {"preload": False})
+
+
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    in_rotation(WITH_BARS, RUN_MODES),
+    ids=lambda one: one.stem if isinstance(one, Path) else str(one),
+)
 def test_scenario_in_every_run_mode(path: Path, settings: dict) -> None:
-    """A scenario with bars reads the same however backtrader is run, to the journal's last digit."""
+    """A scenario with bars reads the same however backtrader is run, to the journal's last digit.
+
+    One run mode per file, in rotation; all of them in a soak.
+    """
     stock = scenario.run_file(path)
     other = scenario.run_file(path, **settings)
     assert other.broker.journal == stock.broker.journal

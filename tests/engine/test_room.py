@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from budget import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
@@ -62,7 +63,7 @@ def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
     return account, "AAA", draw(orders(50, mode))
 
 
-@settings(max_examples=400, deadline=None)
+@examples(100)
 @given(accounts())
 def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """With the bound, and judged exactly: the same order rests, or the same refusal comes back."""
@@ -72,7 +73,7 @@ def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, O
     )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(75)
 @given(accounts(), st.lists(st.tuples(lots, prices), min_size=2, max_size=5))
 def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
     drawn: tuple[Account, str, OpenOrder], more: list[tuple[int, float]]
@@ -90,7 +91,7 @@ def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
             account.apply(entry)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(75)
 @given(accounts())
 def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """The same for a fill, whose exact judgement never asks for the bound."""
@@ -104,7 +105,7 @@ def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, Ope
     assert order_admission.admit_fill(account, entry) == judged
 
 
-@settings(max_examples=200, deadline=None)
+@examples(50)
 @given(accounts())
 def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOrder]) -> None:
     """A room that counts what it let pass never lets pass what would not fit beside it."""
@@ -120,7 +121,7 @@ def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOr
         account.apply(events.OrderPlaced(time_ms=0, symbol=symbol, **placed))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(75)
 @given(
     st.lists(st.tuples(st.integers(1, 8), lots, prices, st.booleans()), max_size=30),
     st.integers(-4000, 4000),
@@ -179,7 +180,7 @@ def test_small_orders_surely_fit(venue: str) -> None:
     assert taken == bounded
 
 
-@settings(max_examples=300, deadline=None)
+@examples(75)
 @given(accounts(), st.data())
 def test_orders_of_one_bar_are_admitted_as_each_by_itself(drawn: tuple[Account, str, OpenOrder], data: Any) -> None:
     """A room that takes some of them says of every other what the exact judgement says."""
