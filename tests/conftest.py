@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where recorded market data is, when it is there."""
+"""Profiles of hypothesis, recorded market data when it is there, and children that can be interrupted."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,11 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip("recorded market data is not beside this project")
     return folder
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children started in the test end on SIGINT: a child inherits that its parent ignores it, as under nohup or `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

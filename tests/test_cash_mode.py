@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cash mode trades exactly as backtrader's own broker does."""
 
+from itertools import product
+
 import backtrader as bt
 import pytest
-from random_trader import RandomTrader, candles, seeds
+from budget import in_rotation
+from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 
@@ -34,9 +37,9 @@ def run(broker, seed: int, commission: dict, **settings) -> RandomTrader:
     return cerebro.run()[0]
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("commission", COMMISSIONS)
-@pytest.mark.parametrize("seed", seeds(6, 40))
+@pytest.mark.parametrize(
+    ("setting", "commission", "seed"), in_rotation(product(SETTINGS, COMMISSIONS), range(40), each=2)
+)
 def test_fills_cash_and_value_equal_the_stock_brokers(seed: int, commission: str, setting: str) -> None:
     """The same notifications, trades, cash and value, bit for bit, for every order type."""
     stock = run(bt.brokers.BackBroker(cash=3000.0, **SETTINGS[setting]), seed, COMMISSIONS[commission])

@@ -12,7 +12,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from budget import examples
+from budget import examples, in_rotation
 from compared import frame_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -277,8 +277,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "setting"), in_rotation(CASES, list(SETTINGS), each=2))
 def test_a_run_is_the_same_as_backtraders(case: str, setting: str, caplog: Any) -> None:
     """Every notification, line, observer, analyzer and journal entry; the lean loop has run it."""
     fill = lambda cerebro: prepare(cerebro, **CASES[case])  # noqa: E731

@@ -106,7 +106,7 @@ def check_liquidation(account: Account, pool: metrics.Pool, *, off: float) -> se
 def value_at(account: Account, pool: metrics.Pool, market) -> float:
     """Return the balance and what the pool's legs would bring at market prices, fees apart."""
     amount = account.balances["USDT"]
-    for close in PoolCloser(account, 0, pool, market).whole():
+    for close in PoolCloser(account, 0, pool, market).all_legs():
         book = account.books[close.symbol]
         leg = book.legs[close.side]
         amount += leg.margin + book.instrument.profit(leg.lots, leg.entry, market(close))

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_exchange import HOUR, MINUTE, FakeExchange, Fault, Truth
 from test_download import START, fetch, times
+from waiting import GENEROUS_S, wait_until
 
 from crossmargin_bt import CrossMarginBroker, feeds
 from crossmargin_bt.candles import folder, generate, sanity, stored
@@ -197,7 +198,7 @@ from pathlib import Path
 from fake_exchange import FakeExchange
 from test_market_data import killed_truth
 from test_download import fetch
-with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: time.sleep(60.0 * (number >= {stalls}))) as fake:
+with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: time.sleep(600.0 * (number >= {stalls}))) as fake:
     fetch("binanceusdm", fake, Path({out!r}), what=("candles", "funding"), timeframe="1m", since={start})
 """
 
@@ -220,10 +221,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
     had = 0
     for _ in range(times_killed):
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
         journal = series.folder(tmp_path / "killed") / "pages.part"
-        while not journal.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda journal=journal, process=process: journal.exists() or process.poll() is not None)
         time.sleep(draw.uniform(0.0, 0.25))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -245,7 +244,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     """One waits for the other, finds nothing missing, and the files are those of one."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), start=START, stalls=10**9)
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [process.wait(timeout=GENEROUS_S) for process in both] == [0, 0]
     with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
         fetch("binanceusdm", fake, tmp_path / "one", what=("candles", "funding"), timeframe="1m", since=START)
     assert stored_bytes(tmp_path / "both") == stored_bytes(tmp_path / "one")
@@ -275,16 +274,16 @@ def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
     """Control-C ends it at once, here while an answer is waited for; what was fetched is in the months' files."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START, stalls=30)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
     pages = series.folder(tmp_path) / "pages.part"
-    while not (pages.exists() and pages.stat().st_size):
-        time.sleep(0.01)
+    wait_until(lambda: pages.exists() and pages.stat().st_size, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=GENEROUS_S) != 0
     assert not pages.exists()
     manifest = read_manifest(series.folder(tmp_path))
     assert sum(entry.rows for entry in manifest.files.values()) > 0

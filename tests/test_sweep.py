@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,10 +16,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from browser import needs_chromium, opened
+from budget import in_rotation
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from waiting import GENEROUS_S, wait_until
 
 from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.candles.generate import generate
@@ -266,11 +267,8 @@ def started(home: Path, out: str, *more: object) -> "subprocess.Popen[bytes]":
 
 
 def wait_for_parts(process: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
-    """Wait until a sweep has written so many files of rows."""
-    deadline = time.monotonic() + 120
-    while len(list((folder / "parts").glob("*.parquet"))) < count and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    """Wait until a sweep has written this many files of rows."""
+    wait_until(lambda: len(list((folder / "parts").glob("*.parquet"))) >= count, process)
 
 
 GRID = ("--param", "period=3:12:3", "--param", "leverage=2,10", "--param", "size=0.5,2")
@@ -281,7 +279,7 @@ def test_joblib_dask_and_a_plain_loop_give_the_same_rows(home: Path) -> None:
     plain = swept(home, "plain", *GRID, "--jobs", 1)
     swept(home, "joblib", *GRID, "--jobs", 2)
     process = started(home, "dask", *GRID, "--jobs", 2, "--dask", "local")
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, said
     bytes_of = [(home / name / "results.parquet").read_bytes() for name in ("plain", "joblib", "dask")]
     assert bytes_of[0] == bytes_of[1] == bytes_of[2]
@@ -335,10 +333,10 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
     swept(home, "calm", *grid)
     process = started(home, "harmed", *grid, "--dask", "local")
     wait_for_parts(process, home / "harmed", 1)
-    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if child.cpu_times().user > 0.3]
-    assert len(workers) == 2
-    workers[0].kill()
-    _, said = process.communicate(timeout=120)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    max(children, key=lambda child: child.cpu_times().user).kill()  # the busiest is a worker
+    _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, said
     assert (home / "harmed" / "results.parquet").read_bytes() == (home / "calm" / "results.parquet").read_bytes()
     assert len(pq.read_table(home / "calm" / "results.parquet")) == 100
@@ -387,7 +385,7 @@ def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, ob
         "--search",
         "optuna",
         "--trials",
-        20,
+        12,
         "--objective",
         objective,
     )
@@ -398,7 +396,7 @@ def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, ob
     assert (home / f"{name}b" / "results.parquet").read_bytes() == whole
     table = pq.read_table(home / name / "results.parquet")
     pq.write_table(
-        table.slice(0, 21).drop_columns(["param_period", "param_size"]), home / name / "parts" / "000001.parquet"
+        table.slice(0, 13).drop_columns(["param_period", "param_size"]), home / name / "parts" / "000001.parquet"
     )
     (home / name / "results.parquet").unlink()
     result = crossmargin(*words(home, name, *search, "--jobs", 1))
@@ -602,9 +600,13 @@ def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) 
     )
 
 
-@pytest.mark.parametrize("name", ["interrupt", "terminate"])
-@pytest.mark.parametrize("engine", [("--jobs", 2), ("--jobs", 2, "--dask", "local")])
-def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, engine: tuple[object, ...]) -> None:
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    in_rotation([["--jobs", 2], ["--jobs", 2, "--dask", "local"]], ["terminate", "interrupt"]),
+    ids=str,
+)
+def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, engine: list[object]) -> None:
     """In one line, and no process stays."""
     grid = ("--param", "period=3:102:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross")
     out = f"{name}{len(engine)}"
@@ -615,11 +617,11 @@ def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, eng
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     else:
         process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 130, said
     assert b"runs are kept in" in said
     assert b"Traceback" not in said
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=GENEROUS_S)
     assert not alive
     assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read(file)}
 

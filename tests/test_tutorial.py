@@ -19,7 +19,7 @@ def test_the_first_backtest_runs(tmp_path: Path) -> None:
         nbclient = pytest.importorskip("nbclient")
         notebook = nbformat.read(PROJECT / "docs" / "tutorials" / "first_backtest.ipynb", as_version=4)
         client = nbclient.NotebookClient(
-            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(PROJECT)}}
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(PROJECT)}}
         )
         client.execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
