@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from places import SHARED
 
 # The same examples every time; `--hypothesis-profile=soak` draws four times as many, `explore` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("soak", derandomize=True, max_examples=400, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("fixed")
-
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
