@@ -186,7 +186,7 @@ from pathlib import Path
 from fake_exchange import FakeExchange
 from downloads import killed_truth
 from downloads import fetch
-with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: time.sleep(600.0 * (number >= {stalls}))) as fake:
+with FakeExchange({{"BTC": killed_truth()}}, cap={cap}, faults=lambda number, _: time.sleep(600.0 * (number >= {stalls}))) as fake:
     fetch("binanceusdm", fake, Path({out!r}), what=("candles", "funding"), timeframe="1m", since={start})
 """
 
@@ -194,7 +194,7 @@ with FakeExchange({{"BTC": killed_truth()}}, cap=200, faults=lambda number, _: t
 @pytest.mark.parametrize("times_killed", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> None:
     """Nothing that was stored is lost, and in the end every file is the same byte for byte as if nothing had happened."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), start=START, stalls=10**9)
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), cap=200, start=START, stalls=10**9)
     draw = random.Random(times_killed)  # noqa: S311 - a seeded test
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
     had = 0
@@ -210,7 +210,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
             assert store.rows >= had
             had = store.rows
     assert had > 0
-    with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
+    with FakeExchange({"BTC": killed_truth()}, cap=1000) as fake:
         for out in (tmp_path / "killed", tmp_path / "whole"):
             (candles, funding) = fetch(
                 "binanceusdm", fake, out, what=("candles", "funding"), timeframe="1m", since=START
@@ -221,10 +221,10 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """One waits for the other, finds nothing missing, and the files are those of one."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), start=START, stalls=10**9)
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), cap=1000, start=START, stalls=10**9)
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=GENEROUS_S) for process in both] == [0, 0]
-    with FakeExchange({"BTC": killed_truth()}, cap=200) as fake:
+    with FakeExchange({"BTC": killed_truth()}, cap=1000) as fake:
         fetch("binanceusdm", fake, tmp_path / "one", what=("candles", "funding"), timeframe="1m", since=START)
     assert stored_bytes(tmp_path / "both") == stored_bytes(tmp_path / "one")
 
@@ -256,7 +256,7 @@ def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
     """Control-C ends it at once, here while an answer is waited for; what was fetched is in the months' files."""
-    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), start=START, stalls=30)
+    code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), cap=200, start=START, stalls=30)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
     pages = series.folder(tmp_path) / "pages.part"

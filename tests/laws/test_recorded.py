@@ -9,6 +9,7 @@ import backtrader as bt
 import msgspec
 import pandas as pd
 import pytest
+from budget import in_rotation
 from places import PROJECT
 
 from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds
@@ -31,8 +32,10 @@ def benchmark(name: str):
     return module
 
 
-@pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
-@pytest.mark.parametrize("file", ["hedging.py:Hedging", "long_short.py", "scalping.py"])
+@pytest.mark.parametrize(
+    ("file", "mode"),
+    in_rotation(["scalping.py", "hedging.py:Hedging", "long_short.py"], ["cash", "isolated", "cross"]),
+)
 def test_three_years_of_perpetuals(recorded: Path, file: str, mode: str) -> None:
     """2020 to 2022 with mark and funding: the run ends, the journal replays, nothing is owed."""
     candles = folder.read(recorded / "binance_um_perp_1h_2020_2022", symbols=SYMBOLS)
@@ -133,8 +136,10 @@ def test_recorded_tiers_change_with_the_date(recorded: Path) -> None:
     assert broker.account.books["XRPUSDT"].maintenance == asked["2022-09-27"]
 
 
-@pytest.mark.parametrize("mode", ["cross", "multi_currency", "portfolio"])
-@pytest.mark.parametrize("plan", ["hedging 2020", "hedging 2021", "carry"])
+@pytest.mark.parametrize(
+    ("plan", "mode"),
+    in_rotation(["carry", "hedging 2020", "hedging 2021"], ["cross", "multi_currency", "portfolio"]),
+)
 def test_a_coin_and_its_perpetual(recorded: Path, plan: str, mode: str) -> None:
     """Recorded spot and perpetual in one account: what docs/whole-account.md says of the crashes and of three years."""
     whole_account = benchmark("whole_account")

@@ -303,7 +303,7 @@ def test_a_row_is_what_a_run_alone_comes_to(home: Path) -> None:
     assert row.iloc[0][list(figures)].to_dict() == pytest.approx(figures, rel=0, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) -> None:
     """500 combinations, SIGKILL to all its processes: the rows are those of an undisturbed sweep, and none is run twice."""
     grid = ["--param", "period=3:52:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross", "--end", "2025-01-05"]
