@@ -96,7 +96,7 @@ def check_books(strategy: RandomTrader, instruments: dict[str, Instrument], posi
     for at in explained[:3] + explained[-3:]:
         check_explanation(journal, at, account, instruments, position_mode)
     resting = {number for book in account.books.values() for number in book.orders}
-    assert {broker._run.number(order) for order in broker.pending if order.active()} == resting
+    assert {broker.bar_engine.session.number(order) for order in broker.pending if order.active()} == resting
 
 
 def check_explanation(journal, at: int, account: Account, instruments, position_mode: str) -> None:

@@ -11,12 +11,11 @@ import numpy as np
 from crossmargin_bt import feeds
 from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
 from crossmargin_bt.broker import CrossMarginBroker
-from crossmargin_bt.broker.orders import execution
 from crossmargin_bt.broker.session import bt_orders
-from crossmargin_bt.broker.session.session import PositionLot
+from crossmargin_bt.broker.session.position_lots import PositionLot
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.ledger.position import Position
+from crossmargin_bt.engine.ledger.position import LegId
 from crossmargin_bt.engine.margin.modes import MODES
 
 
@@ -71,13 +70,13 @@ class Follower(bt.Strategy):
 
     def _place(self, data: Any, lots: int, price: float) -> Any:
         """Place a limit order of signed lots."""
-        size = self.broker._run.books[data].instrument.size(abs(lots))
+        size = self.broker.bar_engine.session.books[data].instrument.size(abs(lots))
         order = self.buy if lots > 0 else self.sell
         return order(data=data, size=size, exectype=bt.Order.Limit, price=price)
 
     def resting(self) -> list[LimitOrder]:
         """Return the limit orders that are in the market, first come first."""
-        run = self.broker._run
+        run = self.broker.bar_engine.session
         by_ref = {order.ref: at for at, order in self.placed.items()}
         found = []
         for order in self.broker.pending:
@@ -87,44 +86,48 @@ class Follower(bt.Strategy):
         return found
 
 
-def resume(broker: Any, owner: Follower, state: State) -> None:
-    """Put an account where a state says it stands."""
-    run = broker._run
-    account = run.account
-    run.before_change()
-    run.step_days, run.bar_ms = state.step
-    account.balances[run.currency] = state.balance
-    for kind, amount in state.sums.items():
-        account.sums[kind, run.currency] = amount
-    for n, (data, book) in enumerate(run.books.items()):
-        if state.held.lots[n]:
-            lots, entry = int(state.held.lots[n]), float(state.held.entry[n])
-            book.legs["net"] = Position(lots, entry, float(state.held.margin[n]))
-            run.attribution.add(data, "net", PositionLot(owner, 0, lots, entry), book.instrument)
-            execution.mirror(broker, run, data)
+def resume(broker: CrossMarginBroker, owner: Follower, state: State) -> None:
+    """Restore an account's state in a new broker."""
+    engine = broker.bar_engine
+    session = engine.session
+    session.step_days, session.bar_ms = state.step
+    held = {
+        data: (int(lots), float(entry), float(margin))
+        for data, lots, entry, margin in zip(session.books, *state.held[:3], strict=False)
+        if lots
+    }
+    session.record(
+        events.AccountRestored(
+            time_ms=session.time_ms,
+            currency=session.currency,
+            balance=state.balance,
+            sums=state.sums,
+            legs={str(LegId(session.books[data].instrument.symbol, "net")): leg for data, leg in held.items()},
+        )
+    )
+    for data, (lots, entry, _) in held.items():
+        session.position_lots.add(data, "net", PositionLot(owner, 0, lots, entry), session.books[data].instrument)
+        engine.executor.sync_backtrader_position(data)
     for order in state.orders:
         owner.placed[order.instrument, order.slot] = _let_rest(broker, owner, order)
-    run.watch.resume(dict(zip(pool_names(run), map(int, state.held.acted), strict=False)))
-    # No entry tells of this: what was found out about the account before is about another one.
-    account.version += 1
-    account.risk_version += 1
-    run.calm = None
+    engine.monitor.restore(dict(zip(pool_names(session), map(int, state.held.acted), strict=False)))
+    engine.invalidate()
 
 
-def _let_rest(broker: Any, owner: Follower, order: LimitOrder) -> Any:
-    """Put a limit order into the market as one that has seen a bar."""
-    run, data = broker._run, owner.datas[order.instrument]
-    book = run.books[data]
+def _let_rest(broker: CrossMarginBroker, owner: Follower, order: LimitOrder) -> Any:
+    """Restore a limit order as one that has already rested for a bar; return backtrader's order."""
+    engine, data = broker.bar_engine, owner.datas[order.instrument]
+    session = engine.session
     given = {"price": order.price, "exectype": bt.Order.Limit}
-    entered = bt_orders.entered(owner, data, book.instrument.size(abs(order.lots)), given, buys=order.lots > 0)
+    size = session.books[data].instrument.size(abs(order.lots))
+    entered = bt_orders.new_order(owner, data, size, given, buys=order.lots > 0)
     entered.addinfo(covered=order.covered)
     broker._ocoize(entered, None)
     for step in (entered.submit, entered.accept):
         step(broker)
     broker.pending.append(entered)
-    broker.pending.let_rest(entered, run.feeds[data])
-    resting = broker._as_resting(run, entered)
-    book.orders[resting.number] = resting
+    broker.pending.let_rest(entered, session.feeds[data])
+    engine.orders.place(entered)
     return entered
 
 
@@ -153,11 +156,12 @@ def work_through(
     cerebro.setbroker(broker)
     cerebro.addstrategy(Follower, wanted=wanted, state=state, is_last=is_last)
     (follower,) = cerebro.run()
-    run: Any = broker._run
+    engine = broker.bar_engine
+    run = engine.session
     account = run.account
     legs = [book.leg("net") for book in run.books.values()]
     sums = {kind: account.sums.get((kind, run.currency), 0.0) for kind in ("fees", "funding", "bad_debt")}
-    acted = [run.watch.acted(name) for name in pool_names(run)]
+    acted = [engine.monitor.acted(name) for name in pool_names(run)]
     held = Held(
         [leg.lots for leg in legs],
         [leg.entry for leg in legs],
@@ -170,6 +174,6 @@ def work_through(
     ended.liquidations = sum(isinstance(event, events.Liquidated) for event in broker.journal)
     ended.curve = list(broker.curve.equity)
     alive = [order for order in broker.pending if order.alive()]
-    is_known = len(alive) == len(ended.orders) and not any(map(execution.reduces_only, alive))
-    ended.is_at_rest = run.watch.is_settled and is_known
+    is_known = len(alive) == len(ended.orders) and not any(map(bt_orders.reduces_only, alive))
+    ended.is_at_rest = engine.monitor.is_settled and is_known
     return ended

@@ -217,8 +217,8 @@ class Loop:
 
     def run(self) -> None:
         """Run to the end of the data, or until somebody asks to stop."""
-        if hasattr(self._broker, "tells_orders"):
-            self._broker.tells_orders = any(act.hears_orders for act in self._acts)
+        if hasattr(self._broker, "notifies_order_states"):
+            self._broker.notifies_order_states = any(act.hears_orders for act in self._acts)
         groups = [(clock.cursor, clock.lines) for clock in self._clocks]
         groups += [(one.cursor, one.lines) for act in self._acts for one in act.followers.values()]
         with sharing(groups):
@@ -277,7 +277,7 @@ class Loop:
                 feeds.at = cursor.at = at = at + 1
                 look()
         finally:
-            unseen.count_run_through()
+            broker.count_run_through()
         next(islice(moments, at - first, at - first), None)
         return bool(cerebro._event_stop)
 

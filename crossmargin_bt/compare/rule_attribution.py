@@ -102,7 +102,16 @@ class _Event(NamedTuple):
         for symbol, book in account.books.items():
             terms = [one for one in rules.terms(symbol) if one.since_ms <= self.entry.time_ms]
             if terms and book.instrument.maintenance is None:
-                book.rates = terms[-1].rates
+                rates = terms[-1].rates
+                account.apply(
+                    events.MaintenanceChanged(
+                        time_ms=self.entry.time_ms,
+                        symbol=symbol,
+                        maintenance=rates["cross"],
+                        isolated=rates["isolated"],
+                        source=terms[-1].source,
+                    )
+                )
         account.set_prices(self.entry.prices)
         return self.judge(account, self.entry)
 

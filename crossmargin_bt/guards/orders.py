@@ -59,9 +59,9 @@ class StopRequired(Guard):
 
     def judge(self, entry: Entry) -> str | None:
         """Refuse an entry without one."""
-        discipline = entry.broker.discipline
-        stops = [one for one in discipline.orders_waiting(entry.order, opposite=True) if one.getordername() in STOPS]
-        if sum(map(discipline.lots_of, stops)) >= abs(entry.lots):
+        checks = entry.broker.pre_trade_checks
+        stops = [one for one in checks.orders_waiting(entry.order, opposite=True) if one.getordername() in STOPS]
+        if sum(map(checks.lots_of, stops)) >= abs(entry.lots):
             return None
         return "the entry carries no stop for all of it; use a bracket, or enter an opposite stop order before it or in the same bar"
 
@@ -88,7 +88,7 @@ class CorrelatedExposure(Guard):
 
     def end_bar(self, broker: Any, bars: list[Any]) -> None:
         """Keep closes; an instrument without a new bar keeps its last."""
-        for symbol, price in broker.discipline.last_closes.items() if bars else ():
+        for symbol, price in broker.pre_trade_checks.last_closes.items() if bars else ():
             self._closes.setdefault(symbol, deque(maxlen=self.window + 1)).append(price)
 
     def judge(self, entry: Entry) -> str | None:

@@ -654,7 +654,7 @@ def test_discipline_that_was_kept_sees_every_bar() -> None:
     broker = CrossMarginBroker(cash=1000.0)
     cerebro.setbroker(broker)
     closes = []
-    script = {1: lambda s: setattr(s, "kept", broker.discipline)}
+    script = {1: lambda s: setattr(s, "kept", broker.pre_trade_checks)}
     script |= {n: lambda s: closes.append(s.kept.last_closes["BTC"] - s.data.close[0]) for n in (20, 40, 57)}
     cerebro.addstrategy(Scripted, script=script)
     cerebro.run()

@@ -14,9 +14,7 @@ from whole_accounts import CALL, COIN, INVERSE, PUT, candles, refusals
 
 import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, HedgeStrategy, Instrument, Reserve, analyzers, feeds, guards, venues
-from crossmargin_bt.broker.bar import intrabar
 from crossmargin_bt.broker.sizers import FreeMarginSizer, SafeDistanceSizer
-from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies, metrics, portfolio
@@ -337,7 +335,7 @@ def test_how_far_prices_may_move_with_options() -> None:
     assert seen["protected"].fall is None
 
 
-def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
+def test_resting_option_orders_are_walked_like_all_else() -> None:
     """A sell that rests is margined by the index: a spike inside the bar acts, whether every bar is walked or not."""
     index = bars(
         10_000.0, 10_000.0, 10_000.0, 10_000.0, 10_000.0, 10_000.0, (10_000.0, 11_500.0, 9_990.0, 10_000.0), 10_000.0
@@ -346,23 +344,19 @@ def test_resting_option_orders_are_walked_like_all_else(monkeypatch) -> None:
     script = {3: lambda s: s.sell(s.datas[1], size=1.0, price=50.0, exectype=bt.Order.Limit)}
     later = msgspec.structs.replace(CALL, expiry=datetime(2025, 3, 28, tzinfo=UTC))
     journals = []
-    for always in (False, True):
-        if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
-        broker = CrossMarginBroker(cash=1_500.0, venue="okx")
+    for engine in ("skipping", "reference"):
+        broker = CrossMarginBroker(engine=engine, cash=1_500.0, venue="okx")
         run(broker, script, (PERP, index), (later, call))
         journals.append(broker.journal)
     assert journals[0] == journals[1]
     assert any(isinstance(entry, events.RiskState) for entry in journals[0])
 
 
-def journals_of(monkeypatch, script, *pairs, **settings) -> list:
+def journals_of(script, *pairs, **settings) -> list:
     """Return the journal of a run as it is, and with every bar walked."""
     journals = []
-    for always in (False, True):
-        if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
-        broker = CrossMarginBroker(venue="okx", pooling="multi_currency", leverage=10.0, **settings)
+    for engine in ("skipping", "reference"):
+        broker = CrossMarginBroker(engine=engine, venue="okx", pooling="multi_currency", leverage=10.0, **settings)
         run(broker, script, *pairs)
         journals.append(broker.journal)
     return journals
@@ -371,20 +365,20 @@ def journals_of(monkeypatch, script, *pairs, **settings) -> list:
 STEADY = msgspec.structs.replace(PERP, symbol="OTHER", underlying="OTHER")
 
 
-def test_what_a_resting_sale_would_borrow_follows_the_coins_price(monkeypatch) -> None:
+def test_what_a_resting_sale_would_borrow_follows_the_coins_price() -> None:
     """13 coins at 100 would lock a fifth of 1,300: with 10 for a position of 100 the 300 carry it; at 111.54 no longer."""
     script = {
         1: lambda s: s.buy(s.datas[1], size=1.0),
         3: lambda s: s.sell(s.datas[0], size=13.0, price=500.0, exectype=bt.Order.Limit),
     }
     pairs = (COIN, (*[100.0] * 6, 125.0, 125.0)), (STEADY, [100.0] * 8)
-    as_is, walked = journals_of(monkeypatch, script, *pairs, cash=300.0)
+    as_is, walked = journals_of(script, *pairs, cash=300.0)
     assert as_is == walked
     (cancelled,) = [entry for entry in as_is if getattr(entry, "state", "") == "orders_cancelled"]
     assert cancelled.prices["BTC/USDT"][0] == pytest.approx((300.0 - 10.0) / (13 * 0.2))
 
 
-def test_profit_in_a_coin_falls_with_its_price_while_the_contract_pauses(monkeypatch) -> None:
+def test_profit_in_a_coin_falls_with_its_price_while_the_contract_pauses() -> None:
     """From 100 to 1,000 a contract gains 8.1 coins; they fall in value with the one held to 700 though it has no bar then.
 
     3,000 and 95 % of 9.1 coins carry 50.5 (0.5 % of 10,000, and of 100 for the order) and 0.0045 coins: a warning at 200
@@ -398,7 +392,7 @@ def test_profit_in_a_coin_falls_with_its_price_while_the_contract_pauses(monkeyp
     }
     pairs = (COIN, closes), (contract, candles(*closes).iloc[:5]), (STEADY, candles(*[100.0] * 7).iloc[:5])
     account = {"cash": 3_000.0, "deposits": {"BTC": 1.0}, "warning_levels": (200.0,)}
-    as_is, walked = journals_of(monkeypatch, script, *pairs, **account)
+    as_is, walked = journals_of(script, *pairs, **account)
     assert as_is == walked
     bought, warned = [entry for entry in as_is if isinstance(entry, events.RiskState)]
     assert bought.prices["BTC/USDT"][0] == 100.0

@@ -151,7 +151,7 @@ def test_profit_is_swept_into_the_reserve() -> None:
     broker, acted = guarded(ProfitSweep(0.3), script={1: lambda s: s.buy(size=10)}, rows=rows, reserve=reserve)
     assert [(event.action, event.amount) for event in acted] == [("swept", pytest.approx(200.0))]
     assert broker.equity == pytest.approx(1200.0)
-    assert broker._run.watch._reserve_left == pytest.approx(250.0)
+    assert broker.bar_engine.monitor._reserve_left == pytest.approx(250.0)
     assert broker._fundval == pytest.approx(140.0)
 
 
@@ -229,7 +229,7 @@ def test_a_sweep_is_no_loss_and_no_promise() -> None:
     script = {1: lambda s: s.buy(size=10), 3: lambda s: s.buy(size=90)}
     broker, _ = guarded(ProfitSweep(0.3, share=1.0), DailyLossLimit(0.05), script=script, rows=rows, reserve=reserve)
     assert broker.equity == pytest.approx(1000.0)
-    assert broker._run.watch._reserve_left == pytest.approx(450.0)
+    assert broker.bar_engine.monitor._reserve_left == pytest.approx(450.0)
     _, acted = guarded(ProfitSweep(0.2), script={2: lambda s: s.broker.add_cash(1000)})
     assert not acted
     _, acted = guarded(DailyLossLimit(0.05), script={2: lambda s: s.broker.add_cash(-100), 4: lambda s: s.buy(size=1)})

@@ -14,11 +14,11 @@ import msgspec
 import pandas as pd
 import pytest
 from budget import examples, in_rotation
+from engines import both_engines
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_runs import INSTRUMENTS, INVERSE, PLAIN, TIERS, check_books, trade
 from random_trader import RandomTrader, candles, seeds
-from walked import as_is_and_walked
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, Recorder, feeds, venues
 from crossmargin_bt.broker.skip.precomputed import PrecomputedEquity
@@ -345,19 +345,19 @@ def test_the_safe_band_never_hides_anything(seed: int, monkeypatch) -> None:
     One feed is hourly, the other delivers every four hours.
     """
 
-    def told() -> Any:
+    def told(engine: str) -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(seed * 2 + n, 250, volatility=0.006).drop(columns="funding_rate")
             contract = Instrument(symbol=name, lot=0.01, maintenance=TIERS)
             cerebro.adddata(feeds.from_frame(frame.iloc[:: 1 + 3 * n], name=name, instrument=contract))
-        cerebro.setbroker(CrossMarginBroker(cash=130.0 + 5 * seed, leverage=25.0))
+        cerebro.setbroker(CrossMarginBroker(engine=engine, cash=130.0 + 5 * seed, leverage=25.0))
         sizes = (10.0 if seed % 2 else -10.0, 10.0 if seed % 3 else -10.0)
         cerebro.addstrategy(Pair, sizes=sizes)
         broker = cerebro.run()[0].broker
         return broker.journal, broker.lowest_margin_level
 
-    as_is, walked = as_is_and_walked(monkeypatch, told)
+    as_is, walked = both_engines(told)
     assert as_is == walked
 
 
@@ -425,16 +425,16 @@ def test_a_level_that_has_been_below_every_threshold_hides_none(
     )
     frame["high"], frame["low"], frame["volume"] = frame.max(axis=1) * 1.002, frame.min(axis=1) * 0.998, 1.0
 
-    def told() -> Any:
+    def told(engine: str) -> Any:
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="AAA", instrument=Instrument(symbol="AAA", lot=0.001)))
-        broker = CrossMarginBroker(cash=5000.0, leverage=10.0, mode=mode, warning_levels=warnings)
+        broker = CrossMarginBroker(engine=engine, cash=5000.0, leverage=10.0, mode=mode, warning_levels=warnings)
         cerebro.setbroker(broker)
         cerebro.addstrategy(Again)
         cerebro.run()
         return broker.journal, broker.lowest_margin_level, broker.equity
 
-    as_is, walked = as_is_and_walked(monkeypatch, told)
+    as_is, walked = both_engines(told)
     assert as_is == walked
     if mode == "isolated":
         assert sum(isinstance(event, events.Liquidated) for event in as_is[0]) == 2
@@ -454,7 +454,7 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
     So are cash and value of every bar.
     """
 
-    def told() -> Any:
+    def told(engine: str) -> Any:
         cerebro: Any = (bt.Cerebro if seed % 5 else Cerebro)(stdstats=False)
         cerebro.addanalyzer(Recorder)
         for n, name in enumerate(("AAA", "BBB")):
@@ -462,7 +462,7 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
             contract = Instrument(symbol=name, lot=0.01, maintenance=TIERS)
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(
-            cash=(300.0, 3000.0)[seed % 2], leverage=20.0, venue=("okx", "gate", "kraken", "kucoin")[seed % 4],
+            engine=engine, cash=(300.0, 3000.0)[seed % 2], leverage=20.0, venue=("okx", "gate", "kraken", "kucoin")[seed % 4],
             mode=("cross", "isolated")[seed // 4 % 2], warning_levels=(5.0, 3.0, 1.5), on_liquidation="refill",
         )  # fmt: skip
         cerebro.setbroker(broker)
@@ -473,7 +473,7 @@ def test_bands_and_calm_hide_nothing_from_a_random_trader(seed: int, monkeypatch
         curves = (strategy.curve, kept.equity, kept.margin_used, kept.free_margin)
         return broker.journal, broker.lowest_margin_level, broker.equity, curves
 
-    as_is, walked = as_is_and_walked(monkeypatch, told)
+    as_is, walked = both_engines(told)
     assert as_is == walked
 
 
@@ -523,15 +523,15 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
 ) -> None:
     """Worked out ahead where they are read in every bar, behind where they are not, with feeds that pause and end."""
     looked = Counter[bool]()
-    ahead = PrecomputedEquity.told
+    ahead = PrecomputedEquity.of_bar
 
     def counted(self: PrecomputedEquity, bar: int) -> Any:
         found = ahead(self, bar)
         looked[found is not None] += 1
         return found
 
-    def told() -> Any:
-        monkeypatch.setattr(PrecomputedEquity, "told", counted)
+    def told(engine: str) -> Any:
+        monkeypatch.setattr(PrecomputedEquity, "of_bar", counted)
         cerebro: Any = (bt.Cerebro if every == 1 else Cerebro)(stdstats=False)  # stock's loop asks in every bar itself
         for n, name in enumerate(("AAA", "BBB")):
             frame = candles(n, 300, volatility=0.002)
@@ -539,7 +539,7 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
             frame = frame.drop(frame.index[100:110]).iloc[:280] if n and unequal else frame
             contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
-        broker = CrossMarginBroker(cash=3000.0, leverage=10.0, venue=rule_book(venue), mode=mode)
+        broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, venue=rule_book(venue), mode=mode)
         cerebro.setbroker(broker)
         cerebro.addstrategy(Reader, every=every)
         (strategy,) = cerebro.run()
@@ -547,7 +547,7 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
         assert len(kept.equity) == broker.bars
         return strategy.read, broker.journal, kept.equity, kept.margin_used, kept.free_margin
 
-    as_is, walked = as_is_and_walked(monkeypatch, told)
+    as_is, walked = both_engines(told)
     assert as_is == walked
     assert (looked[True] > 60) == (every == 1 and venue != "profit pays for nothing")
 
@@ -597,13 +597,12 @@ def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is
     unseen = [0]
     catch_up = QuietInterval.catch_up
 
-    def counted(self: QuietInterval) -> None:
-        feed = self._stills[0].feed
-        seen = feed.length
-        catch_up(self)
-        unseen[0] += feed.length - seen
+    def counted(self: QuietInterval) -> int:
+        behind = catch_up(self)
+        unseen[0] += behind
+        return behind
 
-    def told() -> Any:
+    def told(engine: str) -> Any:
         monkeypatch.setattr(QuietInterval, "catch_up", counted)
         cerebro = Cerebro(stdstats=False)
         cerebro.addanalyzer(Recorder, detail=False)
@@ -613,14 +612,14 @@ def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is
             frame = frame.drop(frame.index[100:103]) if n and inner == "pausing" else frame
             contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
-        broker = CrossMarginBroker(cash=3000.0, leverage=10.0, warning_levels=(3.0,))
+        broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, warning_levels=(3.0,))
         cerebro.setbroker(broker)
         cerebro.addstrategy(Looker, door=door)
         (strategy,) = cerebro.run()
         record = strategy.analyzers[0].get_analysis()
         return strategy.seen, broker.journal, record, broker.equity
 
-    as_is, walked = as_is_and_walked(monkeypatch, told)
+    as_is, walked = both_engines(told)
     assert as_is == walked
     expected = inner == "in step" and "account" not in door
     assert (unseen[0] > 100) == expected, unseen

@@ -12,8 +12,7 @@ from mixed_runs import CALL, COIN, INVERSE, MODES, PERP, PRODUCTS, run
 from random_trader import candles
 
 from crossmargin_bt import CrossMarginBroker, feeds
-from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.skip.safe_range import BarEvent, SafePriceRange
+from crossmargin_bt.broker.skip.safe_range import SafePriceRange
 from crossmargin_bt.engine.explain.explanations import is_explainable
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
@@ -66,11 +65,10 @@ def test_decisions_are_explained(settings: dict) -> None:
 
 
 @pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
-def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> None:
+def test_bars_that_are_not_walked_hide_nothing(settings: dict) -> None:
     """With every bar walked all figures are the same."""
     as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
-    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
-    assert as_is == told(8, bars=120, volatility=0.05, venue="okx", **settings)
+    assert as_is == told(8, bars=120, volatility=0.05, venue="okx", engine="reference", **settings)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +80,14 @@ def test_bars_that_are_not_walked_hide_nothing(settings: dict, monkeypatch) -> N
     ],
     ids=named,
 )
-def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dict, monkeypatch) -> None:
+def test_bands_of_pools_of_many_currencies_hide_nothing(seed: int, settings: dict) -> None:
     """Where prices stay within a band pools are not looked at; with every bar walked all figures are the same."""
     asked = {
         "bars": 240, "volatility": (0.01, 0.002)[seed % 2], "rate": 0.04, "venue": ("okx", "generic", "bybit")[seed % 3],
         "hedged": seed % 4 == 3, "products": {one.symbol: one for one in (COIN, PERP, INVERSE, *([CALL] if seed % 4 < 2 else []))},
     }  # fmt: skip
     as_is = told(80 + seed, **asked, **settings)
-    monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
-    assert as_is == told(80 + seed, **asked, **settings)
+    assert as_is == told(80 + seed, engine="reference", **asked, **settings)
 
 
 class Holder(bt.Strategy):
@@ -105,9 +102,9 @@ class Holder(bt.Strategy):
 def test_a_pool_of_many_currencies_is_seldom_looked_at(settings: dict, least: int, monkeypatch) -> None:
     """While a position is held most bars stay within a band that was proven before; of a portfolio fewer, which is bounded coarsely."""
     held = []
-    holds = SafePriceRange.holds
+    holds = SafePriceRange.contains
     monkeypatch.setattr(
-        SafePriceRange, "holds", lambda *args, **keywords: held.append(holds(*args, **keywords)) or held[-1]
+        SafePriceRange, "contains", lambda *args, **keywords: held.append(holds(*args, **keywords)) or held[-1]
     )
     frame = candles(7, 400, volatility=0.002).drop(columns="funding_rate")
     cerebro = bt.Cerebro(stdstats=False)

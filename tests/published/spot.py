@@ -11,7 +11,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import interest
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import margin_pair
+from crossmargin_bt.engine.margin.modes import margin_pair as loan_margin
 from crossmargin_bt.engine.terms.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
 from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -153,7 +153,7 @@ def bybit_borrow(case: dict) -> dict:
     return {"equity": holding.amount, "borrowed": holding.owed}
 
 
-def isolated_pair(case: dict) -> dict:
+def margin_pair(case: dict) -> dict:
     """One coin bought with borrowed money, isolated, its margin in the coin."""
     given = case["inputs"]
     facts = {"kind": "margin", "settle": "BTC", "underlying": "BTC", "quote": "USDT", "leverage": given["leverage"]}
@@ -163,8 +163,8 @@ def isolated_pair(case: dict) -> dict:
     book, leg = made.books["X"], made.books["X"].legs["net"]
     return {
         "margin_btc": leg.margin,
-        "assets_btc": margin_pair.assets(book, leg) + leg.margin,
-        "liability_usdt": margin_pair.owed(book, leg),
+        "assets_btc": loan_margin.assets(book, leg) + leg.margin,
+        "liability_usdt": loan_margin.owed(book, leg),
     }
 
 
@@ -231,7 +231,7 @@ CHECKED = {
     "kucoin-debt-01": kucoin_debt,
     "htx-margin-level-01": htx,
     "bybit-borrow-01": bybit_borrow,
-    "okx-iso-margin-01": isolated_pair,
+    "okx-iso-margin-01": margin_pair,
     "binance-interest-01": binance_interest,
     **{f"freqtrade-interest-0{n}": freqtrade_interest for n in range(1, 9)},
     "orderly-withdraw-01": withdrawals,

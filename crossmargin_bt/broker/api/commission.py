@@ -6,6 +6,8 @@ from typing import Any
 
 import backtrader as bt
 
+from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.terms.instrument import Instrument
 
@@ -108,3 +110,46 @@ class CashCommission(ContractCommission):
         if position.size >= 0:
             return self.getvaluesize(position.size, price)
         return self.getvaluesize(position.size, 2 * position.price - price)
+
+
+class CommissionBook:
+    """The commission infos of a session's contracts, made once per feed and setting."""
+
+    def __init__(self, session: BrokerSession) -> None:
+        self._session = session
+        self._infos: dict[Any, ContractCommission] = {}
+
+    def forget(self, data: Any) -> None:
+        """Drop a feed's commission info after its leverage changed."""
+        self._infos.pop(data, None)
+
+    def of(self, data: Any) -> ContractCommission:
+        """Return the commission info of a feed with an instrument."""
+        made = self._infos.get(data)
+        if made is None:
+            account = self._session.account
+            book = self._session.books[data]
+            kind: Any = ContractCommission
+            settle = book.instrument.settle
+            is_foreign = len(account.balances) > 1 and settle != self._session.currency
+            price = (lambda: account.price(settle)) if is_foreign else None
+            leverage = 1.0 if MODES[book.margin_mode].FULLY_FUNDED else book.leverage
+            made = self._infos[data] = kind(
+                instrument=book.instrument, leverage=leverage, commission=book.taker, price=price
+            )
+        return made
+
+    def of_fill(self, data: Any, entry: float) -> ContractCommission:
+        """Return the commission info for the trade of one fill, whose part of the leg was held at `entry`."""
+        info = self.of(data)
+        if info.p.price is None and not info.instrument.is_curved:
+            return info
+        kind: Any = FillCommission
+        made: ContractCommission = kind(
+            instrument=info.instrument,
+            leverage=info.p.leverage,
+            commission=info.p.commission,
+            entry=entry,
+            at_rate=info.rate,
+        )
+        return made

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which feeds trade what at the start of a run, and why one cannot."""
+"""Which feeds trade what at the start of a session, and why one cannot."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 
-def instruments(broker: Any, run: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
+def instruments(broker: Any, session: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
     """Yield the feeds that trade and their instruments; list each before asking for the next.
 
     Raises:
@@ -20,11 +20,11 @@ def instruments(broker: Any, run: BrokerSession) -> Iterator[tuple[Any, Instrume
     for data in broker.cerebro.datas:
         instrument = getattr(data, "instrument", None) or (broker.p.instruments or {}).get(data._name)
         if instrument is not None:
-            _check(broker, run, data, instrument)
+            _check(broker, session, data, instrument)
             yield data, instrument
 
 
-def _check(broker: Any, run: BrokerSession, data: Any, instrument: Instrument) -> None:
+def _check(broker: Any, session: BrokerSession, data: Any, instrument: Instrument) -> None:
     if not data._name:
         raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
     if (data.resampling or data.replaying) and (
@@ -34,10 +34,10 @@ def _check(broker: Any, run: BrokerSession, data: Any, instrument: Instrument) -
             f"feed {data._name}: backtrader's resampling drops mark and funding columns; resample the frame first, or trade "
             f"on the base feed and give the resampled one no instrument"
         )
-    if instrument.symbol in run.account.books:
+    if instrument.symbol in session.account.books:
         raise FeedError(f"two feeds carry the instrument {instrument.symbol}; give it to the one that trades")
-    known = (run.currency, *(broker.p.deposits or {}))
-    if instrument.settle not in known and not run.account.pooled:
+    known = (session.currency, *(broker.p.deposits or {}))
+    if instrument.settle not in known and not session.account.pooled:
         raise FeedError(
             f"{instrument.symbol} settles in {instrument.settle}, the account holds {', '.join(known)}; set "
             f"currency={instrument.settle!r}, pay some in with deposits={{{instrument.settle!r}: amount}}, or leave the feed out"
@@ -52,24 +52,24 @@ def _check(broker: Any, run: BrokerSession, data: Any, instrument: Instrument) -
         )
 
 
-def check_names(broker: Any, run: BrokerSession, declared: Iterable[str]) -> None:
-    """Check that every feed named in a setting is there, and hand finer candles to the run.
+def check_names(broker: Any, session: BrokerSession, declared: Iterable[str]) -> None:
+    """Check that every feed named in a setting is there, and hand finer candles to the session.
 
     Raises:
         FeedError: no feed has an instrument.
         ConfigurationError: a setting names no feed.
     """
     names = [data._name for data in broker.cerebro.datas if data._name]
-    if not run.books:
+    if not session.books:
         given = f" (it has {', '.join(broker.p.instruments)})" if broker.p.instruments else ""
         raise FeedError(
             f"no feed has an instrument; the feeds are named {', '.join(names) or 'nothing'}: build them with "
             f"crossmargin_bt.feeds.from_frame(frame, name=, instrument=) or give the broker instruments="
             f"{{feed name: Instrument(...)}}{given}"
         )
-    for data, book in run.books.items():
+    for data, book in session.books.items():
         instrument = book.instrument
-        priced = run.account.valuation.index_symbol(instrument.underlying, instrument.quote_currency) is not None
+        priced = session.account.valuation.index_symbol(instrument.underlying, instrument.quote_currency) is not None
         if instrument.kind == "option" and not priced and not getattr(data, "has_index", False):
             raise FeedError(
                 f"nothing prices the underlying of {instrument.symbol}: add a feed of {instrument.underlying} in "
@@ -79,10 +79,10 @@ def check_names(broker: Any, run: BrokerSession, declared: Iterable[str]) -> Non
         if name not in names:
             raise ConfigurationError(f"a setting names {name!r}, which is no feed{suggestion(name, names)}")
     for name, frame in (broker.p.finer or {}).items():
-        feed = next((data for data in run.books if data._name == name), None)
+        feed = next((data for data in session.books if data._name == name), None)
         if feed is None:
             raise ConfigurationError(f"finer names {name!r}, which is no feed{suggestion(name, names)}")
-        run.finer[run.books[feed].instrument.symbol] = IntrabarCandles(name, frame, bars.bar_ms(feed))
+        session.intrabar[session.books[feed].instrument.symbol] = IntrabarCandles(name, frame, bars.bar_ms(feed))
 
 
 def refuse_unpayable(datas: Iterable[Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bars of the feeds that are traded, read straight from their line buffers."""
+"""The bars of traded feeds, read from backtrader's line buffers directly."""
 
 import math
 from datetime import datetime
@@ -26,21 +26,6 @@ def time_ms(day_number: float) -> int:
     return round((day_number - EPOCH_DAY) * MS_PER_DAY)
 
 
-class Place:
-    """Where a line that keeps an index of its own stands."""
-
-    __slots__ = ("_line",)
-
-    def __init__(self, line: Any) -> None:
-        self._line = line
-
-    @property
-    def at(self) -> int:
-        """The index of its current bar."""
-        at: int = self._line._idx
-        return at
-
-
 # How long bars of a timeframe are; months have no one length.
 LENGTHS_MS = {
     bt.TimeFrame.Seconds: 1_000, bt.TimeFrame.Minutes: 60_000, bt.TimeFrame.Days: MS_PER_DAY,
@@ -52,11 +37,6 @@ def bar_ms(data: Any) -> int | None:
     """Return how long a bar of a feed of ours is; of others the timeframe is what a user left it at."""
     length = LENGTHS_MS.get(data._timeframe) if hasattr(data, "has_mark") else None
     return None if length is None else int(length * data._compression)
-
-
-def cursor(line: Any) -> Any:
-    """Return what tells by its `at` where a line stands: the cursor it shares with others, where it does."""
-    return getattr(line, "_cursor", None) or Place(line)
 
 
 class Bar(NamedTuple):
@@ -77,8 +57,24 @@ class Feed:
     """
 
     __slots__ = (
-        "book", "clock", "close", "closing_mark", "data", "day", "funding", "high", "index", "interest_rate", "is_ended", "length", "loaded", "low", "mark",
-        "may_float", "open", "symbol", "volatility",
+        "book",
+        "clock",
+        "close",
+        "data",
+        "day",
+        "funding",
+        "high",
+        "index",
+        "interest_rate",
+        "is_ended",
+        "length",
+        "low",
+        "mark_close",
+        "mark_lines",
+        "may_change",
+        "open",
+        "symbol",
+        "volatility",
     )  # fmt: skip
 
     def __init__(self, data: Any, book: Book) -> None:
@@ -87,18 +83,16 @@ class Feed:
         self.clock = lines.datetime
         self.open, self.high, self.low, self.close = (getattr(lines, name) for name in Candle._fields)
         marked = getattr(data, "has_mark", False)
-        self.mark = [getattr(lines, f"mark_{name}") for name in Candle._fields] if marked else []
-        self.closing_mark = self.mark[-1] if marked else self.close
+        self.mark_lines = [getattr(lines, f"mark_{name}") for name in Candle._fields] if marked else []
+        self.mark_close = self.mark_lines[-1] if marked else self.close
         self.funding = lines.funding_rate if getattr(data, "has_funding", False) else None
         self.volatility: Any = getattr(lines, "volatility", None)
         self.index: Any = getattr(lines, "index_price", None)
         self.interest_rate = getattr(lines, "interest_rate", None)
-        self.may_float = bool(data.replaying or data._filters)
+        self.may_change = bool(data.replaying or data._filters)
         """Whether a bar may change after it was delivered."""
         self.is_ended = False
         """Whether the contract has expired."""
-        self.loaded: Any = None
-        """What `crossmargin_bt.broker.skip.lookahead` has found out about all its bars."""
         self.length = 0
         self.day = 0.0
 
@@ -122,8 +116,8 @@ class Feed:
         if last is None:
             return None
         mark = last
-        if self.mark:
-            mark = _sound(Candle(*[line[0] for line in self.mark])) or last
+        if self.mark_lines:
+            mark = _sound(Candle(*[line[0] for line in self.mark_lines])) or last
         rate = 0.0
         if self.funding is not None and funding_is_new and not math.isnan(self.funding[0]):
             rate = self.funding[0]

@@ -1,60 +1,93 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Orders that surely fit: a bound on what an order can take, against what the account has free.
+"""An upper bound on the margin an order can take, so that orders far from the limit need no exact admission.
 
-Most orders are far from what an account can carry. What they may take at most is a few multiplications; the exact
-judgement (`engine.admission`) is needed where that bound does not fit, and wherever rates depend on the size held.
-
-Why the bound holds: an order of so many lots moves what positions and orders add up to by at most so many lots, each
-worth at most the highest price anything of its side is valued at, twice where what it closes uncovers another; what it
-costs besides are fees and the distance between its price and the mark.
+Why the bound holds: an order of N lots changes the size that positions and orders add up to by at most N lots, each valued at
+most at the highest price that anything on its side is valued at, and twice that where closing one order's position uncovers
+another order; beyond margin it costs fees and the distance between its price and the mark.
 """
 
 import math
 
-from crossmargin_bt.engine.ledger import position
+import msgspec
+
+from crossmargin_bt.engine.admission import order_admission
+from crossmargin_bt.engine.admission.order_admission import ExactAdmission
+from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 
-# Lots are counted twice: what closes may uncover another order.
-TWICE = 2.0
-# An opening fee, a closing fee at a bankruptcy price of up to twice the value, and one more.
-FEES = 4.0
+# A closing order may uncover another one, so its lots count twice.
+UNCOVER_FACTOR = 2.0
+# The opening fee, a closing fee at a bankruptcy price of up to twice the value, and one more.
+FEE_FACTOR = 4.0
+
+CostRates = dict[str, tuple[tuple[object, ...], float | None]]
+"""By symbol, the settings of a book and its highest margin and fees per unit of value under them."""
 
 
-class OrderBound:
-    """What an account has free at the present marks, less what orders or fills admitted since may take of it."""
+class BoundedAdmission(ExactAdmission):
+    """Admits orders by an upper bound on their cost where it fits, and by the exact sums where it does not.
 
-    def __init__(self, account: Account, totals: metrics.PoolBalance | None = None) -> None:
-        """Begin with nothing taken; `totals` are those of the account's only pool, where they are known."""
-        self._account = account
-        self._totals = totals
-        self._ends: dict[tuple[str, str], tuple[float, float]] = {}
-        """By symbol and side, the lowest and the highest price of what rests and of what was taken."""
+    Holds for one set of marks: free margin is reserved for what was admitted, until an order is admitted exactly.
+    """
+
+    def __init__(self, account: Account, rates: CostRates, balance: metrics.PoolBalance | None = None) -> None:
+        """Begin with nothing reserved; `balance` is that of the account's only pool where it is known."""
+        super().__init__(account)
+        self._rates, self._balance = rates, balance
+        self._price_range: dict[tuple[str, str], tuple[float, float]] = {}
+        """By symbol and side, the lowest and highest price of resting orders and of those admitted."""
         self._free: dict[tuple[str, bool], float] = {}
         self._exact: set[tuple[str, bool]] = set()
         self._is_closed = False
 
     def close(self) -> None:
-        """Take no more orders: one was admitted whose need is not counted here."""
+        """Use no bound from now on: something was admitted whose cost is not reserved here."""
         self._is_closed = True
 
-    def takes(self, book: Book, side: str, lots: int, price: float) -> bool:
-        """Return whether an order surely fits, and count it; False says nothing."""
-        dearness = None if self._is_closed else _dearness(self._account, book)
-        if dearness is None or _may_uncover_losses(book, side, lots):
+    def admit(self, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+        """Return the order as it may rest, or why it may not."""
+        book = self._account.books[symbol]
+        only_closes = order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED
+        if not only_closes and not book.orders.reducing and self.try_reserve(book, order.side, order.lots, order.price):
+            return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
+        admitted = order_admission.admit(self._account, symbol, order)
+        if order.immediate if only_closes else not isinstance(admitted, Refusal):
+            self.close()
+        return admitted
+
+    def admit_fill(self, entry: events.Filled) -> Refusal | None:
+        """Return why a fill may not happen, or None when it may."""
+        book = self._account.books[entry.symbol]
+        if book.margin_mode != "spot":
+            if not position.split_fill(book.leg(entry.side).lots, entry.lots)[1]:
+                return None
+            if self.try_reserve(book, entry.side, entry.lots, entry.price):
+                return None
+            self.close()
+        return order_admission.admit_fill(self._account, entry)
+
+    def try_reserve(self, book: Book, side: str, lots: int, price: float) -> bool:
+        """Reserve the order's cost upper bound if it fits. True is conclusive; False means: run the exact check."""
+        cost_rate = None if self._is_closed else _cost_rate(self._account, book, self._rates)
+        if cost_rate is None or _may_uncover_losses(book, side, lots):
             return False
-        most = self._most(book, side, lots, price, dearness)
+        most = self.cost_upper_bound(book, side, lots, price, cost_rate)
         settle = book.instrument.settle
         key = (settle, MODES[book.margin_mode].POOLED)
         if key not in self._free:
-            totals = self._totals
+            known = self._balance
             self._free[key] = (
-                _least_headroom(self._account, book) if totals is None else totals.available_for(_use(book))
+                margin_lower_bound(self._account, book, self._rates)
+                if known is None
+                else known.available_for(_use(book))
             )
         if not most < self._free[key]:
-            if self._totals is not None or key in self._exact:
+            if self._balance is not None or key in self._exact:
                 return False
             self._exact.add(key)
             self._free[key] = metrics.available_margin(self._account, book)
@@ -65,26 +98,27 @@ class OrderBound:
                 self._free[other] -= most
         return True
 
-    def _most(self, book: Book, side: str, lots: int, price: float, dearness: float) -> float:
-        """Return the most that an order can take of what is free."""
+    def cost_upper_bound(self, book: Book, side: str, lots: int, price: float, cost_rate: float) -> float:
+        """Return an upper bound on how much an order lowers the available margin, in the settle currency."""
         instrument = book.instrument
         at = (instrument.symbol, side)
-        known = self._ends.get(at)
+        known = self._price_range.get(at)
         if known is None:
             prices = [price, *book.orders.price_extremes(side)]
-            known = self._ends[at] = min(prices), max(prices)
+            known = self._price_range[at] = min(prices), max(prices)
         elif not known[0] <= price <= known[1]:
-            known = self._ends[at] = min(known[0], price), max(known[1], price)
+            known = self._price_range[at] = min(known[0], price), max(known[1], price)
         mark, last = book.long_mark, book.last or price
-        dearest = instrument.value(lots, min(known[0], mark, last) if instrument.inverse else max(known[1], mark, last))
+        value = instrument.value(lots, min(known[0], mark, last) if instrument.inverse else max(known[1], mark, last))
         away = instrument.profit(lots, price, mark)
-        return TWICE * (dearest * dearness + (away if away > 0 else -away))
+        return UNCOVER_FACTOR * (value * cost_rate + (away if away > 0 else -away))
 
 
-def _least_headroom(account: Account, book: Book) -> float:
-    """Return no more than the headroom for orders of a book, positions and orders counted at their dearest, without any offset.
+def margin_lower_bound(account: Account, book: Book, rates: CostRates) -> float:
+    """Return a lower bound on the margin available to orders of a book, in its settle currency.
 
-    Sooner said than the headroom itself; minus infinity where it is not sure.
+    Positions and orders count at their highest value and without any offset. Cheaper than the available margin itself;
+    minus infinity where the bound does not apply.
     """
     if not account.is_plain or account.set_aside:
         return -math.inf
@@ -92,8 +126,8 @@ def _least_headroom(account: Account, book: Book) -> float:
     gains = MODES[book.margin_mode].POOLED and _use(book) in book.rules.profit_pays_for
     left = account.balances[settle]
     for other in account.busy_books(settle):
-        dearness = _dearness(account, other)
-        if dearness is None:
+        cost_rate = _cost_rate(account, other, rates)
+        if cost_rate is None:
             return -math.inf
         value = other.orders.notional_upper_bound(other.long_mark) if other.orders else 0.0
         for leg in other.legs.values():
@@ -101,7 +135,7 @@ def _least_headroom(account: Account, book: Book) -> float:
             value += other.instrument.value(leg.lots, min(prices) if other.instrument.inverse else max(prices))
         profit = other.unrealised()
         left += profit if gains and MODES[other.margin_mode].POOLED else min(profit, 0.0)
-        left -= value * dearness
+        left -= value * cost_rate
     return left
 
 
@@ -110,25 +144,22 @@ def _use(book: Book) -> str:
 
 
 def _may_uncover_losses(book: Book, side: str, lots: int) -> bool:
-    """Return whether a loss that is realised may have been outweighed by profit that does not count."""
+    """Return whether a loss to be realised may have been offset by profit that the venue does not count."""
     return _use(book) not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0
 
 
-def _dearness(account: Account, book: Book) -> float | None:
-    """Return the most that margin and fees of what a value stands for may come to, as a part of it.
-
-    None where what an order takes depends on what else there is.
-    """
+def _cost_rate(account: Account, book: Book, rates: CostRates) -> float | None:
+    """Return an upper bound on margin and fees per unit of value; None where an order's cost depends on the rest of the account."""
     if book.orders and not book.orders.is_plain:
         return None
     setting = (book.leverage, book.scale, book.rates, book.margin_mode)
-    known = account.dearness.get(book.instrument.symbol)
+    known = rates.get(book.instrument.symbol)
     if known is None or known[0] != setting:
-        known = account.dearness[book.instrument.symbol] = (setting, _dearness_of_setting(account, book))
+        known = rates[book.instrument.symbol] = (setting, _cost_rate_of_setting(account, book))
     return known[1]
 
 
-def _dearness_of_setting(account: Account, book: Book) -> float | None:
+def _cost_rate_of_setting(account: Account, book: Book) -> float | None:
     depends = (
         account.pooled
         or account.has_options
@@ -137,11 +168,11 @@ def _dearness_of_setting(account: Account, book: Book) -> float | None:
         or book.maintenance.has_floor
         or book.instrument.kind == "margin"
     )
-    return None if depends else book.initial_rate(0) + FEES * max(abs(book.taker), abs(book.maker))
+    return None if depends else book.initial_rate(0) + FEE_FACTOR * max(abs(book.taker), abs(book.maker))
 
 
 def opening_lots(book: Book, side: str, lots: int) -> int:
-    """Return how many lots of a plain order would open once what takes the next price has traded and others have closed."""
+    """Return how many lots of a plain order would open once immediate orders have traded and the others of its side have closed."""
     held = book.leg(side).lots
     if book.orders.immediate:
         held += sum(order.lots for order in book.orders.values() if order.immediate and order.side == side)

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether anything can happen within a bar to pools for which no single price is worst: portfolios, options, orders that count in collateral."""
+"""An event screen for risk that is not monotone in price: portfolio margin, options, and orders that reduce collateral.
+
+A Lipschitz bound: everything held may change against the account by its value times a relative move, collateral and
+requirement alike. Where that leaves a pool above its thresholds, nothing within the move can bring it there.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from crossmargin_bt.broker.bar.risk_monitor import RiskMonitor
+from crossmargin_bt.broker.bar.screen import BarEvent
 from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.broker.skip.safe_range import ALMOST, NO_RANGE, BarEvent, SafePriceRange
+from crossmargin_bt.broker.skip.safe_range import NO_RANGE, RANGE_MARGIN, SafePriceRange
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 
-# What is held may change by so many times its range, as margins do whose rates rise with it.
-ROOM = 2.0
-# A bar may go so many times its farther way from its low to its high.
-TWICE = 2.0
-# Of farther moves, as a part of the price, nothing is said: beyond, a chain of prices falls by more than `ROOM` allows for.
-FARTHEST = 0.3
+# The Lipschitz constant: a value may change by this many times the relative move, as margins do whose rates rise with it.
+LIPSCHITZ = 2.0
+# An option's own price may move by this many times the larger of a bar's moves from its open, from its low to its high.
+OPTION_MOVE_FACTOR = 2.0
+# Larger relative moves are not bounded: a chain of prices would change by more than LIPSCHITZ allows for.
+MOVE_MAX = 0.3
 
 
-def is_stirred(account: Account) -> bool:
-    """Return whether no price of each instrument is worst for all figures of its pools."""
+def has_no_single_worst_price(account: Account) -> bool:
+    """Return whether no price of each instrument is the worst for all figures of its pools."""
     if account.portfolio:
         return True
     if account.has_options and any(b.margin_mode == "option" and (b.legs or b.orders) for b in account.books.values()):
@@ -34,55 +40,81 @@ def is_stirred(account: Account) -> bool:
     )
 
 
-def danger(run: BrokerSession, bars: Sequence[Bar]) -> BarEvent:
-    """Return what could happen to pools that no single price is worst for, and find the next band.
+class ValueChange(NamedTuple):
+    """An upper bound on how much figures of an account change against it, in its unit."""
 
-    At the opens, all that is held may change against the account by its value x the range of its bar, and what is
-    required too: where that leaves a pool above its thresholds, nothing within the bars can bring it there. The
-    band is where the same holds of everything that has a price, moved equally far from where it opened.
+    collateral: float
+    requirement: float
+
+
+class ThresholdSlack(NamedTuple):
+    """How far a pool is from an event, in the account's unit, and how changes count against that."""
+
+    event: BarEvent
+    slack: float
+    of_collateral: float
+    of_requirement: float
+
+    def used_by(self, change: ValueChange) -> float:
+        """Return how much of the slack a change uses."""
+        return self.of_collateral * change.collateral + self.of_requirement * change.requirement
+
+
+def screen_bars(session: BrokerSession, monitor: RiskMonitor, bars: Sequence[Bar]) -> tuple[BarEvent, SafePriceRange]:
+    """Return the most that can happen within bars, and a price range in which nothing can. The marks are left as they were.
+
+    The range is how far all marks may move from the opens before the bound uses the slack up or a tier is reached; it
+    holds for one version of the account, orders included.
     """
-    account = run.account
-    run.band = NO_RANGE
-    for bar in bars:
-        bar.book.set_mark(bar.mark.open)
-    account.update_option_indices()
+    account = session.account
+    kept = [(book, book.prices()) for book in account.books.values()]
+    try:
+        for bar in bars:
+            bar.book.set_mark(bar.mark.open)
+        account.update_option_indices()
+        return _screen_at_opens(session, monitor, bars)
+    finally:
+        for book, prices in kept:
+            book.set_prices(prices)
+
+
+def _screen_at_opens(
+    session: BrokerSession, monitor: RiskMonitor, bars: Sequence[Bar]
+) -> tuple[BarEvent, SafePriceRange]:
+    account = session.account
     pools = metrics.pools(account)
     if not pools:
-        return BarEvent.NOTHING
-    clear: list[Clear] = []
+        return BarEvent.NOTHING, NO_RANGE
+    slacks: list[ThresholdSlack] = []
     for pool in pools:
         price = account.price(pool.currency)
         if not price:
-            return BarEvent.THRESHOLD
-        clear += _clear(run, pool, price)
-    moves = _moves(bars)
-    if max(moves.values()) > FARTHEST:
-        return BarEvent.THRESHOLD
-    most = _largest_change(account, moves)
-    jumps = [_jump(account, pool) for pool in pools]
-    if any(moves.get(symbol, 0.0) >= far for found in jumps for symbol, far in found):
-        return BarEvent.THRESHOLD  # a rate that jumps takes more than in proportion
-    reached = [one.act for one in clear if one.slack <= one.of(most)]
+            return BarEvent.THRESHOLD, NO_RANGE
+        slacks += threshold_slacks(session, monitor, pool, price)
+    moves = relative_moves(bars)
+    if max(moves.values()) > MOVE_MAX:
+        return BarEvent.THRESHOLD, NO_RANGE
+    change = value_change_bound(account, moves)
+    breakpoints = [_distances_to_breakpoints(account, pool) for pool in pools]
+    if any(moves.get(symbol, 0.0) >= far for found in breakpoints for symbol, far in found):
+        return BarEvent.THRESHOLD, NO_RANGE  # a rate that jumps changes more than in proportion
+    reached = [one.event for one in slacks if one.slack <= one.used_by(change)]
     if reached:
-        return max(reached)
-    if not _runs_out(account):
-        everything = _largest_change(account, dict.fromkeys(account.books, FARTHEST))
-        ends = [FARTHEST * one.slack / one.of(everything) for one in clear if one.of(everything)]
-        ends += [far for found in jumps for _, far in found]
-        part = ALMOST * min([*ends, FARTHEST])
-        run.band = SafePriceRange(account.version, _around(account, part), counts_orders=True)
-    return BarEvent.NOTHING
-
-
-def _around(account: Account, part: float) -> dict[str, tuple[float, float]]:
-    """Return the ranges of all marks so far around where they stand."""
-    return {
-        symbol: (book.long_mark * (1 - part), book.long_mark * (1 + part)) for symbol, book in account.books.items()
+        return max(reached), NO_RANGE
+    if _changes_with_time(account):
+        return BarEvent.NOTHING, NO_RANGE
+    at_most = value_change_bound(account, dict.fromkeys(account.books, MOVE_MAX))
+    ends = [MOVE_MAX * one.slack / one.used_by(at_most) for one in slacks if one.used_by(at_most)]
+    ends += [far for found in breakpoints for _, far in found]
+    move = RANGE_MARGIN * min([*ends, MOVE_MAX])
+    ranges = {
+        symbol: (book.long_mark * (1 - move), book.long_mark * (1 + move)) for symbol, book in account.books.items()
     }
+    return BarEvent.NOTHING, SafePriceRange(account.version, ranges)
 
 
-def _jump(account: Account, pool: Pool) -> list[tuple[str, float]]:
-    """Return by symbol how far its mark is from where a maintenance rule of the pool breakpoints or jumps, as a part of it."""
+def _distances_to_breakpoints(account: Account, pool: Pool) -> list[tuple[str, float]]:
+    """Return by symbol the relative distance of its mark to the breakpoints of the pool's maintenance rules."""
     return [
         (symbol, abs(mark / account.books[symbol].long_mark - 1))
         for symbol, _, mark in ([] if account.portfolio else metrics.breakpoints(account, pool))
@@ -90,102 +122,84 @@ def _jump(account: Account, pool: Pool) -> list[tuple[str, float]]:
     ]
 
 
-class Change(NamedTuple):
-    """By how much figures of an account may change against it, in its unit."""
-
-    collateral: float
-    requirement: float
-
-
-class Clear(NamedTuple):
-    """How far a pool is from something, in the account's unit, and how changes count in that."""
-
-    act: BarEvent
-    slack: float
-    of_collateral: float
-    of_requirement: float
-
-    def of(self, change: Change) -> float:
-        """Return what a change takes of the slack."""
-        return self.of_collateral * change.collateral + self.of_requirement * change.requirement
-
-
-def _clear(run: BrokerSession, pool: Pool, price: float) -> list[Clear]:
+def threshold_slacks(session: BrokerSession, monitor: RiskMonitor, pool: Pool, price: float) -> list[ThresholdSlack]:
     """Return how far a pool is from its next threshold and from the lowest margin level so far."""
-    watch, lowest = run.watch, run.lowest_level
-    risk = metrics.risk(run.account, pool)
-    level = watch.armed(pool).level
-    found = [Clear(BarEvent.THRESHOLD, price * (risk.collateral - level * risk.requirement), 1.0, level)]
-    if watch.watches_overdrawn(pool):
-        total = metrics.pool_balance(run.account, pool.currency)
-        free = total.collateral_value + total.cross_profit - total.in_use
-        found.append(Clear(BarEvent.THRESHOLD, price * free, 1.0, 1.0))
+    lowest = session.lowest_level
+    risk = metrics.risk(session.account, pool)
+    level = monitor.next_threshold(pool).level
+    found = [ThresholdSlack(BarEvent.THRESHOLD, price * (risk.collateral - level * risk.requirement), 1.0, level)]
+    if monitor.watches_deficit(pool):
+        balance = metrics.pool_balance(session.account, pool.currency)
+        surplus = balance.collateral_value + balance.cross_profit - balance.in_use
+        found.append(ThresholdSlack(BarEvent.THRESHOLD, price * surplus, 1.0, 1.0))
     if risk.requirement:
-        found.append(Clear(BarEvent.NEW_LOW_LEVEL, price * (risk.collateral - lowest * risk.requirement), 1.0, lowest))
+        slack = price * (risk.collateral - lowest * risk.requirement)
+        found.append(ThresholdSlack(BarEvent.NEW_LOW_LEVEL, slack, 1.0, lowest))
     return found
 
 
-def _runs_out(account: Account) -> bool:
-    """Return whether what the account holds changes with time as well."""
+def _changes_with_time(account: Account) -> bool:
+    """Return whether the value of a holding changes with time as well as with prices."""
     return any(book.instrument.expiry is not None and (book.legs or book.orders) for book in account.books.values())
 
 
-def _moves(bars: Sequence[Bar]) -> dict[str, float]:
-    """Return by symbol how far a mark moves from its open within its bar, as a part of it."""
+def relative_moves(bars: Sequence[Bar]) -> dict[str, float]:
+    """Return by symbol the largest move of a mark from its open within its bar, as a fraction of it."""
     ranges = {bar.book.instrument.symbol: bar.mark for bar in bars}
     return {symbol: max(mark.high / mark.open - 1, 1 - mark.low / mark.open) for symbol, mark in ranges.items()}
 
 
-def _largest_change(account: Account, moves: dict[str, float]) -> Change:
-    """Return by how much an account may change as marks move so far, all of it against the account.
+def value_change_bound(account: Account, moves: dict[str, float]) -> ValueChange:
+    """Return an upper bound on how far collateral falls and requirement rises while marks move by these fractions.
 
-    Positions, orders and debts change what is required, and so do coins that take part in scenarios. What is settled in
-    a coin also changes with the price of the coin, floating profit and all.
+    Positions, orders and debts change the requirement, and so do coins that take part in scenarios. A holding settled in
+    a coin also changes with the price of the coin, unrealised profit included.
     """
-    most = max(moves.values())
-    revalued = _revalued(account, most)
+    largest = max(moves.values())
+    revalued = _coin_revaluations(account, largest)
     terms = account.rules.portfolio if account.portfolio else None
     held = floating = 0.0
     for symbol, book in account.books.items():
         if not (book.legs or book.orders):
             continue
-        # The charges of a portfolio count coins at the price of another market.
-        own = most if terms is not None else moves.get(symbol, 0.0)
+        # The charges of a portfolio value coins at the price of another market.
+        own = largest if terms is not None else moves.get(symbol, 0.0)
         coin = revalued[book.instrument.settle]
-        rate = account.price(book.instrument.settle)
-        held += rate * (_changed(book, own, most) * (1 + coin) + _kept(book) * coin)
-        floating += rate * abs(book.unrealised()) * coin if book.legs and book.margin_mode != "option" else 0.0
+        price = account.price(book.instrument.settle)
+        held += price * (_value_change(book, own, largest) * (1 + coin) + gross_value(book) * coin)
+        is_floating = book.legs and book.margin_mode != "option"
+        floating += price * abs(book.unrealised()) * coin if is_floating else 0.0
     coins = {
         currency: amount * account.price(currency) * revalued[currency] for currency, amount in account.balances.items()
     }
-    count = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
-    required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in count)
-    return Change(ROOM * (held + floating + sum(map(abs, coins.values()))), ROOM * required)
+    in_scenarios = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
+    required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in in_scenarios)
+    return ValueChange(LIPSCHITZ * (held + floating + sum(map(abs, coins.values()))), LIPSCHITZ * required)
 
 
-def _revalued(account: Account, most: float) -> dict[str, float]:
-    """Return by how much the price of each currency may rise, as a part of it, where every market moves so far."""
+def _coin_revaluations(account: Account, largest: float) -> dict[str, float]:
+    """Return the largest relative rise in the price of each currency when every market moves by `largest`."""
     valuation = account.valuation
     return {
-        currency: (1 + most) ** len(valuation.route(currency)) - 1 if currency != valuation.unit else 0.0
+        currency: (1 + largest) ** len(valuation.route(currency)) - 1 if currency != valuation.unit else 0.0
         for currency in account.balances
     }
 
 
-def _changed(book: Book, own: float, most: float) -> float:
-    """Return by how much what is held and ordered may change as its mark moves so far, in its settle currency."""
+def _value_change(book: Book, own: float, largest: float) -> float:
+    """Return how far the value of positions and orders can change with a move of their mark, in their settle currency."""
     if book.margin_mode == "option":
-        return _units(book) * (TWICE * book.long_mark * own + book.underlying_value * most)
-    return _kept(book) * own
+        return _units(book) * (OPTION_MOVE_FACTOR * book.long_mark * own + book.underlying_value * largest)
+    return gross_value(book) * own
 
 
-def _kept(book: Book) -> float:
-    """Return what positions and orders are worth together, an option with its underlying, in the settle currency."""
+def gross_value(book: Book) -> float:
+    """Return the unsigned value of all positions and orders, an option with its underlying, in the settle currency."""
     if book.margin_mode == "option":
         return _units(book) * (book.long_mark + book.underlying_value)
-    # What is settled in coin gains and loses in proportion to its value where it was opened.
-    mark, curved = book.long_mark, book.instrument.inverse
-    return sum(book.instrument.value(lots, min(mark, price) if curved else mark) for lots, price in _parts(book))
+    # Positions settled in coin gain and lose in proportion to their value where they were opened.
+    mark, is_inverse = book.long_mark, book.instrument.inverse
+    return sum(book.instrument.value(lots, min(mark, price) if is_inverse else mark) for lots, price in _parts(book))
 
 
 def _units(book: Book) -> float:
@@ -193,7 +207,7 @@ def _units(book: Book) -> float:
 
 
 def _parts(book: Book) -> list[tuple[int, float]]:
-    """Return the lots of everything held and ordered, and the price of each."""
+    """Return the lots of every position and order, with the entry or order price of each."""
     return [
         *((leg.lots, leg.entry) for leg in book.legs.values()),
         *((order.lots, order.price) for order in book.orders.values()),

@@ -8,6 +8,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.math.tolerances import REL_TOL, fits
 
 # No order is looked for beyond this many lots, and no leverage more exactly than this many halvings find it.
 LOTS_MAX = 2**62
@@ -64,7 +65,7 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
         return True
     value = book.instrument.value(lots, book.long_mark)
     needed = value * book.initial_rate(lots) + rules.order_size_fees * formulas.fee(value, book.taker)
-    return needed <= rules.order_size_share * capital * (1 + metrics.TIE)
+    return fits(needed, rules.order_size_share * capital)
 
 
 def maximum_leverage(account: Account, symbol: str, collateral: float) -> float:
@@ -78,7 +79,7 @@ def maximum_leverage(account: Account, symbol: str, collateral: float) -> float:
     def allowed(leverage: float) -> bool:
         value = collateral * leverage
         base = value if book.instrument.inverse else value / book.long_mark
-        return book.initial_floor(value, base) * leverage <= 1 + metrics.TIE
+        return book.initial_floor(value, base) * leverage <= 1 + REL_TOL
 
     highest = book.instrument.leverage_max
     if allowed(highest):

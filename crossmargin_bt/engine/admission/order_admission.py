@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Admission: with this order resting, does what it locks still fit?
+"""Admission of orders and fills: does the account still cover its initial margin and fees with this order resting, or filled?
 
-A refusal is a value, never an exception.
+A refusal is a value with a reason, never an exception.
 """
 
 import msgspec
 
-from crossmargin_bt.broker.skip.order_bound import OrderBound, opening_lots
 from crossmargin_bt.engine.admission import position_limits, spot_orders
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
@@ -16,6 +15,7 @@ from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
+from crossmargin_bt.engine.math.tolerances import fits
 
 
 def only_reduces(book: Book, order: OpenOrder) -> bool:
@@ -24,29 +24,16 @@ def only_reduces(book: Book, order: OpenOrder) -> bool:
     return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
 
 
-def admit(account: Account, symbol: str, order: OpenOrder, room: OrderBound | None = None) -> OpenOrder | Refusal:
+def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
     """Return the order as it may rest, or why it may not.
 
     Immediate orders that still wait for their price count as filled, as they will be before this one
-    can trade; an immediate order is judged by its fill. What does not raise what is locked is always
-    admitted. An order that by itself can do nothing but close is never refused: where other orders
-    already close the position and margin for more is not there, it is admitted as reduce-only. In a `room` of what is
-    free, orders that surely fit are not judged one by one, until one is admitted that had to be.
+    can trade; an immediate order is judged by its fill. An order that does not raise the margin in use is always
+    admitted. An order that by itself can only close is never refused: where other orders
+    already close the position and there is no margin for more, it is admitted as reduce-only.
     """
-    book = account.books[symbol]
-    if order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED:
-        if room is not None and order.immediate:
-            room.close()
+    if order.reduce_only and not MODES[account.books[symbol].margin_mode].FULLY_FUNDED:
         return order
-    if room is not None and not book.orders.reducing and room.takes(book, order.side, order.lots, order.price):
-        return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
-    judged = _judged_exactly(account, symbol, order)
-    if room is not None and not isinstance(judged, Refusal):
-        room.close()
-    return judged
-
-
-def _judged_exactly(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
     after = after_immediate_orders(account)
     if order.reduce_only:
         order = msgspec.structs.replace(
@@ -126,24 +113,19 @@ def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> even
     )
 
 
-def admit_fill(
-    account: Account, entry: events.Filled, *, subject: str = "fill", room: OrderBound | None = None
-) -> Refusal | None:
+def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill") -> Refusal | None:
     """Return why a fill may not happen, or None when it may.
 
-    What closes always may. What opens is judged by itself, after what closes: it must fit. A resting
-    order had the margin of its covered lots reserved when it was admitted, so their fill may also take
-    that, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
-    Fills at the same marks, one after the other, may share a `room`.
+    The part that closes is always accepted. The part that opens is judged by itself, after it: it must fit. A resting
+    order had the margin of its covered lots reserved when it was admitted, so their fill may also use that
+    reservation, unless the account would not survive it. Orders of its group end with the fill and lock nothing against it.
     """
     symbol = entry.symbol
     if account.books[symbol].margin_mode == "spot":
         return spot_orders.fill_refusal(account, entry, subject=subject)
     closed, opened = position.split_fill(account.books[symbol].leg(entry.side).lots, entry.lots)
-    room = room or OrderBound(account)
-    if not opened or room.takes(account.books[symbol], entry.side, entry.lots, entry.price):
+    if not opened:
         return None
-    room.close()
     order = account.books[symbol].orders.get(entry.number)
     before = without_orders_of(account, entry)
     book = before.books[symbol]
@@ -160,7 +142,7 @@ def admit_fill(
     pays = _pays_a_premium(book, opened)
     if _fits(needed, before, book, pays=pays):
         return None if rested else position_limits.limit_refusal(before, after, symbol, entry.price)
-    if rested and needed <= reserved + _tie(needed, account, book) and _survives(after, book.instrument.settle):
+    if rested and fits(needed, reserved, *_scales(account, book)) and _survives(after, book.instrument.settle):
         return None
     return _short_of(subject, needed, before, book, pays=pays)
 
@@ -200,15 +182,15 @@ def _survives(account: Account, currency: str) -> bool:
 def _fits(needed: float, account: Account, book: Book, *, pays: bool) -> bool:
     if needed <= 0:
         return True
-    return needed <= max(metrics.available_margin(account, book, pays=pays), 0.0) + _tie(needed, account, book)
+    available = max(metrics.available_margin(account, book, pays=pays), 0.0)
+    return fits(needed, available, *_scales(account, book))
 
 
-def _tie(needed: float, account: Account, book: Book) -> float:
-    return metrics.TIE * max(
-        abs(needed),
-        account.balance(account.pool_of(book.instrument.settle)),
-        account.conversion_rate(book.instrument.settle) * book.instrument.value(1, book.long_mark),
-    )
+def _scales(account: Account, book: Book) -> tuple[float, float]:
+    """Return the amounts that enter the sums of margin: the pool's balance, and the value of one lot."""
+    settle = book.instrument.settle
+    lot_value = account.conversion_rate(settle) * book.instrument.value(1, book.long_mark)
+    return account.balance(account.pool_of(settle)), lot_value
 
 
 def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays: bool) -> Refusal:
@@ -233,7 +215,7 @@ def margin_move_refusal(account: Account, book: Book, side: str, amount: float) 
         available = max(0.0, metrics.available_margin(account, book)) / (account.conversion_rate(settle) or 1.0)
         if account.pooled and account.rules.borrowing is None:
             available = min(available, max(0.0, account.balances[settle]))
-        if amount <= available:
+        if fits(amount, available, account.balances[settle]):
             return None
         text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"
         return Refusal("margin", text, amount, available, settle)
@@ -241,7 +223,7 @@ def margin_move_refusal(account: Account, book: Book, side: str, amount: float) 
     initial = book.instrument.value(leg.lots, leg.entry) * book.initial_rate(leg.lots)
     pool = next(pool for pool in metrics.pools(account) if (book.instrument.symbol, side) in pool.legs)
     spare = max(0.0, min(leg.margin + min(0.0, book.profit(leg)) - initial, metrics.risk(account, pool).gap))
-    if -amount <= spare:
+    if fits(-amount, spare, leg.margin):
         return None
     text = f"{-amount:.2f} {settle} are to be taken back, {spare:.2f} {settle} are above the initial margin"
     return Refusal("margin", text, -amount, spare, settle)
@@ -265,3 +247,21 @@ def below_minimum(book: Book, order: OpenOrder) -> Refusal | None:
         f"order opens {opened:.2f} {settle} of {book.instrument.symbol}, the venue's minimum is {needed:g} {settle}"
     )
     return Refusal("rejected", reason)
+
+
+class ExactAdmission:
+    """Admits orders and fills one after the other, each by the exact sums of the account as it is then."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def admit(self, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+        """Return the order as it may rest, or why it may not; see `admit`."""
+        return admit(self._account, symbol, order)
+
+    def admit_fill(self, entry: events.Filled) -> Refusal | None:
+        """Return why a fill may not happen, or None when it may; see `admit_fill`."""
+        return admit_fill(self._account, entry)
+
+    def close(self) -> None:
+        """End the batch: something beyond admitted orders and fills has changed the account."""

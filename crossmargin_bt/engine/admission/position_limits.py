@@ -10,6 +10,7 @@ from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.math.tolerances import REL_TOL
 from crossmargin_bt.engine.terms.rates import SizeRate
 
 
@@ -55,7 +56,7 @@ def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None =
         return None
     for lots in exposed:
         lowest = book.floor(lots, price)
-        if lots and lowest * book.leverage > 1 + metrics.TIE:
+        if lots and lowest * book.leverage > 1 + REL_TOL:
             return Refusal(
                 "rejected",
                 f"a position of {book.instrument.size(lots):g} {book.instrument.symbol} stands in a tier of at most "
@@ -100,4 +101,4 @@ def largest_open_lots(account: Account, symbol: str, price: float) -> int | None
     capital = max(0.0, metrics.available_margin(account, book) + own)
     form = formulas.inverse_largest_open_size if book.instrument.inverse else formulas.largest_open_size
     units = form(capital, book.leverage, price, constant)
-    return math.floor(units / book.instrument.units_per_lot * (1 + metrics.TIE))
+    return math.floor(units / book.instrument.units_per_lot * (1 + REL_TOL))

@@ -13,6 +13,7 @@ from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.modes import MODES
+from crossmargin_bt.engine.math.tolerances import fits
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED
 
 
@@ -42,7 +43,7 @@ def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal |
     currency = account.pool_of(book.instrument.settle)
     needed = account.conversion_rate(book.instrument.settle) * (mode.in_use(changed) - mode.in_use(book))
     free = max(0.0, metrics.available_margin(account, book))
-    if needed <= free:
+    if fits(needed, free, account.balance(currency)):
         return None
     reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
     return Refusal("margin", reason, needed, free, currency)
@@ -71,7 +72,7 @@ def withdrawable(account: Account, currency: str) -> float:
 def money_refusal(account: Account, currency: str, amount: float, *, aside: bool) -> Refusal | None:
     """Return why `amount` of a currency may not leave the account, or with `aside` not be set aside, or None."""
     there = spot_orders.available(account, currency) if aside else withdrawable(account, currency)
-    if amount <= there * (1 + metrics.TIE):
+    if fits(amount, there):
         return None
     what = "set aside" if aside else "withdrawn"
     text = f"{amount:.8g} {currency} are to be {what}, {there:.8g} {currency} are available"

@@ -12,6 +12,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.modes import spot
+from crossmargin_bt.engine.math.tolerances import REL_TOL, fits
 
 
 def available(account: Account, currency: str) -> float:
@@ -51,14 +52,14 @@ def _refused(account: Account, after: Account, book: Book, needed: float, lots: 
     currency = instrument.settle if lots > 0 else instrument.base_currency
     there = available(account, currency)
     borrows = account.pooled and account.rules.borrowing is not None
-    if needed > there * (1 + metrics.TIE) and not borrows:
+    if not (borrows or fits(needed, there)):
         wanted = f"{subject} needs {needed:.8g} {currency}, available balance is {there:.8g} {currency}"
         reason = f"{wanted} (short by {needed - there:.8g}); floating profit buys no coins, lower the size"
         return Refusal("margin", reason, needed, there, currency)
     if not account.pooled:
         return None
     left, was = metrics.available_margin(after, after.books[instrument.symbol]), metrics.available_margin(account, book)
-    if left >= 0 or left >= was - metrics.TIE * abs(was):
+    if left >= 0 or left >= was - REL_TOL * abs(was):
         return None
     unit = account.valuation.unit
     reason = (

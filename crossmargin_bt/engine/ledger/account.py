@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The margin account: the engine's only state.
+"""The margin account: the engine's only state, and how each journal entry changes it.
 
-`apply` is the one door through which balances, positions and orders change, and it takes a journal
-entry; folding a journal over an empty account gives the same account again. `mark` moves prices,
-which no journal needs. Everything else in the engine reads.
+`apply` is the only writer of balances, positions, orders and settings, and it takes a journal entry: folding a journal over
+an empty account gives the same account again. `set_mark` moves prices, which no journal needs. Everything else in the
+engine reads.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from crossmargin_bt.engine.ledger import events
+import msgspec
+
+from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.book import SIDES, Book, mode_of
 from crossmargin_bt.engine.ledger.open_orders import OpenOrders
-from crossmargin_bt.engine.ledger.postings import POSTINGS
+from crossmargin_bt.engine.ledger.orders import OpenOrder
+from crossmargin_bt.engine.ledger.position import LegId, Position
 from crossmargin_bt.engine.ledger.valuation import Valuation
-from crossmargin_bt.engine.terms.borrowing import Loan
+from crossmargin_bt.engine.terms.borrowing import Loan, loan_name
 from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
@@ -28,9 +31,11 @@ class Account:
     """Balances by currency and a book per instrument, under one venue's rules.
 
     With `pooling` "single_currency" every settle currency is a pool of its own; with "multi_currency" all of them are
-    one, valued in `unit` and named by it; with `portfolio` they are too, and risk units keep what scenarios ask. `prices` are prices in `unit` of currencies that no instrument prices.
-    `position_mode` is "one_way" or "hedge", with a long and a short leg apart. The venue's `insurance_fund` (in `unit`; None or
-    infinity for one without end) pays what a liquidation leaves below zero; where it is used up that stays owed, unless the account is `protected`.
+    one, valued in `unit` and named by it; with `portfolio` as well, and positions are margined by the venue's scenarios.
+    `prices` are prices in `unit` of currencies that no instrument prices, `interest_rates` yearly rates by currency in
+    place of the venue's. `position_mode` is "one_way" or "hedge", with a long and a short leg apart. The venue's
+    `insurance_fund` (in `unit`; None or infinity for an unlimited one) covers a deficit left by a liquidation; once it is
+    used up the deficit is a debt, unless the account is `protected`.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Account:
         pooling: Pooling = "single_currency",
         unit: str = "USDT",
         prices: Mapping[str, float] | None = None,
+        interest_rates: Mapping[str, float] | None = None,
         portfolio: bool = False,
     ) -> None:
         self.rules = rules
@@ -53,29 +59,26 @@ class Account:
         assert not portfolio or rules.portfolio is not None, "the venue has no portfolio margin"
         self.pooled = pooling == "multi_currency" or portfolio
         self.portfolio = portfolio
-        """Whether positions keep what the scenarios of their risk unit ask, see `Rules.portfolio`."""
+        """Whether positions are margined by the scenarios of their risk unit, see `Rules.portfolio`."""
         self.now_ms = 0.0
-        """The time the account is looked at, which options run out by."""
+        """The present time, by which options lose time value."""
         self.valuation = Valuation(unit, prices or {})
         self.version = 0
-        """Counts what was applied: the same version is the same balances, positions and orders."""
-        self.risk_version = 0
-        """The same without orders that come and go, where the venue counts none in its ratio."""
-        self._orders_raise_risk = rules.orders_raise_risk
+        """Counts the entries applied: the same version means the same balances, positions and orders."""
         self.set_aside: dict[str, float] = {}
-        """By currency, what the trader set aside: it counts as in use."""
+        """By currency, the amount that the trader set aside: it counts as in use."""
         self.has_options = False
         """Whether options can be traded."""
         self.has_coins = False
         """Whether coins can be traded."""
         self.has_loans = False
         """Whether margin pairs can be traded."""
+        self.is_plain = not self.pooled
+        """Whether every currency is a pool of its own, and neither coins nor options are traded."""
         self.loans: dict[str, Loan] = {}
         """By currency, or symbol:side:currency for a margin pair, the debts on which interest has been charged."""
-        self.interest_rates: dict[str, float] = {}
+        self.interest_rates: dict[str, float] = dict(interest_rates or {})
         """Yearly interest rates by currency in place of the venue's."""
-        self.dearness: dict[str, tuple[Any, float | None]] = {}
-        """By symbol, what `crossmargin_bt.broker.skip.order_bound` has found out about a book, and under which setting."""
         self._symbols: dict[str, list[str]] = {}
         self.sums: dict[tuple[str, str], float] = {}
         """By kind and currency, what was paid (received, for funding) and borne so far."""
@@ -93,6 +96,7 @@ class Account:
             "pooling": "multi_currency" if self.pooled else "single_currency",
             "unit": self.valuation.unit,
             "prices": self.valuation.fixed,
+            "interest_rates": self.interest_rates,
             "portfolio": self.portfolio,
             # Files have no infinity: None is a fund without an end.
             "insurance_fund": None if math.isinf(self._fund_at_start) else self._fund_at_start,
@@ -103,11 +107,6 @@ class Account:
     def options_count(self) -> bool:
         """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
         return self.portfolio or (self.has_options and any(terms.value_counts for terms in self.rules.options))
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether currencies stand apart and neither coins nor options are traded."""
-        return not (self.pooled or self.has_coins or self.has_options)
 
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
@@ -136,8 +135,8 @@ class Account:
             self.has_coins = True
         self.has_options |= instrument.kind == "option"
         self.has_loans |= instrument.kind == "margin"
+        self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)
-        self.dearness.clear()
         return book
 
     def pool_of(self, currency: str) -> str:
@@ -242,12 +241,9 @@ class Account:
         return other
 
     def apply(self, event: events.JournalEntry) -> None:
-        """Take one journal entry into the account."""
+        """Change the account by one journal entry."""
         self.version += 1
-        kind = type(event)
-        if self._orders_raise_risk or (kind is not events.OrderPlaced and kind is not events.OrderRemoved):
-            self.risk_version += 1
-        post = POSTINGS.get(kind)
+        post = POSTINGS.get(type(event))
         if post is not None:
             post(self, event)
 
@@ -265,3 +261,184 @@ def replay(
     for event in journal:
         account.apply(event)
     return account
+
+
+# How each journal entry changes an account; entries without a function here change nothing.
+
+
+def _cash_transferred(account: Account, event: events.CashTransferred) -> None:
+    account.balances[event.currency] = account.balances.get(event.currency, 0.0) + event.amount
+
+
+def _setting_changed(account: Account, event: events.SettingChanged) -> None:
+    book = account.books[event.symbol]
+    book.margin_mode = mode_of(book.instrument, "isolated" if event.margin_mode == "isolated" else "cross")
+    book.leverage = event.leverage
+
+
+def _position_mode_changed(account: Account, event: events.PositionModeChanged) -> None:
+    account.hedged = event.position_mode == "hedge"
+    for book in account.books.values():
+        book.hedged = account.hedged and book.instrument.kind in TWO_SIDED
+
+
+def _order_placed(account: Account, event: events.OrderPlaced) -> None:
+    account.books[event.symbol].orders[event.number] = OpenOrder(
+        event.number,
+        event.side,
+        event.lots,
+        event.price,
+        event.reduce_only,
+        event.group,
+        event.immediate,
+        event.covered,
+    )
+
+
+def _order_removed(account: Account, event: events.OrderRemoved) -> None:
+    account.books[event.symbol].orders.pop(event.number, None)
+
+
+def _filled(account: Account, event: events.Filled) -> None:
+    book = account.books[event.symbol]
+    effect = position.apply_fill(
+        book.leg(event.side),
+        event.lots,
+        event.price,
+        instrument=book.instrument,
+        margin=event.margin,
+    )
+    if effect.position.lots:
+        book.legs[event.side] = effect.position
+    else:
+        book.legs.pop(event.side, None)
+    book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
+    book.last = event.price
+    account.balances[book.instrument.settle] += event.realised - event.fee - event.margin - event.paid
+    if event.received:
+        account.balances[book.instrument.base_currency] += event.received
+    account.add("fees", book.instrument.settle, event.fee)
+    _shrink_order(book, event)
+
+
+def _shrink_order(book: Book, event: events.Filled) -> None:
+    order = book.orders.get(event.number)
+    if order is None:
+        return
+    left = order.lots - event.lots
+    if left:
+        book.orders[order.number] = msgspec.structs.replace(order, lots=left, covered=min(order.covered, abs(left)))
+    else:
+        del book.orders[order.number]
+
+
+def _funding_paid(account: Account, event: events.FundingPaid) -> None:
+    book = account.books[event.symbol]
+    account.add("funding", book.instrument.settle, event.amount)
+    if event.isolated:
+        book.legs[event.side] = position.with_margin(book.legs[event.side], event.amount)
+    else:
+        account.balances[book.instrument.settle] += event.amount
+
+
+def _isolated_margin_adjusted(account: Account, event: events.IsolatedMarginAdjusted) -> None:
+    book = account.books[event.symbol]
+    book.legs[event.side] = position.with_margin(book.legs[event.side], event.amount)
+    account.balances[book.instrument.settle] -= event.amount
+
+
+def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> None:
+    account.books[event.symbol].rates = {"cross": event.maintenance, "isolated": event.isolated}
+
+
+def _rates_scaled(account: Account, event: events.RatesScaled) -> None:
+    account.books[event.symbol].scale = event.factor
+
+
+def _debt_covered(account: Account, event: events.DebtCovered) -> None:
+    account.balances[event.currency] += event.amount
+    _count_bad_debt(account, event)
+
+
+def _count_bad_debt(account: Account, event: events.DebtCovered | events.InsuranceFundTakeover) -> None:
+    account.add("bad_debt", event.currency, event.amount)
+    account.insurance_fund -= event.fund_paid
+
+
+def _insurance_takeover(account: Account, event: events.InsuranceFundTakeover) -> None:
+    _count_bad_debt(account, event)
+
+
+def _topped_up(account: Account, event: events.CollateralToppedUp) -> None:
+    leg = LegId.parse(event.pool)
+    if leg.symbol not in account.books:
+        account.balances[event.currency] += event.amount
+        return
+    legs = account.books[leg.symbol].legs
+    legs[leg.side] = position.with_margin(legs[leg.side], event.amount)
+
+
+def _restored(account: Account, event: events.AccountRestored) -> None:
+    account.balances[event.currency] = event.balance
+    for kind, amount in event.sums.items():
+        account.sums[kind, event.currency] = amount
+    for name, (lots, entry, margin) in event.legs.items():
+        leg = LegId.parse(name)
+        account.books[leg.symbol].legs[leg.side] = Position(lots, entry, margin)
+
+
+def _converted(account: Account, event: events.Converted) -> None:
+    account.balances[event.currency] -= event.amount
+    account.balances[event.into] += event.received
+
+
+def _set_aside(account: Account, event: events.SetAside) -> None:
+    account.set_aside[event.currency] = account.set_aside.get(event.currency, 0.0) + event.amount
+
+
+def _expired(account: Account, event: events.Expired) -> None:
+    account.valuation.drop(event.symbol)
+
+
+def _debt_repaid(account: Account, event: events.DebtRepaid) -> None:
+    account.loans.pop(event.name, None)
+
+
+def _interest_charged(account: Account, event: events.InterestCharged) -> None:
+    account.add("interest", event.currency, event.amount)
+    name = loan_name(event.currency, event.symbol, event.side)
+    before = account.loans.get(name)
+    peak = event.owed + (0.0 if event.symbol else event.amount)
+    if before is not None and before.periods == event.periods:
+        peak = max(peak, before.peak)
+    account.loans[name] = Loan(event.since_ms, event.periods, peak)
+    if event.symbol:
+        book = account.books[event.symbol]
+        book.legs[event.side] = msgspec.structs.replace(
+            book.legs[event.side], interest=book.legs[event.side].interest + event.amount
+        )
+        return
+    account.balances[event.currency] -= event.amount
+
+
+POSTINGS: dict[type, Callable[[Account, Any], None]] = {
+    events.CashTransferred: _cash_transferred,
+    events.SettingChanged: _setting_changed,
+    events.PositionModeChanged: _position_mode_changed,
+    events.OrderPlaced: _order_placed,
+    events.OrderRemoved: _order_removed,
+    events.Filled: _filled,
+    events.FundingPaid: _funding_paid,
+    events.IsolatedMarginAdjusted: _isolated_margin_adjusted,
+    events.MaintenanceChanged: _maintenance_changed,
+    events.RatesScaled: _rates_scaled,
+    events.DebtCovered: _debt_covered,
+    events.InsuranceFundTakeover: _insurance_takeover,
+    events.CollateralToppedUp: _topped_up,
+    events.AccountRestored: _restored,
+    events.Converted: _converted,
+    events.SetAside: _set_aside,
+    events.InterestCharged: _interest_charged,
+    events.DebtRepaid: _debt_repaid,
+    events.Expired: _expired,
+}

@@ -10,49 +10,23 @@ event happened.
 
 from typing import Literal
 
-from crossmargin_bt.engine.ledger.event import Event, Prices
-from crossmargin_bt.engine.ledger.risk_events import (
-    CollateralToppedUp,
-    DebtCovered,
-    Deleveraged,
-    InsuranceFundTakeover,
-    Liquidated,
-    LiquidationStepTaken,
-    RiskState,
-)
+import msgspec
+
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 
-__all__ = [
-    "BarIgnored",
-    "CashTransferred",
-    "CollateralToppedUp",
-    "Converted",
-    "DebtCovered",
-    "DebtRepaid",
-    "Deleveraged",
-    "Event",
-    "Expired",
-    "Filled",
-    "FundingPaid",
-    "GuardActed",
-    "InsuranceFundTakeover",
-    "InterestCharged",
-    "IsolatedMarginAdjusted",
-    "JournalEntry",
-    "Liquidated",
-    "LiquidationStepTaken",
-    "MaintenanceChanged",
-    "OrderPlaced",
-    "OrderRefused",
-    "OrderRemoved",
-    "PositionModeChanged",
-    "Prices",
-    "RatesScaled",
-    "RiskState",
-    "SetAside",
-    "SettingChanged",
-    "WithdrawalRefused",
-]
+Prices = dict[str, tuple[float, ...]]
+"""By symbol, the mark of a long, the mark of a short (different only on the adverse path) and the last price; of an option
+also the price of its underlying, its volatility and its interest rate."""
+
+Cause = Literal["", "liquidation", "repayment", "expiry"]
+"""Why the venue itself traded; empty for a fill of an order."""
+PoolState = Literal["warning", "orders_cancelled", "margin_call", "liquidation_check", "recovered", "closed_out"]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag=True, kw_only=True):
+    """Something that happened to the account."""
+
+    time_ms: int
 
 
 class CashTransferred(Event, frozen=True, gc=False, kw_only=True):
@@ -151,9 +125,6 @@ class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
     number: int
     symbol: str
     reason: str
-
-
-Cause = Literal["", "liquidation", "repayment", "expiry"]
 
 
 class Filled(Event, frozen=True, gc=False, kw_only=True):
@@ -263,8 +234,129 @@ class BarIgnored(Event, frozen=True, gc=False, kw_only=True):
     reason: str
 
 
+class AccountRestored(Event, frozen=True, gc=False, kw_only=True):
+    """The account begins where another run left it: balance, sums and legs are set, nothing is added.
+
+    `sums` are by kind ("fees", "funding", "bad_debt"), in `currency`; `legs` hold lots, entry and isolated margin by
+    symbol:side.
+    """
+
+    currency: str
+    balance: float
+    sums: dict[str, float]
+    legs: dict[str, tuple[int, float, float]]
+
+
+class RiskState(Event, frozen=True, gc=False, kw_only=True):
+    """A pool came into a state on its way into or out of danger.
+
+    `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
+    adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "margin_call"
+    (more is in use than there is, `threshold` is 0: nothing can be opened), "liquidation_check" (liquidation was due, orders
+    that add risk go before the pool is looked at again), "recovered" (the pool is above its requirement again), "closed_out" (nothing is left of it).
+    """
+
+    pool: str
+    state: PoolState
+    threshold: float
+    collateral: float
+    requirement: float
+    prices: Prices
+
+
+class LiquidationStepTaken(Event, frozen=True, gc=False, kw_only=True):
+    """A step of a liquidation is about to close `closes`, lots by symbol:side, signed like the fills."""
+
+    pool: str
+    step: str
+    closes: dict[str, int]
+
+
+class Liquidated(Event, frozen=True, gc=False, kw_only=True):
+    """A pool's collateral no longer covered its requirement; what follows in the journal are its steps.
+
+    `pool` is the settle currency of the shared pool, or symbol:side of an isolated one.
+    `bankruptcy_prices` maps symbol:side to the price at which the pool is used up, the others standing; None where
+    no price does that.
+    """
+
+    pool: str
+    collateral: float
+    requirement: float
+    marks: dict[str, float]
+    bankruptcy_prices: dict[str, float | None]
+    prices: Prices
+
+
+class DebtCovered(Event, frozen=True, gc=False, kw_only=True):
+    """What was lost beyond the collateral was paid for the account: its bad debt.
+
+    `by_fund` is the insurance fund's part of `amount`; the rest, once the fund is empty, is the venue's.
+    """
+
+    pool: str
+    currency: str
+    amount: float
+    by_fund: float
+    fund_paid: float
+    """The fund's part in the account's unit."""
+
+
+class InsuranceFundTakeover(Event, frozen=True, gc=False, kw_only=True):
+    """A pool that closing in the market would leave below zero goes to the insurance fund where it is used up.
+
+    By symbol:side, `markets` are the prices at which its legs would be closed and `takeovers` those at which the fund
+    takes them. `left` is what closing in the market would leave, below zero; `amount` what is borne for
+    the account, `by_fund` the part of it that the fund can bear. The rest is the venue's.
+    """
+
+    pool: str
+    currency: str
+    left: float
+    amount: float
+    by_fund: float
+    fund_paid: float
+    """The fund's part in the account's unit."""
+    markets: dict[str, float]
+    takeovers: dict[str, float]
+    prices: Prices
+
+
+class Deleveraged(Event, frozen=True, gc=False, kw_only=True):
+    """A profitable leg is about to be closed against a bankrupt one, at the price the fund could not take it at.
+
+    `lots` are signed like the fill, `amount` is the profit the leg forgoes: `market` is what closing it would bring.
+    """
+
+    pool: str
+    symbol: str
+    side: str
+    lots: int
+    price: float
+    market: float
+    amount: float
+
+
+class CollateralToppedUp(Event, frozen=True, gc=False, kw_only=True):
+    """Collateral came out of the reserve to a pool, which leaves `left` there, in the account's unit.
+
+    `wanted` is what would have brought the pool to the margin level `to_level`.
+    """
+
+    pool: str
+    currency: str
+    amount: float
+    left: float
+    wanted: float
+    to_level: float
+    collateral: float
+    requirement: float
+    prices: Prices
+
+
 JournalEntry = (
     CashTransferred
+    | AccountRestored
     | WithdrawalRefused
     | SettingChanged
     | PositionModeChanged

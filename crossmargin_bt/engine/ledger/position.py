@@ -1,11 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A position as a value, and what a fill makes of it."""
+"""A position as a value, and the position after a fill."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
 from crossmargin_bt.engine.terms.instrument import Instrument
+
+
+class LegId(NamedTuple):
+    """Names one leg of an account: the instrument's symbol and the side ("net", "long" or "short").
+
+    >>> str(LegId("BTCUSDT", "long")), LegId.parse("BTC/USDT:USDT:net")
+    ('BTCUSDT:long', LegId(symbol='BTC/USDT:USDT', side='net'))
+    """
+
+    symbol: str
+    side: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol}:{self.side}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Return the leg of a name as `str` writes it; a symbol may itself hold colons."""
+        symbol, _, side = name.rpartition(":")
+        return cls(symbol, side)
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
+from crossmargin_bt.engine.ledger.position import LegId
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import repayment
 from crossmargin_bt.engine.liquidation.forced_close import Close
@@ -22,7 +23,7 @@ def cover_after_fill(account: Account, entry: events.Filled, isolated_short: flo
     currency = book.instrument.settle
     if not (isolated_short or account.pooled) and account.balance(currency) >= 0:
         return  # most fills
-    leg = f"{entry.symbol}:{entry.side}"
+    leg = str(LegId(entry.symbol, entry.side))
     yield from fills.cover_debt(account, entry.time_ms, leg, currency, isolated_short)
 
     def at_mark(close: Close) -> float:

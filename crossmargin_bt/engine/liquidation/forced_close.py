@@ -9,7 +9,7 @@ import msgspec
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
-from crossmargin_bt.engine.ledger.position import Position
+from crossmargin_bt.engine.ledger.position import LegId, Position
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
@@ -35,6 +35,11 @@ class Close(NamedTuple):
     symbol: str
     side: str
     lots: int
+
+    @property
+    def leg(self) -> LegId:
+        """The leg it is a part of."""
+        return LegId(self.symbol, self.side)
 
 
 class PoolCloser(NamedTuple):

@@ -14,9 +14,12 @@ from crossmargin_bt.engine.liquidation import repayment
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import MODES
+from crossmargin_bt.engine.math.tolerances import OVERDRAWN_TOL
 
 
-def risk_state(account: Account, time_ms: int, pool: Pool, name: str, threshold: float) -> events.RiskState:
+def risk_state(
+    account: Account, time_ms: int, pool: Pool, name: events.PoolState, threshold: float
+) -> events.RiskState:
     """Return the entry of a state a pool has come into, with the figures of this moment."""
     risk = metrics.risk(account, pool)
     return events.RiskState(
@@ -59,17 +62,16 @@ def risk_increasing_orders(account: Account, pool: Pool) -> list[tuple[str, int]
     ]
 
 
-# What is in use may exceed what there is by this part of it, which is rounding.
-HAIR = 1e-9
+def margin_deficit(balance: metrics.PoolBalance) -> float:
+    """Return the in-use margin minus the collateral that covers it (balance and unrealised profit); negative is a surplus.
 
-
-def margin_deficit(totals: metrics.PoolBalance) -> float:
-    """Return by how much balance and floating profit fall short of what is in use; below zero when they do not."""
-    return totals.in_use * (1 - HAIR) - totals.collateral_value - totals.cross_profit
+    In the pool's currency. A surplus or deficit within rounding of the in-use margin counts as a surplus.
+    """
+    return balance.in_use * (1 - OVERDRAWN_TOL) - balance.collateral_value - balance.cross_profit
 
 
 def account_margin_deficit(account: Account, currency: str) -> float:
-    """Return the same of an account as it stands."""
+    """Return the margin deficit of a shared pool at the present marks."""
     return margin_deficit(metrics.pool_balance(account, currency))
 
 

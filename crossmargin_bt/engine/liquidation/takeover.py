@@ -26,9 +26,9 @@ def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFund
         return None
     left = work.equity_if_closed()
     books = work.account.books
-    markets = {name_of(close): work.price(close) for close in found}
+    markets = {str(close.leg): work.price(close) for close in found}
     values = {
-        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[name_of(close)])
+        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[str(close.leg)])
         for close in found
     }
     amount, by_fund = fills.loss_coverage(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
@@ -37,9 +37,9 @@ def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFund
         return None
     share = amount / sum(values.values())
     takeovers = {
-        name_of(close): books[close.symbol].instrument.bankruptcy_price(
+        str(close.leg): books[close.symbol].instrument.bankruptcy_price(
             work.leg(close).lots,
-            markets[name_of(close)],
+            markets[str(close.leg)],
             -share * value / work.rate(close),
             entry=work.leg(close).entry,
         )
@@ -63,7 +63,7 @@ def entries(
     work: PoolCloser, found: Sequence[Close], taken: events.InsuranceFundTakeover, *, deleverages: bool
 ) -> Iterator[events.InsuranceFundTakeover | events.Filled | events.Deleveraged]:
     """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
-    at = work._replace(price=lambda close: taken.takeovers[name_of(close)])
+    at = work._replace(price=lambda close: taken.takeovers[str(close.leg)])
     opposite = {close: -work.direction(close) for close in found}
     yield taken
     for close in found:
@@ -76,12 +76,7 @@ def entries(
     unpaid = 1 - taken.by_fund / taken.amount
     for close in found if unpaid > 0 and deleverages else ():
         part = close._replace(lots=share_of(close.lots, unpaid))
-        yield from _deleveraged(work, part, taken.takeovers[name_of(close)], opposite[close])
-
-
-def name_of(close: Close) -> str:
-    """Return the name of the leg a close is part of."""
-    return f"{close.symbol}:{close.side}"
+        yield from _deleveraged(work, part, taken.takeovers[str(close.leg)], opposite[close])
 
 
 def _all_there_is(work: PoolCloser, close: Close) -> float:

@@ -35,8 +35,8 @@ def liquidation_entry(account: Account, time_ms: int, pool: Pool) -> events.Liqu
         collateral=risk.collateral,
         requirement=risk.requirement,
         marks={
-            f"{symbol}:{side}": account.books[symbol].mark_of(account.books[symbol].legs[side].lots)
-            for symbol, side in pool.legs
+            str(leg): account.books[leg.symbol].mark_of(account.books[leg.symbol].legs[leg.side].lots)
+            for leg in pool.legs
         },
         bankruptcy_prices={
             leg: price if math.isfinite(price) else None
@@ -89,7 +89,7 @@ def _ended(work: PoolCloser) -> Entries:
 def _closing(work: PoolCloser, step: str, found: Sequence[Close], *, deleverages: bool) -> Entries:
     if not found:
         return
-    signed = {f"{one.symbol}:{one.side}": -work.direction(one) * one.lots for one in found}
+    signed = {str(one.leg): -work.direction(one) * one.lots for one in found}
     yield events.LiquidationStepTaken(time_ms=work.time_ms, pool=work.pool.name, step=step, closes=signed)
     taken = takeover.taken_over(work, found)
     ending = takeover.entries(work, found, taken, deleverages=deleverages) if taken else map(work.forced_fill, found)

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.ledger.position import LegId
 from crossmargin_bt.engine.margin import currencies, portfolio, requirement, spreads
 from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
 from crossmargin_bt.engine.math import formulas
-
-# Sums of rounded terms that are equal but for this part of them are equal.
-TIE = 1e-12
 
 
 class Pool(NamedTuple):
@@ -21,8 +19,8 @@ class Pool(NamedTuple):
 
     name: str
     currency: str
-    legs: tuple[tuple[str, str], ...]
-    """The (symbol, side) of every leg it carries."""
+    legs: tuple[LegId, ...]
+    """Every leg it carries."""
     isolated: bool
 
 
@@ -215,18 +213,18 @@ def account_exposure(account: Account) -> float:
 
 def pools(account: Account) -> list[Pool]:
     """Return every pool that has something at risk: the shared ones, then the isolated legs."""
-    shared: dict[str, list[tuple[str, str]]] = {}
+    shared: dict[str, list[LegId]] = {}
     alone: list[Pool] = []
     for symbol, book in account.books.items():
         mode = MODES[book.margin_mode]
         if mode.POOLED:
             if book.legs or (book.orders and account.rules.orders_in_maintenance != "none"):
                 pool = account.pool_of(book.instrument.settle)
-                shared.setdefault(pool, []).extend((symbol, side) for side in book.legs)
+                shared.setdefault(pool, []).extend(LegId(symbol, side) for side in book.legs)
         elif mode.ISOLATED:
-            alone.extend(
-                Pool(f"{symbol}:{side}", book.instrument.settle, ((symbol, side),), isolated=True) for side in book.legs
-            )
+            for side in book.legs:
+                leg = LegId(symbol, side)
+                alone.append(Pool(str(leg), book.instrument.settle, (leg,), isolated=True))
     if account.pooled and account.valuation.unit not in shared and currencies.is_in_debt(account):
         shared[account.valuation.unit] = []
     return [Pool(currency, currency, tuple(legs), isolated=False) for currency, legs in shared.items()] + alone
@@ -307,14 +305,14 @@ def _orders_against(account: Account, book: Book) -> float:
 
 
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
-    """Return, per "symbol:side", the price at which the pool is used up by that leg alone, the others standing."""
-    collateral = risk(account, pool, with_orders=False).collateral
+    """Return, by symbol:side, the price at which that leg alone uses the pool's collateral up, all other marks unchanged."""
+    there_is = collateral(account, pool, with_orders=False)
     prices = {}
     for symbol, side in pool.legs:
         book = account.books[symbol]
         lots = book.legs[side].lots
-        there = collateral / account.conversion_rate(book.instrument.settle) if not pool.isolated else collateral
-        prices[f"{symbol}:{side}"] = book.instrument.bankruptcy_price(
+        there = there_is if pool.isolated else there_is / account.conversion_rate(book.instrument.settle)
+        prices[str(LegId(symbol, side))] = book.instrument.bankruptcy_price(
             lots, book.mark_of(lots), there, entry=book.legs[side].entry
         )
     return prices

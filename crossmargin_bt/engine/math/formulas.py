@@ -243,14 +243,16 @@ def available_margin(balance: Number, profit: Number, in_use: Number) -> Number:
 
 
 def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
-    """Return what a new derivative order may take: max(0, balance + floating profit - in use).
+    """Return the free margin of new derivative orders: max(0, balance + unrealised profit - margin in use).
 
+    The maximum is written as (x + |x|) / 2, which is exact in floats and applies to arrays as well.
     Source: docs/sources.md#okx-free-margin.
 
     >>> free_margin(700.0, 15.0, 530.0)
     185.0
     """
-    return max(available_margin(balance, unrealised, in_use), balance - balance)
+    left = available_margin(balance, unrealised, in_use)
+    return (left + abs(left)) / 2
 
 
 def fee(value: Number, rate: Number) -> Number:

@@ -12,8 +12,6 @@ from random_trader import RandomTrader, candles
 from scripted import FLAT, PLAIN, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
-from crossmargin_bt.broker.bar import intrabar
-from crossmargin_bt.broker.skip.safe_range import BarEvent
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
@@ -479,17 +477,15 @@ def test_a_long_bar_tells_nothing_of_its_seconds() -> None:
 
 
 @pytest.mark.parametrize("column", ["open", "close", "mark_open", "mark_close"])
-def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str, monkeypatch) -> None:
+def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str) -> None:
     """A candle whose open or close lies 40 % below its low falls there, and liquidates."""
     plain = [100.0] * 12
     names = (*PRICES, *MARKS) if column in MARKS else PRICES
     frame = pd.DataFrame(dict.fromkeys(names, plain), index=pd.date_range("2025-01-01", periods=12, freq="h"))
     frame.loc[frame.index[6], column] = 60.0
     found = []
-    for always in (False, True):
-        if always:
-            monkeypatch.setattr(intrabar, "danger", lambda run, bars, at_open=False: BarEvent.THRESHOLD)
-        broker = CrossMarginBroker(cash=1_000.0, leverage=10.0)
+    for engine in ("skipping", "reference"):
+        broker = CrossMarginBroker(engine=engine, cash=1_000.0, leverage=10.0)
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
         cerebro.setbroker(broker)

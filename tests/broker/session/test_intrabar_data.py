@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from compared import frame_of
+from engines import both_engines
 from random_trader import seeds
 from scripted import PLAIN, run
-from walked import as_is_and_walked
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.columns import MARKS, PRICES
@@ -183,7 +183,7 @@ def test_prices_of_finer_candles_are_checked(column: str, value: float, text: st
 
 
 @pytest.mark.parametrize("seed", seeds(8, 200))
-def test_with_finer_candles_a_run_is_the_same_with_every_bar_walked(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_finer_candles_a_run_is_the_same_with_every_bar_walked(seed: int) -> None:
     """Holes in them, steps that differ, and under both loops."""
     dice = np.random.default_rng(seed)
     bars, finer = {}, {}
@@ -195,9 +195,9 @@ def test_with_finer_candles_a_run_is_the_same_with_every_bar_walked(seed: int, m
         kept |= fine.index.isin(extremes["high"].idxmax()) | fine.index.isin(extremes["low"].idxmin())
         finer[name] = fine[kept]
 
-    def run_as(kind: type) -> Any:
-        return told(held(bars, finer, kind, turns=7, cash=950.0 + 100 * (seed % 5)))
+    def run_as(kind: type, engine: str) -> Any:
+        return told(held(bars, finer, kind, turns=7, cash=950.0 + 100 * (seed % 5), engine=engine))
 
-    (lean, stock), walked = as_is_and_walked(monkeypatch, lambda: (run_as(Cerebro), run_as(bt.Cerebro)))
+    (lean, stock), walked = both_engines(lambda engine: (run_as(Cerebro, engine), run_as(bt.Cerebro, engine)))
     assert lean == stock == walked[0] == walked[1]
     assert lean[2] < 30

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shortcuts of admission against the exact judgement, and running sums of orders against sums made anew."""
+"""Admission by an upper bound against exact admission, and running sums of orders against sums made anew."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
-from crossmargin_bt.broker.skip.order_bound import OrderBound
+from crossmargin_bt.broker.skip.order_bound import BoundedAdmission
 from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
@@ -68,25 +68,21 @@ def accounts(draw: Any) -> tuple[Account, str, OpenOrder]:
 def test_an_order_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, OpenOrder]) -> None:
     """With the bound, and judged exactly: the same order rests, or the same refusal comes back."""
     account, symbol, order = drawn
-    assert order_admission.admit(account, symbol, order, OrderBound(account)) == order_admission.admit(
-        account, symbol, order
-    )
+    assert BoundedAdmission(account, {}).admit(symbol, order) == order_admission.admit(account, symbol, order)
 
 
 @examples(75)
 @given(accounts(), st.lists(st.tuples(lots, prices), min_size=2, max_size=5))
-def test_fills_that_share_a_room_are_those_that_fit_one_by_one(
+def test_fills_that_share_a_bound_are_those_that_fit_one_by_one(
     drawn: tuple[Account, str, OpenOrder], more: list[tuple[int, float]]
 ) -> None:
-    """One after the other at the same marks: what a room admits is admitted without one."""
+    """One after the other at the same marks: an order that the bound admits is admitted without it."""
     account, symbol, order = drawn
-    room = OrderBound(account)
+    admission = BoundedAdmission(account, {})
     for size, price in more:
         entry = fills.order_fill(account, 0, symbol, order.side, number=60, lots=size, price=price, maker=False)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(OrderBound, "takes", lambda *_: False)
-            exactly = order_admission.admit_fill(account, entry)
-        assert order_admission.admit_fill(account, entry, room=room) == exactly
+        exactly = order_admission.admit_fill(account, entry)
+        assert admission.admit_fill(entry) == exactly
         if exactly is None:
             account.apply(entry)
 
@@ -99,21 +95,18 @@ def test_a_fill_that_surely_fits_is_one_that_fits(drawn: tuple[Account, str, Ope
     entry = fills.order_fill(
         account, 0, symbol, order.side, number=order.number, lots=order.lots, price=order.price, maker=False
     )
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(OrderBound, "takes", lambda *_: False)
-        judged = order_admission.admit_fill(account, entry)
-    assert order_admission.admit_fill(account, entry) == judged
+    assert BoundedAdmission(account, {}).admit_fill(entry) == order_admission.admit_fill(account, entry)
 
 
 @examples(50)
 @given(accounts())
 def test_orders_admitted_together_fit_together(drawn: tuple[Account, str, OpenOrder]) -> None:
-    """A room that counts what it let pass never lets pass what would not fit beside it."""
+    """A bound that reserves for what it admitted never admits what would not fit beside it."""
     account, symbol, order = drawn
-    room = OrderBound(account)
+    admission = BoundedAdmission(account, {})
     for number in range(60, 66):
         one = msgspec.structs.replace(order, number=number, group=number)
-        found = order_admission.admit(account, symbol, one, room)
+        found = admission.admit(symbol, one)
         assert found == order_admission.admit(account, symbol, one)
         if not isinstance(found, OpenOrder):
             break
@@ -175,7 +168,7 @@ def test_small_orders_surely_fit(venue: str) -> None:
     account.apply(events.SettingChanged(time_ms=0, symbol="AAA", margin_mode="cross", leverage=10.0))
     account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=10_000.0))
     account.set_mark("AAA", 100.0)
-    taken = OrderBound(account).takes(account.books["AAA"], "net", 10, 100.0)
+    taken = BoundedAdmission(account, {}).try_reserve(account.books["AAA"], "net", 10, 100.0)
     bounded = not account.books["AAA"].maintenance.has_floor
     assert taken == bounded
 
@@ -183,23 +176,23 @@ def test_small_orders_surely_fit(venue: str) -> None:
 @examples(75)
 @given(accounts(), st.data())
 def test_orders_of_one_bar_are_admitted_as_each_by_itself(drawn: tuple[Account, str, OpenOrder], data: Any) -> None:
-    """A room that takes some of them says of every other what the exact judgement says."""
+    """A bound that admits some of them says of every other what the exact admission says."""
     account, _, _ = drawn
     mode = "hedge" if account.hedged else "one_way"
-    room = OrderBound(account)
+    admission = BoundedAdmission(account, {})
     for number in range(60, 66):
         symbol = data.draw(st.sampled_from(["AAA", "BBB"]))
         order = data.draw(orders(number, mode))
         kinds = st.booleans() if not account.hedged else st.just(False)
         order = msgspec.structs.replace(order, reduce_only=data.draw(kinds) and data.draw(st.booleans()))
-        admitted = order_admission.admit(account, symbol, order, room)
+        admitted = admission.admit(symbol, order)
         assert admitted == order_admission.admit(account, symbol, order)
         if isinstance(admitted, OpenOrder) and admitted.lots:
             placed = {name: getattr(admitted, name) for name in admitted.__struct_fields__}
             account.apply(events.OrderPlaced(time_ms=0, symbol=symbol, **placed))
 
 
-def test_an_order_that_was_judged_exactly_leaves_no_room() -> None:
+def test_an_order_that_was_judged_exactly_closes_the_bound() -> None:
     """60 and 45 of 100 that are free: the first is admitted, the second refused, in one bar as in two."""
     account = Account(venues.load("generic").rules)
     for symbol in ("AAA", "BBB"):
@@ -207,11 +200,9 @@ def test_an_order_that_was_judged_exactly_leaves_no_room() -> None:
         account.apply(events.SettingChanged(time_ms=0, symbol=symbol, margin_mode="isolated", leverage=10.0))
         account.set_mark(symbol, 100.0)
     account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=100.0))
-    room = OrderBound(account)
-    first = order_admission.admit(account, "AAA", OpenOrder(1, "net", 60, 100.0, immediate=True), room)
+    admission = BoundedAdmission(account, {})
+    first = admission.admit("AAA", OpenOrder(1, "net", 60, 100.0, immediate=True))
     assert isinstance(first, OpenOrder)
     placed = {name: getattr(first, name) for name in first.__struct_fields__}
     account.apply(events.OrderPlaced(time_ms=0, symbol="AAA", **placed))
-    assert not isinstance(
-        order_admission.admit(account, "BBB", OpenOrder(2, "net", 45, 100.0, immediate=True), room), OpenOrder
-    )
+    assert not isinstance(admission.admit("BBB", OpenOrder(2, "net", 45, 100.0, immediate=True)), OpenOrder)
