@@ -12,13 +12,15 @@ FILES = sorted(TESTS.rglob("test_*.py"))
 def test_no_test_file_imports_another() -> None:
     """Code that several files share is in a helper module."""
     found = [
-        str(file) for file in FILES if re.search(r"^\s*(from|import) test_", file.read_text(encoding="utf-8"), re.M)
+        str(file)
+        for file in FILES
+        if re.search(r"^\s*(from|import) test_", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert not found
 
 
 def test_names_of_test_files_are_unique() -> None:
-    """pytest imports a file by its name alone."""
+    """Pytest imports a file by its name alone."""
     assert [name for name, count in Counter(file.name for file in FILES).items() if count > 1] == []
 
 
