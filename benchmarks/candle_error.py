@@ -20,7 +20,7 @@ import pandas as pd
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 CASH, MAINTENANCE = 10_000.0, 0.005
 TIMEFRAMES, POLICIES, LEVERAGES = ("5min", "15min", "60min"), ("path", "adverse", "close", "finer"), (10.0, 25.0, 50.0)
@@ -102,7 +102,7 @@ def run(episode: Episode) -> Outcome:
             how: Any = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
             candles = minutes.resample(episode.timeframe).agg(how).dropna()
             finer[symbol] = minutes
-        instrument = Instrument(symbol=symbol, lot=1e-5, maintenance=flat(MAINTENANCE), maker=0.0, taker=0.0)
+        instrument = Instrument(symbol=symbol, lot=1e-5, maintenance=flat_rate(MAINTENANCE), maker=0.0, taker=0.0)
         cerebro.adddata(feeds.from_frame(candles, name=symbol, instrument=instrument))
     broker = CrossMarginBroker(
         cash=CASH, leverage=episode.leverage, position_mode="hedge", venue="generic",

@@ -24,7 +24,13 @@ import crossmargin_bt
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 
 ROOT = str(Path(crossmargin_bt.__file__).parent)
-LIMITS = {"order files": 39, "order functions": 239, "order moves": 362, "liquidation calls": 1500, "liquidation risk": 27}
+LIMITS = {
+    "order files": 39,
+    "order functions": 239,
+    "order moves": 362,
+    "liquidation calls": 1500,
+    "liquidation risk": 27,
+}
 
 
 class Trip(NamedTuple):
@@ -86,10 +92,14 @@ class Watched(bt.Strategy):
             self.trip = self.recorder.stop()
 
 
-def travelled(closes: list[float], act: Callable[[Any], None], begins: int, before: Callable[[Any], None] | None = None) -> Trip:
+def travelled(
+    closes: list[float], act: Callable[[Any], None], begins: int, before: Callable[[Any], None] | None = None
+) -> Trip:
     """Return the trip from an act at the end of one bar to the strategy's turn in the next."""
     opens = [closes[0], *closes[:-1]]
-    frame = pd.DataFrame({"open": opens, "close": closes}, index=pd.date_range("2025-01-01", periods=len(closes), freq="h"))
+    frame = pd.DataFrame(
+        {"open": opens, "close": closes}, index=pd.date_range("2025-01-01", periods=len(closes), freq="h")
+    )
     frame["high"], frame["low"], frame["volume"] = frame.max(axis=1) * 1.001, frame.min(axis=1) * 0.999, 1000.0
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=0.001)))
@@ -131,7 +141,9 @@ def main() -> None:
     options = parser.parse_args()
     found, order = measured()
     if options.check:
-        worse = [f"{name}: {found[name]}, at most {most} are allowed" for name, most in LIMITS.items() if found[name] > most]
+        worse = [
+            f"{name}: {found[name]}, at most {most} are allowed" for name, most in LIMITS.items() if found[name] > most
+        ]
         sys.exit("\n".join(worse) or 0)
     for name, value in found.items():
         print(f"{name:<20}{value:>6}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors of crossmargin_bt.
+"""Errors of crossmargin_bt, all of them below `CrossMarginError`::
 
     CrossMarginError
      +-- ConfigurationError (ValueError)   a setting of the broker or the command line
@@ -7,11 +7,10 @@
      +-- FeedError (ValueError)            candles that cannot be traded on
      +-- StrategyFileError (ValueError)    a strategy that cannot be loaded
      +-- StoreError (OSError)              stored market data that cannot be read or written
-     +-- DownloadError                     an exchange that did not answer, or not what was asked
+     +-- DownloadError                     an exchange that did not answer, or gave another answer than was requested
 
-A refused order is not an error: it is an outcome, delivered to `notify_order` with the reason in
-`order.info.reject` (see `crossmargin_bt.engine.ledger.refusal.Refusal`). A broken invariant of the
-engine is an AssertionError.
+A refused order is not an error: it is an outcome, delivered to `notify_order` with a `Refusal` in
+`order.info.reject`. A broken invariant of the engine is an AssertionError.
 """
 
 from collections.abc import Iterable
@@ -19,11 +18,11 @@ from difflib import get_close_matches
 
 
 class CrossMarginError(Exception):
-    """Anything a user can put right; the text says what was wrong, where, and what to do next."""
+    """Base of all errors that a user can correct; the text names the fault, its place and the next step."""
 
 
 class ConfigurationError(CrossMarginError, ValueError):
-    """A setting has a value that cannot be used."""
+    """A setting has an unusable value, or a feed, venue or file that it names does not exist."""
 
 
 class RuleError(CrossMarginError, ValueError):
@@ -35,15 +34,15 @@ class FeedError(CrossMarginError, ValueError):
 
 
 class StoreError(CrossMarginError, OSError):
-    """Stored market data is broken, or the disk does not take it."""
+    """Stored market data cannot be read, or not be written."""
 
 
 class DownloadError(CrossMarginError):
-    """An exchange did not answer, or not what was asked."""
+    """An exchange did not answer, or gave another answer than was requested."""
 
 
 class StrategyFileError(CrossMarginError, ValueError):
-    """A strategy file does not import or holds no such strategy."""
+    """A strategy file cannot be imported, or does not contain the strategy."""
 
 
 def suggestion(word: object, known: Iterable[str]) -> str:

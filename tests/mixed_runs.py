@@ -10,10 +10,10 @@ from random_trader import RandomTrader, candles
 
 from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.candles.theoretical import theoretical_candles
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 END = datetime(2025, 1, 6, 8, tzinfo=UTC)
-PLAIN = {"underlying": "BTC", "maintenance": flat(0.01)}
+PLAIN = {"underlying": "BTC", "maintenance": flat_rate(0.01)}
 COIN = Instrument(symbol="SPOT", kind="spot", underlying="BTC", lot=0.1)
 PERP = Instrument(symbol="PERP", lot=0.1, **PLAIN)
 INVERSE = Instrument(symbol="INVERSE", settle="BTC", inverse=True, contract_size=10.0, lot=1.0, **PLAIN)

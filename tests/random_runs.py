@@ -15,10 +15,10 @@ from crossmargin_bt.engine.explain.explanations import account_before, explain, 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 
-TIERS = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=True)
-WHOLE = table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=False)
+TIERS = tier_table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=True)
+WHOLE = tier_table([(0.0, 0.01, 50.0), (500.0, 0.02, 25.0), (2000.0, 0.05, 10.0)], marginal=False)
 INSTRUMENTS = {
     "AAA": Instrument(symbol="AAA", lot=0.01, maintenance=TIERS),
     "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=0.1, maintenance=WHOLE),
@@ -28,7 +28,7 @@ INSTRUMENTS = {
 # The venues' own rates; and contracts in coin, worth about as much as the others.
 PLAIN = {symbol: msgspec.structs.replace(one, maintenance=None) for symbol, one in INSTRUMENTS.items()}
 INVERSE = {
-    "AAA": Instrument(symbol="AAA", lot=1.0, contract_size=5000.0, inverse=True, maintenance=flat(0.01)),
+    "AAA": Instrument(symbol="AAA", lot=1.0, contract_size=5000.0, inverse=True, maintenance=flat_rate(0.01)),
     "BBB": Instrument(symbol="BBB", lot=0.1, contract_size=10_000.0, inverse=True, maintenance=WHOLE),
 }
 

@@ -31,7 +31,15 @@ from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import estimates, invariants, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
-from crossmargin_bt.engine.terms.rates import LeverageTier, LinearRate, PowerRate, ShareTable, SizeRate, flat, table
+from crossmargin_bt.engine.terms.rates import (
+    LeverageTier,
+    LinearRate,
+    PowerRate,
+    ShareTable,
+    SizeRate,
+    flat_rate,
+    tier_table,
+)
 from crossmargin_bt.engine.terms.rules import Rules
 
 CURRENCY = "USDT"
@@ -93,14 +101,14 @@ class Stage:
     def _instrument(self, symbol: str, facts: dict[str, str]) -> None:
         self.leverage[symbol] = float(facts.pop("leverage", "1"))
         self.modes[symbol] = facts.pop("mode", self.mode)
-        settings: dict = {"lot": 1.0, "leverage_max": 1000.0, "maintenance": flat(0.005)}
+        settings: dict = {"lot": 1.0, "leverage_max": 1000.0, "maintenance": flat_rate(0.005)}
         for key, value in facts.items():
             if key == "maintenance":
-                settings[key] = flat(float(value))
+                settings[key] = flat_rate(float(value))
             elif key == "tiers":
                 kind, _, rows = value.partition("/")
                 rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
-                settings["maintenance"] = table([(*row, None)[:3] for row in rows], marginal=kind == "marginal")
+                settings["maintenance"] = tier_table([(*row, None)[:3] for row in rows], marginal=kind == "marginal")
             elif key in RATES:
                 settings["maintenance"] = RATES[key](*(float(x) for x in value.split(":")))
             elif key == "share":

@@ -5,7 +5,7 @@ import backtrader as bt
 import pandas as pd
 
 from crossmargin_bt import Instrument, feeds
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 BTC = Instrument(symbol="BTC", lot=0.01)
 
@@ -52,4 +52,4 @@ def run(broker, *frames, scripts=({},), instrument=BTC, **settings):
 
 
 FLAT = (100.0, 100.0, 100.0, 100.0)
-PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))

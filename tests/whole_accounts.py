@@ -13,13 +13,13 @@ from scripted import Scripted
 from crossmargin_bt import Instrument, feeds
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 COIN = Instrument(symbol="BTC/USDT", kind="spot", underlying="BTC", lot=0.001, maker=0.0, taker=0.0)
-SHORT = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat(0.005), maker=0.0, taker=0.0)
+SHORT = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat_rate(0.005), maker=0.0, taker=0.0)
 INVERSE = Instrument(
     symbol="BTCUSD", inverse=True, settle="BTC", underlying="BTC", contract_size=100.0, lot=1.0,
-    maintenance=flat(0.005), maker=0.0, taker=0.0,
+    maintenance=flat_rate(0.005), maker=0.0, taker=0.0,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analyzers that read the journal when the run has ended."""
 
+from collections import Counter
 from typing import Any
 
 import backtrader as bt
@@ -72,10 +73,11 @@ class Liquidations(bt.Analyzer):
 
 
 class Rejections(bt.Analyzer):
-    """Every refused order with its reason.
+    """Every refused order with its cause.
 
     `get_analysis()` is a list of dicts: `time_ms`, `symbol` (the feed's name), `size`, `price`, `kind` ("margin" or
-    "rejected"), `needed`, `available`, `reason`.
+    "rejected"), `code` (`RefusalCode`), `needed`, `available`, `reason`, `guard` (the guard's name where the code is "guard").
+    `count_by_code()` counts them.
     """
 
     def create_analysis(self) -> None:
@@ -91,15 +93,19 @@ class Rejections(bt.Analyzer):
         self._found.append(
             {
                 "time_ms": None if at is None else time_ms(at), "symbol": order.data._name, "size": order.created.size,
-                "price": order.created.price, "kind": refusal.kind if refusal else "margin",
+                "price": order.created.price, "kind": refusal.kind if refusal else "margin", "code": refusal.code if refusal else "",
                 "needed": refusal.needed if refusal else 0.0, "available": refusal.available if refusal else 0.0,
-                "reason": refusal.reason if refusal else "",
+                "reason": refusal.reason if refusal else "", "guard": refusal.guard if refusal else "",
             }
         )  # fmt: skip
 
     def get_analysis(self) -> list[dict[str, Any]]:
         """Return the refusals, oldest first."""
         return self._found
+
+    def count_by_code(self) -> dict[str, int]:
+        """Return the number of refusals per code, the most frequent first."""
+        return dict(Counter(row["code"] for row in self._found).most_common())
 
 
 class FundingAndFees(bt.Analyzer):

@@ -16,7 +16,7 @@ compiled_in_place = njit(nogil=True, error_model="numpy", inline="always")
 value_of, inverse_value_of = compiled(formulas.value), compiled(formulas.inverse_value)
 profit_of, inverse_profit_of = compiled(formulas.unrealised_profit), compiled(formulas.inverse_profit)
 average_entry, inverse_average_entry = compiled(formulas.average_entry), compiled(formulas.inverse_average_entry)
-fee_of, funding_of, in_slices = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.in_slices)
+fee_of, funding_of, tiered_amount = compiled(formulas.fee), compiled(formulas.funding), compiled(formulas.tiered_amount)
 initial_rate = compiled(formulas.initial_rate)
 whole_lots, size_of_lots = compiled(instrument.whole_lots), compiled(instrument.size_of_lots)
 split, opened_after = compiled(position.split_fill), compiled(position.opened_after)
@@ -62,7 +62,7 @@ def tier_of(tables: Any, i: int, worth: float) -> int:
 def requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> float:
     """Return no less than what a position of that worth must keep."""
     n = tier_of(tables, i, worth)
-    return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) + worth * contracts[i, KEPT]
+    return tiered_amount(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) + worth * contracts[i, KEPT]
 
 
 @compiled_in_place
@@ -70,4 +70,4 @@ def least_requirement_of(contracts: Any, tables: Any, i: int, worth: float) -> f
     """Return no more than what a position of that worth must keep."""
     n = tier_of(tables, i, worth)
     kept = contracts[i, KEPT] if contracts[i, TAKER] < 0 else 0.0
-    return in_slices(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) - worth * kept
+    return tiered_amount(worth, tables[i, RATE, n], tables[i, DEDUCTION, n]) - worth * kept

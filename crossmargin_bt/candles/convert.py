@@ -26,7 +26,7 @@ from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.columns import MARKS, PRICES, TIMES
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 from crossmargin_bt.stamps import times_of
-from crossmargin_bt.venues.tiers import plain
+from crossmargin_bt.venues.tiers import short_symbol
 
 FREQTRADE = re.compile(
     r"^(?P<base>[^_]+)_(?P<quote>[^_]+)(_(?P<settle>[^-]+))?-(?P<timeframe>[0-9]+[smhdw])(-(?P<kind>futures|mark|funding_rate|index))?$"
@@ -125,7 +125,7 @@ def _read(path: Path, exchange: str, given: Said) -> list[tuple[Series, Rows]]:
 
 def _stored_name(symbol: str) -> str:
     """Return a symbol as the store names it; a unified one of a perpetual (BTC/USDT:USDT) as downloads name it."""
-    name = in_file_names(plain(symbol) if ":" in symbol else symbol)
+    name = in_file_names(short_symbol(symbol) if ":" in symbol else symbol)
     if name and not NAME.fullmatch(name):
         raise ConfigurationError(f"{symbol!r} is no name of a market; write it as BTCUSDT or BTC/USDT:USDT")
     return name

@@ -18,7 +18,7 @@ from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError, RuleError, suggestion
 from crossmargin_bt.time_units import MS_PER_HOUR
 from crossmargin_bt.venues.tiers import Row as TierRow
-from crossmargin_bt.venues.tiers import plain
+from crossmargin_bt.venues.tiers import short_symbol
 
 METHODS = {
     "candles": "fetchOHLCV",
@@ -298,7 +298,7 @@ def point_at(client: Any, base: str) -> None:
 def stored_name(market: Mapping[str, Any]) -> str:
     """Return the name of a market's files: BTCUSDT for a perpetual, else the unified symbol without its signs."""
     symbol = str(market["symbol"])
-    return plain(symbol) if market.get("swap") else in_file_names(symbol)
+    return short_symbol(symbol) if market.get("swap") else in_file_names(symbol)
 
 
 def _not_empty(markets: Any) -> Any:

@@ -66,7 +66,7 @@ def _row(
     assert instrument.strike is not None
     sign = 1 if instrument.is_call else -1
     opens_ms = stamp.timestamp() * 1000
-    starts, ends = (pricing.years_to(instrument.expiry_ms, at) for at in (opens_ms, opens_ms + step_ms))
+    starts, ends = (pricing.years_to_expiry(instrument.expiry_ms, at) for at in (opens_ms, opens_ms + step_ms))
     sigma = _at(instrument, volatility, bar, starts, stamp)
 
     def worth(price: float, years: float) -> float:

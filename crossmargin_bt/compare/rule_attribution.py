@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from crossmargin_bt.engine.admission import order_admission
-from crossmargin_bt.engine.explain.describe import moment, told
+from crossmargin_bt.engine.explain.describe import describe, format_time
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
@@ -84,7 +84,7 @@ class _Event(NamedTuple):
         if self.verdict(_with(mine, rates)).passes:
             reasons.append("maintenance")
         return Difference(
-            self.result.strategy, self.result.mode, self.result.venue, f"{moment(self.entry.time_ms)} {told(self.entry, self.result.currency)}", own,
+            self.result.strategy, self.result.mode, self.result.venue, f"{format_time(self.entry.time_ms)} {describe(self.entry, self.result.currency)}", own,
             other.name, foreign, tuple(reasons),
         )  # fmt: skip
 

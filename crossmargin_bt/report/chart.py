@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report import downsample
 
 
@@ -79,5 +79,5 @@ def extent(name: str, at: Sequence[int], values: ArrayLike, form: str) -> str:
     low, high = known[points[known].argmin()], known[points[known].argmax()]
     return (
         f"{name}: from {format(points[known[0]], form)} to {format(points[known[-1]], form)}, lowest {format(points[low], form)} "
-        f"on {moment(at[low])}, highest {format(points[high], form)} on {moment(at[high])}."
+        f"on {format_time(at[low])}, highest {format(points[high], form)} on {format_time(at[high])}."
     )

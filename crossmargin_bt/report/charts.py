@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report import curves, downsample
 from crossmargin_bt.report.chart import Chart, extent, line, packed, safe, times
 from crossmargin_bt.report.event_table import Happenings
@@ -223,7 +223,7 @@ def _exposure(key: str, number: int, name: str, one: RunResult) -> Chart:
             words.append(f"{symbol}: between {known.min():+.2f} and {known.max():+.2f} times equity.")
     if (equity <= 0).any():
         words.append("Where equity is not above zero there is no such multiple.")
-    stamps = [moment(time) for time in np.asarray(one.times_ms)[at].tolist()]
+    stamps = [format_time(time) for time in np.asarray(one.times_ms)[at].tolist()]
     data = [{
         "type": "heatmap", "x": stamps, "y": [safe(symbol) for symbol in one.exposure], "z": rows, "zmid": 0,
         "meta": {"scale": "diverging"}, "colorbar": {"tickformat": "+.1f", "thickness": 12},

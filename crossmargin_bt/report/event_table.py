@@ -4,7 +4,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from crossmargin_bt.engine.explain.describe import moment, told
+from crossmargin_bt.engine.explain.describe import describe, format_time
 from crossmargin_bt.engine.explain.explanations import is_explainable
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.report import explained_entries
@@ -40,7 +40,7 @@ class Happening(NamedTuple):
     @property
     def moment(self) -> str:
         """Its time in words."""
-        return moment(self.time_ms)
+        return format_time(self.time_ms)
 
 
 class Happenings(NamedTuple):
@@ -60,7 +60,7 @@ def happenings(result: RunResult) -> Happenings:
     arithmetic = explained_entries.all_explained(result, {n for n in chosen if is_explainable(journal[n])})
     found = [
         Happening(
-            n, journal[n].time_ms, _kind(journal[n]), told(journal[n], result.currency),
+            n, journal[n].time_ms, _kind(journal[n]), describe(journal[n], result.currency),
             "\n".join(arithmetic.get(n, ())),
         )
         for n in chosen

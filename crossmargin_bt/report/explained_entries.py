@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from crossmargin_bt.engine.explain.explanations import account_before, at_entry, explain, is_explainable
+from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable, set_to_entry
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -57,7 +57,7 @@ def all_explained(result: RunResult, numbers: Collection[int]) -> dict[int, list
     last = max(numbers, default=-1)
     for n, entry in enumerate(journal[: last + 1]):
         if n in numbers:
-            at_entry(account, entry)
+            set_to_entry(account, entry)
             found[n] = explain(account, entry)
         account.apply(entry)
     return found

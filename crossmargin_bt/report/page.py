@@ -12,7 +12,7 @@ import jinja2
 import plotly.offline
 
 from crossmargin_bt import __version__
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report import charts, event_table, summary, wording
 from crossmargin_bt.report.chart import Chart, safe
 from crossmargin_bt.report.event_table import Happenings
@@ -81,7 +81,7 @@ def page(template: str, *, title: str, drawn: Sequence[Chart], **content: Any) -
         loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals["moment"] = moment
+    environment.globals["format_time"] = format_time
     text = environment.get_template(template).render(
         title=title,
         version=__version__,

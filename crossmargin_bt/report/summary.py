@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report.curves import is_forced
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.rows import by_strategy, names
@@ -68,14 +68,14 @@ def _became(name: str, result: RunResult) -> str:
         f"{' and ' if n == len(fate) - 1 and n else ', ' if n else '; it '}{one}" for n, one in enumerate(fate)
     )
     if result.lowest_margin_level is not None and not taken:
-        when = "" if result.lowest_margin_level_ms is None else f" on {moment(result.lowest_margin_level_ms)}"
+        when = "" if result.lowest_margin_level_ms is None else f" on {format_time(result.lowest_margin_level_ms)}"
         text += f"; its margin level was lowest{when} with {result.lowest_margin_level:,.0%}"
     return f"{text}."
 
 
 def _liquidation(entry: dict[str, Any]) -> str:
     legs = " and ".join(f"{leg.removesuffix(':net')} at a mark of {mark:,.6g}" for leg, mark in entry["marks"].items())
-    return f"{legs or entry['pool']} on {moment(entry['time_ms'])}"
+    return f"{legs or entry['pool']} on {format_time(entry['time_ms'])}"
 
 
 def _final(result: RunResult) -> float:
@@ -109,7 +109,7 @@ def _harm(result: RunResult) -> list[str]:
     below = next((n for n, value in enumerate(result.equity) if value < 0), None)
     if below is not None:
         found.append(
-            f"traded on below zero from {moment(result.times_ms[below])}, down to {min(result.equity):,.2f}: no exchange allows it"
+            f"traded on below zero from {format_time(result.times_ms[below])}, down to {min(result.equity):,.2f}: no exchange allows it"
         )
     elif result.starting_cash and _final(result) < LOST * result.starting_cash:
         found.append(f"lost the account: {_final(result):,.2f} of {result.starting_cash:,.2f} are left")
@@ -143,7 +143,7 @@ def _data(markets: Sequence[Market]) -> list[str]:
         missing = sum(count for _, _, count in market.holes)
         if missing:
             first, last, _ = market.holes[0]
-            where = f"from {moment(first)} to {moment(last)}" if first != last else f"at {moment(first)}"
+            where = f"from {format_time(first)} to {format_time(last)}" if first != last else f"at {format_time(first)}"
             more = f" and {len(market.holes) - 1} more holes" if len(market.holes) > 1 else ""
             what = "bar is" if missing == 1 else "bars are"
             found.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")

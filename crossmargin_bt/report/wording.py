@@ -86,7 +86,7 @@ MEANINGS = {
         "sum": "position + same side + the part of opposite orders that opens",
         "net": "max(|position + buys|, |position - sells|) in size, at the mark",
         "net_value": "max(|position + buys|, |position - sells|) in value, orders at their own prices",
-        "opening": "max(position + same side, opposite orders that open)",
+        "larger_side": "max(position + same side, opposite orders that open)",
     },
     "hedge_margin": {"sum": "added", "larger": "the larger leg alone"},
     "hedge_maintenance": {"sum": "added", "larger": "the larger leg alone"},
@@ -275,7 +275,7 @@ MANY = 1e4
 
 def tiers(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
     """Return the rows (value from, rate, deduction, leverage up to) of a table of tiers; empty for other rules."""
-    table = rule.table if isinstance(rule, ShareTable) else rule
+    table = rule.tier_table if isinstance(rule, ShareTable) else rule
     if not isinstance(table, TierTable):
         return []
     return [

@@ -20,7 +20,7 @@ from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.compare import Settings, StrategySpec
 from crossmargin_bt.compare.strategies import where
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.errors import ConfigurationError, StrategyFileError
 from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES
 from crossmargin_bt.venues import Venue
@@ -88,7 +88,7 @@ def check_signals(spec: StrategySpec, candles: Sequence[Candles], params: Mappin
         known = whole[:bars]
         differ = np.flatnonzero(~((known == early) | (np.isnan(known) & np.isnan(early))).all(axis=1))
         if len(differ):
-            at = moment(candles[0].frame.index[differ[0]].value // 1_000_000)
+            at = format_time(candles[0].frame.index[differ[0]].value // 1_000_000)
             raise ConfigurationError(
                 f"{spec.name}.signals looks ahead: at {at} it wants {_told(known[differ[0]])} with later candles, "
                 f"{_told(early[differ[0]])} without; use what is known at a bar's end alone"

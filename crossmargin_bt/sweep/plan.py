@@ -18,7 +18,7 @@ from crossmargin_bt.candles import folder
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import MARKS, OTHERS, PRICES
 from crossmargin_bt.compare import Settings, StrategySource
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.sweep.space import Axis, Params
 from crossmargin_bt.venues import Venue
@@ -210,7 +210,7 @@ def windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> lis
             ]
             if empty:
                 raise FeedError(
-                    f"{empty[0]} has no candles from {moment(bounds[0])} to {moment(bounds[1])}, a window of the walk forward; leave it "
+                    f"{empty[0]} has no candles from {format_time(bounds[0])} to {format_time(bounds[1])}, a window of the walk forward; leave it "
                     f"out with --symbols, or narrow the time with --start and --end"
                 )
         found.append((Window(start, split), Window(start, split + outside, split)))

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from crossmargin_bt.engine.explain.describe import moment
+from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report.rows import NOTHING
 from crossmargin_bt.sweep import insight, words
 from crossmargin_bt.sweep.rows import Objective, Row
@@ -144,7 +144,7 @@ def _walk(steps: Sequence[insight.Step], aim: Objective) -> Listed:
 def walk_cells(step: insight.Step, aim: Objective) -> tuple[str, ...]:
     """Return a window of a walk forward as cells: number, first day traded, mode, in, out, return out, liquidations out, params."""
     after = "failed" if step.after.error else figure(step.after, aim.figure, aim.form)
-    begins = "" if step.after.from_ms is None else moment(step.after.from_ms)[:10]
+    begins = "" if step.after.from_ms is None else format_time(step.after.from_ms)[:10]
     return (
         str(step.window), begins, step.name, figure(step.chosen, aim.figure, aim.form), after,
         figure(step.after, "total_return", "+.1%"), figure(step.after, "liquidations", ".0f"),

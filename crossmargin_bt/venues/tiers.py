@@ -91,17 +91,17 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
                 f"{where}: the tier from {row.notional_min:g} has maintenance_amount {printed:g}, its rates lead to {deduction:g}"
             )
     return ContractTerms(
-        symbols=tuple(dict.fromkeys((symbol, plain(symbol)))), maintenance=table, source=snapshot.source,
+        symbols=tuple(dict.fromkeys((symbol, short_symbol(symbol)))), maintenance=table, source=snapshot.source,
         since=since,
     )  # fmt: skip
 
 
-def plain(symbol: str) -> str:
+def short_symbol(symbol: str) -> str:
     """Return a unified symbol as candle files name it; a contract with a delivery date keeps its own name.
 
-    >>> plain("BTC/USDT:USDT")
+    >>> short_symbol("BTC/USDT:USDT")
     'BTCUSDT'
-    >>> plain("BTC/USDT:USDT-250328")
+    >>> short_symbol("BTC/USDT:USDT-250328")
     'BTC/USDT:USDT-250328'
     """
     pair, _, settle = symbol.partition(":")

@@ -21,7 +21,7 @@ from crossmargin_bt.batch.layout import Held, Resting, Wanted
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.engine.math.intrabar_path import Candle, candle_path
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 pytest.importorskip("numba")
@@ -303,7 +303,7 @@ def test_a_rebate_may_be_what_an_order_fits_by(mode: str) -> None:
     """The fee of an order that opens is counted when it is looked at whether it is hopeless, one that is received too."""
     index = pd.date_range("2024-01-01", periods=40, freq="h")
     frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
-    instrument = cm.Instrument(symbol="S0", lot=0.01, maker=0.0, taker=-0.001, maintenance=flat(0.005))
+    instrument = cm.Instrument(symbol="S0", lot=0.01, maker=0.0, taker=-0.001, maintenance=flat_rate(0.005))
     found = same(
         [Candles("S0", frame, None, instrument)], np.full(40, 100.5), batch.Account(0, 10.0, mode, 1000.0), "generic"
     )
@@ -316,7 +316,7 @@ def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(
     frame = frame_of(7, 600)
     falls = np.repeat([1.0, 0.9875, 1.0, 0.9875, 1.0], [50, 250, 50, 200, 50])
     frame[["open", "high", "low", "close"]] = 1000.0 * falls[:, None] * [1.0, 1.0005, 0.9995, 1.0]
-    instrument = cm.Instrument(symbol="S0", lot=0.01, maintenance=flat(0.004))
+    instrument = cm.Instrument(symbol="S0", lot=0.01, maintenance=flat_rate(0.004))
     account = batch.Account(0, 50.0, mode, 2_100.0)
     found = same([Candles("S0", frame, None, instrument)], np.full(600, 95.0), account, "okx")
     assert found.liquidations == 0
@@ -404,7 +404,7 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     )
     with pytest.raises(ConfigurationError, match="C/USDT, which is of kind 'spot'"):
         batch.simulate([coin], [flat_targets[:, :1]], account)
-    steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat(0.01))
+    steep = cm.Instrument(symbol="S0", lot=0.01, leverage_max=5.0, maintenance=flat_rate(0.01))
     with pytest.raises(ConfigurationError, match="leverage 10 of S0 is above its maximum of 5"):
         batch.simulate([candles[0]._replace(instrument=steep)], [flat_targets[:, :1]], account)
 

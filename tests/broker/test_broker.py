@@ -15,7 +15,7 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.broker.analyzers import LiquidationDistance, Recorder
 from crossmargin_bt.broker.sizers import MaximumSizer
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 
@@ -273,7 +273,7 @@ def test_the_safe_band_knows_where_silent_feeds_stand() -> None:
     first = [quiet] * 3 + [dip] + [quiet] * 2 + [(100.0, 100.0, 93.6, 100.0)] + [quiet] * 5
     second = [quiet] * 3 + [dip, quiet, (100.0, 100.0, 87.0, 87.0)] + [(87.0, 87.0, 87.0, 87.0)] * 6
     cerebro = bt.Cerebro(stdstats=False)
-    rule = flat(0.005)
+    rule = flat_rate(0.005)
     for name, frame in (("AAA", bars(*first)), ("BBB", bars(*second).drop(pd.Timestamp("2025-01-01 06:00")))):
         contract = Instrument(symbol=name, lot=0.01, maker=0.0, taker=0.0, maintenance=rule)
         cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
@@ -496,7 +496,7 @@ def test_an_instruments_own_rule_outlasts_dates(tmp_path) -> None:
     """What the user wrote into the instrument is not replaced."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS, encoding="utf-8")
-    instrument = Instrument(symbol="BTCUSDT", lot=0.01, maintenance=flat(0.005))
+    instrument = Instrument(symbol="BTCUSDT", lot=0.01, maintenance=flat_rate(0.005))
     broker = CrossMarginBroker(cash=1000.0, leverage=20.0, tiers=str(file))
     run(broker, bars(*[FLAT] * 30), scripts=({20: lambda s: s.buy(size=130.0)},), instrument=instrument)
     assert not [e for e in broker.journal if isinstance(e, events.MaintenanceChanged | events.Liquidated)]
@@ -557,7 +557,7 @@ def test_the_sizer_takes_a_share_of_the_maximum() -> None:
 def test_margin_moves_to_an_isolated_position_and_back() -> None:
     """Up to the available balance, and back down to the initial margin; everything else is refused with a reason."""
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, mode="isolated")
-    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))
     seen = []
 
     def move(strategy) -> None:
@@ -589,7 +589,7 @@ def test_margin_moves_to_an_isolated_position_and_back() -> None:
 def test_margin_taken_back_leaves_what_is_required() -> None:
     """Short 100 from 100 at a mark of 300: the initial margin at the entry is not all that has to stay."""
     broker = CrossMarginBroker(cash=50_000.0, leverage=100.0, mode="isolated", venue="okx")
-    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.004))
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.004))
     levels = []
 
     def take_back(strategy) -> None:
@@ -606,7 +606,7 @@ def test_margin_taken_back_leaves_what_is_required() -> None:
 def test_distance_to_liquidation_is_recorded() -> None:
     """Long 80 of 100 behind 1,000: at -12.06 %; nothing before the fill; betas by feed name."""
     cerebro = bt.Cerebro(stdstats=False)
-    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+    instrument = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))
     cerebro.adddata(feeds.from_frame(bars(*[FLAT] * 5), name="BTC", instrument=instrument))
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0)
     cerebro.setbroker(broker)
@@ -675,7 +675,7 @@ def test_rates_in_coin_are_for_coin() -> None:
         run(CrossMarginBroker(venue="binance_coinm"), bars(FLAT, FLAT))
     with pytest.raises(FeedError, match="BTC is inverse, the rates of venue 'binance' are for linear contracts"):
         run(CrossMarginBroker(venue="binance"), bars(FLAT, FLAT), instrument=inverse)
-    own = Instrument(symbol="BTC", lot=1.0, inverse=True, contract_size=100.0, maintenance=flat(0.01))
+    own = Instrument(symbol="BTC", lot=1.0, inverse=True, contract_size=100.0, maintenance=flat_rate(0.01))
     run(CrossMarginBroker(venue="binance"), bars(FLAT, FLAT), instrument=own)
 
 

@@ -15,12 +15,12 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills, interest
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.venues import load
 
 PAIR = Instrument(
-    symbol="PAIR", kind="margin", underlying="BTC", lot=0.001, maintenance=flat(0.03), maker=0.0, taker=0.0
+    symbol="PAIR", kind="margin", underlying="BTC", lot=0.001, maintenance=flat_rate(0.03), maker=0.0, taker=0.0
 )
 COINPAIR = msgspec.structs.replace(PAIR, symbol="COINPAIR", settle="BTC", quote="USDT")
 HOUR = 3_600_000
@@ -53,7 +53,7 @@ def trade(made: Account, size: float, price: float) -> None:
 
 def pair(made: Account) -> account_view.LoanView:
     book = made.books[next(iter(made.books))]
-    return account_view.margin_pair(made, book, book.legs["net"])
+    return account_view.loan_view(made, book, book.legs["net"])
 
 
 def charge(made: Account, hours: int) -> None:
@@ -82,7 +82,7 @@ def test_a_margin_pair_in_four_forms(instrument, size, asset, owes, in_use, kept
     trade(made, size, 10_000.0)
     mark(made, 12_500.0)
     view = pair(made)
-    assert (view.asset, view.owes) == (asset, owes)
+    assert (view.asset, view.liability_currency) == (asset, owes)
     assert view.liability == (10_000.0 if owes == "USDT" else 1.0)
     assert view.assets == (10_000.0 if asset == "USDT" else 1.0)
     total = metrics.pool_balance(made, instrument.settle)

@@ -25,10 +25,10 @@ from crossmargin_bt.engine.margin.modes import option
 from crossmargin_bt.engine.math import pricing
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import ChargeTier, Grid, UnitTerms, VolatilityShock
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import FeedError, RuleError
 
-INDEX = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat(0.005), maker=0.0, taker=0.0)
+INDEX = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat_rate(0.005), maker=0.0, taker=0.0)
 FUTURE = msgspec.structs.replace(INDEX, symbol="BTC-F", kind="future", expiry=FRIDAY)
 
 OPTIONS = {
@@ -199,7 +199,7 @@ def test_a_coin_settled_option_pays_in_coin() -> None:
 
 
 def test_a_short_call_is_liquidated_as_its_underlying_rises() -> None:
-    """Kept 0.075 S + mark a call: the index runs away and the short is bought back; a long beside it stays."""
+    """Maintenance margin of a call is 0.075 S + mark: the index runs away and the short is bought back; a long beside it stays."""
     further = msgspec.structs.replace(CALL, symbol="BTC-C2", strike=20_000.0)
     closes = (10_000.0, 10_000.0, 11_000.0, 13_000.0, 14_000.0, 14_000.0)
     calls = (300.0, 300.0, 700.0, 2_100.0, 3_050.0, 3_050.0)
@@ -247,13 +247,13 @@ def test_theoretical_candles_say_what_is_wrong(changes: dict, volatility, text: 
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"kind": "spot"}, "spot needs the coin it is of"),
-        ({"kind": "spot", "underlying": "USDT"}, "bought with another currency"),
-        ({"kind": "future", "underlying": "BTC"}, "have an expiry"),
-        ({"expiry": FRIDAY}, "others have none"),
+        ({"kind": "spot"}, "spot needs an underlying coin"),
+        ({"kind": "spot", "underlying": "USDT"}, "needs a settle currency other than"),
+        ({"kind": "future", "underlying": "BTC"}, "need an expiry"),
+        ({"expiry": FRIDAY}, "must have none"),
         ({"kind": "future", "expiry": datetime(2025, 1, 1)}, "needs a time zone"),  # noqa: DTZ001 - what is tested
-        ({"kind": "option", "underlying": "BTC", "expiry": FRIDAY}, "has a strike"),
-        ({"strike": 5.0}, "others have none"),
+        ({"kind": "option", "underlying": "BTC", "expiry": FRIDAY}, "needs a strike"),
+        ({"strike": 5.0}, "must have neither"),
         ({"kind": "margin", "underlying": "BTC", "inverse": True}, "inverse is for perpetuals"),
     ],
 )
@@ -289,8 +289,10 @@ def test_hedges_between_dollars_are_charged() -> None:
     """10,000,000 hedged between two dollars in OKX's printed tiers, 0.75, 1.75 and 2.5 %: 202,500 (MR9)."""
     tiers = (ChargeTier(0.0, 0.0075), ChargeTier(1e6, 0.0175), ChargeTier(5e6, 0.025))
     terms = UnitTerms(grids=(Grid((0.0,)),), volatility=VolatilityShock(up=0.0, down=0.0), peg=tiers)
-    unit = scenarios.RiskUnit(1.0, (scenarios.Linear(1e7, 1.0), scenarios.Linear(-1e7, 1.0)), hedged=(1e7, 0.0, 0.0))
-    assert scenarios.assess(terms, unit).maintenance == pytest.approx(202_500.0)
+    unit = scenarios.RiskUnit(
+        1.0, (scenarios.LinearPosition(1e7, 1.0), scenarios.LinearPosition(-1e7, 1.0)), peg_hedges=(1e7, 0.0, 0.0)
+    )
+    assert scenarios.scenario_margin(terms, unit).maintenance == pytest.approx(202_500.0)
 
 
 def test_dollars_are_matched_in_turn() -> None:

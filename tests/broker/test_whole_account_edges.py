@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import backtrader as bt
@@ -18,10 +19,10 @@ from crossmargin_bt.broker.sizers import FreeMarginSizer, SafeDistanceSizer
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies, metrics, portfolio
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import FeedError
 
-FREE = {"maker": 0.0, "taker": 0.0, "maintenance": flat(0.005)}
+FREE = {"maker": 0.0, "taker": 0.0, "maintenance": flat_rate(0.005)}
 PERP = Instrument(symbol="BTC", underlying="BTC", lot=0.001, **FREE)
 FUTURE = msgspec.structs.replace(PERP, symbol="BTC-F", kind="future", expiry=datetime(2025, 1, 1, 8, tzinfo=UTC))
 PAIR = Instrument(symbol="PAIR", kind="margin", underlying="BTC", lot=0.001, **FREE)
@@ -73,7 +74,7 @@ def test_estimates_and_previews_know_coins() -> None:
 
     script = {1: lambda s: s.buy(s.datas[0], size=0.1), 3: ask}
     run(CrossMarginBroker(cash=10_000.0), script, (COIN, FLAT), (PERP, FLAT), sizer=(SafeDistanceSizer, {}))
-    assert seen["estimate"].reason == "a coin is paid for in full"
+    assert seen["estimate"].reason == "a spot position is fully paid"
     assert seen["preview"].locked == pytest.approx(100.0)
     assert seen["what if"].equity == pytest.approx(10_200.0)
 
@@ -181,7 +182,7 @@ def test_a_loss_beyond_the_balance_is_a_debt_by_itself() -> None:
     )
     closes = (10_000.0, 10_000.0, 8_000.0, 8_000.0, 8_000.0)
     run(broker, {1: lambda s: s.buy(s.datas[1], size=1.0)}, (COIN, closes), (PERP, closes))
-    assert broker.currency("USDT").owed == pytest.approx(1_900.0, rel=1e-3)
+    assert broker.currency("USDT").liability == pytest.approx(1_900.0, rel=1e-3)
     assert broker.account.interest == pytest.approx(3 * 0.19, rel=1e-2)
 
 
@@ -416,7 +417,7 @@ def test_a_coin_hedged_by_an_inverse_short_is_no_risk(venue: str, price: float) 
         account.set_mark(symbol, price)
     assert metrics.total_equity(account) == pytest.approx(10_000.0)
     (unit,) = portfolio.units(account, with_orders=True)
-    assert unit.standing.worst == pytest.approx(0.0, abs=1e-6)
+    assert unit.without_orders.worst_loss == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_short_put_hedges_a_short() -> None:
@@ -448,7 +449,7 @@ def test_a_refusal_is_explained_with_the_index_of_the_time() -> None:
     (refused,) = refusals(strategy)
     left = 2_000.0 - refused.needed
     text = broker.explain(refused)
-    told = float(text.partition("it would be ")[2].split()[0])
+    told = float(re.search(r"Available after the fill \(.*\): (\S+)", text)[1])
     # The fee of 0.02 % on five coins besides.
     assert told == pytest.approx(left - 10.0)
 
@@ -468,7 +469,7 @@ def test_closable_coins_of_an_isolated_pair_are_its_own_matter() -> None:
         3: lambda s: seen.append(s.broker.loan(s.datas[0]).closable),
     }
     closes = (10_000.0, 10_000.0, 11_000.0, 11_000.0)
-    pair = msgspec.structs.replace(PAIR, settle="USDT", maintenance=flat(0.05))
+    pair = msgspec.structs.replace(PAIR, settle="USDT", maintenance=flat_rate(0.05))
     broker = CrossMarginBroker(cash=50_000.0, leverage=5.0, interest_rates={"BTC": 0.0})
     broker.set_margin_mode("PAIR", "isolated")
     run(broker, script, (pair, closes), (PERP, closes), (COIN, closes))
@@ -538,7 +539,7 @@ def test_a_repayment_leaves_no_other_debt_behind() -> None:
     """A coin is bought back with dollars that a floating loss has used: the other dollars pay for it."""
     btc = (10_000.0,) * 6
     eth = bars(1_000.0, 1_000.0, 1_000.0, (1_000.0, 1_000.0, 560.0, 560.0), 560.0, 560.0)
-    coin = Instrument(symbol="ETH", underlying="ETH", lot=0.01, maintenance=flat(0.01), maker=0.0, taker=0.0)
+    coin = Instrument(symbol="ETH", underlying="ETH", lot=0.01, maintenance=flat_rate(0.01), maker=0.0, taker=0.0)
     broker = CrossMarginBroker(
         cash=5_000.0, deposits={"USDC": 7_000.0}, leverage=5.0, pooling="multi_currency",
         interest_rates={"BTC": 0.0, "USDT": 0.0}, check=True,
@@ -546,7 +547,7 @@ def test_a_repayment_leaves_no_other_debt_behind() -> None:
     script = {1: lambda s: (s.sell(s.datas[0], size=1.0), s.buy(s.datas[1], size=26.0))}
     run(broker, script, (COIN, btc), (coin, eth))
     assert broker.account.balances["USDC"] < 1_000.0
-    assert broker.currency("USDT").owed < 100.0
+    assert broker.currency("USDT").liability < 100.0
 
 
 @pytest.mark.parametrize("venue", ["okx", "bybit", "generic"])

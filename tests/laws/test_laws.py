@@ -31,7 +31,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 VARIANTS = [
     (mode, venue, position_mode)
@@ -267,7 +267,7 @@ def liquidated_at(
     first = frame["open"].iloc[1]
     size = round(share * cash * leverage / first / 1.05, 2) if size is None else size
     cerebro = bt.Cerebro(stdstats=False)
-    instrument = Instrument(symbol="AAA", lot=0.01, maintenance=flat(0.01))
+    instrument = Instrument(symbol="AAA", lot=0.01, maintenance=flat_rate(0.01))
     cerebro.adddata(feeds.from_frame(frame, name="AAA", instrument=instrument))
     cerebro.setbroker(CrossMarginBroker(mode=mode, cash=cash, leverage=leverage, path=path))
     cerebro.addstrategy(Holder, long=long, size=size)
@@ -537,7 +537,7 @@ def test_figures_of_calm_bars_are_those_of_bars_walked(
             frame = candles(n, 300, volatility=0.002)
             frame["funding_rate"] = frame["funding_rate"].where(frame.index.hour == 0)
             frame = frame.drop(frame.index[100:110]).iloc[:280] if n and unequal else frame
-            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat_rate(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, venue=rule_book(venue), mode=mode)
         cerebro.setbroker(broker)
@@ -610,7 +610,7 @@ def test_who_looks_at_the_account_after_bars_that_passed_unseen_sees_it_as_it_is
             frame = candles(n, 300, volatility=0.002)
             frame["funding_rate"] = frame["funding_rate"].where(frame.index.day == 4)
             frame = frame.drop(frame.index[100:103]) if n and inner == "pausing" else frame
-            contract = Instrument(symbol=name, lot=0.01, maintenance=flat(0.01))
+            contract = Instrument(symbol=name, lot=0.01, maintenance=flat_rate(0.01))
             cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
         broker = CrossMarginBroker(engine=engine, cash=3000.0, leverage=10.0, warning_levels=(3.0,))
         cerebro.setbroker(broker)

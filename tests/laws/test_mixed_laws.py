@@ -182,12 +182,12 @@ def test_options_and_futures_end(made: dict, script: list) -> None:
     books.play(script)
     account = books.account
     for symbol in ("FUTURE", "CALL", "PUT"):
-        entry = expiry.expired(account, NOW, symbol)
+        entry = expiry.expiry_entry(account, NOW, symbol)
         legs = dict(account.books[symbol].legs)
         settle = PRODUCTS[symbol].settle
         before = account.balances[settle]
         books.record(entry)
-        for settled in list(expiry.settlements(account, entry)):
+        for settled in list(expiry.settlement_fills(account, entry)):
             books.record(settled)
         due = sum(
             PRODUCTS[symbol].profit(leg.lots, leg.entry if symbol == "FUTURE" else 0.0, entry.price)

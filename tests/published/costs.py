@@ -6,7 +6,7 @@ from __future__ import annotations
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
 
@@ -49,7 +49,7 @@ def bybit_margin(case: dict) -> dict:
         made = account(
             cash=1e6,
             rules={"venue": "bybit", "taker": given["taker"]},
-            X={"leverage": given["leverage"], "rule": flat(0.005)},
+            X={"leverage": given["leverage"], "rule": flat_rate(0.005)},
         )
         trade(made, "X", sign * given["qty"], given["entry"])
         made.set_mark("X", given["mark"])
@@ -63,7 +63,7 @@ def bybit_live(case: dict) -> dict:
     made = account(
         cash=1e6,
         rules={"venue": "bybit", "taker": given["taker"]},
-        X={"leverage": given["leverage"], "rule": flat(given["mmr"])},
+        X={"leverage": given["leverage"], "rule": flat_rate(given["mmr"])},
     )
     trade(made, "X", -given["size"], given["entry"])
     made.set_mark("X", given["mark"])
@@ -78,7 +78,7 @@ def open_loss(case: dict) -> dict:
         costs = []
         for loss in (False, True):
             rules = {"venue": "binance", "sell_order_markup": None, "order_loss_reserved": loss}
-            made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat(0.005)})
+            made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat_rate(0.005)})
             made.set_mark("X", given["mark"])
             rest(made, "X", 1, sign * given["qty"], given["order_price"])
             costs.append(metrics.pool_balance(made, "USDT").in_use)
@@ -90,7 +90,7 @@ def assuming_price(case: dict) -> dict:
     """The last price is that of the latest fill."""
     given = case["inputs"]
     rules = {"venue": "binance", "order_loss_reserved": False}
-    made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat(0.005)})
+    made = account(cash=1e6, rules=rules, X={"leverage": given["leverage"], "rule": flat_rate(0.005)})
     trade(made, "X", 1.0, given["last"])
     trade(made, "X", -1.0, given["last"])
     made.set_mark("X", given["mark"])
@@ -102,7 +102,7 @@ def assuming_price(case: dict) -> dict:
 def phemex(case: dict) -> dict:
     given = case["inputs"]
     rules = {"isolated_fee_in_margin": "bankruptcy", "isolated_closing_fee": "mark", "taker": given["taker"]}
-    facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
+    facts = {"leverage": given["leverage"], "rule": flat_rate(given["mmr"])}
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["size"], given["price"])
     return {
@@ -114,7 +114,7 @@ def phemex(case: dict) -> dict:
 def fee_buffer(case: dict) -> dict:
     given = case["inputs"]
     rules = {"isolated_fee_in_margin": "entry", "taker": given["fee_buffer"]}
-    facts = {"leverage": given["leverage"], "rule": flat(given["base_mmr"])}
+    facts = {"leverage": given["leverage"], "rule": flat_rate(given["base_mmr"])}
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"], given["price"])
     return {"liq_price": estimates.liquidation_price(made, "X").price}
@@ -123,7 +123,7 @@ def fee_buffer(case: dict) -> dict:
 def extra_margin(case: dict) -> dict:
     given = case["inputs"]
     rules = {"isolated_maintenance_price": "entry"}
-    facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
+    facts = {"leverage": given["leverage"], "rule": flat_rate(given["mmr"])}
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"] * (-1 if given["side"] == "short" else 1), given["entry"])
     made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol="X", side="net", amount=float(given["extra_margin"])))
@@ -142,7 +142,7 @@ def frozen_fee(case: dict) -> dict:
     }
     facts = {
         "leverage": cost / (given["pos_margin"] - given["pos_comm"]),
-        "rule": flat(given["mmr"] + given["predicted_funding_rate"]),
+        "rule": flat_rate(given["mmr"] + given["predicted_funding_rate"]),
     }
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"], given["entry"])
@@ -166,12 +166,12 @@ def isolated_margin(case: dict) -> dict:
 
 def mexc(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=1e6, mode="isolated", X={"leverage": given["leverage"], "rule": flat(given["mmr"])})
+    made = account(cash=1e6, mode="isolated", X={"leverage": given["leverage"], "rule": flat_rate(given["mmr"])})
     trade(made, "X", given["qty"], given["entry"])
     return {
         "liq_price": isolated_price(case, at_entry=True, size=given["qty"]),
         "position_margin": made.books["X"].legs["net"].margin,
-        "mm": requirement(given["qty"] * given["entry"], flat(given["mmr"]), given["qty"]),
+        "mm": requirement(given["qty"] * given["entry"], flat_rate(given["mmr"]), given["qty"]),
     }
 
 

@@ -8,7 +8,7 @@ import math
 from crossmargin_bt.engine.admission import maximum_order
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 from published.stage import account, rest, shared, trade
 
 COIN = {"inverse": True, "settle": "USDT", "lot": 1.0}
@@ -28,7 +28,9 @@ def kucoin_position(case: dict) -> dict:
     made = account(cash=1.0, mode="isolated", X={"leverage": given["leverage"], **COIN})
     trade(made, "X", given["qty_usd"], given["entry"])
     found = {"posInit": made.books["X"].legs["net"].margin}
-    made = account(cash=1.0, rules={"venue": "kucoin"}, X={"leverage": given["leverage"], "rule": flat(0.01), **COIN})
+    made = account(
+        cash=1.0, rules={"venue": "kucoin"}, X={"leverage": given["leverage"], "rule": flat_rate(0.01), **COIN}
+    )
     trade(made, "X", given["qty_usd"], given["entry"])
     made.set_mark("X", given["mark"])
     return {**found, "posMargin": metrics.pool_balance(made, "USDT").in_use, "upnl": made.books["X"].unrealised()}
@@ -48,7 +50,7 @@ def kucoin_shared_by_value(case: dict) -> dict:
     prices = {}
     for name, rate, taker in (("liquidation_price", given["mmr"], given["taker"]), ("bankrupt_price", 1e-12, 0.0)):
         made = account(
-            cash=given["total_margin"], rules={"venue": "kucoin", "taker": taker}, X={"rule": flat(rate), **COIN}
+            cash=given["total_margin"], rules={"venue": "kucoin", "taker": taker}, X={"rule": flat_rate(rate), **COIN}
         )
         trade(made, "X", given["qty_usd"], given["mark"])
         made.balances["USDT"] = given["total_margin"]
@@ -60,7 +62,7 @@ def risk_limit(case: dict) -> dict:
     """The limit itself is still allowed, so the tier above starts a hair behind it."""
     given = case["inputs"]
     bound = math.nextafter(given["risk_limit_btc"], math.inf)
-    rule = table([(0.0, 0.01, 50.0), (bound, 0.02, 10.0)], marginal=False)
+    rule = tier_table([(0.0, 0.01, 50.0), (bound, 0.02, 10.0)], marginal=False)
     made = account(cash=1e9, rules={"tier_leverage_breach": "refuse"}, X={"leverage": 50.0, "rule": rule, **COIN})
     made.set_mark("X", given["price"])
     lots = maximum_order.maximum_order_lots(made, "X", "net", 1, given["price"])
@@ -69,7 +71,7 @@ def risk_limit(case: dict) -> dict:
 
 def coinm_maintenance(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=1e3, X={"contract_size": given["mult"], "rule": flat(given["mmr"]), **COIN})
+    made = account(cash=1e3, X={"contract_size": given["mult"], "rule": flat_rate(given["mmr"]), **COIN})
     trade(made, "X", given["contracts"], given["mark"])
     return {
         "notional_btc": metrics.exposure_value(made, "USDT"),
@@ -81,14 +83,14 @@ def coinm_amount(case: dict) -> dict:
     """The tier before carries the page's deduction, made by a still lower tier."""
     given = case["inputs"]
     low, previous, rate = given["cum_prev"] / (given["mmr_prev"] / 2), given["mmr_prev"], given["mmr_n"]
-    rule = table([(0.0, previous / 2, None), (low, previous, None), (given["floor"], rate, None)], marginal=True)
+    rule = tier_table([(0.0, previous / 2, None), (low, previous, None), (given["floor"], rate, None)], marginal=True)
     return {"cum": rule.deductions[2]}
 
 
 def coinm_liquidation(case: dict) -> dict:
     given = case["inputs"]
     rate, cum = given["mmr"], given["cum"]
-    rule = table([(0.0, rate / 2, None), (cum / (rate / 2), rate, None)], marginal=True)
+    rule = tier_table([(0.0, rate / 2, None), (cum / (rate / 2), rate, None)], marginal=True)
     made = account(cash=given["WB"], X={"contract_size": given["cm"], "rule": rule, **COIN})
     trade(made, "X", given["side"] * given["contracts"], given["entry"])
     return {"liq_price": estimates.liquidation_price(made, "X").price}
@@ -99,7 +101,7 @@ def bybit_isolated(case: dict) -> dict:
     found = {}
     for name, size in (("liq_long", given["qty_usd"]), ("liq_short", -given["qty_usd"])):
         rules = {"isolated_maintenance_price": "entry"}
-        facts = {"leverage": given["leverage"], "rule": flat(given["mmr"]), **COIN}
+        facts = {"leverage": given["leverage"], "rule": flat_rate(given["mmr"]), **COIN}
         made = account(cash=1e3, mode="isolated", rules=rules, X=facts)
         trade(made, "X", size, given["entry"])
         (pool,) = metrics.pools(made)
@@ -122,7 +124,7 @@ def at_last_price(case: dict) -> dict:
 
 def rates(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=1e3, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"]), **COIN})
+    made = account(cash=1e3, X={"leverage": 1 / given["imr"], "rule": flat_rate(given["mmr"]), **COIN})
     trade(made, "X", given["qty"], given["price"])
     return {"im": metrics.pool_balance(made, "USDT").in_use, "mm": shared(made).requirement}
 

@@ -12,7 +12,7 @@ from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import estimates, metrics
 from crossmargin_bt.engine.terms.liquidation_steps import Tiers
-from crossmargin_bt.engine.terms.rates import PowerRate, SizeRate, flat, table
+from crossmargin_bt.engine.terms.rates import PowerRate, SizeRate, flat_rate, tier_table
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
 
@@ -21,7 +21,11 @@ def binance_cross(case: dict) -> dict:
     given = case["inputs"]
     rate, cum = given["mmr"], given["cumB"]
     # One lower tier, whose bound makes the deduction what the page prints.
-    rule = flat(rate) if not cum else table([(0.0, rate / 2, None), (cum / (rate / 2), rate, None)], marginal=True)
+    rule = (
+        flat_rate(rate)
+        if not cum
+        else tier_table([(0.0, rate / 2, None), (cum / (rate / 2), rate, None)], marginal=True)
+    )
     made = account(cash=given["WB"] - given["TMM1"] + given["UPNL1"], X={"leverage": 1.0, "rule": rule})
     trade(made, "X", given["side"] * given["pos"], given["ep"])
     return {"liq_price": estimates.liquidation_price(made, "X").price}
@@ -30,7 +34,7 @@ def binance_cross(case: dict) -> dict:
 def binance_isolated(case: dict) -> dict:
     given = case["inputs"]
     margin, rate = given["entry"] * given["qty"] / given["leverage"], given["mmr"]
-    rule = table([(0.0, rate / 2, None), (given["cum"] / (rate / 2), rate, None)], marginal=True)
+    rule = tier_table([(0.0, rate / 2, None), (given["cum"] / (rate / 2), rate, None)], marginal=True)
     return {"liq_price": isolated_price(case, rule=rule, size=given["qty"], cash=margin * 1.000001)}
 
 
@@ -52,7 +56,7 @@ def order_margin(case: dict) -> dict:
 def risk_rate(case: dict) -> dict:
     given = case["inputs"]
     facts = {
-        entry["sym"]: {"leverage": 10.0, "contract_size": entry["mult"], "rule": flat(entry["mmr"])}
+        entry["sym"]: {"leverage": 10.0, "contract_size": entry["mult"], "rule": flat_rate(entry["mmr"])}
         for entry in given["positions"] + given["orders"]
     }
     made = account(cash=given["total_margin"], rules={"venue": "kucoin", "taker": given["taker"]}, **facts)
@@ -70,7 +74,7 @@ def risk_exposure(case: dict) -> dict:
     results = []
     for counted in ("gross", "sum"):
         rules = {"venue": "kucoin", "orders_in_maintenance": counted, "closing_fee_in_maintenance": "none"}
-        made = account(cash=1e6, rules=rules, X={"leverage": 10.0, "rule": flat(given["mmr"])})
+        made = account(cash=1e6, rules=rules, X={"leverage": 10.0, "rule": flat_rate(given["mmr"])})
         trade(made, "X", given["position"], given["price"])
         rest(made, "X", 2, given["buy_orders"], given["price"])
         rest(made, "X", 3, -given["sell_orders"], given["price"])
@@ -86,7 +90,7 @@ def size_rate(case: dict, **constants: float) -> dict:
 
 def insurance(case: dict) -> dict:
     given = case["inputs"]
-    facts = {"leverage": given["leverage"], "rule": flat(given["mmr"])}
+    facts = {"leverage": given["leverage"], "rule": flat_rate(given["mmr"])}
     made = account(cash=5000.0, mode="isolated", rules={"isolated_maintenance_price": "entry"}, X=facts)
     trade(made, "X", given["qty"], given["entry"])
     (pool,) = metrics.pools(made)
@@ -104,7 +108,7 @@ def down_to_the_first_tier(case: dict) -> dict:
     """The page's legacy swaps: from the third tier up a position is cut to the first; tiers are whole contracts."""
     given = case["inputs"]
     first = given["tier1_max"] + 1.0
-    rule = table([(0.0, 0.005, None), (first, 0.01, None), (2.5 * first, 0.02, None)], marginal=False)
+    rule = tier_table([(0.0, 0.005, None), (first, 0.01, None), (2.5 * first, 0.02, None)], marginal=False)
     steps = (Tiers(down=given["contracts"]),)
     made = account(cash=1e6, rules={"liquidation": steps}, X={"leverage": 100.0, "rule": rule, "lot": 1.0})
     trade(made, "X", given["contracts"], 1.0)
@@ -165,7 +169,7 @@ def order_at_leverage(case: dict) -> dict:
 
 def initial_margin(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=given["balance"], X={"leverage": given["leverage"], "rule": flat(0.005)})
+    made = account(cash=given["balance"], X={"leverage": given["leverage"], "rule": flat_rate(0.005)})
     trade(made, "X", given["qty"], given["price"])
     found = {"initial_margin": metrics.pool_balance(made, "USDT").in_use}
     for name, pnl in (("total_margin_after_profit", given["pnl"]), ("total_margin_after_loss", -given["pnl"])):
@@ -179,7 +183,7 @@ def dydx(case: dict) -> dict:
     equity, size, price = given.get("e"), given.get("s", given.get("size")), given.get("p", given.get("oracle"))
     equity = given["quote_balance"] + size * price if equity is None else equity
     imf = given.get("imf", 0.1)
-    made = account(cash=equity, X={"leverage": 1 / imf, "rule": flat(given["mmf"])})
+    made = account(cash=equity, X={"leverage": 1 / imf, "rule": flat_rate(given["mmf"])})
     trade(made, "X", size, price)
     total = metrics.pool_balance(made, "USDT")
     return {
@@ -191,7 +195,7 @@ def dydx(case: dict) -> dict:
 
 def tier_amounts(case: dict) -> dict:
     rows = [(low, rate, leverage) for low, _, rate, leverage, _ in case["inputs"]["tiers"]]
-    rule = table(rows, marginal=True)
+    rule = tier_table(rows, marginal=True)
     found = {"maint_amounts": list(rule.deductions)}
     for value in case["inputs"].get("values", ()):
         tier = max(n for n, row in enumerate(rows) if row[0] <= value)
@@ -216,7 +220,7 @@ def funding(case: dict) -> dict:
 def hedge(case: dict) -> dict:
     given = case["inputs"]
     made = account(
-        cash=1000.0, position_mode="hedge", rules={"venue": "kucoin"}, X={"leverage": 1.0, "rule": flat(0.005)}
+        cash=1000.0, position_mode="hedge", rules={"venue": "kucoin"}, X={"leverage": 1.0, "rule": flat_rate(0.005)}
     )
     trade(made, "X", given["long_qty"], given["margin_per_contract"], "long")
     trade(made, "X", -given["short_qty"], given["margin_per_contract"], "short")
@@ -227,7 +231,7 @@ def hedge(case: dict) -> dict:
 def added_legs(case: dict) -> dict:
     given = case["inputs"]
     rules = {"venue": "okx", "closing_fee_in_maintenance": "none"}
-    made = account(cash=1e6, position_mode="hedge", rules=rules, X={"rule": flat(0.01)})
+    made = account(cash=1e6, position_mode="hedge", rules=rules, X={"rule": flat_rate(0.01)})
     trade(made, "X", given["long"], 1.0, "long")
     trade(made, "X", -given["short"], 1.0, "short")
     return {"tier_contracts_cross": shared(made).requirement / 0.01}
@@ -235,7 +239,7 @@ def added_legs(case: dict) -> dict:
 
 def paradex_open(case: dict) -> dict:
     given = case["inputs"]
-    rule = flat(given["imf"] * given["mmf_factor"])
+    rule = flat_rate(given["imf"] * given["mmf_factor"])
     rules = {
         "order_offset": "net",
         "order_fees_reserved": False,
@@ -260,7 +264,9 @@ def orderly_mmr(case: dict) -> dict:
 
 def orderly_liquidation(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=given["collateral"], BTC={"rule": flat(given["mmr"])}, ETH={"rule": flat(given["mmr"])})
+    made = account(
+        cash=given["collateral"], BTC={"rule": flat_rate(given["mmr"])}, ETH={"rule": flat_rate(given["mmr"])}
+    )
     trade(made, "BTC", *given["btc"])
     trade(made, "ETH", *given["eth"])
     return {
@@ -280,7 +286,7 @@ def orderly_dynamic(case: dict) -> dict:
 
 def hyperliquid(case: dict) -> dict:
     given = case["inputs"]
-    rule = flat(1 / (2 * given["max_lev"]))
+    rule = flat_rate(1 / (2 * given["max_lev"]))
     found = {"mm": requirement(given["position"], rule)}
     for leverage in given["levs"]:
         made = account(cash=1e6, X={"leverage": leverage, "rule": rule})
@@ -315,7 +321,7 @@ def flat_tier(case: dict) -> dict:
     """The bound is inclusive above, so the row of an upper bound starts where the one before ends."""
     given = case["inputs"]
     lows = [0.0, *(row[0] for row in given["table"][:-1])]
-    rule = table([(low, row[1], row[3]) for low, row in zip(lows, given["table"], strict=True)], marginal=False)
+    rule = tier_table([(low, row[1], row[3]) for low, row in zip(lows, given["table"], strict=True)], marginal=False)
     value = given["notional"]
     return {"mmr": requirement(value, rule) / value, "max_leverage": 1 / rule.initial_floor(value, 1.0)}
 
@@ -327,19 +333,19 @@ def marginal_tiers(case: dict) -> dict:
         for low, rate in zip([0, *(row[0] for row in given["tiers"])], [row[1] for row in given["tiers"]], strict=False)
     ]
     value = given["qty"] * given["price"]
-    return {"mm": requirement(value, table(rows, marginal=True))}
+    return {"mm": requirement(value, tier_table(rows, marginal=True))}
 
 
 def hyperliquid_tiers(case: dict) -> dict:
     rows = [(low, 1 / (2 * leverage), leverage) for low, leverage in case["inputs"]["table"]]
-    return {"mm": requirement(case["inputs"]["notional"], table(rows, marginal=True))}
+    return {"mm": requirement(case["inputs"]["notional"], tier_table(rows, marginal=True))}
 
 
 def maintenance_amount(case: dict) -> dict:
     given = case["inputs"]
     # The tier before carries the page's deduction, made by a still lower tier.
     low, previous, rate = given["cum_prev"] / (given["mmr_prev"] / 2), given["mmr_prev"], given["mmr_n"]
-    rule = table([(0.0, previous / 2, None), (low, previous, None), (given["floor"], rate, None)], marginal=True)
+    rule = tier_table([(0.0, previous / 2, None), (low, previous, None), (given["floor"], rate, None)], marginal=True)
     return {"cum": rule.deductions[2]}
 
 
@@ -352,14 +358,14 @@ def linear_im(case: dict) -> dict:
             given.get("btcusdt_qty", given.get("qty")),
             "im_usdt" if "btcusdt_qty" in given else "position_margin",
         )
-    made = account(cash=1e9, X={"leverage": given["leverage"], "rule": flat(0.001)})
+    made = account(cash=1e9, X={"leverage": given["leverage"], "rule": flat_rate(0.001)})
     trade(made, "X", size, given["price"])
     return {name: metrics.pool_balance(made, "USDT").in_use}
 
 
 def paradex_margin(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=1e6, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] * given["mmf_factor"])})
+    made = account(cash=1e6, X={"leverage": 1 / given["imf"], "rule": flat_rate(given["imf"] * given["mmf_factor"])})
     trade(made, "X", given["size"], given["mark"])
     return {"imr": metrics.pool_balance(made, "USDT").in_use, "mmr": shared(made).requirement}
 
@@ -376,7 +382,7 @@ def initial_floor(case: dict) -> dict:
 def binance_maintenance(case: dict) -> dict:
     given = case["inputs"]
     rate = given["mmr"]
-    rule = table([(0.0, rate / 2, None), (given["cum"] / (rate / 2), rate, None)], marginal=True)
+    rule = tier_table([(0.0, rate / 2, None), (given["cum"] / (rate / 2), rate, None)], marginal=True)
     made = account(cash=1e9, X={"leverage": 1.0, "rule": rule})
     trade(made, "X", given["pos"], given["entry"])
     made.set_mark("X", given["mark"])

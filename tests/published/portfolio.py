@@ -80,7 +80,7 @@ def _hold(made: Account, symbol: str, one: dict, feed: dict) -> None:
     """Give an option its forward, volatility and rate, mark it at the model's price and hold it, paid for by nobody."""
     book = made.books[symbol]
     book.index, book.volatility = feed["Forward"], one["MarkVol"]
-    years = pricing.years_to(book.instrument.expiry_ms, 0.0)
+    years = pricing.years_to_expiry(book.instrument.expiry_ms, 0.0)
     book.interest_rate = -math.log(one["MarkDiscount"]) / years
     sign = 1 if one["IsCall"] else -1
     price = pricing.price(book.index, one["Strike"], years, book.volatility, sign) * one["MarkDiscount"]
@@ -93,18 +93,18 @@ def _hold(made: Account, symbol: str, one: dict, feed: dict) -> None:
 def okx_minimum(case: dict) -> dict:
     """A raw charge of 30,000 in the tiers of the profile, against 40,000 of everything else."""
     given = case["inputs"]
-    terms = venues.load("okx").rules.portfolio.of("BTC")
+    terms = venues.load("okx").rules.portfolio.unit_terms("BTC")
     scaled = terms.minimum.scaled(given["mr7_raw"])
     plain = UnitTerms(
         grids=(Grid((0.0, 0.5)),), volatility=VolatilityShock(up=0.0, down=0.0),
         minimum=msgspec.structs.replace(terms.minimum, linear=given["mr7_raw"] / (2 * given["MR"])),
     )  # fmt: skip
-    unit = scenarios.RiskUnit(1.0, (scenarios.Linear(2.0 * given["MR"], 1.0),))
+    unit = scenarios.RiskUnit(1.0, (scenarios.LinearPosition(2.0 * given["MR"], 1.0),))
     bare = msgspec.structs.replace(plain, minimum=None)
     return {
         "mr7_adj": scaled,
-        "mmr_after": scenarios.assess(plain, unit).maintenance,
-        "mmr_before": scenarios.assess(bare, unit).maintenance,
+        "mmr_after": scenarios.scenario_margin(plain, unit).maintenance,
+        "mmr_before": scenarios.scenario_margin(bare, unit).maintenance,
     }
 
 
@@ -121,18 +121,19 @@ def deribit(case: dict) -> dict:
             short_option=given["short_cont"],
             offset=given["fut_cont"],
         )
-        return scenarios.assess(terms, unit).charges
+        return scenarios.scenario_margin(terms, unit).charges
 
     options = tuple(
-        scenarios.OptionHeld(given[kind], 100.0, sign, 100.0, years, 0.5) for kind, sign in (("call", 1), ("put", -1))
+        scenarios.OptionPosition(given[kind], 100.0, sign, 100.0, years, 0.5)
+        for kind, sign in (("call", 1), ("put", -1))
     )
-    futures = tuple(scenarios.Linear(given[name], 1.0) for name in ("fut_a", "fut_b"))
+    futures = tuple(scenarios.LinearPosition(given[name], 1.0) for name in ("fut_a", "fut_b"))
     short = charge(scenarios.RiskUnit(1.0, options=options))
     return {
         "net_short": short / given["short_cont"],
         "option_contingency": short,
         "future_contingency": charge(scenarios.RiskUnit(1.0, futures)),
-        "iv_shock": shock.shift(given["dte"]) * given["base"],
+        "iv_shock": shock.tenor_scale(given["dte"]) * given["base"],
     }
 
 
@@ -141,16 +142,18 @@ def dederi(case: dict) -> dict:
     given = case["inputs"]
     forward = given["index"] * math.exp(given["abr"] * given["days"] / 365)
     shock = VolatilityShock(up=0.0, down=0.0)
-    unit = scenarios.RiskUnit(given["index"], (scenarios.Linear(given["qty"], forward, given["days"] / 365),))
+    unit = scenarios.RiskUnit(given["index"], (scenarios.LinearPosition(given["qty"], forward, given["days"] / 365),))
 
     def worst(move: float, qty: int) -> float:
         terms = UnitTerms(grids=(Grid((abs(move),)),), volatility=shock, linear=given["factor"])
-        return scenarios.assess(terms, unit._replace(linears=(unit.linears[0]._replace(coins=qty),))).worst
+        return scenarios.scenario_margin(
+            terms, unit._replace(linears=(unit.linears[0]._replace(coins=qty),))
+        ).worst_loss
 
     terms = UnitTerms(grids=(Grid((0.0,)),), volatility=shock, linear=given["factor"])
     return {
         "fwd": forward,
-        "contingency": scenarios.assess(terms, unit).charges,
+        "contingency": scenarios.scenario_margin(terms, unit).charges,
         "pnl_m15": -worst(-0.15, given["qty"]),
         "pnl_p3": worst(0.03, -given["qty"]),
     }

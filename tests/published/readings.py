@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from published.stage import account, shared, trade
 
 
 def kucoin_estimates(case: dict) -> dict:
     given = case["inputs"]
     facts = {
-        one["sym"]: {"contract_size": one["mult"], "leverage": 10.0, "rule": flat(one["mmr"])}
+        one["sym"]: {"contract_size": one["mult"], "leverage": 10.0, "rule": flat_rate(one["mmr"])}
         for one in given["positions"]
     }
     made = account(cash=0.0, rules={"venue": "kucoin", "taker": given["taker"]}, **facts)
@@ -33,7 +33,7 @@ def hyperliquid(case: dict) -> dict:
     made = account(
         cash=given["total_raw_usd"] + 0.9 * value,
         rules={"venue": "hyperliquid", "taker": 0.0},
-        X={"leverage": 25.0, "rule": flat(0.01)},
+        X={"leverage": 25.0, "rule": flat_rate(0.01)},
     )
     trade(made, "X", 1.0, 0.9 * value)
     made.set_mark("X", value)
@@ -73,7 +73,7 @@ def lean_shared(case: dict) -> dict:
 
 def orderly_ratio(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=1e6, X={"rule": flat(0.05)})
+    made = account(cash=1e6, X={"rule": flat_rate(0.05)})
     trade(made, "X", 1.0, given["notional"])
     return {"total_mmr": shared(made).requirement / metrics.exposure_value(made, "USDT")}
 

@@ -8,7 +8,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics, requirement
-from crossmargin_bt.engine.terms.rates import PowerRate, flat, table
+from crossmargin_bt.engine.terms.rates import PowerRate, flat_rate, tier_table
 from published.stage import account, rest, shared, trade
 
 
@@ -16,7 +16,7 @@ def bitget(case: dict) -> dict:
     given = case["inputs"]
     found = {}
     for name, marginal in (("mm_tiered", True), ("mm_flat", False)):
-        rule = table(
+        rule = tier_table(
             [(0.0, given["tiers"][0][1], None), (given["tiers"][0][0], given["tiers"][1][1], None)], marginal=marginal
         )
         made = account(cash=1e6, rules={"venue": "bitget", "taker": given["fee"]}, X={"rule": rule})
@@ -29,7 +29,7 @@ def htx_net(case: dict) -> dict:
     found = {}
     for name, (long, short) in case["inputs"].items():
         made = account(
-            cash=1e9, position_mode="hedge", rules={"tier_exposure": "net"}, X={"rule": flat(0.01), "lot": 1.0}
+            cash=1e9, position_mode="hedge", rules={"tier_exposure": "net"}, X={"rule": flat_rate(0.01), "lot": 1.0}
         )
         trade(made, "X", long, 1.0, "long")
         if short:
@@ -41,7 +41,7 @@ def htx_net(case: dict) -> dict:
 def coinex(case: dict) -> dict:
     given = case["inputs"]
     lows = [0.0, *(row[0] for row in given["table"][:-1])]
-    rule = table([(low, row[1], row[3]) for low, row in zip(lows, given["table"], strict=True)], marginal=False)
+    rule = tier_table([(low, row[1], row[3]) for low, row in zip(lows, given["table"], strict=True)], marginal=False)
     rules = {"tier_exposure": "larger", "orders_in_tier": True, "order_fees_reserved": False}
     made = account(
         cash=1e9, position_mode="hedge", rules=rules, X={"leverage": 1000.0, "leverage_max": 1000.0, "rule": rule}
@@ -117,7 +117,7 @@ def paradex_check(case: dict) -> dict:
     given = case["inputs"]
     rules = {"venue": "paradex", "taker": 0.0}
     made = account(
-        cash=given["collateral"], rules=rules, X={"leverage": 1 / given["imf"], "rule": flat(given["imf"] / 2)}
+        cash=given["collateral"], rules=rules, X={"leverage": 1 / given["imf"], "rule": flat_rate(given["imf"] / 2)}
     )
     trade(made, "X", given["pos"], given["mark0"])
     found = {"imr0": metrics.pool_balance(made, "USDT").in_use}
@@ -135,7 +135,7 @@ def paradex_check(case: dict) -> dict:
 
 def derive(case: dict) -> dict:
     given = case["inputs"]
-    made = account(cash=0.0, X={"leverage": 1 / given["imr"], "rule": flat(given["mmr"])})
+    made = account(cash=0.0, X={"leverage": 1 / given["imr"], "rule": flat_rate(given["mmr"])})
     trade(made, "X", given["qty"], given["entry"])
     made.set_mark("X", given["perp"])
     return {"mm": shared(made).gap, "im": metrics.available_margin(made, made.books["X"])}
@@ -144,7 +144,7 @@ def derive(case: dict) -> dict:
 def new_position(case: dict) -> dict:
     """What the estimate would be once the order has filled."""
     given = case["inputs"]
-    made = account(cash=given["collateral"], X={"leverage": 10.0, "rule": flat(given["mmr"])})
+    made = account(cash=given["collateral"], X={"leverage": 10.0, "rule": flat_rate(given["mmr"])})
     made.set_mark("X", given["order_price"])
     book = made.books["X"]
     made.apply(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from crossmargin_bt.engine.admission import maximum_order
-from crossmargin_bt.engine.terms.rates import PowerRate, flat, table
+from crossmargin_bt.engine.terms.rates import PowerRate, flat_rate, tier_table
 from published.stage import account, rest, trade
 
 
@@ -34,7 +34,7 @@ def orderly(case: dict) -> dict:
     facts = {"leverage": 1 / given["imr"], "rule": rule}
     made = account(
         cash=given["collateral"], rules={"venue": "orderly", "taker": taker}, BTC=facts,
-        ETH={"leverage": 10.0, "rule": flat(0.05)},
+        ETH={"leverage": 10.0, "rule": flat_rate(0.05)},
     )  # fmt: skip
     trade(made, "ETH", 1.0, 10 * given["other_im"])
     return _both_sides(made, given, given["mark"], cash=given["collateral"])
@@ -58,13 +58,13 @@ def orderly_base(case: dict) -> dict:
     given = case["inputs"]
     rules = {"venue": "orderly", "taker": 0.0, "order_size_share": 1.0, "order_size_fees": 0}
     cash = given["base"] / 10
-    made = account(cash=cash, rules=rules, BTC={"leverage": 10.0, "rule": flat(0.05), "lot": 1e-9})
+    made = account(cash=cash, rules=rules, BTC={"leverage": 10.0, "rule": flat_rate(0.05), "lot": 1e-9})
     return _both_sides(made, given, 1.0, cash=cash)
 
 
 def leverage(case: dict) -> dict:
     given = case["inputs"]
-    rule = table([(low, 1 / (2 * most), most) for low, _, most in given["tiers"]], marginal=False)
+    rule = tier_table([(low, 1 / (2 * most), most) for low, _, most in given["tiers"]], marginal=False)
     made = account(cash=1.0, X={"rule": rule})
     made.set_mark("X", 1.0)
     return {"max_leverage": maximum_order.maximum_leverage(made, "X", given["stake"])}

@@ -11,11 +11,11 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import interest
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import margin_pair as loan_margin
+from crossmargin_bt.engine.margin.modes import margin_pair
 from crossmargin_bt.engine.terms.borrowing import Borrowing, DebtTerms, DebtTier, InterestClock
 from crossmargin_bt.engine.terms.collateral import CollateralTerms, CollateralTier
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from published.stage import account, trade
 
 DOLLARS = CollateralTerms((CollateralTier(0.0, 1.0),))
@@ -95,7 +95,7 @@ def binance_pro(case: dict) -> dict:
         return DebtTerms((currency,), steps)
 
     lends = Borrowing(
-        initial=1.0, maintenance=flat(0.05), otherwise=0.0,
+        initial=1.0, maintenance=flat_rate(0.05), otherwise=0.0,
         debts=(terms("BTC", given["btc_tiers"]), terms("ETH", given["eth_tiers"])),
     )  # fmt: skip
     made = pool(
@@ -114,7 +114,7 @@ def binance_pro(case: dict) -> dict:
 def _levels(made: Account) -> tuple[float, float]:
     """Return what an account holds and what it owes, in USDT."""
     found = currencies.holdings(made)
-    return sum(max(one.worth, 0.0) for one in found), sum(one.owed * one.price for one in found)
+    return sum(max(one.value, 0.0) for one in found), sum(one.debt * one.price for one in found)
 
 
 def kucoin_debt(case: dict) -> dict:
@@ -150,10 +150,10 @@ def bybit_borrow(case: dict) -> dict:
     trade(made, "P", 1.0, 1000.0)
     made.set_mark("P", 1000.0 + given["upnl"])
     (holding,) = currencies.holdings(made)
-    return {"equity": holding.amount, "borrowed": holding.owed}
+    return {"equity": holding.amount, "borrowed": holding.debt}
 
 
-def margin_pair(case: dict) -> dict:
+def isolated_margin_pair(case: dict) -> dict:
     """One coin bought with borrowed money, isolated, its margin in the coin."""
     given = case["inputs"]
     facts = {"kind": "margin", "settle": "BTC", "underlying": "BTC", "quote": "USDT", "leverage": given["leverage"]}
@@ -163,8 +163,8 @@ def margin_pair(case: dict) -> dict:
     book, leg = made.books["X"], made.books["X"].legs["net"]
     return {
         "margin_btc": leg.margin,
-        "assets_btc": loan_margin.assets(book, leg) + leg.margin,
-        "liability_usdt": loan_margin.owed(book, leg),
+        "assets_btc": margin_pair.assets(book, leg) + leg.margin,
+        "liability_usdt": margin_pair.principal(book, leg),
     }
 
 
@@ -183,7 +183,11 @@ def binance_interest(case: dict) -> dict:
 def charged(clock: InterestClock, owed: float, rate: float, since_ms: int, until_ms: int) -> tuple[int, float]:
     """Return the periods and the interest an account is charged that owes so much from one time to another, `rate` a period."""
     terms = Borrowing(
-        initial=0.1, maintenance=flat(0.05), otherwise=0.0, clock=clock, yearly={"DEBT": rate * 24 * 365 / clock.hours}
+        initial=0.1,
+        maintenance=flat_rate(0.05),
+        otherwise=0.0,
+        clock=clock,
+        yearly={"DEBT": rate * 24 * 365 / clock.hours},
     )
     made = pool({"USDT": 1e9, "DEBT": -owed}, {"DEBT": 1.0}, borrowing=terms)
     periods, paid = 0, 0.0
@@ -231,7 +235,7 @@ CHECKED = {
     "kucoin-debt-01": kucoin_debt,
     "htx-margin-level-01": htx,
     "bybit-borrow-01": bybit_borrow,
-    "okx-iso-margin-01": margin_pair,
+    "okx-iso-margin-01": isolated_margin_pair,
     "binance-interest-01": binance_interest,
     **{f"freqtrade-interest-0{n}": freqtrade_interest for n in range(1, 9)},
     "orderly-withdraw-01": withdrawals,

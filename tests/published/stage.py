@@ -11,7 +11,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import estimates, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 
 
 def account(*, cash: float, mode: str = "cross", position_mode: str = "one_way", **instruments: dict) -> Account:
@@ -61,7 +61,10 @@ def isolated_price(
         "taker": fee,
     }
     made = account(
-        cash=cash, mode="isolated", rules=rules, X={"leverage": given["leverage"], "rule": rule or flat(given["mmr"])}
+        cash=cash,
+        mode="isolated",
+        rules=rules,
+        X={"leverage": given["leverage"], "rule": rule or flat_rate(given["mmr"])},
     )
     trade(made, "X", -size if short else size, given.get("entry", given.get("hp")))
     return estimates.liquidation_price(made, "X").price

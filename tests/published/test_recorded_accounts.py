@@ -17,7 +17,7 @@ import pytest
 import published
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.terms.rates import LeverageTier, ShareTable, table
+from crossmargin_bt.engine.terms.rates import LeverageTier, ShareTable, tier_table
 from published.stage import account, shared, trade
 
 RECORDED = json.loads((Path(published.__file__).parent / "recorded_accounts.json").read_text(encoding="utf-8"))
@@ -36,7 +36,7 @@ def printed(text: str):
 def brackets(symbol: str):
     """Return the tier table recorded for a contract."""
     rows = RECORDED["binance"]["options.leverageBrackets"][symbol]
-    return table([(float(low), float(rate), None) for low, rate in rows], marginal=True)
+    return tier_table([(float(low), float(rate), None) for low, rate in rows], marginal=True)
 
 
 POSITIONS = (

@@ -194,7 +194,7 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
     account.set_mark("BTC", 150.0)
     # 40,000 at the last price: 0.001 x root of 400 = 2 % to keep, 4 % to open, but 1/10 is more; closing fee 0.1 % of 40,000.
     assert metrics.pool_balance(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
-    # UnitMargin at the entry, with the fee of closing where the margin is used up: 0.1 % of 36,000.
+    # The margin is computed at the entry, with the closing fee at the bankruptcy price: 0.1 % of 36,000.
     (pool,) = metrics.pools(account)
     assert metrics.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
     # 20,000 of floating profit pay for nothing: 100,000 less the fee of 40 and what is in use.

@@ -12,7 +12,7 @@ from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import SIDES
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 
@@ -61,9 +61,11 @@ class AccountControls:
         session, host = self._session, self._host
         waiting = next((o for o in (*host.submitted, *host.pending) if o.alive() and o.data in session.books), None)
         refusal = settings_changes.position_mode_refusal(session.account)
-        if refusal is None and waiting is not None and session.books[waiting.data].instrument.kind in TWO_SIDED:
+        if refusal is None and waiting is not None and session.books[waiting.data].instrument.kind in HEDGE_MODE_KINDS:
             symbol = session.books[waiting.data].instrument.symbol
-            refusal = Refusal("rejected", f"{symbol} has orders; cancel them before changing the position mode")
+            refusal = Refusal(
+                "rejected", "orders_open", f"{symbol} has orders; cancel them before changing the position mode"
+            )
         if refusal is None and (position_mode == "hedge") != session.account.hedged:
             session.record(events.PositionModeChanged(time_ms=session.time_ms, position_mode=position_mode))
         return refusal
@@ -110,7 +112,7 @@ class AccountControls:
         book = session.books[feed]
         leg = side_of(book, side)
         if book.margin_mode != "isolated" or leg not in book.legs:
-            return Refusal("rejected", f"feed {feed._name!r} has no isolated {leg} position")
+            return Refusal("rejected", "no_isolated_position", f"feed {feed._name!r} has no isolated {leg} position")
         refusal = order_admission.margin_move_refusal(session.account, book, leg, amount)
         if refusal is None:
             session.record(

@@ -7,7 +7,7 @@ from typing import Any
 from crossmargin_bt.broker.session import bars
 from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 
 
@@ -44,7 +44,7 @@ def _check(broker: Any, session: BrokerSession, data: Any, instrument: Instrumen
         )
     kind = "inverse" if instrument.inverse else "linear"
     venue = broker.venue
-    derivative = instrument.kind in TWO_SIDED
+    derivative = instrument.kind in HEDGE_MODE_KINDS
     if derivative and instrument.maintenance is None and venue.contracts not in ("both", kind):
         raise FeedError(
             f"{instrument.symbol} is {kind}, the rates of venue {venue.name!r} are for {venue.contracts} contracts; "

@@ -12,8 +12,7 @@ import backtrader as bt
 
 from crossmargin_bt.broker.api.settings import finite_of, one_of
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, loan_view
-from crossmargin_bt.engine.explain.account_view import currency as currency_view
+from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, currency_view, loan_view
 from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossmargin_bt.broker.session.reserve import Reserve
-from crossmargin_bt.engine.math.numbers import plain
+from crossmargin_bt.engine.math.numbers import to_python_number
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
@@ -97,7 +97,7 @@ def number_of(what: str, given: object) -> float:
     Raises:
         ConfigurationError: it is none.
     """
-    number = plain(given)
+    number = to_python_number(given)
     if number is None or math.isnan(number):
         raise ConfigurationError(f"{what} must be a number, got {given!r}")
     return number

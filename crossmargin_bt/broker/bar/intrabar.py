@@ -138,10 +138,10 @@ class IntrabarSimulator:
         for order in list(self._host.pending):
             if order.data is data and order.alive():
                 self._orders.cancel_for(order, "expired")
-        entry = expiry.expired(session.account, session.time_ms, book.instrument.symbol)
+        entry = expiry.expiry_entry(session.account, session.time_ms, book.instrument.symbol)
         session.record(entry)
         session.pending_notifications.append(entry)
-        for fill in expiry.settlements(session.account, entry):
+        for fill in expiry.settlement_fills(session.account, entry):
             isolated_short = fills.isolated_shortfall(book, fill)
             self._executor.forced_close(data, fill)
             self._executor.cover_deficits(fill, isolated_short)

@@ -8,7 +8,7 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt.broker.session.bt_orders import leg_of, reduces_only, rejected_order, valid_until
-from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 
 # Attributes that backtrader computes over all positions, and overwrites when asked for some of them.
 CACHED = (
@@ -96,7 +96,9 @@ class CashModeBroker(bt.brokers.BackBroker):
         if traded:
             self._cash_legs[leg] = self.cash_leg(*leg) + traded
         if order.status in (order.Margin, order.Rejected) and "reject" not in order.info:
-            order.addinfo(reject=Refusal("margin", "the stock broker's cash does not cover the order"))
+            order.addinfo(
+                reject=Refusal("margin", "insufficient_cash", "the stock broker's cash does not cover the order")
+            )
         super().notify(order)
 
     def cash_leg(self, data: Any, side: str) -> float:
@@ -172,9 +174,10 @@ class CashModeBroker(bt.brokers.BackBroker):
 def unusable_numbers(size: float, keywords: dict[str, Any]) -> Refusal | None:
     """Return why an order's size or prices cannot be meant, or None."""
     if not math.isfinite(size) or size == 0:
-        return Refusal("rejected", f"size must be a number other than 0, got {size!r}")
+        code: RefusalCode = "not_a_number" if not math.isfinite(size) else "size_below_one_lot"
+        return Refusal("rejected", code, f"size must be a number other than 0, got {size!r}")
     for name in ("price", "plimit"):
         price = keywords.get(name)
         if price is not None and not 0 < price < math.inf:
-            return Refusal("rejected", f"{name} must be above 0, got {price!r}")
+            return Refusal("rejected", "price_not_positive", f"{name} must be above 0, got {price!r}")
     return None

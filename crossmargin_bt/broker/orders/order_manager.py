@@ -18,8 +18,8 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.math.numbers import plain
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.math.numbers import to_python_number
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.errors import suggestion
 
 # The number of latest orders that stay in `broker.orders` and in a strategy's `_orders`; the journal has all of them.
@@ -59,15 +59,15 @@ class OrderManager:
         session = self._session
         if keywords.get("valid") is not None and len(data):
             keywords["valid"] = bt_orders.valid_until(data, keywords["valid"])
-        size, reason = _validated(session, data, size, keywords)
+        size, refusal = _validated(session, data, size, keywords)
         book = session.books.get(data)
-        if reason is not None and book is not None and book.instrument.is_dust(size):
+        if refusal is not None and book is not None and book.instrument.is_dust(size):
             return None
-        if reason is None:
+        if refusal is None:
             assert book is not None
-            reason = _round_to_tick(book.instrument, keywords, buys=buys)
-        if reason is not None:
-            return self._reject_at_entry(owner, data, size, keywords, reason, buys=buys)
+            refusal = _round_to_tick(book.instrument, keywords, buys=buys)
+        if refusal is not None:
+            return self._reject_at_entry(owner, data, size, keywords, refusal, buys=buys)
         assert book is not None
         if type(getattr(owner, "_orders", None)) is list:
             owner._orders = deque(owner._orders, maxlen=ORDERS_KEPT)
@@ -84,11 +84,11 @@ class OrderManager:
         return self.submit(order, check=check)
 
     def _reject_at_entry(
-        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], reason: str, *, buys: bool
+        self, owner: Any, data: Any, size: float, keywords: dict[str, Any], refusal: Refusal, *, buys: bool
     ) -> Any:
         order = bt_orders.rejected_order(owner, data, size, keywords, buys=buys)
         self._host._ocoize(order, None)
-        self.refuse(order, Refusal("rejected", reason))
+        self.refuse(order, refusal)
         return order
 
     def submit(self, order: Any, *, check: bool = True) -> Any:
@@ -119,7 +119,7 @@ class OrderManager:
             return leader
         order.reject()
         self.notify(order)
-        refusal = Refusal("rejected", "the order it waits for was refused or is gone")
+        refusal = Refusal("rejected", "parent_refused", "the order it waits for was refused or is gone")
         self._journal_refusal(order, refusal)
         order.addinfo(reject=refusal)
         return None
@@ -176,7 +176,7 @@ class OrderManager:
     def _admission_of(self, order: Any, resting: OpenOrder, admission: ExactAdmission) -> OpenOrder | Refusal:
         book = self._session.books[order.data]
         if not 0 < resting.price < math.inf:
-            return Refusal("rejected", f"order price is {resting.price}; give a price above 0")
+            return Refusal("rejected", "price_not_positive", f"order price is {resting.price}; give a price above 0")
         too_small = below_minimum(book, resting) if book.instrument.notional_min else None
         if too_small is not None:
             return too_small
@@ -275,6 +275,7 @@ class OrderManager:
                 lots=lots if judged is None else judged.lots,
                 price=order.created.price if judged is None else judged.price,
                 kind=refusal.kind,
+                code=refusal.code,
                 needed=refusal.needed,
                 available=refusal.available,
                 reason=refusal.reason,
@@ -390,66 +391,74 @@ class OrderManager:
                 host._pchildren.pop(ref, None)
 
 
-def _validated(session: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, str | None]:
+def _validated(session: BrokerSession, data: Any, size: Any, keywords: dict[str, Any]) -> tuple[float, Refusal | None]:
     """Return an order's size as a Python number (NaN for anything else), and why it cannot be entered, or None.
 
     Prices among the keywords become Python numbers as well.
     """
-    number = size if type(size) is float else plain(size)
+    number = size if type(size) is float else to_python_number(size)
     if number is None:
-        return math.nan, f"size must be a number, got {size!r}"
+        return math.nan, Refusal("rejected", "not_a_number", f"size must be a number, got {size!r}")
     return number, _entry_error(session, data, number, keywords)
 
 
-def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[str, Any]) -> str | None:
+def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[str, Any]) -> Refusal | None:
     if not keywords.keys() <= KEYWORDS:
         name = next(name for name in keywords if name not in KEYWORDS)
-        return f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}"
+        text = f"unknown order keyword {name!r}{suggestion(name, OWN_KEYWORDS)}"
+        return Refusal("rejected", "unknown_keyword", text)
     book = session.books.get(data)
     if book is None:
-        return f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+        text = f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
+        return Refusal("rejected", "no_instrument", text)
     if session.feeds[data].is_ended:
-        return f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
+        text = f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
+        return Refusal("rejected", "contract_expired", text)
     if not len(data):
-        return f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
+        text = f"feed {data._name!r} has delivered no bar yet; place orders from next() on"
+        return Refusal("rejected", "no_bar_yet", text)
     if book.margin_mode == "option" and not book.index:
-        return (
-            f"nothing has priced the underlying of {book.instrument.symbol} yet; place orders once its feed has begun"
-        )
+        symbol = book.instrument.symbol
+        text = f"nothing has priced the underlying of {symbol} yet; place orders once its feed has begun"
+        return Refusal("rejected", "no_index_price", text)
     return _number_error(book.instrument, size, keywords) or _side_error(book, keywords.get("position_side"))
 
 
-def _number_error(instrument: Instrument, size: float, keywords: dict[str, Any]) -> str | None:
+def _number_error(instrument: Instrument, size: float, keywords: dict[str, Any]) -> Refusal | None:
     if not math.isfinite(size):
-        return f"size must be a number of contracts, got {size!r}"
+        return Refusal("rejected", "not_a_number", f"size must be a number of contracts, got {size!r}")
     if not instrument.lots(size):
-        return f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+        text = f"size {float(size)!r} is less than one lot of {instrument.symbol} ({instrument.lot:g})"
+        return Refusal("rejected", "size_below_one_lot", text)
     for name in ("price", "plimit"):
         given = keywords.get(name)
         if given is None:
             continue
-        price: float | None = given if type(given) is float else plain(given)
+        price: float | None = given if type(given) is float else to_python_number(given)
         if price is None:
             del keywords[name]
-            return f"{name} must be a number, got {given!r}"
+            return Refusal("rejected", "not_a_number", f"{name} must be a number, got {given!r}")
         keywords[name] = price
         if not 0 < price < math.inf:
-            return f"{name} must be above 0, got {float(price)!r}"
+            return Refusal("rejected", "price_not_positive", f"{name} must be above 0, got {float(price)!r}")
     return None
 
 
-def _side_error(book: Book, side: Any) -> str | None:
+def _side_error(book: Book, side: Any) -> Refusal | None:
     if book.hedged and side not in ("long", "short"):
-        return f"hedge mode needs position_side='long' or 'short', got {side!r}"
+        text = f"hedge mode needs position_side='long' or 'short', got {side!r}"
+        return Refusal("rejected", "side_missing" if side is None else "side_unknown", text)
     if not book.hedged and side is not None:
         kind = book.instrument.kind
-        if kind not in TWO_SIDED:
-            return f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
-        return "position_side needs a broker with position_mode='hedge'"
+        if kind not in HEDGE_MODE_KINDS:
+            text = f"{book.instrument.symbol} is of kind {kind!r}, which has one position; leave position_side out"
+        else:
+            text = "position_side needs a broker with position_mode='hedge'"
+        return Refusal("rejected", "side_unavailable", text)
     return None
 
 
-def _round_to_tick(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> str | None:
+def _round_to_tick(instrument: Instrument, keywords: dict[str, Any], *, buys: bool) -> Refusal | None:
     """Round the prices among `keywords` to the tick: limits never to a worse price, triggers to the nearest.
 
     Return why an order cannot be entered at one of them, or None.
@@ -462,6 +471,7 @@ def _round_to_tick(instrument: Instrument, keywords: dict[str, Any], *, buys: bo
         if keywords.get(name) is not None:
             rounded = instrument.round_price(keywords[name], rounding)
             if not rounded:
-                return f"{name} {keywords[name]:g} is less than a tick of {instrument.symbol} ({instrument.tick:g})"
+                text = f"{name} {keywords[name]:g} is less than a tick of {instrument.symbol} ({instrument.tick:g})"
+                return Refusal("rejected", "price_below_tick", text)
             keywords[name] = rounded
     return None

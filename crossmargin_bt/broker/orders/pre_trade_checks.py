@@ -53,7 +53,7 @@ class PreTradeChecks:
             size = self._session.books[order.data].instrument.size(fits)
             self.acted(guard, "reduced" if fits else "refused", order=order, amount=size, reason=reason)
             if not fits:
-                return Refusal("rejected", f"{guard.name}: {reason}")
+                return Refusal("rejected", "guard", f"{guard.name}: {reason}", guard=guard.name)
             self._shrink(order, fits)
             resting = msgspec.structs.replace(resting, lots=fits if resting.lots > 0 else -fits)
         return None

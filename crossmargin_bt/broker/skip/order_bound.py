@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An upper bound on the margin an order can take, so that orders far from the limit need no exact admission.
 
-Why the bound holds: an order of N lots changes the size that positions and orders add up to by at most N lots, each valued at
-most at the highest price that anything on its side is valued at, and twice that where closing one order's position uncovers
-another order; beyond margin it costs fees and the distance between its price and the mark.
+Why the bound holds: an order of N lots opens at most N lots. Where it closes a position that another order was to close, that
+order opens as many lots instead, so closed and opened lots together stay within N. Each is valued at most at the highest
+price that anything on its side is valued at; beyond margin an order costs fees and the distance between its price and the mark.
 """
 
 import math
@@ -20,8 +20,6 @@ from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 
-# A closing order may uncover another one, so its lots count twice.
-UNCOVER_FACTOR = 2.0
 # The opening fee, a closing fee at a bankruptcy price of up to twice the value, and one more.
 FEE_FACTOR = 4.0
 
@@ -53,7 +51,9 @@ class BoundedAdmission(ExactAdmission):
         """Return the order as it may rest, or why it may not."""
         book = self._account.books[symbol]
         only_closes = order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED
-        if not only_closes and not book.orders.reducing and self.try_reserve(book, order.side, order.lots, order.price):
+        # Members of a group close the same lots, so they do not count against each other.
+        is_bounded = not (only_closes or book.orders.reducing or book.orders.has_group(order.group))
+        if is_bounded and self.try_reserve(book, order.side, order.lots, order.price):
             return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
         admitted = order_admission.admit(self._account, symbol, order)
         if order.immediate if only_closes else not isinstance(admitted, Refusal):
@@ -111,7 +111,7 @@ class BoundedAdmission(ExactAdmission):
         mark, last = book.long_mark, book.last or price
         value = instrument.value(lots, min(known[0], mark, last) if instrument.inverse else max(known[1], mark, last))
         away = instrument.profit(lots, price, mark)
-        return UNCOVER_FACTOR * (value * cost_rate + (away if away > 0 else -away))
+        return value * cost_rate + (away if away > 0 else -away)
 
 
 def margin_lower_bound(account: Account, book: Book, rates: CostRates) -> float:
@@ -165,7 +165,7 @@ def _cost_rate_of_setting(account: Account, book: Book) -> float | None:
         or account.has_options
         or book.is_fully_funded
         or book.rules.values_orders_at_market
-        or book.maintenance.has_floor
+        or book.maintenance.has_initial_floor
         or book.instrument.kind == "margin"
     )
     return None if depends else book.initial_rate(0) + FEE_FACTOR * max(abs(book.taker), abs(book.maker))

@@ -172,7 +172,7 @@ def value_change_bound(account: Account, moves: dict[str, float]) -> ValueChange
     coins = {
         currency: amount * account.price(currency) * revalued[currency] for currency, amount in account.balances.items()
     }
-    in_scenarios = {coin for coin in coins if terms is not None and terms.of(coin).coins == "all"}
+    in_scenarios = {coin for coin in coins if terms is not None and terms.unit_terms(coin).coins == "all"}
     required = held + sum(abs(change) for coin, change in coins.items() if change < 0 or coin in in_scenarios)
     return ValueChange(LIPSCHITZ * (held + floating + sum(map(abs, coins.values()))), LIPSCHITZ * required)
 

@@ -330,7 +330,7 @@ def _may_call_margin(session: BrokerSession, ranges: list[FeedRange], balance: m
         book, mode = feed.book, MODES[feed.book.margin_mode]
         if mode.FULLY_FUNDED or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
             continue
-        if book.orders and book.maintenance.has_floor:
+        if book.orders and book.maintenance.has_initial_floor:
             return True  # a rate that rises with the value adds another kink
         kept = book.prices()
         now, profit = mode.in_use(book), book.unrealised()

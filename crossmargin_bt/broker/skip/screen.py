@@ -185,7 +185,7 @@ class BoundScreen:
         collateral = [metrics.collateral(account, pool) for pool in pools]
         debts, factor = 0.0, 1.0
         if account.pooled:
-            debts = sum(one.maintenance for one in currencies.holdings(account))
+            debts = sum(one.maintenance_margin for one in currencies.holdings(account))
             factor = revaluation_factor(account, books)
         for book, low, high in books:
             book.set_mark(low if book.instrument.is_curved else high)

@@ -11,7 +11,7 @@ from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
@@ -196,13 +196,15 @@ def _scales(account: Account, book: Book) -> tuple[float, float]:
 def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays: bool) -> Refusal:
     currency = account.pool_of(book.instrument.settle)
     available = max(metrics.available_margin(account, book, pays=pays), 0.0)
-    name = "free margin" if MODES[book.margin_mode].POOLED and not pays else "available balance"
+    from_margin = MODES[book.margin_mode].POOLED and not pays
+    name = "free margin" if from_margin else "available balance"
     reason = (
         f"{subject} needs {needed:.2f} {currency} of margin and fees, {name} is {available:.2f} {currency} "
         f"(short by {needed - available:.2f}); lower the size or raise the leverage of {book.instrument.symbol} "
         f"(now {book.leverage:g}x)"
     )
-    return Refusal("margin", reason, needed, available, currency)
+    code: RefusalCode = "insufficient_margin" if from_margin else "insufficient_balance"
+    return Refusal("margin", code, reason, needed, available, currency)
 
 
 def margin_move_refusal(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
@@ -218,7 +220,7 @@ def margin_move_refusal(account: Account, book: Book, side: str, amount: float) 
         if fits(amount, available, account.balances[settle]):
             return None
         text = f"{amount:.2f} {settle} are to be added, available balance is {available:.2f} {settle}"
-        return Refusal("margin", text, amount, available, settle)
+        return Refusal("margin", "insufficient_balance", text, amount, available, settle)
     leg = book.legs[side]
     initial = book.instrument.value(leg.lots, leg.entry) * book.initial_rate(leg.lots)
     pool = next(pool for pool in metrics.pools(account) if (book.instrument.symbol, side) in pool.legs)
@@ -226,7 +228,7 @@ def margin_move_refusal(account: Account, book: Book, side: str, amount: float) 
     if fits(-amount, spare, leg.margin):
         return None
     text = f"{-amount:.2f} {settle} are to be taken back, {spare:.2f} {settle} are above the initial margin"
-    return Refusal("margin", text, -amount, spare, settle)
+    return Refusal("margin", "removal_above_spare_margin", text, -amount, spare, settle)
 
 
 def opening_value(book: Book, order: OpenOrder) -> float:
@@ -246,7 +248,7 @@ def below_minimum(book: Book, order: OpenOrder) -> Refusal | None:
     reason = (
         f"order opens {opened:.2f} {settle} of {book.instrument.symbol}, the venue's minimum is {needed:g} {settle}"
     )
-    return Refusal("rejected", reason)
+    return Refusal("rejected", "below_minimum_value", reason)
 
 
 class ExactAdmission:

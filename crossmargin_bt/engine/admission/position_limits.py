@@ -40,6 +40,7 @@ def limit_refusal(before: Account, after: Account, symbol: str, price: float) ->
         if lots > was and lots > largest:
             return Refusal(
                 "rejected",
+                "above_open_size",
                 f"a position of {book.instrument.size(lots):g} {symbol} is above the largest that may be opened, "
                 f"{book.instrument.size(largest):g}; lower the size or raise the leverage (now {book.leverage:g}x)",
             )
@@ -47,7 +48,7 @@ def limit_refusal(before: Account, after: Account, symbol: str, price: float) ->
 
 
 def _has_tier_limit(book: Book) -> bool:
-    return book.rules.tier_leverage_breach != "raise" and book.maintenance.has_floor
+    return book.rules.tier_leverage_breach != "raise" and book.maintenance.has_initial_floor
 
 
 def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:
@@ -59,6 +60,7 @@ def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None =
         if lots and lowest * book.leverage > 1 + REL_TOL:
             return Refusal(
                 "rejected",
+                "above_tier_leverage",
                 f"a position of {book.instrument.size(lots):g} {book.instrument.symbol} stands in a tier of at most "
                 f"{1 / lowest:g}x, {book.leverage:g}x is set; lower the size or the leverage",
             )

@@ -10,22 +10,25 @@ import msgspec
 from crossmargin_bt.engine.admission import position_limits, spot_orders
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math.tolerances import fits
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 
 
 def margin_mode_refusal(account: Account, book: Book, margin_mode: str) -> Refusal | None:
     """Return why an instrument cannot change to "cross" or "isolated" now, or None."""
     symbol = book.instrument.symbol
     if margin_mode == "isolated" and account.portfolio:
-        return Refusal("rejected", "a portfolio account has no isolated positions")
+        return Refusal("rejected", "margin_mode_unavailable", "a portfolio account has no isolated positions")
     if margin_mode == "isolated" and book.is_fully_funded:
-        return Refusal("rejected", f"{symbol} has no isolated mode: it is paid for in full")
+        return Refusal("rejected", "margin_mode_unavailable", f"{symbol} has no isolated mode: it is paid for in full")
     if margin_mode != book.margin_mode and (book.legs or book.orders) and not book.is_fully_funded:
-        return Refusal("rejected", f"{symbol} has a position or orders; close them before changing its margin mode")
+        code: RefusalCode = "position_open" if book.legs else "orders_open"
+        return Refusal(
+            "rejected", code, f"{symbol} has a position or orders; close them before changing its margin mode"
+        )
     return None
 
 
@@ -35,7 +38,8 @@ def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal |
         return None
     symbol, mode = book.instrument.symbol, MODES[book.margin_mode]
     if book.legs and mode.ISOLATED:
-        return Refusal("rejected", f"{symbol} has an isolated position; close it before changing its leverage")
+        text = f"{symbol} has an isolated position; close it before changing its leverage"
+        return Refusal("rejected", "leverage_of_isolated_position", text)
     changed = msgspec.structs.replace(book, leverage=leverage)
     beyond = position_limits.tier_limit_refusal(changed, position_limits.tier_exposures(changed))
     if beyond is not None:
@@ -46,15 +50,16 @@ def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal |
     if fits(needed, free, account.balance(currency)):
         return None
     reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
-    return Refusal("margin", reason, needed, free, currency)
+    return Refusal("margin", "insufficient_margin", reason, needed, free, currency)
 
 
 def position_mode_refusal(account: Account) -> Refusal | None:
     """Return why the position mode cannot change now, or None."""
     for symbol, book in account.books.items():
-        if book.instrument.kind in TWO_SIDED and (book.legs or book.orders):
+        if book.instrument.kind in HEDGE_MODE_KINDS and (book.legs or book.orders):
             what = "a position" if book.legs else "orders"
-            return Refusal("rejected", f"{symbol} has {what}; close everything before changing the position mode")
+            code: RefusalCode = "position_open" if book.legs else "orders_open"
+            return Refusal("rejected", code, f"{symbol} has {what}; close everything before changing the position mode")
     return None
 
 
@@ -76,4 +81,5 @@ def money_refusal(account: Account, currency: str, amount: float, *, aside: bool
         return None
     what = "set aside" if aside else "withdrawn"
     text = f"{amount:.8g} {currency} are to be {what}, {there:.8g} {currency} are available"
-    return Refusal("margin", text, amount, there, currency)
+    code: RefusalCode = "insufficient_balance" if aside else "withdrawal_above_available"
+    return Refusal("margin", code, text, amount, there, currency)

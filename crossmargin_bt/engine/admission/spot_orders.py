@@ -55,7 +55,7 @@ def _refused(account: Account, after: Account, book: Book, needed: float, lots: 
     if not (borrows or fits(needed, there)):
         wanted = f"{subject} needs {needed:.8g} {currency}, available balance is {there:.8g} {currency}"
         reason = f"{wanted} (short by {needed - there:.8g}); floating profit buys no coins, lower the size"
-        return Refusal("margin", reason, needed, there, currency)
+        return Refusal("margin", "insufficient_balance", reason, needed, there, currency)
     if not account.pooled:
         return None
     left, was = metrics.available_margin(after, after.books[instrument.symbol]), metrics.available_margin(account, book)
@@ -66,4 +66,4 @@ def _refused(account: Account, after: Account, book: Book, needed: float, lots: 
         f"{subject} would need {was - left:.2f} {unit} of free margin, for debts and haircuts of the currencies it moves; "
         f"there are {max(was, 0.0):.2f} {unit} (short by {-left:.2f}); lower the size"
     )
-    return Refusal("margin", reason, was - left, max(was, 0.0), unit)
+    return Refusal("margin", "insufficient_margin", reason, was - left, max(was, 0.0), unit)

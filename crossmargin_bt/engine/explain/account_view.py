@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a trader reads of one currency and of one margin pair, under the exchanges' names.
+"""Account views of one currency and of one margin pair, under the terms the exchanges use.
 
-Source: docs/whole-account.md has each term with an example.
+docs/whole-account.md defines each term with an example.
 """
 
 from typing import NamedTuple
@@ -15,35 +15,36 @@ from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
 
 
 class CurrencyView(NamedTuple):
-    """One currency of an account. Amounts are in it, but for `price` and `value`, which are in the account's unit."""
+    """One currency of an account. Amounts are in that currency; `price` and `value` are in the account's currency."""
 
     currency: str
     balance: float
     floating_profit: float
-    """Of all positions that settle in it, isolated ones included."""
+    """Unrealised profit of all positions that settle in it, including isolated ones."""
     isolated_margin: float
     option_value: float
     equity: float
-    """Balance, floating profit, isolated margins and option value."""
+    """Balance + unrealised profit + isolated margins + option value."""
     in_use: float
-    """What positions, orders and what was set aside lock of it; in a pool of many currencies what is set aside and reserved."""
+    """Margin in use of positions and orders + the amount set aside; in a multi-currency pool, the amounts set aside and reserved."""
     available_balance: float
-    """What orders for coins, isolated positions and premiums may take."""
+    """Available for spot orders, isolated positions and option premiums: unrealised profit excluded."""
     free_margin: float
-    """What cross orders may take; in a pool of many currencies that of the pool, in this currency."""
-    owed: float
+    """Available for cross orders; in a multi-currency pool, that of the pool converted to this currency."""
+    liability: float
+    """The amount borrowed: the negative of balance + unrealised cross profit, if that is below zero."""
     leverage: float
-    """Value of the cross positions that settle in it, over balance and floating profit of cross positions."""
+    """Notional of the cross positions that settle in it / (balance + unrealised profit of cross positions)."""
     price: float
     value: float
 
 
-def currency(account: Account, name: str) -> CurrencyView:
-    """Return what an account holds and owes in a currency.
+def currency_view(account: Account, name: str) -> CurrencyView:
+    """Return the view of one currency.
 
     Raises:
         KeyError: the account has no such currency.
-        FeedError: nothing prices it.
+        FeedError: no feed prices it.
     """
     balance = account.balances[name]
     cross = isolated = margin = options = value = 0.0
@@ -78,7 +79,7 @@ def currency(account: Account, name: str) -> CurrencyView:
         in_use=in_use,
         available_balance=spot_orders.available(account, name),
         free_margin=free,
-        owed=max(0.0, -(balance + cross)),
+        liability=max(0.0, -(balance + cross)),
         leverage=value / carried if carried > 0 else 0.0,
         price=price,
         value=equity * price,
@@ -86,16 +87,16 @@ def currency(account: Account, name: str) -> CurrencyView:
 
 
 class LoanView(NamedTuple):
-    """A margin pair: what it holds, what it owes, and how much of it may be traded to close it.
+    """The loan of a margin pair: its assets, its liability, and the quantity that may be traded to close it.
 
-    `assets` and `available_assets` are in `asset` (coins of a long, the quote currency of a short), `liability` and
-    `interest` in `owes`; `closable` are coins.
+    `assets` and `available_assets` are amounts of `asset` (the coin for a long, the quote currency for a short);
+    `liability` (principal) and `interest` (accrued) are amounts of `liability_currency`; `closable` is in coins.
     """
 
     asset: str
     assets: float
     available_assets: float
-    owes: str
+    liability_currency: str
     liability: float
     interest: float
     average_open_price: float
@@ -103,7 +104,7 @@ class LoanView(NamedTuple):
 
 
 def loan_view(account: Account, book: Book, position: Position) -> LoanView:
-    """Return the loan behind a position of a margin pair; what its closing orders would sell is not available."""
+    """Return the loan of a margin pair's position; the assets its closing orders would sell are not available."""
     instrument = book.instrument
     closing = sum(
         abs(order.lots) * instrument.units_per_lot for order in book.orders.values() if order.lots * position.lots < 0
@@ -119,8 +120,8 @@ def loan_view(account: Account, book: Book, position: Position) -> LoanView:
         asset=instrument.base_currency if position.lots > 0 else instrument.quote_currency,
         assets=assets,
         available_assets=max(0.0, assets - sold),
-        owes=margin_pair.currency(book, position),
-        liability=margin_pair.owed(book, position),
+        liability_currency=margin_pair.currency(book, position),
+        liability=margin_pair.principal(book, position),
         interest=position.interest,
         average_open_price=position.entry,
         closable=margin_pair.closable(book, position, has_initial_margin=has_initial),

@@ -18,8 +18,8 @@ from crossmargin_bt.engine.ledger.open_orders import OpenOrders
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.position import LegId, Position
 from crossmargin_bt.engine.ledger.valuation import Valuation
-from crossmargin_bt.engine.terms.borrowing import Loan, loan_name
-from crossmargin_bt.engine.terms.instrument import TWO_SIDED, Instrument
+from crossmargin_bt.engine.terms.borrowing import Loan, loan_key
+from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 
@@ -123,7 +123,7 @@ class Account:
             rates=self._rates(instrument, terms),
             maker=rules.maker if instrument.maker is None else instrument.maker,
             taker=rules.taker if instrument.taker is None else instrument.taker,
-            hedged=self.hedged and instrument.kind in TWO_SIDED,
+            hedged=self.hedged and instrument.kind in HEDGE_MODE_KINDS,
             orders=OpenOrders(instrument),
             is_fully_funded=instrument.kind in ("spot", "option"),
         )
@@ -200,9 +200,13 @@ class Account:
         return [self.books[symbol] for symbol in self._symbols.get(currency, ())]
 
     def busy_books(self, currency: str) -> list[Book]:
-        """Return those of them that hold a position or an order."""
-        books = self.books
-        return [book for symbol in self._symbols.get(currency, ()) if (book := books[symbol]).legs or book.orders]
+        """Return the books of a shared pool with a position or an order, in the order they were listed."""
+        found = []
+        for symbol in self._symbols.get(currency, ()):  # a loop, since the hot path evaluates risk by it
+            book = self.books[symbol]
+            if book.legs or book.orders:
+                found.append(book)
+        return found
 
     def set_mark(self, symbol: str, price: float) -> None:
         """Value the instrument's legs at `price`."""
@@ -232,7 +236,7 @@ class Account:
 
     def copy(self, *symbols: str) -> "Account":
         """Return an account whose balances and books of `symbols` can change without touching this one."""
-        other = Account(self.rules)
+        other = object.__new__(Account)
         other.__dict__.update(self.__dict__)
         other.balances = dict(self.balances)
         other.set_aside, other.loans = dict(self.set_aside), dict(self.loans)
@@ -279,7 +283,7 @@ def _setting_changed(account: Account, event: events.SettingChanged) -> None:
 def _position_mode_changed(account: Account, event: events.PositionModeChanged) -> None:
     account.hedged = event.position_mode == "hedge"
     for book in account.books.values():
-        book.hedged = account.hedged and book.instrument.kind in TWO_SIDED
+        book.hedged = account.hedged and book.instrument.kind in HEDGE_MODE_KINDS
 
 
 def _order_placed(account: Account, event: events.OrderPlaced) -> None:
@@ -406,7 +410,7 @@ def _debt_repaid(account: Account, event: events.DebtRepaid) -> None:
 
 def _interest_charged(account: Account, event: events.InterestCharged) -> None:
     account.add("interest", event.currency, event.amount)
-    name = loan_name(event.currency, event.symbol, event.side)
+    name = loan_key(event.currency, event.symbol, event.side)
     before = account.loans.get(name)
     peak = event.owed + (0.0 if event.symbol else event.amount)
     if before is not None and before.periods == event.periods:

@@ -74,7 +74,7 @@ class Book(msgspec.Struct):
     @property
     def option_terms(self) -> OptionTerms:
         """The venue's terms for an option."""
-        return option_terms.terms_of(self.instrument.underlying, self.rules.options)
+        return option_terms.terms_for(self.instrument.underlying, self.rules.options)
 
     def fee(self, lots: int, price: float, *, maker: bool = False) -> float:
         """Return the fee of trading `lots` at `price`; an option's is charged on its underlying."""
@@ -82,7 +82,7 @@ class Book(msgspec.Struct):
             return formulas.fee(self.instrument.value(lots, price), self.maker if maker else self.taker)
         units = abs(lots) * self.instrument.units_per_lot
         own = self.instrument.maker if maker else self.instrument.taker
-        return units * self.option_terms.fee_of(self.underlying_value, price, own)
+        return units * self.option_terms.trading_fee(self.underlying_value, price, own)
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ class Book(msgspec.Struct):
     def floor(self, lots: int, price: float | None = None) -> float:
         """Return the lowest initial rate that the tier of an exposure of `lots` allows, valued at the mark or `price`."""
         at = self.long_mark if price is None else price
-        return self.initial_floor(self.instrument.value(lots, at), self.instrument.base(lots, at))
+        return self.initial_floor(self.instrument.value(lots, at), self.instrument.base_quantity(lots, at))
 
     def initial_floor(self, value: float, base: float) -> float:
         """Return the lowest initial rate of an exposure worth `value` (settle currency), of `base` coins."""
@@ -143,7 +143,7 @@ class Book(msgspec.Struct):
 
     def initial_rate(self, lots: int) -> float:
         """Return the initial rate in force for an exposure of `lots`."""
-        raises = self.rules.tier_leverage_breach == "raise" and self.maintenance.has_floor
+        raises = self.rules.tier_leverage_breach == "raise" and self.maintenance.has_initial_floor
         rate = formulas.initial_rate(self.leverage, self.floor(lots) if raises else 0.0)
         return rate if self.scale == 1.0 else max(rate, self.scale / self.instrument.leverage_max)
 
@@ -202,11 +202,11 @@ class Book(msgspec.Struct):
             return 0.0
         value = self.instrument.value(lots, price)
         if tier_lots is None or tier_lots == lots:
-            return self.scale * self.maintenance.margin(value, self.instrument.base(lots, price))
+            return self.scale * self.maintenance.margin(value, self.instrument.base_quantity(lots, price))
         sized = tier_lots or 1
         whole = self.instrument.value(sized, price)
-        margin = self.scale * self.maintenance.margin(whole, self.instrument.base(sized, price))
-        return formulas.in_proportion(margin, value, whole)
+        margin = self.scale * self.maintenance.margin(whole, self.instrument.base_quantity(sized, price))
+        return formulas.pro_rata(margin, value, whole)
 
     def copy(self) -> "Book":
         """Return a book that can be changed without touching this one."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from crossmargin_bt.engine.ledger.refusal import RefusalKind
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 
 Prices = dict[str, tuple[float, ...]]
@@ -101,7 +102,8 @@ class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
     """An order was refused; `needed` and `available` are amounts of margin, 0 where the reason is another.
 
     `price` is the one the order was valued at, or with `at_fill` the price of the fill that was refused; `prices`
-    are what it was judged by, empty where it was refused before that.
+    are what it was judged by, empty where it was refused before that. `code` is a `RefusalCode` (docs/refusals.md), empty in
+    files of versions without codes.
     """
 
     number: int
@@ -109,7 +111,8 @@ class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
     side: str
     lots: int
     price: float
-    kind: str
+    kind: RefusalKind
+    code: str = ""
     needed: float
     available: float
     reason: str

@@ -8,14 +8,14 @@ from typing import Any, overload
 import msgspec
 
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.math.numbers import plain
+from crossmargin_bt.engine.math.numbers import to_python_number
 
 BLOCK = 4096
 """So many entries are packed at once, and as many stay as they are."""
 # More takes longer and saves little: entries repeat their names, not their figures.
 LEVEL = 1
 
-_ENCODER = msgspec.msgpack.Encoder(enc_hook=plain)  # of NumPy's numbers
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=to_python_number)  # of NumPy's numbers
 _DECODER = msgspec.msgpack.Decoder(list[events.JournalEntry])
 
 Block = bytes | list[events.JournalEntry]

@@ -169,6 +169,10 @@ class OpenOrders(dict[int, OpenOrder]):
         if members == (2 if sign > 0 else 1):
             self._grouped += sign
 
+    def has_group(self, group: int | None) -> bool:
+        """Return whether an order of a one-cancels-other group is among them."""
+        return group in self._groups
+
     def notional_upper_bound(self, price: float) -> float:
         """Return no less than what all orders are worth at their own prices, or at this one."""
         total, inverse = 0.0, self._instrument.inverse

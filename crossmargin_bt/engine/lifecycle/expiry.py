@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of futures and options: at which price they settle, and what that brings.
+"""Expiry of futures and options: settlement price and settlement fills.
 
-Assumption: the settlement price is the mark of what prices the coin (its spot market first, then a perpetual, else a future's
-own mark and an option's last index) at the expiry; exchanges average an index over the last half hour or hour. Settlement costs no fee.
+Assumption: the settlement price is the mark, at the expiry, of the feed that prices the coin (its spot market first, then a
+perpetual; else the future's own mark or the option's last index). Exchanges use the average of an index over the last half hour or
+hour. Settlement is free of fees.
 Source: docs/sources.md#expiry.
 """
 
@@ -14,8 +15,8 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.math import pricing
 
 
-def expired(account: Account, time_ms: int, symbol: str) -> events.Expired:
-    """Return the entry of a contract's end, at the present marks."""
+def expiry_entry(account: Account, time_ms: int, symbol: str) -> events.Expired:
+    """Return the expiry entry of a contract at the current marks: its settlement price and the underlying's price."""
     book = account.books[symbol]
     instrument = book.instrument
     at = _underlying_price(account, symbol)
@@ -27,8 +28,8 @@ def expired(account: Account, time_ms: int, symbol: str) -> events.Expired:
     return events.Expired(time_ms=time_ms, symbol=symbol, price=price, underlying=at)
 
 
-def settlements(account: Account, entry: events.Expired) -> Iterator[events.Filled]:
-    """Yield the fill that settles each leg; apply each before asking for the next."""
+def settlement_fills(account: Account, entry: events.Expired) -> Iterator[events.Filled]:
+    """Yield the fill that settles each leg; apply each entry before requesting the next."""
     book = account.books[entry.symbol]
     for side, leg in list(book.legs.items()):
         yield fills.fill_entry(book, entry.time_ms, side, lots=-leg.lots, price=entry.price, fee=0.0, cause="expiry")

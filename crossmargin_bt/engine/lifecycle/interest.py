@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Interest on what an account owes: the debts of its currencies, and the loans of its margin pairs.
+"""Interest accrual on the debts of an account: negative currency balances and the loans of margin pairs.
 
-A debt is charged for its first period when it is made and for each further one as the venue's clock says; what is borrowed
-more within a period is charged for its first period too.
+A new debt is charged its first period at once, and each further period by the venue's clock (`InterestClock`). An increase of
+the debt within a period is charged a first period too.
 
-Assumption: what is paid back and borrowed again within one period is charged once; several periods that pass between two looks
-are charged on the debt found at the second.
+Assumption: an amount repaid and borrowed again within one period is charged once. If several periods pass between two
+evaluations, all of them are charged on the debt at the second evaluation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,60 +15,65 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies
 from crossmargin_bt.engine.margin.modes import margin_pair
-from crossmargin_bt.engine.terms.borrowing import AT_NO_COST, Loan, loan_name
+from crossmargin_bt.engine.terms.borrowing import INTEREST_FREE, Loan, loan_key
 
-# A debt that grew by less than this part of itself did not grow.
-ROUNDING = 1e-9
+# A smaller relative increase of a debt is a rounding error.
+RELATIVE_GROWTH_MIN = 1e-9
 
 
 class Debt(NamedTuple):
-    """What is owed in a currency: by a balance, or with a symbol by a margin pair."""
+    """An amount borrowed in a currency: by a balance, or, if `symbol` is set, by a leg of a margin pair."""
 
     currency: str
-    owed: float
+    amount: float
     symbol: str = ""
     side: str = ""
 
     @property
-    def name(self) -> str:
-        """The name its loan is kept under."""
-        return loan_name(self.currency, self.symbol, self.side)
+    def loan_key(self) -> str:
+        """The key of its loan in `Account.loans`."""
+        return loan_key(self.currency, self.symbol, self.side)
 
 
 def debts(account: Account) -> list[Debt]:
-    """Return all that is owed now."""
+    """Return all current debts of an account."""
     found = []
     if account.pooled and currencies.is_in_debt(account):
-        found = [Debt(one.currency, one.owed) for one in currencies.holdings(account) if one.owed > 0]
+        found = [Debt(one.currency, one.debt) for one in currencies.holdings(account) if one.debt > 0]
     for symbol, book in account.books.items():
         if book.instrument.kind == "margin":
             found.extend(
-                Debt(margin_pair.currency(book, leg), margin_pair.owed(book, leg), symbol, side)
+                Debt(margin_pair.currency(book, leg), margin_pair.principal(book, leg), symbol, side)
                 for side, leg in book.legs.items()
             )
     return found
 
 
-def due(account: Account, time_ms: int, owing: Sequence[Debt]) -> Iterator[events.InterestCharged | events.DebtRepaid]:
-    """Yield what is due at a time on all that is owed; apply each before asking for the next."""
-    terms = account.rules.borrowing or AT_NO_COST
-    names = {debt.name for debt in owing}
+def due(
+    account: Account, time_ms: int, outstanding: Sequence[Debt]
+) -> Iterator[events.InterestCharged | events.DebtRepaid]:
+    """Yield the interest due on all outstanding debts at a time, and the end of loans that were repaid.
+
+    Lazy: apply each entry to the account before requesting the next.
+    """
+    terms = account.rules.borrowing or INTEREST_FREE
+    names = {debt.loan_key for debt in outstanding}
     for name in [name for name in account.loans if name not in names]:
         yield events.DebtRepaid(time_ms=time_ms, name=name)
-    for debt in owing:
-        made = account.loans.get(debt.name, Loan(time_ms, 0, 0.0))
+    for debt in outstanding:
+        made = account.loans.get(debt.loan_key, Loan(time_ms, 0, 0.0))
         periods = terms.clock.periods(made.since_ms, time_ms)
         new = periods - made.periods
-        charged = debt.owed * new if new else 0.0
-        if not new and debt.owed > made.peak * (1 + ROUNDING):
+        charged = debt.amount * new if new else 0.0
+        if not new and debt.amount > made.peak * (1 + RELATIVE_GROWTH_MIN):
             first = terms.clock.periods(time_ms, time_ms)
-            charged = (debt.owed - made.peak) * first
-        rate = terms.rate(debt.currency, account.interest_rates)
+            charged = (debt.amount - made.peak) * first
+        rate = terms.rate_per_period(debt.currency, account.interest_rates)
         if new or charged:
             yield events.InterestCharged(
                 time_ms=time_ms,
                 currency=debt.currency,
-                owed=debt.owed,
+                owed=debt.amount,
                 rate=rate,
                 periods=periods,
                 since_ms=made.since_ms,

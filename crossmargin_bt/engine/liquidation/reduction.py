@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each of a venue's steps closes next, in as few lots as make the pool safe."""
+"""Partial liquidation: the legs and lots that each of the venue's steps closes next, the minimum that makes the pool safe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,110 +12,110 @@ from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedge
 from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
 
-def next_closes(pool: PoolCloser, step: LiquidationStep) -> list[Close]:
-    """Return what a step closes next; empty when it can do no more."""
-    return [close for close in FINDERS[type(step)](pool, step) if close.lots]
+def closes_for_step(closer: PoolCloser, step: LiquidationStep) -> list[Close]:
+    """Return the closes of a liquidation step; empty if the step cannot reduce the pool any further."""
+    return [close for close in STEP_FUNCTIONS[type(step)](closer, step) if close.lots]
 
 
-def _pairs(pool: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the steps' common shape
+def _pairs(closer: PoolCloser, step: Pairs) -> list[Close]:  # noqa: ARG001 - the common signature of the steps
     legs: dict[str, list[Close]] = {}
-    for close in pool.margined_legs():
+    for close in closer.margined_legs():
         legs.setdefault(close.symbol, []).append(close)
     pairs = [sides for sides in legs.values() if len(sides) > 1]
     if not pairs:
         return []
-    pair = max(pairs, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol))
-    most = min(close.lots for close in pair)
-    return pool.min_lots_to_safety(most, lambda lots: [close._replace(lots=lots) for close in pair])
+    pair = max(pairs, key=lambda sides: (sum(map(closer.margin, sides)), sides[0].symbol))
+    lots_max = min(close.lots for close in pair)
+    return closer.min_lots_to_safety(lots_max, lambda lots: [close._replace(lots=lots) for close in pair])
 
 
-def _hedges(pool: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
-    books = pool.account.books
-    held = [close for close in pool.margined_legs() if books[close.symbol].instrument.underlying]
+def _hedges(closer: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
+    books = closer.account.books
+    margined = [close for close in closer.margined_legs() if books[close.symbol].instrument.underlying]
     sets = [
         (one, other)
-        for one in held
-        for other in held
-        if _gains_with(pool, one) > _gains_with(pool, other)
+        for one in margined
+        for other in margined
+        if _delta_sign(closer, one) > _delta_sign(closer, other)
         and one.symbol != other.symbol
         and books[one.symbol].instrument.underlying == books[other.symbol].instrument.underlying
     ]
     if not sets:
         return []
-    pair = max(sets, key=lambda sides: (sum(map(pool.margin, sides)), sides[0].symbol, sides[1].symbol))
-    # MarginedSide in lots of the coarser contract, so that the finer one can follow.
-    now = pool.account.now_ms
-    fine, coarse = sorted(pair, key=lambda close: _coins_per_lot(books[close.symbol], now))
-    ratio = _coins_per_lot(books[coarse.symbol], now) / _coins_per_lot(books[fine.symbol], now)
-    most = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
-    return pool.min_lots_to_safety(
-        most, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
+    pair = max(sets, key=lambda sides: (sum(map(closer.margin, sides)), sides[0].symbol, sides[1].symbol))
+    # The quantity is counted in lots of the coarser contract, so that the finer one can match it.
+    now = closer.account.now_ms
+    fine, coarse = sorted(pair, key=lambda close: _delta_per_lot(books[close.symbol], now))
+    ratio = _delta_per_lot(books[coarse.symbol], now) / _delta_per_lot(books[fine.symbol], now)
+    lots_max = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
+    return closer.min_lots_to_safety(
+        lots_max, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
     )
 
 
-def _gains_with(pool: PoolCloser, close: Close) -> int:
-    """Return 1 for a part that gains as its coin rises, -1 for one that loses."""
-    book = pool.account.books[close.symbol]
+def _delta_sign(closer: PoolCloser, close: Close) -> int:
+    """Return the sign of the delta: 1 if the part gains when its coin rises, -1 if it loses."""
+    book = closer.account.books[close.symbol]
     is_put = book.margin_mode == "option" and not book.instrument.is_call
-    return -pool.direction(close) if is_put else pool.direction(close)
+    return -closer.direction(close) if is_put else closer.direction(close)
 
 
-# An option hedges with at least this part of its size, far from its strike.
+# Lower bound of an option's absolute delta: far from its strike the number of lots would diverge.
 DELTA_MIN = 0.01
 
 
-def _coins_per_lot(book: Book, now_ms: float) -> float:
-    """Return the coins that a lot moves with."""
-    coins = book.instrument.base(1, book.long_mark)
+def _delta_per_lot(book: Book, now_ms: float) -> float:
+    """Return the absolute delta of one lot, in coins."""
+    coins = book.instrument.base_quantity(1, book.long_mark)
     found = option_greeks(book, now_ms) if book.margin_mode == "option" else None
     return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))
 
 
-def _reduce(pool: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
-    held = pool.margined_legs()
-    if not held:
+def _reduce(closer: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
+    margined = closer.margined_legs()
+    if not margined:
         return []
-    best = max(held, key=lambda close: (_gap_without(pool, close), close.symbol, close.side))
-    return pool.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
+    best = max(margined, key=lambda close: (_gap_after_closing(closer, close), close.symbol, close.side))
+    return closer.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
 
 
-def _gap_without(pool: PoolCloser, close: Close) -> float:
-    after = pool.after([close])
-    return float("inf") if pool.pool.isolated else metrics.risk(after.account, after.pool).gap
+def _gap_after_closing(closer: PoolCloser, close: Close) -> float:
+    after = closer.after([close])
+    return float("inf") if closer.pool.isolated else metrics.risk(after.account, after.pool).gap
 
 
-def _tiers(pool: PoolCloser, step: Tiers) -> list[Close]:
-    held = pool.margined_legs()
-    if not held:
+def _tiers(closer: PoolCloser, step: Tiers) -> list[Close]:
+    margined = closer.margined_legs()
+    if not margined:
         return []
-    best = max(held, key=lambda close: (pool.margin(close), close.symbol, close.side))
-    rule = pool.account.books[best.symbol].maintenance
+    best = max(margined, key=lambda close: (closer.margin(close), close.symbol, close.side))
+    rule = closer.account.books[best.symbol].maintenance
     bounds = rule.breakpoints if isinstance(rule, TierTable | ShareTable) else ()
-    tier = sum(1 for bound in bounds if bound <= pool.value(best)) + 1
+    tier = sum(1 for bound in bounds if bound <= closer.value(best)) + 1
     if tier < step.whole_below or tier == 1:
         return [best]
     bound = bounds[max(1, tier - step.down) - 1]
-    kept = min(best.lots - 1, int(best.lots * bound / pool.value(best)) + 1)
-    while kept and pool.value(best._replace(lots=kept)) >= bound:
-        kept -= 1
-    return [best._replace(lots=best.lots - kept)]
+    remaining = min(best.lots - 1, int(best.lots * bound / closer.value(best)) + 1)
+    while remaining and closer.value(best._replace(lots=remaining)) >= bound:
+        remaining -= 1
+    return [best._replace(lots=best.lots - remaining)]
 
 
-def _above(pool: PoolCloser, step: Above) -> list[Close]:
-    large = [close for close in pool.margined_legs() if pool.value(close) > step.value]
+def _above(closer: PoolCloser, step: Above) -> list[Close]:
+    large = [close for close in closer.margined_legs() if closer.value(close) > step.value]
     if not large:
         return []
-    best = max(large, key=lambda close: (pool.margin(close), close.symbol, close.side))
-    most = min(best.lots, int(best.lots * (1 - step.value / pool.value(best))) + 1)
-    return pool.min_lots_to_safety(most, lambda lots: [best._replace(lots=lots)])
+    best = max(large, key=lambda close: (closer.margin(close), close.symbol, close.side))
+    lots_max = min(best.lots, int(best.lots * (1 - step.value / closer.value(best))) + 1)
+    return closer.min_lots_to_safety(lots_max, lambda lots: [best._replace(lots=lots)])
 
 
-def _fraction(pool: PoolCloser, step: Fraction) -> list[Close]:
-    large = [close for close in pool.margined_legs() if pool.value(close) > step.above]
+def _fraction(closer: PoolCloser, step: Fraction) -> list[Close]:
+    large = [close for close in closer.margined_legs() if closer.value(close) > step.above]
     return [close._replace(lots=max(1, round(close.lots * step.share))) for close in large]
 
 
-NAMES: dict[type, str] = {
+STEP_NAMES: dict[type, str] = {
     Pairs: "pairs",
     Hedges: "hedges",
     Reduce: "reduce",
@@ -123,7 +123,7 @@ NAMES: dict[type, str] = {
     Above: "above",
     Fraction: "fraction",
 }
-FINDERS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
+STEP_FUNCTIONS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
     Pairs: _pairs,
     Hedges: _hedges,
     Reduce: _reduce,

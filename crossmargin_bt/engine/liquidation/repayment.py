@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paying debts of a pool of many currencies back out of the currencies it holds.
+"""Repayment of the debts of a multi-currency pool out of its other currencies.
 
-A coin that was bought in a market against the currency owed is sold there, as a forced close; other holdings are exchanged at
-the marks, less the taker fee.
+A spot position whose market settles in the borrowed currency is sold there, as a forced close. Other holdings are converted at
+their marks, less the taker fee.
 
-Assumption: what counts for most of its value as collateral goes first.
+Assumption: the holding with the highest collateral rate (collateral value / value) is converted first.
 """
 
 import math
@@ -18,37 +18,37 @@ from crossmargin_bt.engine.margin import currencies
 from crossmargin_bt.engine.margin.currencies import Holding
 from crossmargin_bt.engine.math import formulas
 
-# An amount below this part of a whole is rounding.
-DUST = 1e-12
-# Buying one currency back may leave a debt in another: so often all of them are looked at.
-PASSES = 4
+# An amount below this fraction of a total is a rounding error.
+RELATIVE_DUST = 1e-12
+# Upper bound of the passes over all debts: repaying one currency may create a debt in another.
+PASSES_MAX = 4
 
 
 def repayments(
     account: Account, time_ms: int, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
-    """Yield what pays the debts of a pool of many currencies back, as far as its holdings reach.
+    """Yield the fills and conversions that repay the debts of a multi-currency pool, as far as its holdings suffice.
 
-    `price` is that of a forced close. Apply each entry before asking for the next.
+    `price` returns the price of a forced close. Lazy: apply each entry before requesting the next.
     """
-    for _ in range(PASSES):
+    for _ in range(PASSES_MAX):
         paid = False
-        for currency in [one.currency for one in currencies.holdings(account) if one.owed > 0]:
-            for entry in _paid_back(account, time_ms, currency, price, reason):
+        for currency in [one.currency for one in currencies.holdings(account) if one.debt > 0]:
+            for entry in _repay(account, time_ms, currency, price, reason):
                 paid = True
                 yield entry
         if not paid:
             return
 
 
-def is_possible(account: Account) -> bool:
-    """Return whether there is anything that would pay any debt back, sold at its mark or exchanged."""
-    owing = [one.currency for one in currencies.holdings(account) if one.owed > 0]
-    return any(_payers(account, currency) or _markets(account, currency) for currency in owing)
+def can_repay(account: Account) -> bool:
+    """Return whether any debt can be repaid, by a trade at the marks or by a conversion."""
+    owing = [one.currency for one in currencies.holdings(account) if one.debt > 0]
+    return any(_exchangeable_holdings(account, currency) or _tradable_markets(account, currency) for currency in owing)
 
 
-def _markets(account: Account, currency: str) -> list[str]:
-    """Return the coins' markets in which something could be traded against a debt, at the marks."""
+def _tradable_markets(account: Account, currency: str) -> list[str]:
+    """Return the symbols of the spot positions that could be traded against a debt, at the marks."""
     return [
         symbol
         for symbol, book in account.books.items()
@@ -57,56 +57,56 @@ def _markets(account: Account, currency: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _payers(account: Account, currency: str) -> list[Holding]:
-    """Return the currencies that may be exchanged for one that is owed; none where it is not worth while."""
-    debt = _of(account, currency)
-    found = [
+def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
+    """Return the holdings that can be converted to repay a debt; none if the debt is a rounding error beside them."""
+    borrowed = _holding(account, currency)
+    candidates = [
         one
         for one in currencies.holdings(account)
-        if one.owed == 0 and one.worth > DUST * abs(debt.worth) and account.balances[one.currency] > 0
+        if one.debt == 0 and one.value > RELATIVE_DUST * abs(borrowed.value) and account.balances[one.currency] > 0
     ]
-    return found if debt.owed * debt.price > DUST * sum(one.worth for one in found) else []
+    return candidates if borrowed.debt * borrowed.price > RELATIVE_DUST * sum(one.value for one in candidates) else []
 
 
-def _paid_back(
+def _repay(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> Iterator[events.Filled | events.Converted]:
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and "net" in book.legs:
             lots = _lots_to_trade(account, symbol, currency, price)
             if lots:
-                yield _traded(account, time_ms, symbol, lots, price, reason=reason)
-    while (entry := _exchanged(account, time_ms, currency, price, reason)) is not None:
+                yield _spot_fill(account, time_ms, symbol, lots, price, reason=reason)
+    while (entry := _next_repayment(account, time_ms, currency, price, reason)) is not None:
         yield entry
 
 
 def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable[[Close], float]) -> int:
-    """Return the signed lots of a coin's market that pay a debt: a short bought back, or a long sold for the currency owed."""
+    """Return the signed lots of a spot market that repay a debt: a short bought back, or a long sold for the borrowed currency."""
     book = account.books[symbol]
     held, units = book.legs["net"].lots, book.instrument.units_per_lot
-    owed = _of(account, currency).owed
+    debt = _holding(account, currency).debt
     if held < 0 and book.instrument.base_currency == currency:
         quote = book.instrument.settle
         per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
-        there = max(0.0, min(account.balances[quote], _of(account, quote).amount))
-        return min(-held, math.ceil(owed / units - LOT_HAIR), math.floor(there / per_lot))
+        available = max(0.0, min(account.balances[quote], _holding(account, quote).amount))
+        return min(-held, math.ceil(debt / units - LOT_HAIR), math.floor(available / per_lot))
     if held > 0 and book.instrument.settle == currency:
-        return -_lots_to_sell(account, symbol, owed, price)
+        return -_lots_to_sell(account, symbol, debt, price)
     return 0
 
 
-def _lots_to_sell(account: Account, symbol: str, wanted: float, price: Callable[[Close], float]) -> int:
-    """Return the lots of a long that bring `wanted` of the currency its market pays in, no more than coins are there."""
+def _lots_to_sell(account: Account, symbol: str, proceeds: float, price: Callable[[Close], float]) -> int:
+    """Return the lots of a long whose sale pays `proceeds` of the settle currency, limited by the coins available."""
     book = account.books[symbol]
-    there = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
-    held = min(book.legs["net"].lots, math.floor(there + LOT_HAIR))
-    if held <= 0 or wanted <= 0:
+    available = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
+    held = min(book.legs["net"].lots, math.floor(available + LOT_HAIR))
+    if held <= 0 or proceeds <= 0:
         return 0
     per_lot = book.instrument.value(1, price(Close(symbol, "net", held))) * (1 - book.taker)
-    return min(held, math.ceil(wanted / per_lot - LOT_HAIR))
+    return min(held, math.ceil(proceeds / per_lot - LOT_HAIR))
 
 
-def _traded(
+def _spot_fill(
     account: Account, time_ms: int, symbol: str, lots: int, price: Callable[[Close], float], *, reason: events.Cause
 ) -> events.Filled:
     book, at = account.books[symbol], price(Close(symbol, "net", abs(lots)))
@@ -114,47 +114,55 @@ def _traded(
     return fills.fill_entry(book, time_ms, "net", lots=lots, price=at, fee=fee, cause=reason)
 
 
-def _sold(
-    account: Account, time_ms: int, coin: str, worth: float, price: Callable[[Close], float], *, reason: events.Cause
+def _sale_of_coin(
+    account: Account,
+    time_ms: int,
+    coin: str,
+    target_value: float,
+    price: Callable[[Close], float],
+    *,
+    reason: events.Cause,
 ) -> events.Filled | None:
-    """Return the sale of a coin that was bought in a market, for as much as is `worth` so much in the pool's currency."""
+    """Return the sale of a coin in its spot market for proceeds of `target_value` in the pool's currency; None without a position."""
     for symbol, book in account.books.items():
         if book.margin_mode == "spot" and book.instrument.base_currency == coin and book.leg("net").lots > 0:
             rate = account.conversion_rate(book.instrument.settle)
-            lots = _lots_to_sell(account, symbol, worth / rate if rate else 0.0, price)
+            lots = _lots_to_sell(account, symbol, target_value / rate if rate else 0.0, price)
             if lots:
-                return _traded(account, time_ms, symbol, -lots, price, reason=reason)
+                return _spot_fill(account, time_ms, symbol, -lots, price, reason=reason)
     return None
 
 
-def _exchanged(
+def _next_repayment(
     account: Account, time_ms: int, currency: str, price: Callable[[Close], float], reason: events.Cause
 ) -> events.Filled | events.Converted | None:
-    """Return the exchange of the holding that counts for most against what is owed in a currency; None when done.
+    """Return the next entry that repays a debt from the holding with the highest collateral rate; None when done.
 
-    A coin that was bought in a market is sold there first, and what that brings is exchanged next.
+    A coin held as a spot position is sold in its market first; the proceeds are converted next.
     """
-    debt, found = _of(account, currency), _payers(account, currency)
-    if not found:
+    borrowed, candidates = _holding(account, currency), _exchangeable_holdings(account, currency)
+    if not candidates:
         return None
-    best = max(found, key=lambda one: one.collateral_value / one.worth)
+    best = max(candidates, key=lambda one: one.collateral_value / one.value)
     taker = account.rules.taker
-    worth = debt.owed * debt.price / (1 - taker)
-    sold = _sold(account, time_ms, best.currency, worth, price, reason=reason)
-    if sold is not None:
-        brings = account.books[sold.symbol].instrument.settle
-        enough = next((one for one in found if one.currency == brings and one.worth >= worth), None)
-        if enough is None:
-            return sold
-        best = enough  # an earlier sale has brought it
-    rate = best.price / debt.price * (1 - taker)
-    there = min(best.amount, account.balances[best.currency])
-    amount = min(there, debt.owed / rate)
-    received = debt.owed if amount < there else amount * rate
+    target_value = borrowed.debt * borrowed.price / (1 - taker)
+    sale = _sale_of_coin(account, time_ms, best.currency, target_value, price, reason=reason)
+    if sale is not None:
+        proceeds_currency = account.books[sale.symbol].instrument.settle
+        sufficient = next(
+            (one for one in candidates if one.currency == proceeds_currency and one.value >= target_value), None
+        )
+        if sufficient is None:
+            return sale
+        best = sufficient  # the proceeds of an earlier sale suffice
+    rate = best.price / borrowed.price * (1 - taker)
+    available = min(best.amount, account.balances[best.currency])
+    amount = min(available, borrowed.debt / rate)
+    received = borrowed.debt if amount < available else amount * rate
     return events.Converted(
         time_ms=time_ms, currency=best.currency, amount=amount, into=currency, received=received, reason=reason
     )
 
 
-def _of(account: Account, currency: str) -> Holding:
+def _holding(account: Account, currency: str) -> Holding:
     return next(one for one in currencies.holdings(account) if one.currency == currency)

@@ -50,7 +50,7 @@ def has_debt(account: Account, pool: Pool) -> bool:
 
 def can_repay(account: Account, pool: Pool) -> bool:
     """Return whether a shared pool owes something that what it holds could pay back, in part at least."""
-    return has_debt(account, pool) and repayment.is_possible(account)
+    return has_debt(account, pool) and repayment.can_repay(account)
 
 
 def risk_increasing_orders(account: Account, pool: Pool) -> list[tuple[str, int]]:

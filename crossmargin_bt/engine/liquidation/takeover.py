@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a pool that the market would leave below zero: the insurance fund takes it over where it is used up.
+"""Bankrupt pools: takeover by the insurance fund at the bankruptcy price, and auto-deleveraging (ADL).
 
-Where the fund is empty, profitable legs may be closed against it (auto-deleveraging).
+A pool whose closing in the market would leave negative equity is taken over. If the insurance fund is exhausted,
+profitable opposite legs may be closed against it (ADL).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,96 +13,98 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, share_of
 
-# The fund takes a leg at no more than this part of its price better than the market; what is short beyond that is a debt.
+# Assumption: cap of the takeover price, at most 50 % better than the market; any further deficit becomes bad debt.
 TAKEOVER_RELIEF_MAX = 0.5
 
 
-def taken_over(work: PoolCloser, found: Sequence[Close]) -> events.InsuranceFundTakeover | None:
-    """Return the takeover of a pool, where these closes are its end and leave it below zero.
+def insurance_takeover(closer: PoolCloser, closes: Sequence[Close]) -> events.InsuranceFundTakeover | None:
+    """Return the takeover of a pool if these closes are all it holds and would leave negative equity; else None.
 
-    Assumption: the legs of a pool are all taken at their market prices moved in their favour by the same part, as
-    KuCoin moves the prices of a shared pool for its liquidation prices (docs/sources.md#liquidation-price).
+    Assumption: all legs are taken over at their market prices moved in their favour by the same fraction, as KuCoin
+    moves the prices of a shared pool to derive its liquidation prices (docs/sources.md#liquidation-price).
     """
-    if sorted(found) != sorted(work.all_legs()):
+    if sorted(closes) != sorted(closer.all_legs()):
         return None
-    left = work.equity_if_closed()
-    books = work.account.books
-    markets = {str(close.leg): work.price(close) for close in found}
+    left = closer.equity_if_closed()
+    books = closer.account.books
+    markets = {str(close.leg): closer.price(close) for close in closes}
     values = {
-        close: work.rate(close) * books[close.symbol].instrument.value(close.lots, markets[str(close.leg)])
-        for close in found
+        close: closer.rate(close) * books[close.symbol].instrument.value(close.lots, markets[str(close.leg)])
+        for close in closes
     }
-    amount, by_fund = fills.loss_coverage(work.account, work.pool.currency, -left) if left < 0 else (0.0, 0.0)
+    amount, by_fund = fills.loss_coverage(closer.account, closer.pool.currency, -left) if left < 0 else (0.0, 0.0)
     amount = min(amount, TAKEOVER_RELIEF_MAX * sum(values.values()))
     if amount <= 0:
         return None
     share = amount / sum(values.values())
-    takeovers = {
-        str(close.leg): books[close.symbol].instrument.bankruptcy_price(
-            work.leg(close).lots,
-            markets[str(close.leg)],
-            -share * value / work.rate(close),
-            entry=work.leg(close).entry,
-        )
-        for close, value in values.items()
-    }
     return events.InsuranceFundTakeover(
-        time_ms=work.time_ms,
-        pool=work.pool.name,
-        currency=work.pool.currency,
+        time_ms=closer.time_ms,
+        pool=closer.pool.name,
+        currency=closer.pool.currency,
         left=left,
         amount=amount,
         by_fund=min(by_fund, amount),
-        fund_paid=min(by_fund, amount) * work.account.price(work.pool.currency),
+        fund_paid=min(by_fund, amount) * closer.account.price(closer.pool.currency),
         markets=markets,
-        takeovers=takeovers,
-        prices=work.account.prices(),
+        takeovers={
+            str(close.leg): _takeover_price(closer, close, markets[str(close.leg)], share * value)
+            for close, value in values.items()
+        },
+        prices=closer.account.prices(),
     )
 
 
-def entries(
-    work: PoolCloser, found: Sequence[Close], taken: events.InsuranceFundTakeover, *, deleverages: bool
+def _takeover_price(closer: PoolCloser, close: Close, market: float, relief: float) -> float:
+    """Return the price at which closing a leg brings `relief` (pool's currency) more than at its `market` price."""
+    leg = closer.leg(close)
+    return closer.account.books[close.symbol].instrument.bankruptcy_price(
+        leg.lots, market, -relief / closer.rate(close), entry=leg.entry
+    )
+
+
+def takeover_entries(
+    closer: PoolCloser, closes: Sequence[Close], takeover: events.InsuranceFundTakeover, *, deleverages: bool
 ) -> Iterator[events.InsuranceFundTakeover | events.Filled | events.Deleveraged]:
-    """Yield a takeover and its fills; then what is deleveraged where the fund is empty."""
-    at = work._replace(price=lambda close: taken.takeovers[str(close.leg)])
-    opposite = {close: -work.direction(close) for close in found}
-    yield taken
-    for close in found:
+    """Yield a takeover and its fills; with `deleverages`, then the ADL of the share that the fund cannot cover."""
+    at = closer._replace(price=lambda close: takeover.takeovers[str(close.leg)])
+    opposite = {close: -closer.direction(close) for close in closes}
+    yield takeover
+    for close in closes:
         entry = at.forced_fill(close)
-        alone = work.pool.isolated or not work.account.pooled
-        if taken.amount == -taken.left and close == found[-1] and alone:
-            # What rounding would leave: the pool ends at exactly nothing.
-            entry = msgspec.structs.replace(entry, realised=_all_there_is(work, close), fee=0.0)
+        alone = closer.pool.isolated or not closer.account.pooled
+        if takeover.amount == -takeover.left and close == closes[-1] and alone:
+            # Removes the rounding error: the pool ends at exactly 0.
+            entry = msgspec.structs.replace(entry, realised=_loss_of_all_collateral(closer, close), fee=0.0)
         yield entry
-    unpaid = 1 - taken.by_fund / taken.amount
-    for close in found if unpaid > 0 and deleverages else ():
+    unpaid = 1 - takeover.by_fund / takeover.amount
+    for close in closes if unpaid > 0 and deleverages else ():
         part = close._replace(lots=share_of(close.lots, unpaid))
-        yield from _deleveraged(work, part, taken.takeovers[str(close.leg)], opposite[close])
+        yield from _deleveraged(closer, part, takeover.takeovers[str(close.leg)], opposite[close])
 
 
-def _all_there_is(work: PoolCloser, close: Close) -> float:
-    return -work.leg(close).margin if work.pool.isolated else -work.account.balances[work.pool.currency]
+def _loss_of_all_collateral(closer: PoolCloser, close: Close) -> float:
+    return -closer.leg(close).margin if closer.pool.isolated else -closer.account.balances[closer.pool.currency]
 
 
 def _deleveraged(
-    work: PoolCloser, part: Close, price: float, direction: int
+    closer: PoolCloser, part: Close, price: float, direction: int
 ) -> Iterator[events.Filled | events.Deleveraged]:
-    """Yield the closing of the contract's legs in `direction` that other pools hold with a profit at the price.
+    """Yield the ADL of the contract's profitable legs in `direction` in other pools, at the takeover price.
 
-    Assumption: the account's own legs are the first of the ranking, and deleveraging costs no fee.
+    Assumption: the account's own legs rank first in the ADL queue, and ADL is free of fees.
     """
-    book, lots = work.account.books[part.symbol], part.lots
+    book, lots = closer.account.books[part.symbol], part.lots
     for side, leg in list(book.legs.items()):
         taken = min(lots, abs(leg.lots)) * direction
         if not taken or leg.lots * direction <= 0 or book.instrument.profit(taken, leg.entry, price) <= 0:
             continue
-        market = work.price(Close(part.symbol, side, abs(taken)))
+        market = closer.price(Close(part.symbol, side, abs(taken)))
         if book.instrument.profit(taken, price, market) <= 0:
-            continue  # nobody is deleveraged to his gain
+            continue  # ADL at a price better than the market would be a gain
         lots -= abs(taken)
         yield events.Deleveraged(
-            time_ms=work.time_ms,
-            pool=work.pool.name,
+            time_ms=closer.time_ms,
+            pool=closer.pool.name,
             symbol=part.symbol,
             side=side,
             lots=-taken,
@@ -109,4 +112,4 @@ def _deleveraged(
             market=market,
             amount=book.instrument.profit(taken, price, market),
         )
-        yield fills.fill_entry(book, work.time_ms, side, lots=-taken, price=price, fee=0.0, cause="liquidation")
+        yield fills.fill_entry(book, closer.time_ms, side, lots=-taken, price=price, fee=0.0, cause="liquidation")

@@ -63,9 +63,9 @@ def liquidate(work: PoolCloser, *, cooled: bool = False, deleverages: bool = Fal
         is_fraction = isinstance(step, Fraction)
         if is_fraction and cooled:
             continue
-        while (due or not work.is_safe) and (found := reduction.next_closes(work, step)):
+        while (due or not work.is_safe) and (found := reduction.closes_for_step(work, step)):
             due = False
-            yield from _closing(work, reduction.NAMES[type(step)], found, deleverages=deleverages)
+            yield from _closing(work, reduction.STEP_NAMES[type(step)], found, deleverages=deleverages)
             if is_fraction:
                 return
     if due or not work.is_safe:
@@ -91,8 +91,12 @@ def _closing(work: PoolCloser, step: str, found: Sequence[Close], *, deleverages
         return
     signed = {str(one.leg): -work.direction(one) * one.lots for one in found}
     yield events.LiquidationStepTaken(time_ms=work.time_ms, pool=work.pool.name, step=step, closes=signed)
-    taken = takeover.taken_over(work, found)
-    ending = takeover.entries(work, found, taken, deleverages=deleverages) if taken else map(work.forced_fill, found)
+    taken = takeover.insurance_takeover(work, found)
+    ending = (
+        takeover.takeover_entries(work, found, taken, deleverages=deleverages)
+        if taken
+        else map(work.forced_fill, found)
+    )
     for entry in ending:
         short = _short(work, entry) if isinstance(entry, events.Filled) else 0.0
         yield entry

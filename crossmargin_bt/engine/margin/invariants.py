@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must hold after every journal entry; a failure is a bug of the engine, never of its input."""
+"""Invariants of an account, asserted after every journal entry; a failure is a bug of the engine, never of its input."""
 
 import math
 
@@ -7,34 +7,39 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 
-# Rounding may take so much (in the account's unit) more out of the fund than is there.
-DUST = 1e-6
+# The insurance fund may be overdrawn by this amount of rounding error, in the account's currency.
+FUND_TOLERANCE = 1e-6
 
 
 def check(account: Account) -> None:
-    """Raise AssertionError when the account contradicts itself."""
+    """Raise AssertionError if an invariant of the account is broken."""
     for symbol, book in account.books.items():
         for side, leg in book.legs.items():
             assert side in book.sides, f"{symbol} holds a {side} leg"
-            assert leg.lots != 0, f"{symbol}:{side} is flat and still listed"
+            assert leg.lots != 0, f"{symbol}:{side} is flat but still listed"
             assert leg.entry > 0, f"{symbol}:{side} has lots without an entry"
             assert side == "net" or (leg.lots > 0) == (side == "long"), f"{symbol}:{side} holds {leg.lots} lots"
             assert not MODES[book.margin_mode].POOLED or leg.margin == 0, f"{symbol}:{side} has margin in cross mode"
         for order in book.orders.values():
-            assert order.lots != 0, f"{symbol} order {order.number} rests without lots"
-        assert book.orders.counts == book.orders.recounted().counts, f"{symbol} has lost count of its orders"
+            assert order.lots != 0, f"{symbol} order {order.number} has no lots"
+        assert book.orders.counts == book.orders.recounted().counts, (
+            f"{symbol} has running order sums that differ from a recount"
+        )
         assert MODES[book.margin_mode].in_use(book) >= 0, f"{symbol} locks a negative margin"
     for currency, balance in account.balances.items():
         assert math.isfinite(balance), f"{currency} balance is {balance}"
         if account.is_plain:
-            equity, summed = metrics.pool_balance(account, currency).equity, balance + _of_legs(account, currency)
+            equity, summed = (
+                metrics.pool_balance(account, currency).equity,
+                balance + _equity_of_legs(account, currency),
+            )
             assert math.isclose(equity, summed, rel_tol=1e-9, abs_tol=1e-6), (
                 f"{currency} equity is {equity}, not {summed}"
             )
-    assert account.insurance_fund >= -DUST, f"the insurance fund is overdrawn by {-account.insurance_fund}"
+    assert account.insurance_fund >= -FUND_TOLERANCE, f"the insurance fund is overdrawn by {-account.insurance_fund}"
 
 
-def _of_legs(account: Account, currency: str) -> float:
-    """Return the margins and floating profits of all legs that settle in a currency."""
+def _equity_of_legs(account: Account, currency: str) -> float:
+    """Return the sum of margins and unrealised profits of all legs that settle in a currency."""
     books = [book for book in account.books.values() if book.instrument.settle == currency]
     return math.fsum(leg.margin + book.profit(leg) for book in books for leg in book.legs.values())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.position import LegId
-from crossmargin_bt.engine.margin import currencies, portfolio, requirement, spreads
+from crossmargin_bt.engine.margin import currencies, options, portfolio, requirement
 from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
 from crossmargin_bt.engine.math import formulas
 
@@ -138,11 +138,11 @@ def pool_balance(account: Account, currency: str) -> PoolBalance:
     if account.portfolio:
         in_use += sum(unit.initial for unit in portfolio.units(account, with_orders=True))
     elif account.has_options:
-        in_use -= spreads.relief(account, currency, initial=True)
+        in_use -= options.payoff_cap_reduction(account, currency, initial=True)
     haircut = 0.0
     if account.pooled:
         holdings = currencies.holdings(account)
-        haircut = sum(one.worth - one.collateral_value for one in holdings)
+        haircut = sum(one.value - one.collateral_value for one in holdings)
         in_use += sum(one.initial_margin for one in holdings)
     elif account.has_coins or account.set_aside:
         in_use += currencies.reserved(account, currency) + account.set_aside.get(currency, 0.0)
@@ -282,7 +282,7 @@ def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> fl
 
 
 def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> float:
-    total = sum(one.maintenance for one in currencies.holdings(account)) if account.pooled else 0.0
+    total = sum(one.maintenance_margin for one in currencies.holdings(account)) if account.pooled else 0.0
     if account.portfolio:
         return total + sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
     for book in account.busy_books(pool.currency):
@@ -290,7 +290,7 @@ def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> f
             required = requirement.book_requirement(book, with_orders=with_orders)
             total += account.conversion_rate(book.instrument.settle) * required if account.pooled else required
     if account.has_options:
-        total -= spreads.relief(account, pool.currency, initial=False)
+        total -= options.payoff_cap_reduction(account, pool.currency, initial=False)
     return total
 
 
@@ -331,7 +331,7 @@ def breakpoints(account: Account, pool: Pool, *, with_orders: bool = True) -> li
             )
         elif book.maintenance.breakpoints:
             found.extend(
-                (book.instrument.symbol, direction, book.instrument.price_of(lots, bound))
+                (book.instrument.symbol, direction, book.instrument.price_at_value(lots, bound))
                 for direction, lots in _tiered(account, pool, book, with_orders=with_orders)
                 for bound in book.maintenance.breakpoints
             )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every margin formula once, over plain numbers.
+"""Margin formulas: the single source of every formula, generic over the number type.
 
-The functions hold no float literal, so the same code runs on floats (the account), on
-`fractions.Fraction` (exact tests) and on `decimal.Decimal`. A size is signed, positive when long,
-and counts base coins, or for an inverse contract units of the quote currency; a value is in the
-settle currency: size x price, or size / price when inverse; a rate is a plain fraction. Sources
-are named per function and collected in docs/sources.md.
+No function contains a float literal, so the same code runs on floats (the account), on
+`fractions.Fraction` (exact tests) and on `decimal.Decimal`.
+
+Units: a size is signed (positive for a long) and counts base coins, or units of the quote currency
+for an inverse contract. A value is in the settle currency: size x price for a linear contract,
+size / price for an inverse one. A rate is a plain fraction. docs/sources.md lists the sources.
 """
 
 import math
@@ -17,9 +18,9 @@ Number = TypeVar("Number", float, Decimal, Fraction)
 
 
 def average_entry(size: Number, entry: Number, added: Number, price: Number) -> Number:
-    """Return the average entry after `added` units at `price` join `size` units at `entry`.
+    """Return the average entry price after adding `added` units at `price` to `size` units at `entry`.
 
-    Linear contracts average arithmetically.
+    The size-weighted arithmetic mean, for linear contracts.
 
     >>> average_entry(1.0, 100.0, 1.0, 110.0)
     105.0
@@ -28,7 +29,7 @@ def average_entry(size: Number, entry: Number, added: Number, price: Number) -> 
 
 
 def unrealised_profit(size: Number, entry: Number, mark: Number) -> Number:
-    """Return the floating profit of a linear position, in the settle currency.
+    """Return the unrealised profit of a linear position in the settle currency: size x (mark - entry).
 
     >>> unrealised_profit(-2.0, 100.0, 90.0)
     20.0
@@ -37,7 +38,7 @@ def unrealised_profit(size: Number, entry: Number, mark: Number) -> Number:
 
 
 def inverse_average_entry(size: Number, entry: Number, added: Number, price: Number) -> Number:
-    """Return the average entry of an inverse contract: the harmonic mean, which keeps its value in coin.
+    """Return the average entry price of an inverse contract: the harmonic mean, which preserves its value in coin.
 
     Source: docs/sources.md#inverse (1,000 USD at 50,000 and 2,000 at 60,000: 56,250).
 
@@ -48,7 +49,7 @@ def inverse_average_entry(size: Number, entry: Number, added: Number, price: Num
 
 
 def inverse_profit(size: Number, entry: Number, mark: Number) -> Number:
-    """Return the floating profit of an inverse position, in coin: size x (1/entry - 1/mark).
+    """Return the unrealised profit of an inverse position in coin: size x (1/entry - 1/mark).
 
     Source: docs/sources.md#inverse.
 
@@ -59,7 +60,7 @@ def inverse_profit(size: Number, entry: Number, mark: Number) -> Number:
 
 
 def value(size: Number, price: Number) -> Number:
-    """Return the value of a linear position, signed like its size.
+    """Return the notional value of a linear position, size x price, with the sign of the size.
 
     >>> value(-2.0, 100.0)
     -200.0
@@ -68,7 +69,7 @@ def value(size: Number, price: Number) -> Number:
 
 
 def inverse_value(size: Number, price: Number) -> Number:
-    """Return the value of an inverse position in coin, signed like its size.
+    """Return the notional value of an inverse position in coin, size / price, with the sign of the size.
 
     >>> inverse_value(100.0, 25_000.0)
     0.004
@@ -77,7 +78,7 @@ def inverse_value(size: Number, price: Number) -> Number:
 
 
 def initial_rate(leverage: Number, floor: Number) -> Number:
-    """Return the initial margin rate: 1/leverage, never below the venue's floor.
+    """Return the initial margin rate: max(1/leverage, floor).
 
     >>> initial_rate(20.0, 0.1)
     0.1
@@ -85,22 +86,24 @@ def initial_rate(leverage: Number, floor: Number) -> Number:
     return max(1 / leverage, floor)
 
 
-def in_slices(value: Number, rate: Number, deduction: Number) -> Number:
-    """Return what `value` comes to at its tier's rate: the maintenance margin of a position, what a holding counts for.
+def tiered_amount(value: Number, rate: Number, deduction: Number) -> Number:
+    """Return value x rate - deduction: an amount under a tier table.
 
-    `deduction` turns the tier's rate into marginal slices; it is zero where the rate applies to
-    the whole. Source: docs/sources.md#tiers.
+    Used for the maintenance margin of a position and for the collateral value of a holding. The
+    deduction (Binance: maintenance amount, "cum") makes the rate of a tier apply only to the part
+    of the value inside it; it is zero where the rate applies to the whole value.
+    Source: docs/sources.md#tiers.
 
-    >>> in_slices(100_000.0, 0.005, 50.0)
+    >>> tiered_amount(100_000.0, 0.005, 50.0)
     450.0
     """
     return value * rate - deduction
 
 
 def next_deduction(deduction: Number, bound: Number, rate: Number, next_rate: Number) -> Number:
-    """Return the deduction of the tier that starts at `bound`, so that margin is continuous there.
+    """Return the deduction of the tier that starts at `bound`: deduction + bound x (next_rate - rate).
 
-    Source: docs/sources.md#tiers.
+    It makes the margin continuous at the tier boundary. Source: docs/sources.md#tiers.
 
     >>> round(next_deduction(0.0, 50_000.0, 0.004, 0.005), 9)
     50.0
@@ -109,9 +112,9 @@ def next_deduction(deduction: Number, bound: Number, rate: Number, next_rate: Nu
 
 
 def size_dependent_rate(quantity: Number, doubling: Number, constant: Number) -> Number:
-    """Return a maintenance rate that grows with the size held: (1 + quantity/doubling) / (2 x constant).
+    """Return a size-dependent maintenance rate: (1 + quantity/doubling) / (2 x constant).
 
-    `quantity` counts base coins, `doubling` is the quantity at which the rate has doubled.
+    `quantity` counts base coins; `doubling` is the quantity at which the rate is twice its minimum.
     Source: docs/sources.md#kucoin-maintenance (12.102 BTC, 300, 125).
 
     >>> size_dependent_rate(12.102, 300.0, 125.0)
@@ -121,9 +124,9 @@ def size_dependent_rate(quantity: Number, doubling: Number, constant: Number) ->
 
 
 def power_rate(value: float, base: float, factor: float, exponent: float) -> float:
-    """Return a maintenance rate that grows with a power of the value: max(base, factor x value^exponent).
+    """Return a power-law maintenance rate: max(base, factor x value^exponent).
 
-    Over floats alone: a broken power of a fraction is no fraction.
+    Floats only: a fractional power of a rational number is not rational.
     Source: docs/sources.md#orderly-maintenance.
 
     >>> round(power_rate(4_500_000.0, 0.006, 0.6e-7, 0.8), 11)
@@ -134,9 +137,9 @@ def power_rate(value: float, base: float, factor: float, exponent: float) -> flo
 
 
 def linear_rate(quantity: Number, base: Number, slope: Number) -> Number:
-    """Return a rate that grows in proportion to the size held: base + slope x quantity.
+    """Return a rate that is linear in the position size: base + slope x quantity.
 
-    `quantity` counts base coins, `slope` is the rate a coin adds.
+    `quantity` counts base coins; `slope` is the rate added per coin.
     Source: docs/sources.md#deribit-rates (2 % + 0.005 % a BTC; 25 BTC: 2.125 %).
 
     >>> round(linear_rate(25.0, 0.02, 0.00005), 9)
@@ -146,9 +149,9 @@ def linear_rate(quantity: Number, base: Number, slope: Number) -> Number:
 
 
 def largest_open_size(capital: float, leverage: float, price: float, constant: float) -> float:
-    """Return the largest position in base coins that `capital` may open: k x ln(capital x leverage / (price x k) + 1).
+    """Return the maximum position size in base coins for `capital`: k x ln(capital x leverage / (price x k) + 1).
 
-    Over floats alone, for the logarithm. Source: docs/sources.md#kucoin-open-size
+    Floats only, because of the logarithm. Source: docs/sources.md#kucoin-open-size
     (100,000 at 10x and 60,000 with k = 490: 16.39 BTC).
 
     >>> round(largest_open_size(100_000.0, 10.0, 60_000.0, 490.0), 2)
@@ -158,7 +161,9 @@ def largest_open_size(capital: float, leverage: float, price: float, constant: f
 
 
 def inverse_largest_open_size(capital: float, leverage: float, price: float, constant: float) -> float:
-    """Return the same for an inverse contract, in units of the quote currency; `capital` is in coin.
+    """Return the maximum size of an inverse contract: k x ln(capital x leverage x price / k + 1).
+
+    The size is in units of the quote currency; `capital` is in coin.
 
     Source: docs/sources.md#kucoin-open-size.
 
@@ -169,9 +174,10 @@ def inverse_largest_open_size(capital: float, leverage: float, price: float, con
 
 
 def value_at_bankruptcy(value: Number, direction: Number, leverage: Number) -> Number:
-    """Return what a position worth `value` at its entry is worth where its initial margin is used up.
+    """Return the value of a position at its bankruptcy price: value x (1 - direction / leverage).
 
-    `direction` is 1 where that value is lower (a linear long, an inverse short), -1 where it is higher.
+    `value` is the value at entry. At the bankruptcy price the loss equals the initial margin. `direction`
+    is 1 if the value falls towards that price (linear long, inverse short), -1 if it rises.
     Source: docs/sources.md#bankruptcy-price.
 
     >>> value_at_bankruptcy(50_000.0, 1.0, 10.0)
@@ -180,19 +186,19 @@ def value_at_bankruptcy(value: Number, direction: Number, leverage: Number) -> N
     return value * (1 - direction / leverage)
 
 
-def in_proportion(amount: Number, part: Number, whole: Number) -> Number:
-    """Return the share of `amount` that `part` has in `whole`.
+def pro_rata(amount: Number, part: Number, whole: Number) -> Number:
+    """Return the pro-rata share: amount x part / whole.
 
-    >>> in_proportion(90.0, 1.0, 3.0)
+    >>> pro_rata(90.0, 1.0, 3.0)
     30.0
     """
     return amount * part / whole
 
 
 def summed_margin(position: Number, same: Number, opening: Number) -> Number:
-    """Return the margin without any offset: the position, the orders that add to it and the orders that open.
+    """Return the margin without offset: position + same-side orders + opposite orders that open.
 
-    `opening` is the margin of opposite orders beyond what merely closes the position.
+    `opening` is the margin of the opposite orders in excess of the quantity that closes the position.
 
     >>> summed_margin(100.0, 100.0, 250.0)
     450.0
@@ -201,7 +207,7 @@ def summed_margin(position: Number, same: Number, opening: Number) -> Number:
 
 
 def larger_side_margin(position: Number, same: Number, opening: Number) -> Number:
-    """Return the margin after offset: the larger of |position + same-side orders| and |opposite orders that open|.
+    """Return the margin of the larger side: max(|position + same-side orders|, |opposite orders that open|).
 
     Source: docs/sources.md#kucoin-order-margin.
 
@@ -212,7 +218,7 @@ def larger_side_margin(position: Number, same: Number, opening: Number) -> Numbe
 
 
 def worst_net_size(size: Number, buys: Number, sells: Number) -> Number:
-    """Return the largest position that fills can leave: max(|position + buys|, |position - sells|).
+    """Return the largest position size that fills can produce: max(|position + buys|, |position - sells|).
 
     `buys` and `sells` are unsigned. Source: docs/sources.md#net-offset.
 
@@ -223,7 +229,7 @@ def worst_net_size(size: Number, buys: Number, sells: Number) -> Number:
 
 
 def worst_gross_size(size: Number, same: Number, opposite: Number) -> Number:
-    """Return max(|position + same-side orders|, |opposite orders|), the opposite side taken gross.
+    """Return the larger side with gross opposite orders: max(|position + same-side orders|, |opposite orders|).
 
     All three are unsigned. Source: docs/sources.md#kucoin-risk-rate (1 held, 2 bought, 3 sold: 3).
 
@@ -234,7 +240,7 @@ def worst_gross_size(size: Number, same: Number, opposite: Number) -> Number:
 
 
 def available_margin(balance: Number, profit: Number, in_use: Number) -> Number:
-    """Return what a balance and the profit that counts leave beyond what is in use; below zero when overdrawn.
+    """Return the available margin: balance + eligible profit - margin in use; negative if overdrawn.
 
     >>> available_margin(700.0, 15.0, 900.0)
     -185.0
@@ -243,7 +249,7 @@ def available_margin(balance: Number, profit: Number, in_use: Number) -> Number:
 
 
 def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
-    """Return the free margin of new derivative orders: max(0, balance + unrealised profit - margin in use).
+    """Return the free margin for a new derivative order: max(0, balance + unrealised profit - margin in use).
 
     The maximum is written as (x + |x|) / 2, which is exact in floats and applies to arrays as well.
     Source: docs/sources.md#okx-free-margin.
@@ -256,7 +262,7 @@ def free_margin(balance: Number, unrealised: Number, in_use: Number) -> Number:
 
 
 def fee(value: Number, rate: Number) -> Number:
-    """Return the fee on a fill worth `value` (never negative); a negative rate is a rebate.
+    """Return the fee on a fill of unsigned `value`; a negative rate is a rebate.
 
     >>> fee(10_000.0, 0.0005)
     5.0
@@ -265,7 +271,7 @@ def fee(value: Number, rate: Number) -> Number:
 
 
 def funding(value: Number, rate: Number) -> Number:
-    """Return what a position of signed `value` receives at a funding settlement; longs pay when `rate` is positive.
+    """Return the funding received on a position of signed `value`: -value x rate. Longs pay a positive rate.
 
     Source: docs/sources.md#funding.
 
@@ -276,10 +282,10 @@ def funding(value: Number, rate: Number) -> Number:
 
 
 def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
-    """Return the price at which `collateral`, valued now at `mark`, is used up by this position alone.
+    """Return the bankruptcy price, where the loss on this position alone uses up `collateral`: mark - collateral / size.
 
-    MarginedSide from an isolated entry, where collateral is entry value / leverage, this is the
-    E (1 - 1/L) of docs/sources.md#bankruptcy-price.
+    `collateral` is measured at the current `mark`. For an isolated position measured at its entry, where the
+    collateral is entry value / leverage, this equals E (1 - 1/L). Source: docs/sources.md#bankruptcy-price.
 
     >>> bankruptcy_price(1.0, 40_000.0, 1_000.0)
     39000.0
@@ -288,9 +294,10 @@ def bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
 
 
 def inverse_bankruptcy_price(size: Number, mark: Number, collateral: Number) -> Number:
-    """Return the price at which `collateral` in coin, valued now at `mark`, is used up by an inverse position alone.
+    """Return the bankruptcy price of an inverse position: size / (size / mark + collateral).
 
-    A short whose collateral covers its whole value has none; the answer is then zero or below.
+    `collateral` is in coin, measured at the current `mark`. A short whose collateral covers its whole value
+    has no bankruptcy price; the result is then zero or negative.
     Source: docs/sources.md#bankruptcy-price (28,000 at 50x: 27,450.98).
 
     >>> round(inverse_bankruptcy_price(28_000.0, 28_000.0, 1 / 50), 2)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The path inside a bar.
+"""Intrabar price path: the order in which the prices of a candle are visited.
 
-A candle says where price was, not when. A path is the order in which the engine visits the four
-prices: position 0 is the open, 1 and 2 the extremes, 3 the close, with a straight line between.
-Every instrument of the account moves in step, so a position on the path is a moment of the bar.
+A candle gives four prices but not their order. A path is a piecewise linear curve through them,
+parametrised by a moment of the bar: 0 is the open, 1 and 2 the extremes, 3 the close. All
+instruments of the account move in step, so one moment fixes the price of each.
 
-Assumption: price visits the extreme nearer to the open first. docs/concepts.md says what each
-policy reads into a candle.
+Assumption: price visits the extreme nearer to the open first. docs/concepts.md describes the
+path policies.
 """
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-# The moments of a path: before the bar (fills at the previous close), the open, and the close.
+# Moments of a path: before the bar (fills at the previous close), the open, and the close.
 BEFORE, OPEN, CLOSE = -1.0, 0.0, 3.0
 
 POLICIES = ("path", "adverse", "close")
@@ -29,7 +29,7 @@ class Candle(NamedTuple):
 
 
 class PricePath(tuple[float, ...]):
-    """Prices in the order in which they are visited, evenly spread over the bar; four of them from a single candle.
+    """Prices in the order of the visit, evenly spaced over the bar: four from one candle, more from several.
 
     >>> PricePath(100.0, 90.0, 110.0, 105.0)[1]
     90.0
@@ -38,25 +38,25 @@ class PricePath(tuple[float, ...]):
     __slots__ = ()
 
     def __new__(cls, *prices: float) -> Self:
-        """Return the path through two prices or more."""
+        """Return the path through two or more prices."""
         return super().__new__(cls, prices)
 
     def _index(self, moment: float) -> float:
-        """Return where between the prices a moment lies."""
-        stretches = len(self) - 1
-        return moment if stretches == CLOSE else moment * stretches / CLOSE
+        """Return the fractional index of a moment in the sequence of prices."""
+        segments = len(self) - 1
+        return moment if segments == CLOSE else moment * segments / CLOSE
 
     def _moment(self, index: float) -> float:
-        stretches = len(self) - 1
-        return index if stretches == CLOSE else index * CLOSE / stretches
+        segments = len(self) - 1
+        return index if segments == CLOSE else index * CLOSE / segments
 
     @property
     def corners(self) -> list[float]:
-        """The moments between start and end at which the path may turn."""
+        """Interior vertices: the moments between open and close at which the path may change direction."""
         return [self._moment(float(n)) for n in range(1, len(self) - 1)]
 
     def at(self, moment: float) -> float:
-        """Return the price at a moment between 0 and 3.
+        """Return the price at a moment in [0, 3], by linear interpolation.
 
         >>> PricePath(100.0, 90.0, 110.0, 105.0).at(0.5)
         95.0
@@ -72,7 +72,7 @@ class PricePath(tuple[float, ...]):
         return self[n] + (self[n + 1] - self[n]) * (index - n)
 
     def reaches(self, level: float, since: float = OPEN) -> float | None:
-        """Return the first moment from `since` on at which the price is at `level`, or None.
+        """Return the first moment, not before `since`, at which the price equals `level`, or None.
 
         >>> PricePath(100.0, 90.0, 110.0, 105.0).reaches(105.0)
         1.75
@@ -88,16 +88,16 @@ class PricePath(tuple[float, ...]):
         return since if before == level else None
 
     def crossings(self, level: float) -> list[float]:
-        """Return every moment inside a stretch at which the price is at `level`.
+        """Return every moment strictly inside a segment at which the price crosses `level`.
 
         >>> PricePath(100.0, 90.0, 110.0, 105.0).crossings(95.0)
         [0.5, 1.25]
         """
-        stretches = enumerate(pairwise(self))
-        return [self._moment(n + (level - a) / (b - a)) for n, (a, b) in stretches if (a - level) * (b - level) < 0]
+        segments = enumerate(pairwise(self))
+        return [self._moment(n + (level - a) / (b - a)) for n, (a, b) in segments if (a - level) * (b - level) < 0]
 
     def first_beyond(self, level: float, *, below: bool, since: float = OPEN) -> float | None:
-        """Return the first moment from `since` on at which the price is at or below (above) `level`, or None."""
+        """Return the first moment, not before `since`, at which the price is at or below (above) `level`, or None."""
         now = self.at(since)
         if now <= level if below else now >= level:
             return since
@@ -105,7 +105,9 @@ class PricePath(tuple[float, ...]):
 
 
 def low_comes_first(candle: Candle) -> bool:
-    """Return whether the low is visited before the high: the nearer to the open, on a tie the one away from the close.
+    """Return whether the low is visited before the high.
+
+    The extreme nearer to the open comes first; on a tie, the one farther from the close.
 
     >>> low_comes_first(Candle(100.0, 110.0, 95.0, 105.0))
     True
@@ -115,7 +117,9 @@ def low_comes_first(candle: Candle) -> bool:
 
 
 def path_through_candles(candles: Iterable[Candle], *, low_first: bool | None = None) -> PricePath:
-    """Return the path through candles one after the other; without `low_first` each visits its nearer extreme first.
+    """Return the concatenated path through consecutive candles.
+
+    With `low_first` None each candle visits the extreme nearer to its open first.
 
     >>> path_through_candles([Candle(100.0, 110.0, 95.0, 105.0), Candle(105.0, 105.0, 90.0, 92.0)])
     (100.0, 95.0, 110.0, 105.0, 105.0, 105.0, 90.0, 92.0)
@@ -127,23 +131,24 @@ def path_through_candles(candles: Iterable[Candle], *, low_first: bool | None = 
 
 
 def candle_path(candle: Candle, *, low_first: bool) -> PricePath:
-    """Return the path through a candle."""
+    """Return the path through one candle."""
     if low_first:
         return PricePath(candle.open, candle.low, candle.high, candle.close)
     return PricePath(candle.open, candle.high, candle.low, candle.close)
 
 
 def first_breach(gap: Callable[[float], float], start: float, end: float, breakpoints: Iterable[float]) -> float | None:
-    """Return the first moment in [start, end] at which `gap` is at or below zero, or None.
+    """Return the first moment in [start, end] at which `gap` <= 0, or None: a piecewise root search.
 
-    Between `breakpoints` the gap must be smooth: a straight line for linear contracts under all rules but
-    powers, a gentle curve otherwise; at a bend it may turn or jump. Each stretch is read from points
-    inside it, so a jump belongs to the stretch behind it. Where the line through two of them misses, the
-    stretch is halved until the moment is exact. A curve is not searched for a dip between these points.
+    Between consecutive `breakpoints` the gap must be smooth: linear for linear contracts under every rule but
+    the power rule, slightly curved otherwise. At a breakpoint its slope may change or it may jump. Each
+    segment is sampled at interior points, so a jump belongs to the segment that follows it. If the secant
+    through two samples does not hit the root, bisection does. A curve that dips below zero and recovers
+    between the samples is not detected.
     """
     if gap(start) <= 0:
         return start
-    edges = sorted({start, end, *(bend for bend in breakpoints if start < bend < end)})
+    edges = sorted({start, end, *(point for point in breakpoints if start < point < end)})
     for left, right in pairwise(edges):
         width = right - left
         near, far = gap(left + width / 3), gap(right - width / 3)
@@ -152,30 +157,32 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, breakp
         at_right = near + slope * (width - width / 3)
         if min(at_left, at_right, near, far) > 0 and gap(right) > 0:
             continue
-        inside = left + INSIDE * width
+        inside = left + EDGE_OFFSET * width
         if gap(inside) <= 0:
-            # Rounding may put the bend itself a hair before the jump.
+            # Rounding may place the breakpoint slightly before the jump.
             return left if gap(left) <= 0 else inside
-        below = next((at for at in (left + width / 3, right - width / 3, right - INSIDE * width) if gap(at) <= 0), None)
+        below = next(
+            (at for at in (left + width / 3, right - width / 3, right - EDGE_OFFSET * width) if gap(at) <= 0), None
+        )
         if below is not None:
-            return _root(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
+            return _bisect(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
         if gap(right) <= 0:
             return right
     return end if gap(end) <= 0 else None
 
 
-# A stretch is looked into this part of its width behind its edges.
-INSIDE = 1e-9
-# A gap is at zero when it is this part of what it was where the stretch began.
-AT_ZERO = 1e-9
-HALVINGS = 60
+# A segment is sampled at this relative distance from its edges.
+EDGE_OFFSET = 1e-9
+# A gap counts as zero if it is at most this fraction of the gap at the start of the segment.
+ROOT_TOLERANCE = 1e-9
+BISECTIONS = 60
 
 
-def _root(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
-    """Return where the gap reaches zero between `left`, where it is above, and `right`."""
-    if left <= guess <= right and abs(gap(guess)) <= AT_ZERO * abs(gap(left)):
+def _bisect(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
+    """Return the root of the gap between `left`, where it is positive, and `right`: the guess, else bisection."""
+    if left <= guess <= right and abs(gap(guess)) <= ROOT_TOLERANCE * abs(gap(left)):
         return guess
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         middle = (left + right) / 2
         if gap(middle) > 0:
             left = middle

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers as Python's own, whatever library they come from."""
+"""Conversion of foreign numeric types (NumPy, Decimal, Fraction) to Python's own."""
 
 from decimal import Decimal
 from numbers import Integral, Real
 
 
-def plain(value: object) -> float | None:
-    """Return a number as a float, or as an int where it is whole by its type; None of what is no number, as true and false.
+def to_python_number(value: object) -> float | None:
+    """Return a number as a float, or as an int if its type is integral; None if it is not a number.
 
-    A number of single precision is what it prints as: NumPy's float32 of 0.7 is 0.7, not 0.699999988.
+    Booleans are not numbers. A single-precision float is converted through its decimal representation: NumPy's
+    float32 of 0.7 becomes 0.7, not 0.699999988.
 
-    >>> plain(Decimal("0.1")), plain(3), plain("3")
+    >>> to_python_number(Decimal("0.1")), to_python_number(3), to_python_number("3")
     (0.1, 3, None)
     """
     if type(value) is float or type(value) is int:
@@ -21,5 +22,5 @@ def plain(value: object) -> float | None:
         return int(value)
     try:
         return float(str(value))
-    except ValueError:  # a fraction prints as two numbers
+    except ValueError:  # str(Fraction) is "numerator/denominator"
         return float(value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What options are charged and must be covered by outside portfolio margin.
+"""Option margins and fees under standard (not portfolio) margin.
 
-Amounts are for one unit of the underlying, in the currency the option settles in: there the underlying is worth 1 where that is
-the coin itself, and its index price otherwise. A long is paid for and keeps nothing, unless a venue says otherwise.
+Amounts are per unit of the underlying, in the option's settle currency. The value S of the underlying is 1 for an option settled
+in the coin itself, else the index price. A long pays its premium in full and has no margin requirement, unless a venue charges one.
 Source: docs/sources.md#option-margins.
 """
 
@@ -12,14 +12,15 @@ from crossmargin_bt.errors import RuleError
 
 
 class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A venue's answers. Rates are parts of the underlying's value S.
+    """The option margin formula of a venue. Rates are fractions of the value S of the underlying.
 
-    A short keeps initially max(`initial` x S - OTM, `initial_min` x S) x `factor`, OTM being how far the strike is out of the
-    money, and then `maintenance` x S x `factor` + `closing_fee` x S, each with the mark on top where `mark_counts`. With
-    `put_by_mark` a put takes `maintenance` of the larger of S and its mark, with `maintenance_by_mark` a call does too.
-    `put_cap` bounds a put's initial margin at so many S. `long_share` is what longs lock: min(mark, that part of S).
-    `fee_cap` bounds a fee, which is charged on S, at that part of the premium. `order_min` is what a sell to open
-    locks at least, as a part of S, after its premium. With `capped_by_payoff` the options of one expiry never keep more than they can lose.
+    Short, initial margin: max(`initial` x S - OTM, `initial_min` x S) x `factor`, with OTM the out-of-the-money amount.
+    Short, maintenance margin: `maintenance` x S x `factor` + `closing_fee` x S. With `mark_counts` both add the mark.
+    `put_by_mark`: in the maintenance margin of a put, S is replaced by the larger of S and the mark, and its initial margin is
+    at least its maintenance margin; `maintenance_by_mark` does the former for calls and puts. `put_cap`: upper bound of a put's initial margin before the mark, as a
+    multiple of S. `long_share`: a long locks min(mark, `long_share` x S). `fee` is charged on S, and capped at `fee_cap` x premium.
+    `order_min`: minimum margin of a sell-to-open order after its premium, as a fraction of S. `capped_by_payoff`: the margin of
+    the options of one expiry is capped at their maximum loss.
 
     Raises:
         RuleError: a rate is negative.
@@ -30,7 +31,7 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     underlyings: tuple[str, ...] = ()
-    """The coins they are for; none for all that have none of their own."""
+    """The coins these terms apply to; empty for the default of all other coins."""
     initial: float
     initial_min: float
     maintenance: float
@@ -46,7 +47,7 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     order_min: float = 0.0
     capped_by_payoff: bool = False
     value_counts: bool = False
-    """Whether what options are worth is part of the collateral, as where a short's margin leaves its mark out."""
+    """Whether option value is part of the collateral: the case of venues whose short margin excludes the mark."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -60,10 +61,10 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "order_min",
         ):
             if getattr(self, name) < 0:
-                raise RuleError(f"{name} of option terms is not negative, got {getattr(self, name)!r}")
+                raise RuleError(f"{name} of option terms must not be negative, got {getattr(self, name)!r}")
 
     def short_initial(self, underlying: float, out_of_the_money: float, mark: float, *, is_call: bool) -> float:
-        """Return the initial margin of a short; `out_of_the_money` is 0 or above."""
+        """Return the initial margin of a short; `out_of_the_money` is the OTM amount, 0 or above."""
         base = max(self.initial * underlying - out_of_the_money, self.initial_min * underlying) * self.factor
         if self.put_cap is not None and not is_call:
             base = min(base, self.put_cap * underlying)
@@ -81,39 +82,41 @@ class OptionTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return base + (mark if self.mark_counts else 0.0) + self.closing_fee * underlying
 
     def long_initial(self, underlying: float, mark: float) -> float:
-        """Return what a long locks."""
+        """Return the initial margin of a long: min(mark, long_share x underlying)."""
         return min(mark, self.long_share * underlying)
 
-    def fee_of(self, underlying: float, price: float, rate: float | None = None) -> float:
-        """Return the fee of trading one unit at a premium of `price`; `rate` is the contract's own, where it has one.
+    def trading_fee(self, underlying: float, price: float, rate: float | None = None) -> float:
+        """Return the trading fee of one unit at a premium of `price`: min(rate x underlying, fee_cap x price).
 
-        >>> OptionTerms(initial=0.15, initial_min=0.1, maintenance=0.03, fee=0.0003).fee_of(42_000.0, 3_500.0)
+        `rate` is the instrument's own fee rate, None for the venue's.
+
+        >>> OptionTerms(initial=0.15, initial_min=0.1, maintenance=0.03, fee=0.0003).trading_fee(42_000.0, 3_500.0)
         12.6
         """
         return min((self.fee if rate is None else rate) * underlying, self.fee_cap * price)
 
-    def buy_order(self, price: float, fee: float) -> float:
-        """Return what a buy that opens takes: its premium and fee."""
+    def buy_to_open(self, price: float, fee: float) -> float:
+        """Return the margin of a buy order that opens: premium + fee."""
         return price + fee
 
-    def sell_order(self, underlying: float, initial: float, price: float, fee: float) -> float:
-        """Return what a sell that opens locks: the margin of the short, less the premium it brings."""
+    def sell_to_open(self, underlying: float, initial: float, price: float, fee: float) -> float:
+        """Return the margin of a sell order that opens: initial margin - premium + fee, at least order_min x S."""
         return max(initial - price + fee, self.order_min * underlying)
 
     def sell_to_close(self, price: float, fee: float) -> float:
-        """Return what a sell that closes locks: a fee above its premium."""
+        """Return the margin of a sell order that closes: max(fee - premium, 0)."""
         return max(fee - price, 0.0)
 
     def buy_to_close(self, price: float, initial: float, fee: float) -> float:
-        """Return what a buy that closes locks: the price beyond the margin it frees."""
+        """Return the margin of a buy order that closes: max(premium - released initial margin + fee, 0)."""
         return max(price - initial + fee, 0.0)
 
 
-def terms_of(underlying: str, terms: tuple[OptionTerms, ...]) -> OptionTerms:
-    """Return the terms of options on a coin."""
+def terms_for(underlying: str, terms: tuple[OptionTerms, ...]) -> OptionTerms:
+    """Return the option terms of a coin: its own, else the venue's default, else `DEFAULT_TERMS`."""
     own = next((one for one in terms if underlying in one.underlyings), None)
-    return own or next((one for one in terms if not one.underlyings), PLAIN)
+    return own or next((one for one in terms if not one.underlyings), DEFAULT_TERMS)
 
 
-PLAIN = OptionTerms(initial=0.15, initial_min=0.10, maintenance=0.075)
-"""What holds at a venue without terms of its own."""
+DEFAULT_TERMS = OptionTerms(initial=0.15, initial_min=0.10, maintenance=0.075)
+"""The terms at a venue that defines none."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a venue asks of a portfolio: which moves of price and volatility it must survive, and what is added to the worst.
+"""Portfolio margin terms: stress scenarios of price and volatility, and the charges added to the worst loss.
 
-All of it is data; `crossmargin_bt.engine.margin.scenarios` works it out. Rates are plain fractions. Source:
-docs/sources.md#portfolio-margin.
+Data only; `crossmargin_bt.engine.margin.scenarios` evaluates it. Rates are plain fractions.
+Source: docs/sources.md#portfolio-margin.
 """
 
 from array import array
@@ -11,12 +11,16 @@ from typing import Literal
 
 import msgspec
 
-from crossmargin_bt.engine.terms.marginal_rates import Slices
+from crossmargin_bt.engine.terms.rates import MarginalRates
 from crossmargin_bt.errors import RuleError
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One shock: the underlying moves by `move` (-0.12 is 12 % down), volatilities as named, `weight` of the result counts."""
+    """One stress scenario: a relative price `move` (-0.12 is 12 % down), a volatility shock, and a loss `weight`.
+
+    `volatility` selects the shock: "up" and "down" are those of `VolatilityShock`, "linear" and "absolute" those of
+    `SkewShock`, "same" is none. The loss is multiplied by `weight` (extreme moves often count in part).
+    """
 
     move: float
     volatility: Literal["same", "up", "down", "linear", "absolute"] = "same"
@@ -24,7 +28,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Scenarios as a grid: every move, up and down and none, with every shock of volatility."""
+    """A scenario grid: every move in both directions, combined with every volatility shock."""
 
     moves: tuple[float, ...]
     volatilities: tuple[Literal["same", "up", "down", "linear", "absolute"], ...] = ("up", "same", "down")
@@ -32,18 +36,18 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios, each move once in each direction."""
+        """The scenarios of the grid, in rising order of the move."""
         moves = sorted({move for one in self.moves for move in (-one, one)})
         return tuple(Scenario(move, shock, self.weight) for move in moves for shock in self.volatilities)
 
 
 class VolatilityShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How volatilities are shocked: by 1 + `up` x (30 / days)^power and 1 - `down` x the same, never below 0.
+    """A relative volatility shock with a term structure: factors 1 + up x (30/days)^power and 1 - down x (30/days)^power.
 
-    The power is `short_power` up to 30 days and `long_power` beyond; days count at least `days_min`; what goes up goes to
-    `shocked_min` at least.
+    The power is `short_power` up to 30 days and `long_power` beyond. `days_min` is the lower bound of the days to expiry,
+    `shocked_min` the lower bound of a volatility shocked upwards; a downward factor is never below 0.
 
-    >>> round(VolatilityShock(up=0.38, down=0.38, short_power=0.3).shift(15.0) * 0.38, 4)
+    >>> round(VolatilityShock(up=0.38, down=0.38, short_power=0.3).tenor_scale(15.0) * 0.38, 4)
     0.4678
     """
 
@@ -54,17 +58,18 @@ class VolatilityShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     days_min: float = 1.0
     shocked_min: float = 0.0
 
-    def shift(self, days: float) -> float:
-        """Return (30 / days)^power, what a shock is multiplied by for an expiry in so many days."""
+    def tenor_scale(self, days: float) -> float:
+        """Return (30 / days)^power, the multiplier of the shock for an expiry in `days` days."""
         power = self.short_power if days <= 30 else self.long_power
         return float((30 / max(days, self.days_min)) ** power)
 
 
 class SkewShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the wings of a surface are shocked, by k = ln(strike / forward) and the root of the years to the expiry.
+    """A skew shock of the volatility surface, by log-moneyness k = ln(strike / forward).
 
-    Volatilities are multiplied by 1 + m k / k*, |m k / k*| not above m, with m = cap + slope x root and
-    k* = max(`least_width`, root x `width` x (`level` + `level_slope` x root)); an "absolute" shock takes |k|.
+    With t = sqrt(years to expiry), m = cap + slope x t and k* = max(`least_width`, t x `width` x (`level` + `level_slope` x t)),
+    volatilities are multiplied by 1 + m k / k*, where m k / k* is clamped to [-m, m]. A "linear" shock uses k and the
+    `linear_` parameters, an "absolute" shock |k| and the `absolute_` parameters.
     """
 
     linear_cap: float
@@ -78,9 +83,9 @@ class SkewShock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Discounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the shocked value of an expiry is discounted, of what is owned and what is owed.
+    """Discounting of the shocked value of the options of one expiry.
 
-    An asset by `asset` x exp(-years x (rate x `asset_rate_scale` + `asset_rate`)), a debt by
+    A positive value is multiplied by `asset` x exp(-years x (rate x `asset_rate_scale` + `asset_rate`)), a negative one by
     min(1 / discount factor, `debt` x exp(years x (rate x `debt_rate_scale` + `debt_rate`))).
     """
 
@@ -93,7 +98,10 @@ class Discounting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BasisContingency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A loss beside the scenarios: of each expiry what it loses at `up` or `down`, x (`add` + `each_year` x years)."""
+    """Basis risk, a loss compared with the scenarios: sum over expiries of loss x (`add` + `each_year` x years).
+
+    The loss of an expiry is the larger of its losses at the forward moves `up` and `down`.
+    """
 
     up: float
     down: float
@@ -102,14 +110,16 @@ class BasisContingency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ChargeTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From `amount_min` (inclusive) on, each further unit of a charge counts `multiplier` times."""
+    """The multiplier of each unit of a charge above `amount_min` (inclusive)."""
 
     amount_min: float
     multiplier: float
 
 
 class MinimumCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """The least a risk unit keeps: rates on the values of what is held, scaled in marginal tiers.
+    """The minimum charge of a risk unit, a lower bound of its margin: rates x gross values, scaled in marginal tiers.
+
+    `linear` is the rate on the gross value of perpetuals and futures, `short_option` on the value at spot of net short options.
 
     >>> charge = MinimumCharge(linear=0.0, short_option=0.0, tiers=(ChargeTier(0.0, 1.0), ChargeTier(10_000.0, 2.0)))
     >>> charge.scaled(30_000.0)
@@ -122,27 +132,37 @@ class MinimumCharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         if not self.tiers or self.tiers[0].amount_min != 0:
-            raise RuleError("the tiers of a minimum charge start at amount_min = 0")
+            raise RuleError("the first tier of a minimum charge must start at amount_min = 0")
 
     @cached_property
-    def slices(self) -> Slices:
-        """The tiers as marginal slices."""
-        return Slices.of([tier.amount_min for tier in self.tiers], [tier.multiplier for tier in self.tiers])
+    def marginal_rates(self) -> MarginalRates:
+        """The tiers as marginal rates."""
+        return MarginalRates.from_bounds(
+            [tier.amount_min for tier in self.tiers], [tier.multiplier for tier in self.tiers]
+        )
 
     def scaled(self, amount: float) -> float:
-        """Return a charge in marginal slices."""
-        return self.slices.total(amount)
+        """Return a charge scaled by the multipliers of its tiers."""
+        return self.marginal_rates.total(amount)
 
 
 class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """The terms of risk units: all contracts on one coin, and the coin itself as far as it hedges them.
+    """Portfolio margin terms of a risk unit: all contracts on one coin, and the coin itself as far as it counts.
 
-    UnitMargin is max(`loss_factor` x worst loss + charges, minimum charge), where the worst loss is that of all `scenarios` and `grids`,
-    of a day's decay (`theta_days`) and of the `basis`; initially at least `initial_multiple` of that, and at least
-    `initial_factor` x worst loss + charges + initial charges. Charges, on values at spot: `linear` of the net of
-    perpetuals and futures, `offset` of the smaller side of them, `short_option` of net shorts by strike, `vega_offset` of the vega (a point)
-    that expiries of opposite sign take from each other, `curve` (a rate a year) of deltas x years, `rates` of option values x years.
-    `coins` says how much of the coin counts: none, what hedges ("offset"), or "all" of it.
+    Maintenance margin: max(`loss_factor` x worst loss + charges, minimum charge) + peg charge. The worst loss is the largest of the
+    losses in `scenarios` and `grids`, the theta of `theta_days` days, and the loss of `basis`.
+    Initial margin: max(`initial_multiple` x maintenance margin, `initial_factor` x worst loss + charges + initial charges + peg charge).
+
+    Charges are rates on values at spot:
+    `linear`, on the net value of perpetuals and futures (`linear_initial` in the initial charges);
+    `offset`, on the value of the smaller side of perpetuals and futures;
+    `short_option`, on net short options per strike and expiry (`short_option_initial` in the initial charges);
+    `vega_offset`, on the vega per volatility point that nets between expiries of opposite sign;
+    `curve`, an annual rate on the net of delta x forward x years to expiry;
+    `rates`, an annual rate on the net of option value x years to expiry.
+
+    `coins` selects the coin balance that counts in the scenarios: "none", "offset" (as much as offsets the delta of the
+    contracts) or "all".
     """
 
     underlyings: tuple[str, ...] = ()
@@ -163,7 +183,8 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rates: float = 0.0
     minimum: MinimumCharge | None = None
     peg: tuple[ChargeTier, ...] = ()
-    """What hedges between contracts in different dollars keep besides, in marginal tiers of their value: each multiplier is a rate."""
+    """Stablecoin peg charge on deltas hedged across quote currencies (USDT against USD), in marginal tiers of the hedged
+    value; each multiplier is a rate."""
     loss_factor: float = 1.0
     initial_factor: float = 1.0
     initial_multiple: float = 1.0
@@ -173,40 +194,41 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.scenarios and not self.grids:
             raise RuleError("a risk unit needs scenarios or grids")
         if any(one.move <= -1 for one in self.all_scenarios):
-            raise RuleError("no scenario takes a price to 0 or below; a move lies above -1")
+            raise RuleError("a scenario move must lie above -1: a price stays above 0")
         if self.peg and self.peg[0].amount_min != 0:
-            raise RuleError("the tiers of a peg start at amount_min = 0")
+            raise RuleError("the first tier of peg must start at amount_min = 0")
         skewed = any(one.volatility in ("linear", "absolute") for one in self.all_scenarios)
         if skewed and self.skew is None:
-            raise RuleError("scenarios of a skewed surface need skew")
+            raise RuleError('scenarios with "linear" or "absolute" volatility need skew')
 
     @cached_property
-    def peg_slices(self) -> Slices | None:
-        """The tiers of the peg as marginal slices."""
+    def peg_rates(self) -> MarginalRates | None:
+        """The tiers of the peg charge as marginal rates, None without one."""
         if not self.peg:
             return None
-        return Slices.of([tier.amount_min for tier in self.peg], [tier.multiplier for tier in self.peg])
+        return MarginalRates.from_bounds([tier.amount_min for tier in self.peg], [tier.multiplier for tier in self.peg])
 
     @cached_property
     def all_scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios listed and those of the grids."""
+        """The listed scenarios followed by those of the grids."""
         return (*self.scenarios, *(one for grid in self.grids for one in grid.scenarios))
 
     @cached_property
     def moves(self) -> "array[float]":
-        """The move of each of them."""
+        """The moves of `all_scenarios`, float64."""
         return array("d", [one.move for one in self.all_scenarios])
 
     @cached_property
     def weights(self) -> "array[float]":
-        """The weight of each of them."""
+        """The weights of `all_scenarios`, float64."""
         return array("d", [one.weight for one in self.all_scenarios])
 
 
 class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A venue's portfolio margin: the terms of its risk units, those without `underlyings` for all other coins.
+    """Portfolio margin of a venue: terms per risk unit; terms without `underlyings` are the default of all other coins.
 
-    Below a `peg_threshold` of the price of the account's currency in dollars the initial factor rises by `peg_factor` for each dollar.
+    If the account's currency trades at a dollar price p below `peg_threshold`, the initial factor rises by
+    (`peg_threshold` - p) x `peg_factor`.
     """
 
     units: tuple[UnitTerms, ...]
@@ -215,9 +237,9 @@ class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         if not any(not unit.underlyings for unit in self.units):
-            raise RuleError("portfolio terms need units for all other coins: one without underlyings")
+            raise RuleError("portfolio terms need a default unit: one without underlyings")
 
-    def of(self, underlying: str) -> UnitTerms:
-        """Return the terms of the unit of a coin."""
+    def unit_terms(self, underlying: str) -> UnitTerms:
+        """Return the terms of the risk unit of a coin."""
         own = next((unit for unit in self.units if underlying in unit.underlyings), None)
         return own or next(unit for unit in self.units if not unit.underlyings)

@@ -1,26 +1,57 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maintenance rules: how much of a position's value must stay covered.
+"""Maintenance margin rules and marginal rates.
 
-A rule answers for a value in the settle currency and the quantity behind it in base coins. It
-also names the values at which its answer breakpoints or jumps, because the search for a liquidation
-inside a bar has to look at each stretch on its own.
+A maintenance rule maps a position's value (settle currency) and quantity (base coins) to its maintenance
+margin and to a floor of the initial rate. It also lists its breakpoints, the values at which the margin
+changes slope or jumps, because the intrabar search for a liquidation solves each segment separately.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
 from crossmargin_bt.engine.math import formulas
-from crossmargin_bt.engine.terms.marginal_rates import Slices
 from crossmargin_bt.errors import RuleError
 
 
+class MarginalRates(NamedTuple):
+    """Marginal rates: each part of an amount between two bounds is charged at its own rate, as in a tax schedule.
+
+    `bounds` excludes the first lower bound, which is 0, so there is one bound fewer than there are rates.
+    """
+
+    bounds: tuple[float, ...]
+    rates: tuple[float, ...]
+    deductions: tuple[float, ...]
+    """Per tier, the deduction that makes the total continuous at its lower bound (`formulas.next_deduction`)."""
+
+    @classmethod
+    def from_bounds(cls, bounds: Sequence[float], rates: Sequence[float]) -> "MarginalRates":
+        """Return the marginal rates that apply from each of `bounds` on; the first bound is 0.
+
+        >>> MarginalRates.from_bounds((0.0, 5e6, 1e7), (1.0, 0.975, 0.95)).total(11e6)
+        10825000.0
+        """
+        amounts = [0.0]
+        for n in range(1, len(rates)):
+            amounts.append(formulas.next_deduction(amounts[-1], bounds[n], rates[n - 1], rates[n]))
+        return cls(tuple(bounds[1:]), tuple(rates), tuple(amounts))
+
+    def total(self, amount: float) -> float:
+        """Return the total of a non-negative amount: the sum of its parts, each at its own rate."""
+        n = bisect_right(self.bounds, amount)
+        return formulas.tiered_amount(amount, self.rates[n], self.deductions[n])
+
+
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bracket of a tier table: from `notional_min` (inclusive, settle currency) upwards."""
+    """One tier of a maintenance table, from `notional_min` (inclusive, settle currency) upwards.
+
+    `leverage_max` is the maximum leverage of the tier; its reciprocal is the floor of the initial rate.
+    """
 
     notional_min: float
     maintenance_rate: float
@@ -28,14 +59,15 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tiers", tag_field="rule", dict=True):
-    """A table of tiers; one tier from zero is a flat rate.
+    """A table of tiers; a single tier from zero is a flat rate.
 
-    With `marginal` each slice of the value pays its own tier's rate; otherwise the tier that
-    holds the value decides the rate of all of it.
+    With `marginal`, the part of the value inside each tier is charged at that tier's rate: value x rate - deduction.
+    Otherwise the tier that contains the value sets the rate of the whole value.
+    Source: docs/sources.md#tiers.
 
     Raises:
         RuleError: the first tier does not start at zero, tiers do not rise, a rate is not in
-            (0, 1), or a tier demands more maintenance than the initial margin it allows.
+            (0, 1), or a maintenance rate exceeds the initial rate at the tier's maximum leverage.
 
     >>> table = TierTable((Tier(0, 0.004), Tier(50_000, 0.005)), marginal=True)
     >>> round(table.margin(100_000.0, 1.0), 9)
@@ -67,47 +99,49 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
                 )
 
     @cached_property
-    def has_floor(self) -> bool:
-        """Whether any tier bounds the leverage."""
+    def has_initial_floor(self) -> bool:
+        """Whether any tier limits the leverage, and so sets a floor of the initial rate."""
         return any(tier.leverage_max is not None for tier in self.tiers)
 
     @cached_property
     def breakpoints(self) -> tuple[float, ...]:
-        """Values (settle currency) at which the margin breakpoints or jumps."""
+        """Values (settle currency) at which the margin changes slope or jumps: the lower bounds of the tiers."""
         return tuple(tier.notional_min for tier in self.tiers[1:])
 
     @cached_property
-    def slices(self) -> Slices:
-        """The tiers as marginal slices."""
-        return Slices.of([tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers])
+    def marginal_rates(self) -> MarginalRates:
+        """The tiers as marginal rates."""
+        return MarginalRates.from_bounds(
+            [tier.notional_min for tier in self.tiers], [tier.maintenance_rate for tier in self.tiers]
+        )
 
     @cached_property
     def deductions(self) -> tuple[float, ...]:
-        """The amount that makes each tier's rate continuous with the one below; zeros for whole-position tables."""
-        return self.slices.deductions if self.marginal else (0.0,) * len(self.tiers)
+        """The deduction of each tier (Binance: maintenance amount); zeros if the rates apply to the whole value."""
+        return self.marginal_rates.deductions if self.marginal else (0.0,) * len(self.tiers)
 
-    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
+    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the common signature of the rules
         """Return the maintenance margin of `value` (settle currency)."""
         n = bisect_right(self.breakpoints, value)
-        return formulas.in_slices(value, self.tiers[n].maintenance_rate, self.deductions[n])
+        return formulas.tiered_amount(value, self.tiers[n].maintenance_rate, self.deductions[n])
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
-        """Return the lowest initial rate the tier of `value` allows: 1 / its highest leverage, or 0."""
+        """Return the minimum initial rate in the tier of `value`: 1 / its maximum leverage, 0 without one."""
         highest = self.tiers[bisect_right(self.breakpoints, value)].leverage_max
         return 0.0 if highest is None else 1 / highest
 
 
 class LeverageTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bracket of a table of leverages: from `notional_min` (inclusive, settle currency) upwards."""
+    """One tier of a leverage table: the maximum leverage from `notional_min` (inclusive, settle currency) upwards."""
 
     notional_min: float
     leverage_max: float
 
 
 class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="share", tag_field="rule", dict=True):
-    """Maintenance as a share of the initial margin at each tier's highest leverage, whatever leverage is set.
+    """Maintenance rate = share / maximum leverage of the tier, independent of the leverage set.
 
-    Hyperliquid keeps half of it (docs/sources.md#hyperliquid-maintenance).
+    Hyperliquid uses a share of 0.5 (docs/sources.md#hyperliquid-maintenance).
 
     Raises:
         RuleError: the share is not in (0, 1], or the tiers do not rise from zero.
@@ -120,16 +154,16 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     share: float
     marginal: bool = True
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
-            raise RuleError("a share lies above 0 and not above 1, and a highest leverage is at least 1")
-        _ = self.table  # whose own checks are this table's
+            raise RuleError("share must lie in (0, 1], and each leverage_max must be at least 1")
+        _ = self.tier_table  # runs the checks of a tier table
 
     @cached_property
-    def table(self) -> TierTable:
-        """The same as a table of rates."""
+    def tier_table(self) -> TierTable:
+        """The equivalent table of maintenance rates."""
         return TierTable(
             tuple(Tier(tier.notional_min, self.share / tier.leverage_max, tier.leverage_max) for tier in self.tiers),
             self.marginal,
@@ -137,22 +171,22 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
-        """Values (settle currency) at which the margin breakpoints or jumps."""
-        return self.table.breakpoints
+        """Values (settle currency) at which the margin changes slope or jumps: the lower bounds of the tiers."""
+        return self.tier_table.breakpoints
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value` (settle currency)."""
-        return self.table.margin(value, quantity)
+        return self.tier_table.margin(value, quantity)
 
     def initial_floor(self, value: float, quantity: float) -> float:
-        """Return the lowest initial rate the tier of `value` allows."""
-        return self.table.initial_floor(value, quantity)
+        """Return the minimum initial rate in the tier of `value`: 1 / its maximum leverage."""
+        return self.tier_table.initial_floor(value, quantity)
 
 
 class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linear", tag_field="rule"):
-    """Rates that grow in proportion to the quantity held, each on the whole position.
+    """Rates that are linear in the quantity, applied to the whole position: rate = base + slope x quantity.
 
-    `slope` is what a base coin adds to both the initial and the maintenance rate.
+    `initial` and `maintenance` are the base rates; `slope` is the increase of both per base coin.
     Source: docs/sources.md#deribit-rates.
 
     >>> LinearRate(initial=0.02, maintenance=0.01, slope=0.00005).margin(2_500_000.0, 25.0)
@@ -163,11 +197,11 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     maintenance: float
     slope: float
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
-            raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and a slope that is not negative")
+            raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and slope >= 0")
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
@@ -175,19 +209,19 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         return ()
 
     def margin(self, value: float, quantity: float) -> float:
-        """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
+        """Return the maintenance margin of a position of `value` and `quantity` base coins."""
+        return formulas.tiered_amount(value, formulas.linear_rate(quantity, self.maintenance, self.slope), 0.0)
 
-    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the rule's common shape
-        """Return the lowest initial rate for `quantity` base coins."""
+    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the common signature of the rules
+        """Return the minimum initial rate of `quantity` base coins."""
         return formulas.linear_rate(quantity, self.initial, self.slope)
 
 
 class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="size", tag_field="rule"):
-    """A rate that grows with the quantity held: min(cap, (1 + quantity/doubling) / (2 x leverage_constant)).
+    """KuCoin's size-dependent maintenance rate: min(cap, (1 + quantity/doubling) / (2 x leverage_constant)).
 
-    `initial_factor` times this rate is the floor of the initial rate. With `open_constant` (k) a position may not
-    be opened beyond k x ln(capital x leverage / (price x k) + 1).
+    The initial rate is at least `initial_factor` x the maintenance rate. `open_constant` (k) limits the size of a
+    position that is opened to k x ln(capital x leverage / (price x k) + 1).
     Source: docs/sources.md#kucoin-maintenance, docs/sources.md#kucoin-open-size.
     """
 
@@ -197,7 +231,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
     initial_factor: float
     open_constant: float | None = None
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
@@ -209,12 +243,12 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
         return ()
 
     def rate(self, quantity: float) -> float:
-        """Return the maintenance rate of `quantity` base coins."""
+        """Return the maintenance rate of a position of `quantity` base coins."""
         return min(self.cap, formulas.size_dependent_rate(quantity, self.doubling, self.leverage_constant))
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, self.rate(quantity), 0.0)
+        return formulas.tiered_amount(value, self.rate(quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
         """Return the lowest initial rate for `quantity` base coins."""
@@ -222,11 +256,11 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
 
 
 class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="power", tag_field="rule"):
-    """A rate that grows with a power of the value, or of the quantity: max(base, factor x measure^exponent).
+    """A power-law maintenance rate: max(base, factor x measure^exponent), `measure` being the value or the quantity.
 
-    `initial_factor` times this rate is the floor of the initial rate.
-    Source: docs/sources.md#orderly-maintenance (a power of the value), docs/sources.md#ftx-initial (the root
-    of the quantity).
+    The initial rate is at least `initial_factor` x the maintenance rate.
+    Source: docs/sources.md#orderly-maintenance (value^0.8), docs/sources.md#ftx-initial (square root of the
+    quantity).
     """
 
     base: float
@@ -235,7 +269,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
     initial_factor: float
     measure: Literal["value", "quantity"] = "value"
 
-    has_floor: ClassVar[bool] = True
+    has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
@@ -243,31 +277,31 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
-        """The value at which the power overtakes the base; for a held quantity the rate does not bend."""
+        """The value at which the power exceeds the base; none if the rate depends on the quantity."""
         return () if self.measure == "quantity" else ((self.base / self.factor) ** (1 / self.exponent),)
 
     def rate(self, value: float, quantity: float) -> float:
-        """Return the maintenance rate of `value` (settle currency), held as `quantity` base coins."""
+        """Return the maintenance rate of a position of `value` (settle currency) and `quantity` base coins."""
         measured = value if self.measure == "value" else quantity
         return formulas.power_rate(measured, self.base, self.factor, self.exponent)
 
     def margin(self, value: float, quantity: float) -> float:
         """Return the maintenance margin of `value`, held as `quantity` base coins."""
-        return formulas.in_slices(value, self.rate(value, quantity), 0.0)
+        return formulas.tiered_amount(value, self.rate(value, quantity), 0.0)
 
     def initial_floor(self, value: float, quantity: float) -> float:
-        """Return the lowest initial rate for `value`, held as `quantity` base coins."""
+        """Return the minimum initial rate of a position of `value` and `quantity` base coins."""
         return self.initial_factor * self.rate(value, quantity)
 
 
 MaintenanceRule = TierTable | ShareTable | LinearRate | SizeRate | PowerRate
 
 
-def flat(rate: float, leverage_max: float | None = None) -> TierTable:
-    """Return the rule of one rate for every size."""
+def flat_rate(rate: float, leverage_max: float | None = None) -> TierTable:
+    """Return a maintenance rule with one rate for every value."""
     return TierTable((Tier(0.0, rate, leverage_max),))
 
 
-def table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
+def tier_table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
     """Return a tier table from rows of (notional_min, maintenance_rate, leverage_max)."""
     return TierTable(tuple(Tier(*row) for row in rows), marginal)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requirements that follow the market: rates times a factor of realised volatility."""
+"""Volatility-scaled margin rates: the rates are multiplied by a factor of the realised volatility."""
 
 import math
 from collections import deque
@@ -11,10 +11,10 @@ from crossmargin_bt.time_units import DAYS_PER_YEAR, MS_PER_DAY
 
 
 class VolatilityScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rates are multiplied by volatility / `reference`, kept between `floor` and `cap`, in whole `step`s.
+    """The factor is volatility / `reference`, rounded to a multiple of `step` and clamped to [`floor`, `cap`].
 
-    Volatility is the annualised root mean square of logarithmic returns from close to close over the last
-    `window_days`, a return counting half as much every `half_life_days`. Until a half-life has been seen the factor is 1.
+    Volatility is the annualised root mean square of close-to-close logarithmic returns over the last `window_days`,
+    exponentially weighted with a half-life of `half_life_days`. The factor is 1 until one half-life of data is available.
 
     Raises:
         RuleError: a figure is not above 0, or not floor <= 1 <= cap.
@@ -39,43 +39,43 @@ class VolatilityScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise RuleError(f"a volatility scaling has floor <= 1 <= cap, got {self.floor!r} and {self.cap!r}")
 
     def factor(self, volatility: float) -> float:
-        """Return what rates are multiplied by at an annualised volatility."""
+        """Return the multiplier of the rates at an annualised volatility (0.8 is 80 %)."""
         stepped = round(volatility / self.reference / self.step) * self.step
         return min(self.cap, max(self.floor, stepped))
 
 
 class RealisedVolatility:
-    """The volatility of one instrument, a close at a time."""
+    """Online estimator of the realised volatility of one instrument, updated per close."""
 
     def __init__(self, scaling: VolatilityScaling) -> None:
         self._window_ms = scaling.window_days * MS_PER_DAY
         self._half_life_ms = scaling.half_life_days * MS_PER_DAY
-        self._last: tuple[int, float] | None = None
+        self._previous: tuple[int, float] | None = None
         self._seen_ms = 0
-        # Of each return: its time, its square, and how long it took.
+        # Per return: its time, its square, and the time it spans.
         self._returns: deque[tuple[int, float, int]] = deque()
-        self._squares = self._took_ms = 0.0
+        self._weighted_squares = self._weighted_ms = 0.0
 
     def add(self, time_ms: int, close: float) -> float | None:
-        """Take a close and return the annualised volatility, None until a half-life has been seen."""
-        before, self._last = self._last, (time_ms, close)
-        if before is None or time_ms <= before[0]:
+        """Add a close and return the annualised volatility, None until one half-life of data is available."""
+        previous, self._previous = self._previous, (time_ms, close)
+        if previous is None or time_ms <= previous[0]:
             return None
-        took = time_ms - before[0]
-        square = math.log(close / before[1]) ** 2
-        kept = self._weight(took)
-        self._squares = self._squares * kept + square
-        self._took_ms = self._took_ms * kept + took
-        self._returns.append((time_ms, square, took))
+        elapsed_ms = time_ms - previous[0]
+        square = math.log(close / previous[1]) ** 2
+        decay = self._weight(elapsed_ms)
+        self._weighted_squares = self._weighted_squares * decay + square
+        self._weighted_ms = self._weighted_ms * decay + elapsed_ms
+        self._returns.append((time_ms, square, elapsed_ms))
         while self._returns[0][0] <= time_ms - self._window_ms:
-            at, old, long = self._returns.popleft()
-            self._squares -= old * self._weight(time_ms - at)
-            self._took_ms -= long * self._weight(time_ms - at)
-        self._seen_ms += took
-        if self._seen_ms < self._half_life_ms or self._took_ms <= 0:
+            at, old_square, old_elapsed_ms = self._returns.popleft()
+            self._weighted_squares -= old_square * self._weight(time_ms - at)
+            self._weighted_ms -= old_elapsed_ms * self._weight(time_ms - at)
+        self._seen_ms += elapsed_ms
+        if self._seen_ms < self._half_life_ms or self._weighted_ms <= 0:
             return None
-        years = self._took_ms / (DAYS_PER_YEAR * MS_PER_DAY)
-        return math.sqrt(max(0.0, self._squares) / years)
+        years = self._weighted_ms / (DAYS_PER_YEAR * MS_PER_DAY)
+        return math.sqrt(max(0.0, self._weighted_squares) / years)
 
     def _weight(self, age_ms: float) -> float:
         return float(0.5 ** (age_ms / self._half_life_ms))

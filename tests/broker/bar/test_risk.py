@@ -19,7 +19,7 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat, table
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 from crossmargin_bt.errors import ConfigurationError
 
 FALL = [FLAT, FLAT, FLAT, (100.0, 100.0, 95.0, 96.0), (96.0, 96.0, 89.0, 90.0), FLAT, FLAT, FLAT]
@@ -132,7 +132,7 @@ def test_the_fund_pays_as_far_as_it_reaches(fund: float, protected: bool, by_fun
     assert (taken.by_fund, broker.account.insurance_fund) == (by_fund, fund - by_fund)
     assert (taken.left, taken.markets) == (-1000.0, {"BTC:net": 80.0})
     assert taken.takeovers == {"BTC:net": pytest.approx(90.0 if protected else 83.0)}
-    assert f"= -1000.0 USDT\n\nBorne for it: {taken.amount!r}; {taken.by_fund!r} by" in broker.explain(taken)
+    assert f"= -1000.0 USDT\n\nLoss covered: {taken.amount!r}; {taken.by_fund!r} by" in broker.explain(taken)
     (trade,) = strategy._trades[strategy.data][0]
     assert trade.pnl == pytest.approx(equity - 1000.0)
     assert broker.equity == pytest.approx(equity)
@@ -192,8 +192,8 @@ def test_a_replenishment_is_explained() -> None:
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, reserve=reserve)
     came = next(event for event in listen(broker).heard if isinstance(event, events.CollateralToppedUp))
     text = broker.explain(came)
-    assert f"Wanted: 5.0 x {came.requirement!r} - {came.collateral!r} = {came.wanted!r}" in text
-    assert "Came: 50.0 USDT, all that the reserve gives at once; it has 150.0 left" in text
+    assert f"Needed: 5.0 x {came.requirement!r} - {came.collateral!r} = {came.wanted!r}" in text
+    assert "Transferred: 50.0 USDT, the maximum of one transfer; the reserve has 150.0 left" in text
 
 
 def hedged(strategy) -> None:
@@ -286,7 +286,7 @@ def test_what_funding_used_up_is_taken_over_too(mode: str, cash: float, gap: flo
 
 
 JUMP = msgspec.structs.replace(
-    PLAIN, lot=0.1, maintenance=table([(0.0, 0.01, 50.0), (3434.0, 0.02, 25.0)], marginal=False)
+    PLAIN, lot=0.1, maintenance=tier_table([(0.0, 0.01, 50.0), (3434.0, 0.02, 25.0)], marginal=False)
 )
 
 
@@ -309,7 +309,9 @@ def test_a_jump_of_the_rate_is_met_behind_it() -> None:
 
 TIERED = msgspec.structs.replace(
     PLAIN,
-    maintenance=table([(0.0, 0.005, None), (1e5, 0.01, None), (5e5, 0.02, None), (1e6, 0.03, None)], marginal=True),
+    maintenance=tier_table(
+        [(0.0, 0.005, None), (1e5, 0.01, None), (5e5, 0.02, None), (1e6, 0.03, None)], marginal=True
+    ),
 )
 
 
@@ -385,7 +387,7 @@ def test_impact_does_not_close_more_than_needed() -> None:
     """Where closing all would cost too much, one lot is still enough."""
     frame = bars(FLAT, FLAT, (100.0, 100.0, 90.0, 95.0), (95.0,) * 4)
     frame["volume"] = 100.0
-    dear = msgspec.structs.replace(PLAIN, maintenance=flat(0.01))
+    dear = msgspec.structs.replace(PLAIN, maintenance=flat_rate(0.01))
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx", liquidation_impact=0.02)
     run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=dear)
     first = next(event for event in broker.journal if isinstance(event, events.LiquidationStepTaken))
@@ -511,12 +513,13 @@ def test_a_refusal_adds_up(venue: str, mode: str) -> None:
     told = [entry for entry in broker.journal if isinstance(entry, events.OrderRefused) and entry.kind == "margin"]
     texts = [broker.explain(entry) for entry in told]
     for entry, text in zip(told, texts, strict=True):
-        left, after = (float(re.search(rf"{words} ([-\d.e+]+)", text)[1]) for words in ("that leaves", "it would be"))
-        unasked = re.search(r"fee ([-\d.e+]+), which the venue does not ask for", text)
+        heads = (r"Available for \w+ orders", r"Available (?:after the fill \(.*\)|with the order)")
+        left, after = (float(re.search(rf"{head}: ([-\d.e+]+)", text)[1]) for head in heads)
+        unreserved = re.search(r"fee ([-\d.e+]+), which the venue does not reserve", text)
         assert max(left, 0.0) == pytest.approx(entry.available, abs=1e-6)
-        assert left - after - (float(unasked[1]) if unasked else 0.0) == pytest.approx(entry.needed, abs=1e-6)
+        assert left - after - (float(unreserved[1]) if unreserved else 0.0) == pytest.approx(entry.needed, abs=1e-6)
     assert len(texts) > 10
-    assert any("MarginedSide as closed before it opens" in text for text in texts)
+    assert any("Assumed closed before it opens" in text for text in texts)
 
 
 def test_a_refusal_names_what_counts_as_filled_before_it() -> None:
@@ -527,6 +530,6 @@ def test_a_refusal_names_what_counts_as_filled_before_it() -> None:
     (refused,) = [entry for entry in broker.journal if isinstance(entry, events.OrderRefused)]
     text = broker.explain(refused)
     assert refused.available == pytest.approx(400.0)
-    assert "MarginedSide as filled before it: order 1, +60 BTC at 100.0" in text
-    assert "For cross orders that leaves 400.0" in text
-    assert "it would be -100.0" in text
+    assert "Assumed filled before it: order 1, +60 BTC at 100.0" in text
+    assert "Available for cross orders: 400.0" in text
+    assert ": -100.0\n" in text

@@ -17,7 +17,7 @@ from scripted import PLAIN, run
 from crossmargin_bt import Cerebro, CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 COARSE = {"open": "first", "high": "max", "low": "min", "close": "last"}
@@ -100,7 +100,7 @@ def held(
     """Return a strategy that held the first of the feeds."""
     cerebro = kind(stdstats=False)
     for name, frame in candles.items():
-        contract = Instrument(symbol=name, lot=0.1, maintenance=flat(0.01))
+        contract = Instrument(symbol=name, lot=0.1, maintenance=flat_rate(0.01))
         cerebro.adddata(feeds.from_frame(frame, name=name, instrument=contract))
     cerebro.setbroker(CrossMarginBroker(**{"cash": 1000.0, "leverage": 10.0, "finer": finer, **settings}))
     cerebro.addstrategy(Holder, turns=turns)

@@ -169,7 +169,7 @@ def test_small_orders_surely_fit(venue: str) -> None:
     account.apply(events.CashTransferred(time_ms=0, currency="USDT", amount=10_000.0))
     account.set_mark("AAA", 100.0)
     taken = BoundedAdmission(account, {}).try_reserve(account.books["AAA"], "net", 10, 100.0)
-    bounded = not account.books["AAA"].maintenance.has_floor
+    bounded = not account.books["AAA"].maintenance.has_initial_floor
     assert taken == bounded
 
 

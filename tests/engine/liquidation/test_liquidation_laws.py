@@ -15,9 +15,9 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import table
+from crossmargin_bt.engine.terms.rates import tier_table
 
-TIERS = table([(0.0, 0.01, 50.0), (20_000.0, 0.02, 25.0), (60_000.0, 0.05, 10.0)], marginal=True)
+TIERS = tier_table([(0.0, 0.01, 50.0), (20_000.0, 0.02, 25.0), (60_000.0, 0.05, 10.0)], marginal=True)
 CONTRACTS = [
     Instrument(symbol="AAA", lot=1.0, underlying="A", maintenance=TIERS),
     Instrument(symbol="AAB", lot=3.0, underlying="A", maintenance=TIERS),

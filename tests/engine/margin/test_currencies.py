@@ -15,11 +15,11 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills, interest
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import FeedError
 
 COIN = Instrument(symbol="BTC/USDT", kind="spot", underlying="BTC", lot=0.001)
-PERPETUAL = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat(0.005))
+PERPETUAL = Instrument(symbol="BTC", underlying="BTC", lot=0.001, maintenance=flat_rate(0.005))
 
 
 def account(*, pooling: str, cash: float = 10_000.0, **changes) -> Account:

@@ -53,10 +53,10 @@ def fund_overdrawn(one: Account) -> None:
     ("spoil", "text"),
     [
         (of_no_side, "X holds a long leg"),
-        (flat_and_listed, "X:net is flat and still listed"),
+        (flat_and_listed, "X:net is flat but still listed"),
         (margin_in_the_shared_pool, "X:net has margin in cross mode"),
-        (an_order_uncounted, "X has lost count of its orders"),
-        (an_order_counted_still, "X has lost count of its orders"),
+        (an_order_uncounted, "X has running order sums that differ"),
+        (an_order_counted_still, "X has running order sums that differ"),
         (no_number, "USDT balance is nan"),
         (fund_overdrawn, "the insurance fund is overdrawn by 1"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.intrabar_path import Candle, PricePath, first_breach, low_comes_first
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.engine.terms.rates import SizeRate, Tier, TierTable, flat, table
+from crossmargin_bt.engine.terms.rates import SizeRate, Tier, TierTable, flat_rate, tier_table
 from crossmargin_bt.errors import RuleError
 
 AMOUNTS = st.floats(0.01, 1e7)
@@ -26,7 +26,7 @@ CASES = [
     (formulas.inverse_profit, (SIGNED, AMOUNTS, AMOUNTS)),
     (formulas.inverse_value, (SIGNED, AMOUNTS)),
     (formulas.initial_rate, (st.floats(1, 125), RATES)),
-    (formulas.in_slices, (AMOUNTS, RATES, st.floats(0, 100))),
+    (formulas.tiered_amount, (AMOUNTS, RATES, st.floats(0, 100))),
     (formulas.next_deduction, (AMOUNTS, AMOUNTS, RATES, RATES)),
     (formulas.size_dependent_rate, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.power_rate, (AMOUNTS, RATES, RATES, st.floats(0.1, 1.0))),
@@ -34,7 +34,7 @@ CASES = [
     (formulas.largest_open_size, (AMOUNTS, st.floats(1, 125), AMOUNTS, AMOUNTS)),
     (formulas.inverse_largest_open_size, (AMOUNTS, st.floats(1, 125), AMOUNTS, AMOUNTS)),
     (formulas.value_at_bankruptcy, (AMOUNTS, st.sampled_from([1.0, -1.0]), st.floats(1, 125))),
-    (formulas.in_proportion, (AMOUNTS, AMOUNTS, AMOUNTS)),
+    (formulas.pro_rata, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.summed_margin, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.larger_side_margin, (AMOUNTS, AMOUNTS, AMOUNTS)),
     (formulas.worst_net_size, (SIGNED, AMOUNTS, AMOUNTS)),
@@ -81,7 +81,7 @@ def test_marginal_margin_is_the_sum_of_its_slices(steps, value: float) -> None:
         rate += step
         rows.append((bound, rate, None))
         bound += width
-    tiers = table(rows, marginal=True)
+    tiers = tier_table(rows, marginal=True)
     slices = 0.0
     for n, (lower, rate_of_slice, _) in enumerate(rows):
         upper = rows[n + 1][0] if n + 1 < len(rows) else float("inf")
@@ -171,4 +171,4 @@ def test_a_breach_at_a_jump_is_found() -> None:
 
 def test_flat_rule_is_one_rate() -> None:
     """For every size."""
-    assert flat(0.005).margin(1e9, 1.0) == 5e6
+    assert flat_rate(0.005).margin(1e9, 1.0) == 5e6

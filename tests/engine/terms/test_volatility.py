@@ -20,11 +20,11 @@ from crossmargin_bt import CrossMarginBroker, Instrument
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.terms.rates import flat
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.engine.terms.volatility import MS_PER_DAY, RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import RuleError
 
-PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat(0.005))
+PLAIN = Instrument(symbol="BTC", lot=1.0, maker=0.0, taker=0.0, maintenance=flat_rate(0.005))
 
 
 def scaled(tmp_path, venue: str = "generic", **figures: float) -> str:
@@ -103,7 +103,7 @@ def admits(venue: str, *, leverage: float) -> bool:
 
 @given(st.lists(st.tuples(st.integers(1, 10**7), st.floats(-0.3, 0.3)), min_size=2, max_size=60))
 def test_a_window_is_what_is_in_it(steps: list[tuple[int, float]]) -> None:
-    """Kept a close at a time, volatility is what the returns of the window make it, whatever came before them."""
+    """Updated per close, volatility is what the returns of the window make it, whatever came before them."""
     scaling = VolatilityScaling(reference=1.0, cap=1.0, window_days=0.2, half_life_days=0.001)
     seen, at, price, returns = RealisedVolatility(scaling), 0, 100.0, []
     seen.add(at, price)

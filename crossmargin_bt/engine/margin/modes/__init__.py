@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Margin modes: whose collateral stands behind a position and what its orders lock.
+"""Margin modes: the collateral of a position and the margin in use of its orders.
 
-A mode is a module with the functions of `Mode`; it reads a book and never changes it. Cash mode is
-not among them: it is backtrader's own broker, unchanged (docs/decisions/0002-cash-mode.md).
+A mode is a module that implements `Mode`; its functions are pure functions of a book. Cash mode is not a margin
+mode: it is backtrader's own broker, unchanged (docs/decisions/0002-cash-mode.md).
 """
 
 from typing import Protocol, cast
@@ -13,21 +13,21 @@ from crossmargin_bt.engine.margin.modes import cross, isolated, option, spot
 
 
 class Mode(Protocol):
-    """What a margin mode contributes."""
+    """The interface of a margin mode."""
 
     POOLED: bool
-    """Whether its positions stand on the shared pool."""
+    """Whether the shared pool is the collateral of its positions."""
     ISOLATED: bool
-    """Whether each of them stands on a margin of its own."""
+    """Whether each position has an isolated margin as its only collateral."""
     FULLY_FUNDED: bool
-    """Whether what is traded is paid for in full."""
+    """Whether positions are paid for in full: spot, options."""
 
     def in_use(self, book: Book) -> float:
-        """Return what the book's positions and orders lock of the shared balance."""
+        """Return the margin in use of the book's positions and orders, in its settle currency."""
         ...
 
     def opening_margin(self, book: Book, effect: FillEffect, price: float) -> float:
-        """Return what leaves the shared balance for the leg's own margin when a fill at `price` opens."""
+        """Return the amount a fill at `price` moves from the shared balance into the isolated margin of its leg."""
         ...
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Isolated margin: every leg stands on the margin it was opened with, and orders are charged in full.
+"""Isolated margin: each leg has its own margin as collateral; orders that open lock their full margin and fee.
 
-Source: docs/sources.md#isolated (orders are summed, only what closes is free).
+Source: docs/sources.md#isolated (no offset between orders; the quantity that closes locks nothing).
 """
 
 from crossmargin_bt.engine.ledger.book import Book
@@ -14,7 +14,7 @@ FULLY_FUNDED = False
 
 
 def in_use(book: Book) -> float:
-    """Return what opening orders lock, fees included; the margin of positions has already left the balance."""
+    """Return the margin of orders that open, fees included; the margin of positions has already left the balance."""
     if not book.orders:
         return 0.0
     total = 0.0
@@ -33,15 +33,15 @@ def in_use(book: Book) -> float:
 
 
 def _closing_fee(book: Book, value: float, direction: int) -> float:
-    """Return the fee of closing that an order has to find: what its position will carry, or what the venue reserves."""
+    """Return the closing fee in the margin of an order: the fee its position will hold, else the fee the venue reserves."""
     carried = book.rules.isolated_fee_in_margin
     return book.closing_fee(book.rules.closing_fee_reserved if carried == "none" else carried, value, direction)
 
 
 def opening_margin(book: Book, effect: FillEffect, price: float) -> float:
-    """Return the initial margin of what a fill opens at `price`, at the rate of the position it leads to.
+    """Return the initial margin of the quantity a fill opens at `price`, at the initial rate of the resulting position.
 
-    Where the venue keeps the fee of closing with an isolated position's margin, it is part of this.
+    Includes the closing fee if the venue holds it in the isolated margin (`Rules.isolated_fee_in_margin`).
     """
     value = book.instrument.value(effect.opened, price)
     direction = 1 if effect.position.lots > 0 else -1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Coins: paid for in full, held as a balance of their own; no margin of theirs is ever at risk.
+"""Spot: coins are paid for in full and held as a balance; they have no margin requirement.
 
-What a coin counts for as collateral is the account's business (`crossmargin_bt.engine.terms.collateral`).
+Their collateral value in a multi-currency pool is defined by `crossmargin_bt.engine.terms.collateral`.
 """
 
 from crossmargin_bt.engine.ledger.book import Book
@@ -14,14 +14,14 @@ FULLY_FUNDED = True
 
 
 def in_use(book: Book) -> float:
-    """Return what resting buys reserve of the quote currency, fees included."""
+    """Return the amount of the quote currency reserved by resting buys, fees included."""
     return reserved(book)[1]
 
 
 def reserved(book: Book) -> tuple[float, float]:
-    """Return the coins that resting sells reserve, and what resting buys do of the quote currency, fees included.
+    """Return the coins reserved by resting sells, and the quote currency reserved by resting buys, fees included.
 
-    Of orders that exclude each other the dearest counts.
+    Of a group of mutually exclusive orders (one-cancels-other) only the largest reservation counts.
     """
     sells: dict[object, float] = {}
     buys: dict[object, float] = {}
@@ -36,6 +36,6 @@ def reserved(book: Book) -> tuple[float, float]:
     return sum(sells.values()), sum(buys.values())
 
 
-def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the modes' common shape
-    """Return 0: a coin is paid for, not margined."""
+def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return 0: a spot position has no margin."""
     return 0.0
