@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo quick test soak check docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/crossmargin compare --report demo-report.html
 
+# Under 90 s: arithmetic that a trader can check, published figures, the engine.
+quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/scenarios tests/published tests/engine
+
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Everything that `test` leaves to a soak: all seeds, variants and run modes, four times the drawn examples. Hours.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not network" --hypothesis-profile=soak
 
 check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff format --check .

@@ -5,13 +5,13 @@
 
 FOLDER holds 1m candles as SYMBOL_*1m.parquet. Every eight hours a fresh account of 10,000 opens a book at
 the same instant, on one-minute candles (the truth) and on candles of 5m, 15m and 1h made of them, under each path policy,
-and holds it for a day. Written: `OUT.md`, the table, and `OUT.svg`, its chart.
+and holds it for a day (`--every`, `--hold`). Written: `OUT.md`, the table, and `OUT.svg`, its chart.
 """
 
 import argparse
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.terms.rates import flat_rate
 
-CASH, MAINTENANCE, HELD = 10_000.0, 0.005, pd.Timedelta("1D")
+CASH, MAINTENANCE = 10_000.0, 0.005
 TIMEFRAMES, POLICIES, LEVERAGES = ("5min", "15min", "60min"), ("path", "adverse", "close", "finer"), (10.0, 25.0, 50.0)
 # Books: signed shares of the account's whole exposure by leg.
 BOOKS = {
@@ -30,7 +30,15 @@ BOOKS = {
     "long/short": (("BTCUSDT", "long", 0.5), ("ETHUSDT", "short", 0.5)),
     "hedged": (("BTCUSDT", "long", 0.7), ("BTCUSDT", "short", 0.3)),
 }
-FIRST, EVERY = "16h", "8h"
+FIRST = "16h"
+
+
+class Plan(NamedTuple):
+    """When books are opened, for how long they are held and at which leverages."""
+
+    every: str = "8h"
+    hold: str = "1D"
+    leverages: tuple[float, ...] = LEVERAGES
 
 
 class Episode(NamedTuple):
@@ -40,12 +48,13 @@ class Episode(NamedTuple):
     start: pd.Timestamp
     book: str
     leverage: float
+    hold: str
     timeframe: str
     policy: str
 
 
 class Outcome(NamedTuple):
-    """What became of it: hours until the liquidation (None without), and the equity after a day."""
+    """Hours until the liquidation (None without one), and the equity at the end."""
 
     hours: float | None
     equity: float
@@ -85,7 +94,9 @@ def run(episode: Episode) -> Outcome:
     finer = {}
     symbols = dict.fromkeys(symbol for symbol, _, _ in BOOKS[episode.book])
     for symbol in symbols:
-        minutes = frames(episode.folder)[symbol].loc[episode.start - step : episode.start + HELD - pd.Timedelta("1min")]
+        minutes = frames(episode.folder)[symbol].loc[
+            episode.start - step : episode.start + pd.Timedelta(episode.hold) - pd.Timedelta("1min")
+        ]
         candles = minutes
         if episode.timeframe != "1min":
             how: Any = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
@@ -106,17 +117,15 @@ def run(episode: Episode) -> Outcome:
     return Outcome(hours, broker.equity)
 
 
-def episodes(folder: str, every: str = EVERY) -> Iterator[Episode]:
+def episodes(folder: str, plan: Plan) -> Iterator[Episode]:
     """Yield every episode of a folder, the truth of each before its readings."""
     index = frames(folder)["BTCUSDT"].index
-    starts = pd.date_range(index[0].floor("D") + pd.Timedelta(FIRST), index[-1] - HELD, freq=every)
-    for start in starts:
-        for book in BOOKS:
-            for leverage in LEVERAGES:
-                yield Episode(folder, start, book, leverage, "1min", "path")
-                for timeframe in TIMEFRAMES:
-                    for policy in POLICIES:
-                        yield Episode(folder, start, book, leverage, timeframe, policy)
+    last = index[-1] - pd.Timedelta(plan.hold)
+    starts = pd.date_range(index[0].floor("D") + pd.Timedelta(FIRST), last, freq=plan.every)
+    readings = [("1min", "path"), *product(TIMEFRAMES, POLICIES)]
+    for start, book, leverage in product(starts, BOOKS, plan.leverages):
+        for timeframe, policy in readings:
+            yield Episode(folder, start, book, leverage, plan.hold, timeframe, policy)
 
 
 class Error(NamedTuple):
@@ -129,7 +138,7 @@ class Error(NamedTuple):
     hours: float
     """Mean distance in time of those found in both."""
     money: float
-    """Mean distance of the equity after the day, as a fraction of the starting cash."""
+    """Mean distance of the equity at the end, as a fraction of the starting cash."""
 
 
 def error(pairs: list[tuple[Outcome, Outcome]]) -> Error:
@@ -145,9 +154,9 @@ def error(pairs: list[tuple[Outcome, Outcome]]) -> Error:
     )
 
 
-def measure(folders: list[str], every: str = EVERY) -> dict[tuple[str, str, str], Error]:
+def measure(folders: list[str], plan: Plan) -> dict[tuple[str, str, str], Error]:
     """Return the errors by (book, timeframe, policy)."""
-    asked = [episode for folder in folders for episode in episodes(folder, every)]
+    asked = [episode for folder in folders for episode in episodes(folder, plan)]
     with ProcessPoolExecutor(max_workers=2) as pool:
         outcomes = list(pool.map(run, asked, chunksize=16))
     pairs: dict[tuple[str, str, str], list[tuple[Outcome, Outcome]]] = {}
@@ -180,7 +189,7 @@ COLOURS = {"path": "#0072b2", "adverse": "#d55e00", "close": "#999999", "finer":
 
 def chart(errors: dict[tuple[str, str, str], Error]) -> str:
     """Return the mean distance of equity, all books, as an SVG bar chart."""
-    most = max(one.money for (book, _, _), one in errors.items() if book == "all")
+    most = max(one.money for (book, _, _), one in errors.items() if book == "all") or 1.0
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 300" role="img" font-family="sans-serif" font-size="13">',
         "<title>Mean distance of equity from the truth by candle length and path policy</title>",
@@ -208,8 +217,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="the files' name without ending")
+    parser.add_argument("--every", default=Plan().every, help="time between two openings, as pandas writes it")
+    parser.add_argument("--hold", default=Plan().hold, help="how long a book is held")
+    parser.add_argument("--leverage", type=float, nargs="+", default=LEVERAGES)
     options = parser.parse_args()
-    errors = measure(options.folders)
+    errors = measure(options.folders, Plan(options.every, options.hold, tuple(options.leverage)))
     options.out.with_suffix(".md").write_text(table(errors), encoding="utf-8")
     options.out.with_suffix(".svg").write_text(chart(errors), encoding="utf-8")
     print(table(errors))

@@ -24,7 +24,7 @@ SERVER = """
 import sys
 sys.path.insert(0, {tests!r})
 from fake_exchange import FakeExchange, Truth
-truth = Truth({start}, {start} + {days} * 86_400_000 + 5_000)
+truth = Truth({start}, {start} + {days} * 86_400_000 + 600_000)
 with FakeExchange({{"BTC": truth, "ETH": truth}}) as fake:
     print(fake.base, flush=True)
     sys.stdin.read()
@@ -32,7 +32,7 @@ with FakeExchange({{"BTC": truth, "ETH": truth}}) as fake:
 
 
 def measure(days: int) -> None:
-    """Download so many days, in this process, and print rows a second and the peak of memory."""
+    """Download this many days, in this process, and print rows per second and the peak of memory."""
     code = SERVER.format(tests=str(TESTS), start=START, days=days)
     server = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -51,7 +51,13 @@ def measure(days: int) -> None:
 
 
 async def _timed(base: str, out: Path, days: int) -> tuple[float, int, int]:
-    wanted = DownloadRequest(symbols=("BTCUSDT", "ETHUSDT"), kinds=("candles",), timeframe="1m", since_ms=START)
+    wanted = DownloadRequest(
+        symbols=("BTCUSDT", "ETHUSDT"),
+        kinds=("candles",),
+        timeframe="1m",
+        since_ms=START,
+        until_ms=START + days * DAY_MS,
+    )
     async with Exchange("binanceusdm", api_base=base, rate_limited=False) as exchange:
         begun = time.perf_counter()
         result = await download(exchange, wanted, out)
@@ -63,7 +69,7 @@ async def _timed(base: str, out: Path, days: int) -> tuple[float, int, int]:
 
 
 def main() -> None:
-    """Measure each period in a process of its own, so that peaks stand beside each other."""
+    """Measure each period in a process of its own, so that the memory peaks are comparable."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("days", type=int, nargs="*", default=[90, 365])
     parser.add_argument("--here", action="store_true", help="measure in this process")

@@ -3,13 +3,15 @@
 
     python benchmarks/growth.py --out docs/growth
 
-Writes `OUT.md`, the tables, and `OUT.svg`, their charts; both axes are logarithmic.
+Writes `OUT.md`, the tables, and `OUT.svg`, their charts; both axes are logarithmic. `--scale` shortens every run and leaves
+out the points that become too small.
 """
 
 import argparse
 import math
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,9 @@ from workloads import CASH, FEE, Crossover, candles
 import crossmargin_bt as cm
 
 ENDLESS = 10 * CASH
-"""So much that ten million bars of fees do not use it up."""
+"""More than the fees of ten million bars."""
+FEWEST = 400
+"""Bars below which a run is too short to be measured: the loop's cost is the difference to a quarter of them."""
 
 
 class Resting(bt.Strategy):
@@ -82,35 +86,50 @@ def loop_us(strategy: type, frames: list, bars: int, **params: int) -> float:
     return (seconds(run(bars)) - seconds(run(few))) / (bars - few) * 1e6
 
 
-def measured() -> Iterable[Growth]:
-    """Yield every growth."""
-    many = [candles(2000, seed) for seed in range(200)]
+def counts(largest: float, *points: int) -> list[int]:
+    """Return the points that are at most `largest`, and never fewer than two."""
+    return [n for place, n in enumerate(points) if place < 2 or n <= largest]
+
+
+def loops(scale: float) -> Iterable[Growth]:
+    """Yield the growths of the bar loop."""
+    instruments = counts(200 * scale, 1, 2, 5, 10, 20, 50, 100, 200)
+    many = [candles(2000, seed) for seed in range(instruments[-1])]
     yield Growth(
         "instruments in one pool", "instruments", "us a bar",
-        [(n, loop_us(Crossover, many[:n], max(400, min(2000, 40_000 // n)))) for n in (1, 2, 5, 10, 20, 50, 100, 200)],
+        [(n, loop_us(Crossover, many[:n], max(FEWEST, int(min(2000, 40_000 // n) * scale)))) for n in instruments],
     )  # fmt: skip
-    longest = candles(10_000_000, 1)
-    one = [longest]
+    bars = [max(FEWEST, int(n * scale)) for n in (10_000, 30_000, 100_000, 1_000_000, 10_000_000)]
+    one = [candles(bars[-1], 1)]
     yield Growth(
         "resting orders, one of them replaced every 20 bars", "orders", "us a bar",
-        [(n, loop_us(Resting, one, 20_000, orders=n)) for n in (1, 10, 100, 1000)],
+        [
+            (n, loop_us(Resting, one, max(FEWEST, int(20_000 * scale)), orders=n))
+            for n in counts(1000 * scale, 1, 10, 100, 1000)
+        ],
     )  # fmt: skip
     yield Growth(
         "bars of one run", "bars", "us a bar",
-        [(n, loop_us(Crossover, one, n)) for n in (10_000, 30_000, 100_000, 1_000_000, 10_000_000)],
+        [(n, loop_us(Crossover, one, n)) for n in dict.fromkeys(bars)],
     )  # fmt: skip
-    frame = candles(20_000, 1)
+
+
+def batches(scale: float) -> Iterable[Growth]:
+    """Yield the growths of a batch."""
+    frame = candles(max(FEWEST, int(20_000 * scale)), 1)
     market = cm.batch.Candles("S0", frame, None, cm.Instrument(symbol="S0", lot=0.001, maker=FEE, taker=FEE))
     wanted = [targets(frame["close"].to_numpy(), 10, 50)]
     yield Growth(
         "accounts of a batch", "accounts", "ns a bar and account",
         [
             (n, seconds(lambda n=n: cm.batch.simulate([market], wanted, cm.batch.accounts(1, cash=[CASH] * n))) / n / len(frame) * 1e9)
-            for n in (1, 10, 100, 1000, 10_000)
+            for n in counts(10_000 * scale, 1, 10, 100, 1000, 10_000)
         ],
     )  # fmt: skip
     points = []
-    for n in (10_000, 100_000, 1_000_000, 10_000_000):
+    bars = [max(FEWEST, int(n * scale)) for n in (10_000, 100_000, 1_000_000, 10_000_000)]
+    longest = candles(bars[-1], 1)
+    for n in dict.fromkeys(bars):
         part = longest.iloc[:n]
         short = cm.batch.Candles("S0", part, None, market.instrument)
         aims = [targets(part["close"].to_numpy(), 10, 50)]
@@ -177,9 +196,10 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the files' name without ending")
+    parser.add_argument("--scale", type=float, default=1.0, help="a fraction of every run")
     options = parser.parse_args()
     growths = []
-    for one in measured():
+    for one in chain(loops(options.scale), batches(options.scale)):
         growths.append(one)
         print(one.title, [(n, round(value, 3)) for n, value in one.points], flush=True)
     options.out.with_suffix(".md").write_text(table(growths), encoding="utf-8")

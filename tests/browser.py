@@ -42,7 +42,7 @@ class Opened:
 
     def until(self, condition: str) -> None:
         """Wait until an expression is true; the page's policy forbids Playwright's own way of asking."""
-        for _ in range(200):
+        for _ in range(6000):
             if self.page.evaluate(condition):
                 return
             self.page.wait_for_timeout(50)

@@ -13,7 +13,7 @@ import pytest
 
 
 def seeds(few: int, soak: int) -> list:
-    """Return the seeds of a law: so many in every run of the tests, and up to so many in a soak (`pytest -m slow`)."""
+    """Return the seeds of a law: the first `few` in every run of the tests, the others up to `soak` with `-m slow`."""
     return [*range(few), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(few, soak))]
 
 

@@ -7,8 +7,8 @@ import math
 
 import backtrader as bt
 import pytest
+from random_runs import INSTRUMENTS
 from random_trader import RandomTrader, candles
-from test_laws import INSTRUMENTS
 
 from crossmargin_bt import CrossMarginBroker, feeds, observers
 from crossmargin_bt.engine.ledger import events

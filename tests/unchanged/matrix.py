@@ -20,18 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import backtrader as bt
+import mixed_runs
 import msgspec
+import random_runs
 import scenario
-import test_laws
-import test_mixed_runs
-from conftest import SHARED
+from places import SHARED, TESTS
 from random_trader import RandomTrader, candles
 
 from crossmargin_bt import Cerebro, CrossMarginBroker, Recorder, compare, feeds, venues
 from crossmargin_bt.candles import folder
 from unchanged import renames
 
-TESTS = Path(__file__).parents[1]
 DIGESTS = Path(__file__).parent / "digests.json"
 STRATEGIES = TESTS.parent / "strategies"
 RUN_MODES: tuple[dict[str, Any], ...] = ({}, {"runonce": False}, {"exactbars": -1}, {"preload": False})
@@ -93,9 +92,9 @@ def random_run(number: int) -> dict[str, Any]:
     venue = names[number % len(names)]
     hedged = draw.random() < 0.4
     choices = (
-        [test_laws.INSTRUMENTS, test_laws.INVERSE]
+        [random_runs.INSTRUMENTS, random_runs.INVERSE]
         if venue == "binance_coinm"
-        else [test_laws.PLAIN, test_laws.INSTRUMENTS, test_laws.INVERSE]
+        else [random_runs.PLAIN, random_runs.INSTRUMENTS, random_runs.INVERSE]
     )
     instruments = draw.choice(choices)
     run_mode = RUN_MODES[number // len(names) % len(RUN_MODES)]
@@ -134,7 +133,7 @@ def random_run(number: int) -> dict[str, Any]:
 
 def mixed_run(number: int) -> dict[str, Any]:
     """Run a random trader on every product."""
-    modes = test_mixed_runs.MODES
+    modes = mixed_runs.MODES
     settings = dict(modes[number % len(modes)])
     settings["cerebro"] = dict(RUN_MODES[number // len(modes) % len(RUN_MODES)])
     venue = (
@@ -145,7 +144,7 @@ def mixed_run(number: int) -> dict[str, Any]:
     if "pooling" in settings and not venues.load(venue).rules.collateral:
         venue = "okx"
     rate, volatility = (0.05, 0.4, 0.9)[number % 3], (0.005, 0.03)[number % 2]
-    strategy = test_mixed_runs.run(
+    strategy = mixed_runs.run(
         number, bars=100, volatility=volatility, hedged=bool(number % 2), rate=rate, venue=venue, **settings
     )
     return digest_of_run(strategy, strategy.record, strategy.curve, strategy.trades)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every file in tests/scenarios, by its name."""
+
+from pathlib import Path
+
+import pytest
+import scenario
+from budget import in_rotation
+from places import TESTS
+
+FILES = sorted((TESTS / "scenarios").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_scenario(path: Path) -> None:
+    """The scenario's expectations hold."""
+    scenario.run_file(path)
+
+
+WITH_BARS = [path for path in FILES if "\nbar " in path.read_text(encoding="utf-8")]
+RUN_MODES = ({"runonce": False}, {"exactbars": 1}, {"preload": False})
+
+
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    in_rotation(WITH_BARS, RUN_MODES),
+    ids=lambda one: one.stem if isinstance(one, Path) else str(one),
+)
+def test_scenario_in_every_run_mode(path: Path, settings: dict) -> None:
+    """A scenario with bars reads the same however backtrader is run, to the journal's last digit.
+
+    One run mode per file, in rotation; all of them in a soak.
+    """
+    stock = scenario.run_file(path)
+    other = scenario.run_file(path, **settings)
+    assert other.broker.journal == stock.broker.journal
+
+
+def test_there_are_scenarios() -> None:
+    """At least thirty, so a wrong folder is noticed."""
+    assert len(FILES) >= 30
