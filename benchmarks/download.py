@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from crossmargin_bt.candles.download import Wanted, download
+from crossmargin_bt.candles.download import DownloadRequest, download
 from crossmargin_bt.candles.exchange import Exchange
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -51,8 +51,12 @@ def measure(days: int) -> None:
 
 
 async def _timed(base: str, out: Path, days: int) -> tuple[float, int, int]:
-    wanted = Wanted(
-        symbols=("BTCUSDT", "ETHUSDT"), what=("candles",), timeframe="1m", since=START, until=START + days * DAY_MS
+    wanted = DownloadRequest(
+        symbols=("BTCUSDT", "ETHUSDT"),
+        kinds=("candles",),
+        timeframe="1m",
+        since_ms=START,
+        until_ms=START + days * DAY_MS,
     )
     async with Exchange("binanceusdm", api_base=base, rate_limited=False) as exchange:
         begun = time.perf_counter()

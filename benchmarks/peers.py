@@ -53,10 +53,10 @@ def batch(name: str, bars: int) -> float:
     for _ in range(2):
         began = time.perf_counter()
         if name == "W1":
-            wanted, orders, account = [targets(close, 10, 50)], [], cm.batch.Account(0, LEVERAGE, cash=CASH)
+            wanted, orders, account = [targets(close, 10, 50)], [], cm.batch.BatchAccount(0, LEVERAGE, cash=CASH)
         else:
             wanted, orders = [], [quotes(cm.batch.LimitOrders, close)]
-            account = cm.batch.Account(None, LEVERAGE, cash=CASH, orders=0)
+            account = cm.batch.BatchAccount(None, LEVERAGE, cash=CASH, orders=0)
         cm.batch.simulate([market], wanted, [account], orders=orders)
     return time.perf_counter() - began
 

@@ -123,7 +123,7 @@ def measured() -> tuple[dict[str, int], Trip]:
     calm = [100.0] * 8
     order = travelled(calm, lambda strategy: strategy.buy(size=1.0), 4)
     crash = [100.0, 100.0, 100.0, 100.0, 80.0, 80.0]
-    ended = travelled(crash, lambda strategy: None, 4, before=lambda strategy: strategy.buy(size=60.0))
+    ended = travelled(crash, lambda _: None, 4, before=lambda strategy: strategy.buy(size=60.0))
     return {
         "order files": len(order.files),
         "order functions": len(order.calls),

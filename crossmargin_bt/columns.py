@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The column names that candles come with, for feeds and for folders of files."""
+"""Column names of candle frames, shared by feeds and by files of candles."""
 
 PRICES = ("open", "high", "low", "close")
 MARKS = tuple(f"mark_{price}" for price in PRICES)
-TIMES = ("date", "datetime", "timestamp", "time")
-OTHERS = ("volume", "openinterest", "funding_rate", "volatility", "index_price", "interest_rate")
+OPTIONAL_COLUMNS = ("volume", "openinterest", "funding_rate", "volatility", "index_price", "interest_rate")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Feeds: OHLCV frames with their instrument, mark price and funding, as backtrader data."""
+"""backtrader feeds over OHLCV frames, with their instrument, mark price and funding."""
 
 import math
 from array import array
@@ -14,20 +14,20 @@ import pandas as pd
 from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
-from crossmargin_bt.frames import rows_of
+from crossmargin_bt.frames import feed_arrays
 
 
-def _tick(name: str) -> property:
-    """Return what backtrader keeps as tick_NAME: the bar's value once it is delivered, read where stock feeds copy it."""
+def _tick_property(name: str) -> property:
+    """Return the attribute tick_NAME of a feed: the value of the bar once it is delivered, read lazily where stock feeds copy it."""
     stored = f"_tick_{name}"
 
     def read(self: Any) -> float | None:
         if not self._is_block:
-            kept: float | None = self.__dict__.get(stored)
-            return kept
+            value: float | None = self.__dict__.get(stored)
+            return value
         if not self._is_delivered:
             return None
-        line = self._line_of[name]
+        line = self._line_by_name[name]
         return float(line.array[line._idx])
 
     def write(self: Any, value: float | None) -> None:
@@ -37,87 +37,86 @@ def _tick(name: str) -> property:
 
 
 class FrameFeed(bt.feed.DataBase):
-    """A feed over arrays; build it with `from_frame`.
+    """A feed over arrays; created by `from_frame`.
 
-    Beside the OHLCV lines it carries `mark_open` ... `mark_close` and `funding_rate` (a fraction,
-    due at the bar's open; NaN where nothing is due). Lines that it has no column for share one buffer of NaN: read them,
-    but do not write into them.
+    Besides the OHLCV lines it has `mark_open` ... `mark_close` and `funding_rate` (a fraction due at the bar's open, NaN if
+    nothing is due). Lines without a column share one buffer of NaN: they must not be written to.
     """
 
     lines = (*MARKS, "funding_rate")
-    params = (("instrument", None), ("rows", ()), ("again", None))
+    params = (("instrument", None), ("columns", ()), ("reload", None))
 
     def __init__(self) -> None:
         super().__init__()
         lines: Any = self.lines
-        self._head = lines.lines[0]
-        """The buffer whose length is the feed's, as a stock feed finds it through three others."""
-        # `data.close` is found at once; backtrader asks a __getattr__ and a descriptor for it.
+        self._length_line = lines.lines[0]
+        """The line whose length is the feed's length; stored to skip backtrader's chain of delegation."""
+        # Instance attributes make `data.close` a plain lookup; backtrader's own goes through __getattr__ and a descriptor.
         kind = type(self)
         self.__dict__.update({name: getattr(lines, name) for name in self.getlinealiases() if not hasattr(kind, name)})
         self.instrument: Instrument | None = self.p.instrument
-        columns = self.p.rows
+        columns = self.p.columns
         self.has_mark: bool = "mark_open" in columns
         self.has_funding: bool = "funding_rate" in columns
         self.has_index: bool = "index_price" in columns
         self._row = -1
-        self._is_handed_over = False
-        """Whether the lines were made of the rows themselves, which may have been changed since."""
+        self._lines_share_arrays = False
+        """Whether the lines use the arrays themselves, which a strategy may therefore have modified."""
         self._is_block = False
-        """Whether all bars were loaded in one block, so that nothing but `advance` moves."""
+        """Whether all bars were preloaded in one block, so that only `advance` moves the lines."""
         self._is_delivered = False
 
     def __len__(self) -> int:
-        length: int = self._head.lencount
+        length: int = self._length_line.lencount
         return length
 
     def start(self) -> None:
-        """Go back to the first row."""
+        """Rewind to the first row."""
         super().start()
-        if self._is_handed_over:
-            self.p.rows, _ = self.p.again()
-            self._is_handed_over = False
+        if self._lines_share_arrays:
+            self.p.columns, _ = self.p.reload()
+            self._lines_share_arrays = False
         self._row = -1
         self._is_block = False
 
     def preload(self) -> None:
-        """Load every bar: in one block where nothing has to look at single bars, else as backtrader does."""
-        looked_at = self._filters or self._ffilters or self._tzinput or self._barstack
-        if looked_at or math.isfinite(self.fromdate) or math.isfinite(self.todate):
+        """Preload all bars: in one block if no filter or date limit applies, otherwise by backtrader's own method."""
+        needs_each_bar = self._filters or self._ffilters or self._tzinput or self._barstack
+        if needs_each_bar or math.isfinite(self.fromdate) or math.isfinite(self.todate):
             super().preload()
             return
-        columns = self.p.rows
+        columns = self.p.columns
         rows = len(columns["datetime"])
         empty = array("d", [math.nan]) * rows
         for name in self.getlinealiases():
             line = getattr(self.lines, name)
             line.array = columns.get(name, empty)
             line.lencount, line.idx = rows, rows - 1
-        self._is_handed_over = True
+        self._lines_share_arrays = True
         self._row = rows
         self._is_block = True
         lines: Any = self.lines
         self._buffers = list(lines.lines)
-        self._line_of = {name: getattr(lines, name) for name in self.getlinealiases()}
+        self._line_by_name = {name: getattr(lines, name) for name in self.getlinealiases()}
         self.home()
 
     def advance_peek(self) -> float:
-        """Return the time of the next bar, infinity without one."""
+        """Return the time of the next bar; infinity if there is none."""
         if not self._is_block:
             return float(super().advance_peek())
         lines: Any = self.lines
         clock = lines.datetime
         ahead = clock._idx + 1
-        return float(clock.array[ahead]) if self._head.lencount < self._head.buflen() else math.inf
+        return float(clock.array[ahead]) if self._length_line.lencount < self._length_line.buflen() else math.inf
 
     def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: FBT001, FBT002 - backtrader's signature
-        """Go on by `size` bars, as a stock feed does: no further than the master's time, and no tick at the very last bar."""
+        """Advance by `size` bars with the semantics of stock feeds: not past the master's time, and no tick on the very last bar."""
         if not self._is_block:
             super().advance(size, datamaster, ticks)
             return
         if ticks:
             self._is_delivered = False
-        # What every buffer's own advance comes to where nothing is bounded.
+        # Equals each buffer's own advance() as long as buffers are unbounded (no exactbars).
         for buffer in self._buffers:
             buffer._idx += size
             buffer.lencount += size
@@ -126,7 +125,7 @@ class FrameFeed(bt.feed.DataBase):
         if datamaster is None:
             self._is_delivered = self._is_delivered or (ticks and length < bars)
         elif length > bars:
-            # Stock's way with a feed that has ended.
+            # Stock feeds do the same once a feed has ended.
             self.rewind()
             lines.forward()
         elif lines.datetime[0] > datamaster.lines.datetime[0]:
@@ -148,7 +147,7 @@ class FrameFeed(bt.feed.DataBase):
 
     def _load(self) -> bool:
         self._row += 1
-        columns = self.p.rows
+        columns = self.p.columns
         if self._row >= len(columns["datetime"]):
             return False
         for name, values in columns.items():
@@ -157,17 +156,17 @@ class FrameFeed(bt.feed.DataBase):
 
 
 for _name in ("last", *PRICES, "volume", "openinterest", *MARKS, "funding_rate"):
-    setattr(FrameFeed, f"tick_{_name}", _tick("close" if _name == "last" else _name))
+    setattr(FrameFeed, f"tick_{_name}", _tick_property("close" if _name == "last" else _name))
 
 
 class OptionFeed(FrameFeed):
-    """The feed of an option: it carries its `volatility` and `interest_rate` a year and the `index_price` of its underlying too."""
+    """The feed of an option, with the additional lines `volatility`, `interest_rate` (both annual) and `index_price` of the underlying."""
 
     lines = ("volatility", "index_price", "interest_rate")
 
 
 for _name in ("volatility", "index_price", "interest_rate"):
-    setattr(OptionFeed, f"tick_{_name}", _tick(_name))
+    setattr(OptionFeed, f"tick_{_name}", _tick_property(_name))
 
 
 def from_frame(
@@ -180,32 +179,31 @@ def from_frame(
     """Return a backtrader feed over a frame of candles.
 
     Args:
-        frame: one row a bar, with `open high low close` and optionally `volume`, `mark_open
-            mark_high mark_low mark_close` and `funding_rate`, of an option also `volatility` (a year, 0.6 is 60 %),
-            `index_price` and `interest_rate` (a year, at which a portfolio discounts), under any capitalisation. The index
-            (or a column `date`, `datetime`, `timestamp` or `time`) is the time the bar opens;
-            with a time zone it is converted to UTC, without one it is taken as UTC. A column of numbers counts
-            from 1970-01-01 UTC, in seconds, milliseconds, microseconds or nanoseconds, whichever its size says.
+        frame: one row per bar, with `open high low close` and optionally `volume`, `mark_open mark_high mark_low mark_close`
+            and `funding_rate`; for an option also `volatility` (annual, 0.6 is 60 %), `index_price` and `interest_rate`
+            (annual, the discount rate of portfolio margin). Column names are case-insensitive. The index (or a column `date`,
+            `datetime`, `timestamp` or `time`) is the open time of the bar; times with a time zone are converted to UTC, others
+            are taken as UTC. A column of numbers counts from 1970-01-01 UTC in seconds, milliseconds, microseconds or
+            nanoseconds, depending on its magnitude.
         name: the feed's name; strategies and settings refer to it.
-        instrument: the contract traded. Without one a margin broker takes no orders on the feed.
-        funding: rates (fractions, positive when longs pay) by settlement time, in place of the
-            column. A rate is due at the first bar that opens at or after it; rates outside the
-            candles are left out.
+        instrument: the contract traded. Without one a margin broker accepts no orders on the feed.
+        funding: rates (fractions, positive when longs pay) by settlement time, in place of the column. A rate is due at the
+            first bar that opens at or after it; rates outside the candles are ignored.
 
     Raises:
-        FeedError: the frame is empty, a column is missing, times are unordered or repeated, or a
-            price is missing, zero or negative; the text names the feed, the column and the time.
+        FeedError: the frame is empty, a column is missing, times are unordered or repeated, or a price is missing, zero or
+            negative; the message names the feed, the column and the time.
     """
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
     is_option = instrument is not None and instrument.kind == "option"
-    read = partial(rows_of, frame, name, funding, is_option=is_option)
+    read = partial(feed_arrays, frame, name, funding, is_option=is_option)
     columns, times = read()
     timeframe, compression = _timeframe(times)
     feed: Any = OptionFeed if is_option else FrameFeed
     return feed(
-        rows=columns,
-        again=read,
+        columns=columns,
+        reload=read,
         instrument=instrument,
         name=name,
         timeframe=timeframe,
@@ -220,28 +218,31 @@ def load(
     start: str | None = None,
     end: str | None = None,
 ) -> list[Any]:
-    """Return feeds of the markets in a folder, on one grid, named by their symbols, with mark price, funding and contract.
+    """Return the feeds of the markets in a folder, on one grid of times, named by symbol, with mark price, funding and contract.
 
     Args:
-        directory: a folder of downloads, one exchange's folder in it, or a folder of files as `crossmargin compare --data`
-            takes it.
-        symbols: which of them, in this order; without it all.
-        timeframe: which of the downloaded ones, where there are several.
+        directory: a folder of downloads, the folder of one exchange in it, or a folder of files as for
+            `crossmargin compare --data`.
+        symbols: the markets to load, in this order; None loads all.
+        timeframe: which of the downloaded timeframes, if there are several.
         start: first date, UTC.
-        end: date to stop before, UTC.
+        end: end date (exclusive), UTC.
 
     Raises:
-        FeedError: there is no such folder, symbol or timeframe, or the candles cannot be traded on.
+        FeedError: the folder, a symbol or the timeframe does not exist, or the candles are invalid.
         StoreError: a downloaded file cannot be read.
     """
-    from crossmargin_bt.candles import folder  # noqa: PLC0415 - feeds over frames do without Parquet
+    from crossmargin_bt.candles import folder  # noqa: PLC0415 - feeds over frames do not need Parquet
 
     markets = folder.read(Path(directory), symbols=symbols, timeframe=timeframe, start=start, end=end)
-    return [from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding) for one in markets]
+    return [
+        from_frame(market.frame, name=market.symbol, instrument=market.instrument, funding=market.funding)
+        for market in markets
+    ]
 
 
 def _timeframe(times: pd.DatetimeIndex) -> tuple[int, int]:
-    """Return backtrader's timeframe and compression of the usual step between bars."""
+    """Return backtrader's timeframe and compression for the median interval between bars."""
     if len(times) < 2:
         return bt.TimeFrame.Minutes, 1
     seconds = int(pd.Series(times).diff().median().total_seconds())

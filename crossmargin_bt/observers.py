@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Observers of a margin account, for `cerebro.plot()` and for reading lines in a strategy.
+"""Observers of a margin account, for `cerebro.plot()` and as lines that a strategy can read.
 
-`cerebro.addobserver(MarginLevel)`, `cerebro.addobserver(Margin)`, and one for every feed with
-`cerebro.addobservermulti(LiquidationBand)` and `cerebro.addobservermulti(VenueMarks)`. In cash mode they show nothing.
+`cerebro.addobserver(MarginLevel)`, `cerebro.addobserver(Margin)`, and one per feed with
+`cerebro.addobservermulti(LiquidationBand)` and `cerebro.addobservermulti(VenueMarks)`. In cash mode all lines are NaN, except
+those of `Margin`.
 """
 
 import math
@@ -14,11 +15,11 @@ from crossmargin_bt.engine.ledger import events
 
 
 class MarginLevel(bt.Observer):
-    """The lowest margin level of all pools in percent, with lines at its thresholds; nothing where nothing is required.
+    """The lowest margin level of all pools in percent, with lines at thresholds; NaN if nothing is required.
 
     Params:
-        levels: margin levels (3.0 is 300 %) to draw lines at; liquidation at 100 % is always drawn.
-        highest: levels above this are drawn at it.
+        levels: margin levels (3.0 is 300 %) of additional horizontal lines; liquidation at 100 % is always drawn.
+        highest: upper limit of the plotted level.
     """
 
     lines: ClassVar[Any] = ("level",)
@@ -29,7 +30,7 @@ class MarginLevel(bt.Observer):
         self.plotinfo.plothlines = [100.0, *(100 * level for level in self.p.levels)]
 
     def next(self) -> None:
-        """Read the level at the end of the bar."""
+        """Read the margin level at the close of the bar."""
         level = self._owner.broker.margin_level
         self.lines.level[0] = 100 * min(level, self.p.highest) if math.isfinite(level) else math.nan
 
@@ -41,14 +42,14 @@ class Margin(bt.Observer):
     plotinfo: ClassVar[Any] = {"plot": True, "subplot": True, "plotname": "Margin"}
 
     def next(self) -> None:
-        """Read both at the end of the bar."""
+        """Read both at the close of the bar."""
         broker = self._owner.broker
         self.lines.used[0] = broker.margin_used
         self.lines.free[0] = broker.getcash()
 
 
 class LiquidationBand(bt.Observer):
-    """The prices at which the feed's positions would be liquidated: `lower` of a long, `upper` of a short."""
+    """The liquidation prices of the feed's positions: `lower` for a long, `upper` for a short."""
 
     lines: ClassVar[Any] = ("lower", "upper")
     plotinfo: ClassVar[Any] = {"plot": True, "subplot": False, "plotlinelabels": True}
@@ -58,7 +59,7 @@ class LiquidationBand(bt.Observer):
     }
 
     def next(self) -> None:
-        """Ask for the prices at the end of the bar."""
+        """Read the liquidation prices at the close of the bar."""
         broker = self._owner.broker
         account = broker.account
         self.lines.lower[0] = self.lines.upper[0] = math.nan
@@ -73,7 +74,7 @@ class LiquidationBand(bt.Observer):
 
 
 class VenueMarks(bt.Observer):
-    """Where the venue closed positions of the feed (`liquidation`), and where it refused orders (`refusal`)."""
+    """Markers at forced closes of positions of the feed (`liquidation`) and at refused orders (`refusal`)."""
 
     lines: ClassVar[Any] = ("liquidation", "refusal")
     plotinfo: ClassVar[Any] = {"plot": True, "subplot": False, "plotlinelabels": True}
@@ -86,7 +87,7 @@ class VenueMarks(bt.Observer):
         self._read = 0
 
     def next(self) -> None:
-        """Look through what the journal has new since the last bar."""
+        """Process the journal events since the previous bar."""
         broker = self._owner.broker
         symbol = _symbol(broker, self.data)
         journal = broker.journal

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run leaves behind, as plain data: the contract between running, reporting and files."""
+"""Results of runs as plain data: the contract between running, reporting and result files."""
 
 from typing import Any
 
 import msgspec
 
 SCHEMA_VERSION = 4
-"""Of result files; docs/result-files.md says what each version added."""
+"""Schema version of result files; docs/result-files.md lists the changes of each version."""
 
 
-class Estimates(msgspec.Struct, frozen=True, kw_only=True):
-    """The liquidation prices a venue would show, at the bars `times_ms`: by symbol (symbol:side in hedge mode), None without one."""
+class LiquidationPrices(msgspec.Struct, frozen=True, kw_only=True):
+    """Liquidation prices as the venue would display them, by symbol (symbol:side in hedge mode) at the bars `times_ms`; None without one."""
 
     times_ms: list[int] = []
     prices: dict[str, list[float | None]] = {}
 
 
-class Market(msgspec.Struct, frozen=True, kw_only=True):
-    """The candles one symbol was traded on, and what is missing of them."""
+class MarketCandles(msgspec.Struct, frozen=True, kw_only=True):
+    """The candles that a symbol was traded on, and the gaps in them."""
 
     symbol: str
     times_ms: list[int]
@@ -25,19 +25,19 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     low: list[float]
     close: list[float]
     step_ms: int
-    """The usual time from bar to bar."""
+    """Median interval between bars."""
     holes: list[tuple[int, int, int]]
-    """Where bars are missing: the first and the last time without one, and how many."""
+    """Gaps: times of the first and the last missing bar, and the number of missing bars."""
     has_mark: bool
     funding_settlements: int
-    """Bars at which funding was due."""
+    """Number of bars at which funding was due."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One strategy under one venue and mode. Amounts are in the account's currency, times are milliseconds since 1970-01-01 UTC.
+    """One run of a strategy under one venue and mode. Amounts are in the account currency, times in milliseconds since 1970-01-01 UTC.
 
-    `times_ms`, `equity`, `margin_used`, `free_margin`, `margin_level` and the lists of `exposure` have one entry a bar. `journal`
-    holds the engine's entries in order; in cash mode, where there is no engine, fills and refusals as backtrader reported them.
+    `times_ms`, `equity`, `margin_used`, `free_margin`, `margin_level` and the lists of `exposure` have one entry per bar. `journal`
+    holds the engine's events in order; in cash mode, which has no engine, fills and refusals as backtrader reported them.
     """
 
     strategy: str
@@ -50,7 +50,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     equity: list[float]
     margin_used: list[float]
     lowest_margin_level: float | None
-    """The lowest collateral over requirement, within bars too; None where it never came below 10,000 (1,000,000 %)."""
+    """Lowest ratio of collateral to requirement, intrabar included; None if it never fell below 10,000 (1,000,000 %)."""
     fills: int
     refused: int
     liquidations: int
@@ -61,33 +61,33 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: list[str]
     rules: dict[str, Any]
     instruments: list[dict[str, Any]]
-    """The rules and contracts of the run, from which the journal can be worked through again."""
+    """Rules and contracts of the run, which replaying the journal needs."""
     free_margin: list[float] = []
-    """Free margin by bar, in cash mode the cash."""
+    """Free margin by bar; in cash mode the cash."""
     account: dict[str, Any] = {}
-    """How the account was made: position mode, pools, unit, fixed prices, portfolio; empty in cash mode."""
+    """Account setup: position mode, pools, unit, fixed prices, portfolio margin; empty in cash mode."""
     interest: float = 0.0
     """Interest charged."""
     params: dict[str, Any] = {}
-    """What the strategy was given in place of its defaults."""
+    """Parameters of the strategy that differ from its defaults."""
     leverage: float | None = None
     path: str = "path"
     lowest_margin_level_ms: int | None = None
-    """The bar of it."""
+    """Time of the bar with the lowest margin level."""
     margin_level: list[float | None] = []
-    """The lowest of all pools at the end of the bar; None with nothing required."""
+    """Lowest margin level of all pools at the close of the bar; None if nothing is required."""
     exposure: dict[str, list[float]] = {}
-    """The signed value of what is held, by symbol."""
-    liquidation_prices: Estimates = Estimates()
+    """Signed position value by symbol."""
+    liquidation_prices: LiquidationPrices = LiquidationPrices()
 
     @property
     def setup(self) -> dict[str, Any]:
-        """What an account is made with to work the journal through again."""
+        """The arguments of the account setup for replaying the journal."""
         return self.account or {"position_mode": self.position_mode}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one run that the table shows. Rates are plain fractions, None where undefined."""
+    """The metrics of one run as the comparison table shows them. Rates are plain fractions, None where undefined."""
 
     strategy: str
     venue: str
@@ -108,31 +108,31 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     interest: float = 0.0
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What a rule book makes of an event: whether it lets it pass, with the figures it looked at."""
+class RuleVerdict(msgspec.Struct, frozen=True):
+    """Whether a rule book allows an event, with the amounts compared."""
 
     passes: bool
     needed: float
     available: float
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """An event of one run, and what another venue's rules would have made of it."""
+class VenueDifference(msgspec.Struct, frozen=True):
+    """An event of one run that another venue's rules would have decided differently."""
 
     strategy: str
     mode: str
     venue: str
     what: str
     """The event in words."""
-    verdict: Verdict
+    verdict: RuleVerdict
     other: str
-    other_verdict: Verdict
+    other_verdict: RuleVerdict
     reasons: tuple[str, ...]
-    """The rules that, exchanged alone, turn the answer."""
+    """The rules that change the decision if exchanged alone."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to, in short: what a stressed run is compared by."""
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Summary of a run for comparing stressed runs."""
 
     strategy: str
     venue: str
@@ -143,39 +143,39 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     lowest_margin_level: float | None
     failed: str = ""
-    """Why it came to nothing, where it did."""
+    """Reason why the run failed; empty if it did not."""
 
 
 class Shock(msgspec.Struct, frozen=True, kw_only=True):
-    """The same comparison under one thing made worse."""
+    """A comparison repeated with one condition made worse."""
 
     name: str
     what: str
-    """What was changed, in words."""
-    outcomes: list[Outcome]
+    """The changed condition, in words."""
+    outcomes: list[RunOutcome]
     changes: list[str]
-    """The conclusions that no longer hold, in sentences; empty where all do."""
+    """Conclusions that no longer hold, as sentences; empty if all do."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in a file, with the figures of the table."""
+class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A run in a result file, with its metrics."""
 
     summary: Summary
     result: RunResult
 
 
 class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What `crossmargin compare --json` writes."""
+    """The content of a file written by `crossmargin compare --json`."""
 
     schema: int
-    runs: list[Entry]
-    markets: list[Market] = []
-    differences: list[Difference] | None = None
-    """Why venues differ; None where only one was compared."""
+    runs: list[RunEntry]
+    markets: list[MarketCandles] = []
+    differences: list[VenueDifference] | None = None
+    """Why venues differ; None if only one was compared."""
     shocks: list[Shock] = []
-    """What `--stress` found."""
+    """Results of `--stress`."""
 
     @property
     def results(self) -> list[RunResult]:
-        """The runs without their figures."""
+        """The runs without their metrics."""
         return [entry.result for entry in self.runs]

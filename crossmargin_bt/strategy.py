@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A backtrader strategy whose methods know the two legs of hedge mode, and a helper that rolls futures."""
+"""A backtrader strategy whose methods accept the leg of a hedge-mode position, and a function that rolls futures."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -11,15 +11,15 @@ from crossmargin_bt.errors import ConfigurationError
 
 
 class HedgeStrategy(bt.Strategy):
-    """`bt.Strategy` with `position_side` where backtrader knows one position: `close`, `getposition`, `order_target_*`.
+    """`bt.Strategy` whose `close`, `getposition` and `order_target_*` accept a `position_side`.
 
-    `self.buy(data, position_side="long")` and `self.close(data, position_side="short")` read as they are meant. Without a
-    side every method is backtrader's own, so the same strategy runs in one-way mode. Trades are notified per leg, with
+    For example `self.buy(data, position_side="long")` and `self.close(data, position_side="short")`. Without a side each method is
+    backtrader's own, so that the same strategy runs in one-way mode. Trades are notified per leg, with
     `trade.tradeid` as `(position_side, tradeid)`.
     """
 
     def getposition(self, data: Any = None, broker: Any = None, side: str | None = None) -> Any:
-        """Return a position: in hedge mode of the leg that `side` names."""
+        """Return a position; in hedge mode that of the leg `side`."""
         if side is None:
             return super().getposition(data, broker)
         return self.broker.getposition(self._feed(data), side)
@@ -27,7 +27,7 @@ class HedgeStrategy(bt.Strategy):
     def close(
         self, data: Any = None, size: float | None = None, position_side: str | None = None, **keywords: Any
     ) -> Any:
-        """Close a position, or the leg that `position_side` names; None where nothing is held."""
+        """Close a position, or the leg `position_side`; return None if there is no position."""
         if position_side is None:
             return super().close(data, size, **keywords)
         feed = self._feed(data)
@@ -41,15 +41,15 @@ class HedgeStrategy(bt.Strategy):
     def order_target_size(
         self, data: Any = None, target: float = 0, position_side: str | None = None, **keywords: Any
     ) -> Any:
-        """Bring a position, or a leg, to a size; a short leg's is negative. None where it is there already.
+        """Order the difference to a target size of a position, or of a leg (negative for a short leg). None if it is reached.
 
         Raises:
-            ConfigurationError: the target stands on the other side of the leg.
+            ConfigurationError: the sign of the target contradicts the leg.
         """
         if position_side is None:
             return super().order_target_size(data, target, **keywords)
         if position_side not in SIDES["hedge"]:
-            raise ConfigurationError(f"position_side is 'long' or 'short', got {position_side!r}")
+            raise ConfigurationError(f"position_side must be 'long' or 'short', got {position_side!r}")
         if target * (1 if position_side == "long" else -1) < 0:
             raise ConfigurationError(f"a target of {target:g} is on the other side of the {position_side} leg")
         feed = self._feed(data)
@@ -69,7 +69,7 @@ class HedgeStrategy(bt.Strategy):
         position_side: str | None = None,
         **keywords: Any,
     ) -> Any:
-        """Bring a position, or a leg, to a value in the account's currency; a short leg's is negative."""
+        """Order the difference to a target value in the account currency of a position, or of a leg (negative for a short leg)."""
         if position_side is None:
             return super().order_target_value(data, target, price, **keywords)
         feed = self._feed(data)
@@ -85,7 +85,7 @@ class HedgeStrategy(bt.Strategy):
     def order_target_percent(
         self, data: Any = None, target: float = 0.0, position_side: str | None = None, **keywords: Any
     ) -> Any:
-        """Bring a position, or a leg, to a part of equity (1.0 is all of it, 2.0 twice)."""
+        """Order the difference to a target value as a fraction of equity (1.0 is all of it, 2.0 twice)."""
         if position_side is None:
             return super().order_target_percent(data, target, **keywords)
         value = target * self.broker.getvalue()
@@ -105,17 +105,17 @@ def roll(
     before: timedelta = timedelta(days=1),
     position_side: str | None = None,
 ) -> tuple[Any, Any] | None:
-    """Carry a position from a contract that ends over to a later one, once its expiry is as near as `before`.
+    """Roll a position from an expiring contract to a later one, once the expiry is at most `before` away.
 
-    Call it from `next`; it returns the order that closes and the one that opens, or None while there is nothing to do. As many
-    coins are held afterwards, whatever the contracts' sizes; in hedge mode `position_side` names the leg.
+    Call it from `next`. It returns the closing and the opening order, or None if there is nothing to roll. The quantity of
+    the underlying stays the same even if contract sizes differ. In hedge mode `position_side` names the leg.
 
     Raises:
-        ConfigurationError: `near` trades no contract with an expiry.
+        ConfigurationError: the instrument of `near` has no expiry.
     """
     contract, later = getattr(near, "instrument", None), getattr(far, "instrument", None)
     if contract is None or later is None or contract.expiry is None:
-        raise ConfigurationError("roll carries a position from a feed whose instrument has an expiry to another's")
+        raise ConfigurationError("roll needs two feeds with instruments, and the first instrument needs an expiry")
     leg = {} if position_side is None else {"position_side": position_side}
     held = strategy.broker.getposition(near, *leg.values()).size
     now = near.datetime.datetime(0).replace(tzinfo=UTC)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long hours, days and years are. Markets that never close count 365 days a year."""
+"""Lengths of hours, days and years. Crypto markets trade every day, so a year has 365 days."""
 
 MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 24 * MS_PER_HOUR

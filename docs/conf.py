@@ -11,7 +11,7 @@ from sphinx.util.inspect import stringify_signature
 
 import crossmargin_bt
 from crossmargin_bt import venues
-from crossmargin_bt.report import pages
+from crossmargin_bt.report import rulebook_pages
 
 project = "crossmargin_bt"
 author = "the crossmargin_bt authors"
@@ -29,7 +29,7 @@ html_theme = "furo"
 html_title = f"crossmargin_bt {version}"
 
 # The rule books' pages are made from the profiles at every build.
-pages.write([venues.load(name) for name in venues.shipped()], Path(__file__).parent / "venues")
+rulebook_pages.write([venues.load(name) for name in venues.shipped()], Path(__file__).parent / "venues")
 
 
 # The docstrings are Markdown: names between single backticks, asterisks and bars that mean themselves.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Long the coin, short its perpetual, while funding pays more than the money costs.
+"""Funding carry: long spot, short the perpetual, while funding pays more than borrowing costs.
 
-The two legs cancel the price; what is left is the funding the short receives, less the interest on what the coin was
-bought with beyond the account's own money, less fees.
+The price exposure of the two legs cancels. The return is the funding received by the short, less interest on borrowed money,
+less fees.
 """
 
 from collections import deque
@@ -11,11 +11,11 @@ import backtrader as bt
 
 
 class FundingCarry(bt.Strategy):
-    """`size` is the value of each leg as a multiple of equity, above 1 on borrowed money where the account lends.
+    """`size` is the value of each leg as a multiple of equity; above 1 it needs an account that lends.
 
-    In while the mean of the last `settlements` rates, by the year, is above `enter` and the borrowed part's interest, out below
-    `leave`. `interest` is the yearly rate that borrowing is reckoned at. The short follows the coins: none is sold before
-    they are bought.
+    The position is opened when the annualised mean of the last `settlements` rates exceeds `enter` plus the interest on the
+    borrowed part, and closed when it falls below `leave` plus that interest. `interest` is the assumed annual borrowing rate.
+    The short is opened after the coins have been bought, in the same quantity.
     """
 
     params = (("size", 0.8), ("settlements", 21), ("enter", 0.05), ("leave", 0.0), ("interest", 0.1), ("a_day", 3))
@@ -27,7 +27,7 @@ class FundingCarry(bt.Strategy):
 
     def next(self):
         rate = self.perpetual.funding_rate[0]
-        due = rate == rate  # noqa: PLR0124 - NaN where nothing is due at this bar
+        due = rate == rate  # noqa: PLR0124 - NaN means that nothing is due at this bar
         if due:
             self.rates.append(rate)
         if len(self.rates) < self.p.settlements:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hold a coin, and hedge it while the trend is down: as a perpetual, or as the coin itself.
+"""Trend hedging of a long position: hold a coin as a perpetual or as spot, and hedge it during downtrends.
 
-The long stays on. When the fast average falls below the slow one, hedges open; when the trend turns up
-again they are lifted. On one pool the hedges' gains carry the long; with isolated margin each leg
-stands alone. Held as a coin, the long locks no margin: only the short does.
+The long position stays open. Hedges are opened when the fast average crosses below the slow one, and closed when it crosses
+above it. In cross margin the profit of the hedges supports the long; in isolated margin each leg has only its own margin.
+Held as spot, the long locks no margin, only the short does.
 """
 
 import backtrader as bt
 
 
 class Hedging(bt.Strategy):
-    """A long leg and a short leg of the first perpetual, and a short of the second. Sizes are multiples of equity."""
+    """Long and short legs of the first perpetual, and a short of the second. Sizes are multiples of equity."""
 
     position_mode = "hedge"
     params = (("core", 2.0), ("hedge", 1.0), ("proxy", 0.75), ("fast", 48), ("slow", 192), ("retry", 24))
@@ -41,7 +41,7 @@ class Hedging(bt.Strategy):
 
 
 class SpotHedging(bt.Strategy):
-    """The coin itself, bought for `core` of equity, and a short of its perpetual as large while the trend is down."""
+    """Spot bought for the fraction `core` of equity, and a short of its perpetual of the same quantity during downtrends."""
 
     params = (("core", 0.6), ("fast", 48), ("slow", 192), ("retry", 24))
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Long the strongest coin, short the weakest, rebalanced on a fixed beat.
+"""Cross-sectional momentum: long the strongest coin, short the weakest, rebalanced at fixed intervals.
 
-Strength is the return over the look-back. The first feed, the liquid one, trades at a higher
-leverage than the others, so the two sides lock different margin for the same exposure.
+Strength is the return over the look-back period. The first feed, the most liquid one, has a higher leverage than the others,
+so the two sides lock different margin for the same exposure.
 """
 
 import backtrader as bt
 
 
 class LongShort(bt.Strategy):
-    """`exposure` is each side's value as a multiple of equity."""
+    """`exposure` is the value of each side as a multiple of equity."""
 
     params = (("lookback", 168), ("every", 72), ("exposure", 1.5), ("band", 0.2), ("major", 10), ("minor", 4))
 
@@ -26,7 +26,7 @@ class LongShort(bt.Strategy):
         ranked = sorted(self.datas, key=lambda data: self.strength[data][0])
         equity = self.broker.getvalue()
         targets = {ranked[-1]: self.p.exposure * equity, ranked[0]: -self.p.exposure * equity}
-        # What shrinks goes first: it frees the margin that what grows will take.
+        # Reducing orders go first: they free the margin that the increasing orders need.
         changes = []
         for data in self.datas:
             size = targets.get(data, 0.0) / data.close[0] - self.getposition(data).size

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A perpetual with options around it: a put protects it, a call spread sold above pays for some of that.
+"""Options overlay on a perpetual: a protective put, partly financed by a call spread.
 
-At each expiry that is far enough away: long the perpetual, long the put below, short the nearer call and long the further
-one. Under standard margin the short call locks margin of its own; in a portfolio the four are one risk.
+For the nearest expiry that is at least `days` away: long the perpetual, long the put, short the lower call and long the higher
+one. Under standard margin the short call locks margin of its own; under portfolio margin the four legs are margined as one
+portfolio.
 """
 
 from datetime import UTC, timedelta
@@ -11,7 +12,7 @@ import backtrader as bt
 
 
 class OptionsOverlay(bt.Strategy):
-    """`core` is the perpetual's value as a multiple of equity; options are as large in coins."""
+    """`core` is the value of the perpetual as a multiple of equity; options have the same size in coins."""
 
     params = (("core", 1.0), ("days", 20))
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Breakouts in quick succession, a resting grid on both sides, a stop on every trade.
+"""Breakout scalping with a grid of limit orders on both sides, and a stop on every trade.
 
-Price beyond the channel adds an entry in its direction, up to `entries` of them, each a bracket
-with its protective stop. Around the price a grid of limit orders rests on both sides; what of it
-fills carries a stop too. A close back through the channel's middle ends the trade.
+A close beyond the channel adds an entry in its direction, up to `entries` of them, each a bracket with a protective stop. A
+grid of limit orders surrounds the price; each of its fills has a stop too. A close back through the middle of the
+channel closes the position.
 """
 
 import backtrader as bt
@@ -30,7 +30,7 @@ class Scalping(bt.Strategy):
         price = entry.get("price", self.data.close[0])
         distance = self.p.stop * self.atr[0] * (1 if buys else -1)
         bracket = self.buy_bracket if buys else self.sell_bracket
-        # backtrader names a bracket's sides by price: the stop of a short is its high side too.
+        # backtrader's bracket methods take the stop as stopprice on both sides, also above the price of a short.
         return bracket(
             size=size, stopprice=price - distance, stopargs={"reduce_only": True}, limitexec=None, **entry,
         )[0]  # fmt: skip

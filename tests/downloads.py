@@ -11,9 +11,8 @@ import pandas as pd
 from click.testing import CliRunner, Result
 from fake_exchange import HOUR, MINUTE, FakeExchange, Truth
 
-from crossmargin_bt.candles import stored
-from crossmargin_bt.candles.download import Outcome, Wanted, download
-from crossmargin_bt.candles.download import Result as Downloaded
+from crossmargin_bt.candles import catalog
+from crossmargin_bt.candles.download import DownloadRequest, DownloadResult, FetchOutcome, download
 from crossmargin_bt.candles.exchange import Exchange
 from crossmargin_bt.candles.series import Series
 from crossmargin_bt.cli import commands
@@ -25,7 +24,7 @@ KINDS = ("candles", "mark", "index", "funding")
 
 
 def truth(days: int = 40, **facts) -> Truth:
-    """Return a market that lists late, is out for a day and pays funding every eight, then every hour, then every four."""
+    """Return a market with a late listing, outages, and funding intervals of eight hours, one hour and four hours."""
     given = {
         "start": START,
         "now": START + days * DAY + 12 * MINUTE,
@@ -38,21 +37,23 @@ def truth(days: int = 40, **facts) -> Truth:
 
 
 def opened(venue: str, fake: FakeExchange, tries: int = 4) -> Exchange:
-    """Return a client of the fake exchange, to be entered."""
+    """Return a client of the fake exchange, not yet entered."""
     return Exchange(venue, api_base=fake.base, rate_limited=False, tries=tries, pause_s=0.001)
 
 
-def wanted(**given) -> Wanted:
-    """Return a wish for all kinds of BTC from the day before the start on, but for what is given."""
-    return Wanted(**{"symbols": ("BTC/USDT:USDT",), "what": KINDS, "timeframe": "1h", "since": START - DAY, **given})
+def request(**given) -> DownloadRequest:
+    """Return a request for all kinds of BTC data from the day before the start on, with overrides."""
+    return DownloadRequest(
+        **{"symbols": ("BTC/USDT:USDT",), "kinds": KINDS, "timeframe": "1h", "since_ms": START - DAY, **given}
+    )
 
 
-def fetch(venue: str, fake: FakeExchange, out: Path, *, tries: int = 4, **given) -> list[Outcome]:
-    """Download and return what became of every series."""
+def fetch(venue: str, fake: FakeExchange, out: Path, *, tries: int = 4, **given) -> list[FetchOutcome]:
+    """Download and return the outcome of each series."""
 
-    async def run() -> Downloaded:
+    async def run() -> DownloadResult:
         async with opened(venue, fake, tries) as exchange:
-            return await download(exchange, wanted(**given), out)
+            return await download(exchange, request(**given), out)
 
     result = asyncio.run(run())
     assert result.is_complete == (not result.failures and not any(one.missing for one in result.outcomes))
@@ -66,13 +67,13 @@ def times(frame: pd.DataFrame) -> list[int]:
 
 
 def check_rows(out: Path, venue: str, known: Truth, start: int, end: int, kinds: tuple[str, ...] = KINDS) -> None:
-    """Check every kind against what the exchange has in a span: candles that are finished, settlements that are due."""
+    """Check every kind against the rows of the exchange in a time range: closed candles and due settlements."""
     for kind in kinds[:-1]:
-        frame = stored.frame(out, Series(venue, "BTCUSDT", kind, "1h"))
+        frame = catalog.read_frame(out, Series(venue, "BTCUSDT", kind, "1h"))
         rows = [row for row in known.candles(kind, start, end, HOUR) if row[0] + HOUR <= known.now]
         assert times(frame) == [row[0] for row in rows]
         assert frame.to_numpy().tolist() == [[float(x) for x in row[1 : 1 + frame.shape[1]]] for row in rows]
-    frame = stored.frame(out, Series(venue, "BTCUSDT", "funding"))
+    frame = catalog.read_frame(out, Series(venue, "BTCUSDT", "funding"))
     assert list(zip(times(frame), frame["funding_rate"], strict=True)) == known.funding(start, min(end, known.now))
 
 
@@ -85,7 +86,7 @@ def months(days: int, **facts) -> Truth:
 
 
 def killed_truth() -> Truth:
-    """A month and a half of minutes, with an outage."""
+    """Return a month and a half of 1m candles with an outage."""
     return months(45, outages=[(START + 20 * DAY, START + 21 * DAY)])
 
 
@@ -94,7 +95,7 @@ def stored_bytes(out: Path) -> dict[str, bytes]:
 
 
 def small(days: int = 3, freq: str = "1h") -> pd.DataFrame:
-    """Return some candles as a frame."""
+    """Return a few days of candles as a frame."""
     index = pd.date_range("2024-01-30", periods=days * 24, freq=freq, tz="UTC").as_unit("ms")
     base = np.linspace(100.0, 110.0, len(index))
     return pd.DataFrame(

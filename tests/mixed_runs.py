@@ -52,7 +52,7 @@ def run(
     for symbol, instrument in products.items():
         frame = base if symbol in ("PERP", "INVERSE") else plain
         if instrument.kind == "option":
-            frame = theoretical_candles(plain, instrument, 1.5, least_price=1e-4)
+            frame = theoretical_candles(plain, instrument, 1.5, price_min=1e-4)
         cerebro.adddata(feeds.from_frame(frame, name=symbol, instrument=instrument))
     broker = CrossMarginBroker(
         cash=3_000.0, deposits={"BTC": 10.0}, leverage=10.0, check=True,

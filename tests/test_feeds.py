@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Feeds: the same lines as backtrader's own, mark and funding beside them, and clear errors."""
+"""Feeds: the lines of backtrader's own feeds, additional lines for mark price and funding, and clear errors."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ LINES = ("datetime", "open", "high", "low", "close", "volume")
 
 
 class Watcher(bt.Strategy):
-    """Keeps every line as it came."""
+    """Records every line."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list] = {}
@@ -30,7 +30,7 @@ class Watcher(bt.Strategy):
 
 
 def watched(feed, **settings) -> dict[str, list]:
-    """Return what a strategy sees of a feed."""
+    """Return the values of a feed as a strategy sees them."""
     cerebro = bt.Cerebro(stdstats=False, **settings)
     cerebro.adddata(feed)
     cerebro.addstrategy(Watcher)
@@ -39,7 +39,7 @@ def watched(feed, **settings) -> dict[str, list]:
 
 @pytest.mark.parametrize("settings", [{}, {"preload": False}, {"runonce": False}, {"exactbars": 1}], ids=str)
 def test_lines_are_those_of_pandas_data(settings: dict) -> None:
-    """Bit for bit, dates included, loaded in a block or bar by bar."""
+    """Bit for bit, times included, loaded in one block or bar by bar."""
     frame = candles(1, 300)
     ours = watched(feeds.from_frame(frame, name="AAA"), **settings)
     stock = watched(bt.feeds.PandasData(dataname=frame, name="AAA"), **settings)
@@ -51,7 +51,7 @@ TICKS = ("open", "high", "low", "close", "volume", "last")
 
 
 class TickWatcher(bt.Strategy):
-    """Keeps of every feed at every bar how long it is, its time and its ticks."""
+    """Records length, time and ticks of every feed at every bar."""
 
     def __init__(self) -> None:
         self.seen: list[tuple] = []
@@ -68,7 +68,7 @@ class TickWatcher(bt.Strategy):
 
 @pytest.mark.parametrize("settings", [{}, {"preload": False}, {"runonce": False}], ids=str)
 def test_ticks_and_clocks_are_those_of_pandas_data(settings: dict) -> None:
-    """With feeds that start late, end early and have holes, at every bar and in a second run."""
+    """With feeds that start late, end early and have gaps, at every bar and in a second run."""
     whole = candles(1, 120)
     frames = {
         "whole": whole,
@@ -91,7 +91,7 @@ def test_ticks_and_clocks_are_those_of_pandas_data(settings: dict) -> None:
 
 
 def test_dates_of_a_feed_can_be_cut() -> None:
-    """A feed with filters or dates goes through backtrader's own loading."""
+    """A feed with filters or date limits uses backtrader's own loading."""
     frame = candles(1, 100)
     feed = feeds.from_frame(frame, name="AAA")
     feed.p.todate = frame.index[49].to_pydatetime()
@@ -110,7 +110,7 @@ def test_columns_and_times_come_in_any_spelling() -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_times_in_numbers_say_their_unit_by_their_size(unit: str, tmp_path: Path) -> None:
-    """A feed over a frame and a folder of files read them alike."""
+    """Frames and files of a folder are parsed alike."""
     frame = candles(1, 50)
     numbered = frame.reset_index(drop=True).assign(date=frame.index.as_unit(unit).asi8)
     found, expected = (watched(feeds.from_frame(one, name="A"))["datetime"] for one in (numbered, frame))
@@ -121,7 +121,7 @@ def test_times_in_numbers_say_their_unit_by_their_size(unit: str, tmp_path: Path
 
 
 def test_funding_is_due_at_the_first_bar_that_opens_at_or_after_it() -> None:
-    """Stamps a few milliseconds late belong to their second; two in one bar add up; others are left out."""
+    """Times a few milliseconds late are truncated to seconds; two rates in one bar are added; rates outside the candles are ignored."""
     index = pd.date_range("2025-01-01", periods=4, freq="h")
     frame = pd.DataFrame({"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0}, index=index)
     stamps = pd.to_datetime(
@@ -137,7 +137,7 @@ def test_funding_is_due_at_the_first_bar_that_opens_at_or_after_it() -> None:
 
 
 def test_timeframe_is_read_off_the_times() -> None:
-    """Sorting and resampling go by it."""
+    """Sorting and resampling depend on it."""
     feed = feeds.from_frame(candles(1, 10), name="A")
     assert (feed.p.timeframe, feed.p.compression) == (bt.TimeFrame.Minutes, 60)
     daily = candles(1, 10).set_axis(pd.date_range("2025-01-01", periods=10, freq="D"), axis=0)
@@ -168,7 +168,7 @@ def spoiled(**changes) -> pd.DataFrame:
     ],
 )
 def test_broken_frames_are_refused(frame: pd.DataFrame, text: str) -> None:
-    """With the feed, the column and the time."""
+    """The message names the feed, the column and the time."""
     with pytest.raises(FeedError, match=text.replace("(", r"\(")):
         feeds.from_frame(frame, name="A")
 
@@ -181,13 +181,13 @@ def test_a_feed_needs_a_name() -> None:
 
 @given(st.lists(st.integers(0, 7_000_000_000_000_000), min_size=1, max_size=50, unique=True))
 def test_times_are_backtraders_own_numbers(microseconds: list[int]) -> None:
-    """Bit for bit what `bt.date2num` makes of each."""
+    """Bit for bit equal to `bt.date2num`."""
     index = pd.DatetimeIndex(pd.to_datetime(sorted(microseconds), unit="us"))
-    assert frames._day_numbers(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
+    assert frames._backtrader_dates(index).tolist() == [bt.date2num(time) for time in index.to_pydatetime()]
 
 
 class Scribbler(bt.Strategy):
-    """Keeps the closes, and writes into them."""
+    """Records the closes and overwrites them."""
 
     def __init__(self):
         self.seen = []
@@ -199,7 +199,7 @@ class Scribbler(bt.Strategy):
 
 @pytest.mark.parametrize("kind", [bt.Cerebro, Cerebro])
 def test_a_second_run_reads_the_frame_anew(kind: type) -> None:
-    """What a strategy writes into a line is gone with its run, as with a stock feed."""
+    """Values that a strategy writes into a line last only for its run, as with a stock feed."""
     index = pd.date_range("2024-01-01", periods=6, freq="h")
     closes = [10.0, 11.0, 12.0, 11.0, 10.0, 9.0]
     frame = pd.DataFrame({"open": closes, "high": 20.0, "low": 5.0, "close": closes}, index=index)

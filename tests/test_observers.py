@@ -37,7 +37,7 @@ def lines_of(strategy, kind, name: str) -> list[list[float]]:
 @pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
 @pytest.mark.parametrize("runonce", [True, False])
 def test_lines_say_what_the_account_was(mode: str, runonce: bool) -> None:
-    """As long as the run, and as many marks as there were bars with a refusal or a forced close."""
+    """One value per bar, and one marker per bar with a refusal or a forced close."""
     _, strategy = watched(mode, runonce=runonce)
     (used,) = lines_of(strategy, observers.Margin, "used")
     assert len(used) == len(strategy)
@@ -68,7 +68,7 @@ def test_lines_say_what_the_account_was(mode: str, runonce: bool) -> None:
 
 @pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
 def test_a_run_can_be_plotted_without_a_display(position_mode: str) -> None:
-    """With the Agg backend: one figure, every observer in it."""
+    """With the Agg backend: one figure that contains every observer."""
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     plt = pytest.importorskip("matplotlib.pyplot")

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analyzers of a margin account. Every `get_analysis()` is plain data that survives a process boundary.
+"""Analyzers of a margin account. Every `get_analysis()` is plain data that can be pickled and written as JSON.
 
-`cerebro.addanalyzer(crossmargin_bt.analyzers.MarginUse)`; amounts are in the account's currency, times in milliseconds
-since 1970-01-01 UTC. In cash mode, which has no margin and no journal, what they cannot know is 0, None or empty.
+Usage: `cerebro.addanalyzer(crossmargin_bt.analyzers.MarginUse)`. Amounts are in the account's currency, times in
+milliseconds since 1970-01-01 UTC. In cash mode, which has no margin and no journal, unavailable figures are 0, None or
+empty.
 """
 
-from crossmargin_bt.analyzers.curves import CapitalEfficiency, CryptoReturns, MarginUse
-from crossmargin_bt.analyzers.ledgers import FundingAndFees, Journal, Liquidations, Rejections
-from crossmargin_bt.analyzers.trades import TradeJournal
+from crossmargin_bt.analyzers.journal_events import FundingAndFees, Journal, Liquidations, Rejections
+from crossmargin_bt.analyzers.performance import CapitalEfficiency, CryptoReturns, MarginUse
+from crossmargin_bt.analyzers.trade_journal import TradeJournal
 from crossmargin_bt.broker.analyzers import LiquidationDistance
 
 __all__ = [

@@ -1,55 +1,73 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the positions of an account surely keep between the thresholds they stand between, and its orders surely fit.
+"""Safety bounds of the compiled loop: no margin threshold is crossed within a bar, and all orders fit.
 
-What `stands` looks at is a part of what `stands_between` does. It is written by itself because it runs in every bar: the whole
-of it there makes the loop two thirds slower.
+Every bound is conservative: True is conclusive, False means that the broker must process the bar. `above_threshold` checks a
+subset of what `between_thresholds` checks. It is a function of its own because it runs in every bar, where the complete check
+makes the loop two thirds slower.
 """
 
 from crossmargin_bt.batch.compiled_formulas import (
     compiled,
-    compiled_in_place,
-    dearer,
-    gain_of,
+    compiled_inline,
     initial_rate,
-    least_requirement_of,
+    maintenance_lower_bound,
+    maintenance_upper_bound,
+    max_notional_price,
+    notional,
     opened_after,
-    requirement_of,
-    tier_of,
-    worth_of,
+    pnl,
+    tier_index,
 )
-from crossmargin_bt.batch.layout import CLOSE, FLOOR, HIGHEST, INVERSE, LOWEST, MAKER, OPEN, ORDERED, TAKER
-from crossmargin_bt.batch.trading import ordered
-from crossmargin_bt.broker.skip.order_bound import FEES
+from crossmargin_bt.batch.layout import (
+    CLOSE,
+    HIGHEST_PRICE,
+    INITIAL_RATE_MIN,
+    INVERSE,
+    LOTS_ORDERED,
+    LOWEST_PRICE,
+    MAKER,
+    OPEN,
+    TAKER,
+)
+from crossmargin_bt.batch.trading import market_order_lots
+from crossmargin_bt.broker.skip.order_bound import FEE_FACTOR
 
-# Bounds are widened by this part, which is more than rounding.
-HAIR = 1e-9
-# From the price an order is judged at to the mark, from there to what it trades at, and from there to the mark again.
-STEPS = 3.0
+# Relative safety margin of every comparison, larger than any accumulated rounding error.
+BOUND_SLACK = 1e-9
+# Number of price moves whose loss is counted per order: from the price it is checked at to the mark, from there to the fill price,
+# and from there to the mark again.
+PRICE_STEPS = 3.0
 
 
-@compiled_in_place
-def stands(mark, bar, high, low, contracts, tables, terms, level, lots, entry, margin, collateral):
-    """Return whether no pool can come down to a margin level while marks lie between two of a bar's."""
+@compiled_inline
+def above_threshold(mark, bar, high, low, contracts, tables, terms, level, lots, entry, margin, collateral):
+    """Return whether every pool stays above margin level `level` for all marks between two columns of a bar's mark candle.
+
+    `high` and `low` are the columns, `collateral` is the balance of the shared pool, ignored in isolated mode.
+    """
     required = 0.0
     for i in range(len(lots)):
         if lots[i] == 0:
             continue
         highest, lowest = mark[i, bar, high], mark[i, bar, low]
-        price = dearer(contracts, i, dearer(contracts, i, highest, lowest), entry[i])
-        needs = requirement_of(contracts, tables, i, worth_of(contracts, i, lots[i], price))
-        floating = gain_of(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
+        price = max_notional_price(contracts, i, max_notional_price(contracts, i, highest, lowest), entry[i])
+        maintenance = maintenance_upper_bound(contracts, tables, i, notional(contracts, i, lots[i], price))
+        unrealised = pnl(contracts, i, lots[i], entry[i], lowest if lots[i] > 0 else highest)
         if terms.isolated:
-            if not margin[i] + floating > level * needs * (1 + HAIR):
+            if not margin[i] + unrealised > level * maintenance * (1 + BOUND_SLACK):
                 return False
         else:
-            required += needs
-            collateral += floating
-    return required == 0 or terms.isolated or collateral > level * required * (1 + HAIR)
+            required += maintenance
+            collateral += unrealised
+    return required == 0 or terms.isolated or collateral > level * required * (1 + BOUND_SLACK)
 
 
 @compiled
-def stands_between(mark, bar, high, low, contracts, tables, terms, levels, acted, lots, entry, margin, balance):
-    """Return whether no pool can come to a threshold, or back above one that has acted, while marks lie between two of a bar's."""
+def between_thresholds(mark, bar, high, low, contracts, tables, terms, levels, acted, lots, entry, margin, balance):
+    """Return whether no pool can cross a threshold in either direction for all marks between two columns of a bar's mark candle.
+
+    Falling, the next threshold is the highest that has not acted; rising, a pool may re-arm the lowest one that has.
+    """
     required, least, worst, best = 0.0, 0.0, balance, balance
     for i in range(len(lots)):
         if lots[i] == 0:
@@ -58,74 +76,77 @@ def stands_between(mark, bar, high, low, contracts, tables, terms, levels, acted
             continue
         highest, lowest = mark[i, bar, high], mark[i, bar, low]
         values = (
-            worth_of(contracts, i, lots[i], highest),
-            worth_of(contracts, i, lots[i], lowest),
-            worth_of(contracts, i, lots[i], entry[i]),
+            notional(contracts, i, lots[i], highest),
+            notional(contracts, i, lots[i], lowest),
+            notional(contracts, i, lots[i], entry[i]),
         )
-        most = requirement_of(contracts, tables, i, max(values))
-        fewest = least_requirement_of(contracts, tables, i, min(values))
-        against, for_it = (lowest, highest) if lots[i] > 0 else (highest, lowest)
-        down = gain_of(contracts, i, lots[i], entry[i], against)
-        up = gain_of(contracts, i, lots[i], entry[i], for_it)
-        if terms.isolated and not _is_between(levels, acted[i], margin[i] + down, margin[i] + up, most, fewest):
+        maximum = maintenance_upper_bound(contracts, tables, i, max(values))
+        minimum = maintenance_lower_bound(contracts, tables, i, min(values))
+        worst_mark, best_mark = (lowest, highest) if lots[i] > 0 else (highest, lowest)
+        down = pnl(contracts, i, lots[i], entry[i], worst_mark)
+        up = pnl(contracts, i, lots[i], entry[i], best_mark)
+        if terms.isolated and not _is_between(levels, acted[i], margin[i] + down, margin[i] + up, maximum, minimum):
             return False
-        required, least, worst, best = required + most, least + fewest, worst + down, best + up
+        required, least, worst, best = required + maximum, least + minimum, worst + down, best + up
     return terms.isolated or _is_between(levels, acted[0], worst, best, required, least)
 
 
 @compiled
-def _is_between(levels, acted, worst, best, most, least):
-    """Return whether collateral and requirement within these bounds meet no threshold, and leave those met as they are."""
-    if not (most == 0 or worst > levels[acted] * most * (1 + HAIR)):
+def _is_between(levels, acted, worst, best, maximum, least):
+    """Return whether a pool within these bounds neither falls to its next threshold nor re-arms the last that acted."""
+    if not (maximum == 0 or worst > levels[acted] * maximum * (1 + BOUND_SLACK)):
         return False
-    return acted == 0 or best < levels[acted - 1] * least * (1 - HAIR)
+    return acted == 0 or best < levels[acted - 1] * least * (1 - BOUND_SLACK)
 
 
 @compiled
-def fit(last, mark, wanted, bar, high, low, room, contracts, tables, terms, level, lots, entry, bounds, balance):
-    """Return whether everything ordered may rest and trade, in any order, between the close before and two prices of a bar.
+def orders_fit(
+    last, mark, targets, bar, high, low, price_margin, contracts, tables, terms, level, lots, entry, bounds, balance
+):
+    """Return whether all orders may be accepted and may fill, in any sequence, at prices between the previous close and this bar.
 
-    With `room` these prices are that part of themselves farther away.
-    Whatever trades, no more is in use than there is, and the shared pool keeps above a margin level. Everything that is held or may
-    be opened is counted at the dearest price around, every fee is paid, every step from one of these prices to another is lost,
-    and profit that one position has does not make up for what another may lose where gains do not pay.
+    The price range spans the previous close and columns `high` and `low` of the bar, widened by the fraction `price_margin`.
+    If True, margin in use stays within the available margin and the shared pool stays above margin level `level` whichever orders
+    fill. Upper bound: all positions and orders at the price of maximum notional, all fees paid, every price move lost, and no
+    profit of one position offsets the loss of another where unrealised profit does not count as margin.
     """
-    need, required, lost, floating = 0.0, 0.0, 0.0, 0.0
+    initial_margin, maintenance, costs, unrealised = 0.0, 0.0, 0.0, 0.0
+    opening_notional_min = terms.notional_min * (1 + BOUND_SLACK)
     for i in range(len(lots)):
-        order = ordered(contracts, i, wanted[bar - 1, i], lots[i])
-        resting = bounds[i, ORDERED]
+        order = market_order_lots(contracts, i, targets[bar - 1, i], lots[i])
+        resting = bounds[i, LOTS_ORDERED]
         if lots[i] == 0 and order == 0 and resting == 0:
             continue
         opening = opened_after(lots[i], order, 0)
-        if opening != 0 and worth_of(contracts, i, opening, last[i, bar - 1, CLOSE]) < terms.smallest * (1 + HAIR):
+        if opening != 0 and notional(contracts, i, opening, last[i, bar - 1, CLOSE]) < opening_notional_min:
             return False
-        # What closes may uncover what rests beside it; an order that is judged is not yet, or no longer, in the market itself.
-        more = resting + (opening if resting == 0 else abs(order))
-        locked = abs(lots[i]) + more
+        # A closing order may remove the offset of the orders resting beside it; an order under check is itself not in the market.
+        added = resting + (opening if resting == 0 else abs(order))
+        locked = abs(lots[i]) + added
         if terms.isolated:
-            locked = more
-        elif resting == 0 and (terms.nets or len(lots) == 1):
+            locked = added
+        elif resting == 0 and (terms.nets_orders or len(lots) == 1):
             locked = max(abs(lots[i]), abs(lots[i] + order))
-        mark_low = min(mark[i, bar, low], mark[i, bar - 1, CLOSE]) * (1 - room)
-        mark_high = max(mark[i, bar, high], mark[i, bar - 1, CLOSE]) * (1 + room)
+        mark_low = min(mark[i, bar, low], mark[i, bar - 1, CLOSE]) * (1 - price_margin)
+        mark_high = max(mark[i, bar, high], mark[i, bar - 1, CLOSE]) * (1 + price_margin)
         opened, closed = last[i, bar, OPEN], last[i, bar - 1, CLOSE]
-        lowest = min(mark_low, min(last[i, bar, low], opened, closed) * (1 - room), bounds[i, LOWEST])
-        highest = max(mark_high, max(last[i, bar, high], opened, closed) * (1 + room), bounds[i, HIGHEST])
-        away = abs(gain_of(contracts, i, abs(order) + resting, lowest, highest))
+        lowest = min(mark_low, min(last[i, bar, low], opened, closed) * (1 - price_margin), bounds[i, LOWEST_PRICE])
+        highest = max(mark_high, max(last[i, bar, high], opened, closed) * (1 + price_margin), bounds[i, HIGHEST_PRICE])
+        price_loss = abs(pnl(contracts, i, abs(order) + resting, lowest, highest))
         if lots[i] != 0:
             lowest, highest = min(lowest, entry[i]), max(highest, entry[i])
-            profit = gain_of(contracts, i, lots[i], entry[i], mark_low if lots[i] > 0 else mark_high)
-            floating += profit if terms.gains_pay else min(profit, 0.0)
-        dearest = lowest if contracts[i, INVERSE] else highest
-        worth = worth_of(contracts, i, abs(lots[i]) + more, dearest) * (1 + terms.markup)
-        floor = tables[i, FLOOR, tier_of(tables, i, worth)]
-        if floor * terms.leverage > 1 + HAIR and not terms.floor_raises:
+            profit = pnl(contracts, i, lots[i], entry[i], mark_low if lots[i] > 0 else mark_high)
+            unrealised += profit if terms.profit_pays else min(profit, 0.0)
+        worst_price = lowest if contracts[i, INVERSE] else highest
+        value = notional(contracts, i, abs(lots[i]) + added, worst_price) * (1 + terms.sell_markup)
+        floor = tables[i, INITIAL_RATE_MIN, tier_index(tables, i, value)]
+        if floor * terms.leverage > 1 + BOUND_SLACK and not terms.tier_raises_rate:
             return False
         rate = initial_rate(terms.leverage, floor)
-        lost += STEPS * away + worth * FEES * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
-        need += rate * worth_of(contracts, i, locked, dearest) * (1 + terms.markup)
-        required += requirement_of(contracts, tables, i, worth)
+        costs += PRICE_STEPS * price_loss + value * FEE_FACTOR * max(abs(contracts[i, TAKER]), abs(contracts[i, MAKER]))
+        initial_margin += rate * notional(contracts, i, locked, worst_price) * (1 + terms.sell_markup)
+        maintenance += maintenance_upper_bound(contracts, tables, i, value)
     if terms.isolated:
-        return (need + lost) * (1 + HAIR) < balance
-    left = balance + floating - lost
-    return left > need * (1 + HAIR) and left > level * required * (1 + HAIR)
+        return (initial_margin + costs) * (1 + BOUND_SLACK) < balance
+    available = balance + unrealised - costs
+    return available > initial_margin * (1 + BOUND_SLACK) and available > level * maintenance * (1 + BOUND_SLACK)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bars that the broker works through for an account of a batch: a short run of backtrader from where the account stands."""
+"""Fallback of the compiled loop: a short run of backtrader and the broker that continues from an account's state."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import backtrader as bt
 import numpy as np
 
 from crossmargin_bt import feeds
-from crossmargin_bt.batch.layout import LEAVE, Held, LimitOrder, Wanted
+from crossmargin_bt.batch.layout import UNCHANGED, OrderSchedule, PositionArrays, RestingOrder
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.position_lots import PositionLot
@@ -19,52 +19,66 @@ from crossmargin_bt.engine.ledger.position import LegId
 from crossmargin_bt.engine.margin.modes import MODES
 
 
-class State:
-    """Where an account stands at the end of a bar, and what has happened on the way."""
+class AccountState:
+    """State of an account at the end of a bar, and the counts of the run that led to it.
+
+    Args:
+        balance: balance in the settle currency.
+        held: positions, and thresholds that have acted.
+        sums: running totals of fees, funding and bad debt, in the settle currency.
+        orders: resting limit orders in order of arrival.
+        step: the shortest interval between two bars so far, in days and in milliseconds.
+    """
 
     def __init__(
         self,
         balance: float,
-        held: Held,
+        held: PositionArrays,
         sums: dict[str, float],
-        resting: Sequence[LimitOrder] = (),
+        *,
+        orders: Sequence[RestingOrder] = (),
         step: tuple[float, int] = (math.inf, 0),
     ) -> None:
         self.step = step
-        self.balance, self.held, self.sums, self.orders = balance, held, sums, resting
+        self.balance, self.held, self.sums, self.orders = balance, held, sums, orders
         self.fills = self.refused = self.warnings = self.liquidations = 0
         self.curve: list[float] = []
         self.is_at_rest = True
+        """Whether no action of the venue is pending, and all resting orders are plain limit orders of the schedule."""
 
 
-class Follower(bt.Strategy):
-    """Trades towards targets, at market, whenever they differ from what is held, and places limit orders."""
+class TargetStrategy(bt.Strategy):
+    """Sends market orders towards target positions, and places limit orders, as an `OrderSchedule` says."""
 
-    params = (("wanted", None), ("state", None), ("is_last", True))
+    params = (("schedule", None), ("state", None), ("is_last", True))
 
     def start(self) -> None:
-        """Let the broker keep the equity of every bar."""
+        """Make the broker record the equity of every bar."""
         self.broker.keep_curve()
         self.placed: dict[tuple[int, int], Any] = {}
-        """By (instrument, slot)."""
+        """Resting limit orders by (instrument, slot)."""
 
     def next(self) -> None:
-        """Order what is missing; unless it is the last of all, the last bar is left to whoever goes on from it."""
+        """Send the orders of the bar.
+
+        The first bar restores the account's state. The last bar sends no orders unless it is the last of the data: the next run
+        begins with it.
+        """
         at = len(self) - 1
         if not at and self.p.state is not None:
-            resume(self.broker, self, self.p.state)
-        if at + 1 == len(self.p.wanted.sizes) and not self.p.is_last:
+            restore(self.broker, self, self.p.state)
+        if at + 1 == len(self.p.schedule.targets) and not self.p.is_last:
             return
-        quotes = self.p.wanted.quotes
-        said = [] if quotes is None else np.argwhere(quotes.lots[at] != LEAVE).tolist()
-        for instrument, slot in said:
+        limits = self.p.schedule.limit_orders
+        changed = [] if limits is None else np.argwhere(limits.lots[at] != UNCHANGED).tolist()
+        for instrument, slot in changed:
             if (instrument, slot) in self.placed:
                 self.cancel(self.placed.pop((instrument, slot)))
-        for data, wanted in zip(self.datas, self.p.wanted.sizes[at].tolist(), strict=True):
-            if not math.isnan(wanted):
-                self.order_target_size(data=data, target=wanted)
-        for instrument, slot in said:
-            lots, price = int(quotes.lots[at, instrument, slot]), float(quotes.prices[at, instrument, slot])
+        for data, target in zip(self.datas, self.p.schedule.targets[at].tolist(), strict=True):
+            if not math.isnan(target):
+                self.order_target_size(data=data, target=target)
+        for instrument, slot in changed:
+            lots, price = int(limits.lots[at, instrument, slot]), float(limits.prices[at, instrument, slot])
             if lots:
                 self.placed[instrument, slot] = self._place(self.datas[instrument], lots, price)
 
@@ -74,19 +88,19 @@ class Follower(bt.Strategy):
         order = self.buy if lots > 0 else self.sell
         return order(data=data, size=size, exectype=bt.Order.Limit, price=price)
 
-    def resting(self) -> list[LimitOrder]:
-        """Return the limit orders that are in the market, first come first."""
+    def resting(self) -> list[RestingOrder]:
+        """Return the resting limit orders in order of arrival."""
         run = self.broker.bar_engine.session
-        by_ref = {order.ref: at for at, order in self.placed.items()}
-        found = []
+        place_of = {order.ref: place for place, order in self.placed.items()}
+        orders = []
         for order in self.broker.pending:
-            if order.alive() and order.ref in by_ref:
-                kept = run.books[order.data].orders[run.number(order)]
-                found.append(LimitOrder(*by_ref[order.ref], kept.lots, kept.covered, kept.price))
-        return found
+            if order.alive() and order.ref in place_of:
+                open_order = run.books[order.data].orders[run.number(order)]
+                orders.append(RestingOrder(*place_of[order.ref], open_order.lots, open_order.covered, open_order.price))
+        return orders
 
 
-def resume(broker: CrossMarginBroker, owner: Follower, state: State) -> None:
+def restore(broker: CrossMarginBroker, owner: TargetStrategy, state: AccountState) -> None:
     """Restore an account's state in a new broker."""
     engine = broker.bar_engine
     session = engine.session
@@ -114,7 +128,7 @@ def resume(broker: CrossMarginBroker, owner: Follower, state: State) -> None:
     engine.invalidate()
 
 
-def _let_rest(broker: CrossMarginBroker, owner: Follower, order: LimitOrder) -> Any:
+def _let_rest(broker: CrossMarginBroker, owner: TargetStrategy, order: RestingOrder) -> Any:
     """Restore a limit order as one that has already rested for a bar; return backtrader's order."""
     engine, data = broker.bar_engine, owner.datas[order.instrument]
     session = engine.session
@@ -132,43 +146,54 @@ def _let_rest(broker: CrossMarginBroker, owner: Follower, order: LimitOrder) -> 
 
 
 def pool_names(run: Any) -> list[str]:
-    """Return the names of the pools as `Held` counts them."""
+    """Return the names of the pools in the order of `PositionArrays.acted`."""
     isolated = [f"{book.instrument.symbol}:net" for book in run.books.values() if MODES[book.margin_mode].ISOLATED]
     return isolated or [run.currency]
 
 
-def work_through(
-    frames: list[Any], wanted: Wanted, state: State | None, settings: dict[str, Any], *, is_last: bool = True
-) -> State:
-    """Return where the account stands after the last of these bars, the first of which it has already seen.
+def run_with_broker(
+    frames: list[Any],
+    schedule: OrderSchedule,
+    state: AccountState | None,
+    settings: dict[str, Any],
+    *,
+    is_last: bool = True,
+) -> AccountState:
+    """Run the broker over a range of bars and return the account's state after the last one.
 
     Args:
-        frames: (symbol, frame, instrument) of every feed, frames with mark and `funding_rate` columns where there are any.
-        wanted: what it does at the end of these bars.
-        state: where it stands at the end of the first bar; None for an account that begins.
-        settings: of the broker.
-        is_last: whether no bars follow.
+        frames: (symbol, frame, instrument) of every feed; frames may have mark price and `funding_rate` columns. The first bar has
+            already been processed for an account with a state.
+        schedule: orders at the end of these bars.
+        state: the account's state at the end of the first bar; None for a new account.
+        settings: keyword arguments of the broker.
+        is_last: whether the data end with these bars.
     """
     cerebro = Cerebro(stdstats=False)
     for symbol, frame, instrument in frames:
         cerebro.adddata(feeds.from_frame(frame, name=symbol, instrument=instrument))
     broker = CrossMarginBroker(**settings)
     cerebro.setbroker(broker)
-    cerebro.addstrategy(Follower, wanted=wanted, state=state, is_last=is_last)
-    (follower,) = cerebro.run()
+    cerebro.addstrategy(TargetStrategy, schedule=schedule, state=state, is_last=is_last)
+    (strategy,) = cerebro.run()
+    return _state_after(broker, strategy)
+
+
+def _state_after(broker: Any, strategy: TargetStrategy) -> AccountState:
+    """Return the state of the account at the end of a run, with the run's counts and equity curve."""
     engine = broker.bar_engine
     run = engine.session
     account = run.account
     legs = [book.leg("net") for book in run.books.values()]
     sums = {kind: account.sums.get((kind, run.currency), 0.0) for kind in ("fees", "funding", "bad_debt")}
     acted = [engine.monitor.acted(name) for name in pool_names(run)]
-    held = Held(
+    held = PositionArrays(
         [leg.lots for leg in legs],
         [leg.entry for leg in legs],
         [leg.margin for leg in legs],
         acted + [0] * (len(legs) - len(acted)),
     )
-    ended = State(account.balances[run.currency], held, sums, follower.resting())
+    ended = AccountState(account.balances[run.currency], held, sums, orders=strategy.resting())
     ended.fills, ended.refused = broker.fills, broker.refused
     ended.warnings = sum(isinstance(event, events.RiskState) and event.state == "warning" for event in broker.journal)
     ended.liquidations = sum(isinstance(event, events.Liquidated) for event in broker.journal)

@@ -1,50 +1,50 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the compiled loop takes: where everything stands in its arrays."""
+"""Arguments of the compiled loop: array columns by name, and the structures that hold the arrays."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Where nothing is said of a limit order: leave it as it is.
-LEAVE = np.iinfo(np.int64).min
-# Places in a candle.
+# In an array of limit orders: the order in this slot does not change.
+UNCHANGED = np.iinfo(np.int64).min
+# Columns of a candle.
 OPEN, HIGH, LOW, CLOSE = range(4)
-# Places in the arrays of contracts, shape (instruments, 7), and tiers, shape (instruments, 4, tiers); where a table has fewer tiers
-# than another, the rest begin at infinity.
-UNITS, INVERSE, MAKER, TAKER, KEPT, LOT, PER_CONTRACT = range(7)
-BEGINS, RATE, DEDUCTION, FLOOR = range(4)
-# Places in an account's money, shape (5,), and counts, shape (4,).
-BALANCE, FEES_PAID, RECEIVED, PEAK, DRAWDOWN = range(5)
+# Columns of the contracts, shape (instruments, 7), and rows of the tier tables, shape (instruments, 4, tiers). Tables with fewer
+# tiers than the longest are padded with tiers that begin at infinity.
+UNITS, INVERSE, MAKER, TAKER, CLOSING_COST_RATE, LOT, LOTS_PER_CONTRACT = range(7)
+NOTIONAL_MIN, MAINTENANCE_RATE, DEDUCTION, INITIAL_RATE_MIN = range(4)
+# Elements of an account's money, shape (5,), and of its counts, shape (4,). ARRIVED is the arrival number of the next limit order.
+BALANCE, FEES_PAID, FUNDING_RECEIVED, PEAK, DRAWDOWN = range(5)
 FILLS, REFUSED, ARRIVED, RESTING = range(4)
-# Places in a limit order that rests, and in what all those of a contract come to.
-LOTS, COVERED, PLACE = range(3)
-ORDERED, BEST_BUY, BEST_SELL, LOWEST, HIGHEST, LOW_FIRST = range(6)
+# Columns of a resting limit order, and of the summary of all resting orders of an instrument.
+LOTS, COVERED, ARRIVAL = range(3)
+LOTS_ORDERED, BEST_BUY, BEST_SELL, LOWEST_PRICE, HIGHEST_PRICE, LOW_FIRST = range(6)
 
 
-class Terms(NamedTuple):
-    """What the account trades under, beside contracts and tiers."""
+class TradingTerms(NamedTuple):
+    """Terms of an account other than its contracts and tiers: the venue's rules and the account's own settings."""
 
-    floor_raises: bool
-    """Whether a tier's lowest initial rate raises that of a position; otherwise the venue refuses it."""
-    smallest: float
-    """The smallest value that may be opened."""
-    gains_pay: bool
-    """Whether floating profit pays for cross orders."""
-    markup: float
-    """By how much a sell order is marked up."""
+    tier_raises_rate: bool
+    """Whether a tier's minimum initial rate raises that of a position; otherwise the venue refuses the order."""
+    notional_min: float
+    """Minimum notional of an opening order."""
+    profit_pays: bool
+    """Whether unrealised profit counts as margin for cross orders."""
+    sell_markup: float
+    """Fraction by which the value of a sell order is marked up."""
     leverage: float
     isolated: bool
-    nets: bool
-    """Whether an order locks nothing but by how much it makes a position larger."""
-    adverse: bool
-    """Whether a bar visits first the extreme against a position."""
+    nets_orders: bool
+    """Whether an order locks margin only for the increase of the position."""
+    is_adverse: bool
+    """Whether the intrabar path visits the adverse extreme of a position first."""
 
 
-class Held(NamedTuple):
-    """What an account holds of every contract, and how many thresholds of each pool have acted; shapes (instruments,).
+class PositionArrays(NamedTuple):
+    """Positions of an account, and the number of thresholds that have acted per pool; shapes (instruments,).
 
-    The shared pool of a cross account is the first.
+    The shared pool of a cross account is element 0 of `acted`.
     """
 
     lots: Any
@@ -53,42 +53,43 @@ class Held(NamedTuple):
     acted: Any
 
     @classmethod
-    def nothing(cls, instruments: int) -> "Held":
-        """Return an account that holds nothing."""
-        whole, real = np.zeros(instruments, np.int64), np.zeros(instruments)
-        return cls(whole, real, real.copy(), whole.copy())
+    def empty(cls, instruments: int) -> "PositionArrays":
+        """Return the arrays of an account without positions."""
+        integers, floats = np.zeros(instruments, np.int64), np.zeros(instruments)
+        return cls(integers, floats, floats.copy(), integers.copy())
 
 
-class Quotes(NamedTuple):
-    """Limit orders given at bars' ends."""
+class LimitOrderSchedule(NamedTuple):
+    """Limit orders to place at bar ends, in whole lots and at prices on ticks."""
 
     lots: Any
-    """Shape (bars, instruments, slots), int64; LEAVE where nothing is said."""
+    """Signed lots, shape (bars, instruments, slots), int64; UNCHANGED where the slot keeps its order."""
     prices: Any
     """The same shape, float64."""
-    said: Any
-    """Shape (bars,): whether anything is."""
+    is_given: Any
+    """Whether a bar changes any slot; shape (bars,), bool."""
     too_small: int
-    """How many were given that are less than a lot, which are refused."""
+    """Number of orders of less than one lot, which are refused."""
 
 
-class Wanted(NamedTuple):
-    """What an account does at bars' ends."""
+class OrderSchedule(NamedTuple):
+    """Orders of an account at bar ends."""
 
-    sizes: Any
-    """Shape (bars, instruments), float64: the positions it goes to; NaN leaves what is held."""
-    quotes: Quotes | None = None
+    targets: Any
+    """Target positions in contracts, shape (bars, instruments), float64; NaN keeps the position."""
+    limit_orders: LimitOrderSchedule | None = None
 
-    def rows(self, start: int, end: int) -> "Wanted":
-        """Return what it does at the end of some bars."""
-        quotes = self.quotes
-        if quotes is not None:
-            quotes = Quotes(quotes.lots[start:end], quotes.prices[start:end], quotes.said[start:end], quotes.too_small)
-        return Wanted(self.sizes[start:end], quotes)
+    def between(self, start: int, end: int) -> "OrderSchedule":
+        """Return the schedule of the bars from `start` up to, not including, `end`."""
+        limit_orders = self.limit_orders
+        if limit_orders is not None:
+            lots, prices, is_given, too_small = limit_orders
+            limit_orders = LimitOrderSchedule(lots[start:end], prices[start:end], is_given[start:end], too_small)
+        return OrderSchedule(self.targets[start:end], limit_orders)
 
 
-class LimitOrder(NamedTuple):
-    """A limit order that has seen a bar and did not fill in it."""
+class RestingOrder(NamedTuple):
+    """A limit order that has rested for at least one bar."""
 
     instrument: int
     slot: int
@@ -97,35 +98,35 @@ class LimitOrder(NamedTuple):
     price: float
 
 
-class Resting(NamedTuple):
-    """The limit orders that an account has in the market, in their slots; where there is none its lots are 0."""
+class RestingOrders(NamedTuple):
+    """Resting limit orders of an account by slot; an empty slot has 0 lots."""
 
     orders: Any
-    """Shape (instruments, slots, 3), int64: signed lots, how many of them have their margin reserved, and when it came."""
+    """Shape (instruments, slots, 3), int64: signed lots, lots whose margin is reserved, arrival number."""
     prices: Any
     """Shape (instruments, slots), float64."""
     bounds: Any
-    """Shape (instruments, 6), float64, see ORDERED: all lots added, the prices first reached, the extreme ones."""
+    """Summary per instrument, shape (instruments, 6), float64, see LOTS_ORDERED: total lots, best prices, price extremes."""
 
     @classmethod
-    def none(cls, instruments: int, slots: int) -> "Resting":
-        """Return an account without orders."""
+    def empty(cls, instruments: int, slots: int) -> "RestingOrders":
+        """Return the arrays of an account without resting orders."""
         bounds = np.zeros((instruments, 6))
-        bounds[:, BEST_SELL] = bounds[:, LOWEST] = np.inf
+        bounds[:, BEST_SELL] = bounds[:, LOWEST_PRICE] = np.inf
         return cls(np.zeros((instruments, slots, 3), np.int64), np.zeros((instruments, slots)), bounds)
 
-    def listed(self) -> list[LimitOrder]:
-        """Return the orders, first come first."""
-        there = np.argwhere(self.orders[:, :, LOTS]).tolist()
-        there.sort(key=lambda at: self.orders[at[0], at[1], PLACE])
+    def by_arrival(self) -> list[RestingOrder]:
+        """Return the orders in order of arrival."""
+        places = np.argwhere(self.orders[:, :, LOTS]).tolist()
+        places.sort(key=lambda place: self.orders[place[0], place[1], ARRIVAL])
         return [
-            LimitOrder(i, k, int(self.orders[i, k, LOTS]), int(self.orders[i, k, COVERED]), float(self.prices[i, k]))
-            for i, k in there
+            RestingOrder(i, k, int(self.orders[i, k, LOTS]), int(self.orders[i, k, COVERED]), float(self.prices[i, k]))
+            for i, k in places
         ]
 
-    def take(self, orders: Sequence[LimitOrder]) -> None:
-        """Put orders in the place of those that are here."""
+    def replace_all(self, orders: Sequence[RestingOrder]) -> None:
+        """Replace all resting orders by `orders`, which are in order of arrival."""
         self.orders[:] = 0
-        for place, order in enumerate(orders):
-            self.orders[order.instrument, order.slot] = order.lots, order.covered, place
+        for arrival, order in enumerate(orders):
+            self.orders[order.instrument, order.slot] = order.lots, order.covered, arrival
             self.prices[order.instrument, order.slot] = order.price

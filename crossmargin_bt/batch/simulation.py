@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run accounts of a batch: the compiled loop, and the broker where that stops."""
+"""Run the accounts of a batch: the compiled loop, and the broker for every bar at which the loop stops."""
 
 import logging
 import math
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from crossmargin_bt.batch import layout
-from crossmargin_bt.batch.accounts import Account, LimitOrders, Outcome
-from crossmargin_bt.batch.broker_fallback import State, work_through
-from crossmargin_bt.batch.layout import Held, Resting, Wanted
+from crossmargin_bt.batch.accounts import BatchAccount, BatchResult, LimitOrders
+from crossmargin_bt.batch.broker_fallback import AccountState, run_with_broker
+from crossmargin_bt.batch.layout import OrderSchedule, PositionArrays, RestingOrders
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
@@ -20,85 +20,89 @@ from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.venues import Venue
 
 LOG = logging.getLogger(__name__)
-# A stretch that the broker works through doubles while the one before did not bring the account to rest.
+# Upper bound, in bars, of one run of the broker. The length doubles while the loop stops again at the bar where the broker ended.
 STRETCH_MAX = 4096
 
 
 def simulate(
     candles: Sequence[Candles],
     targets: Sequence[Any],
-    accounts: Sequence[Account],
+    accounts: Sequence[BatchAccount],
     *,
     orders: Sequence[LimitOrders] = (),
     venue: str | Venue = "generic",
     path: str = "path",
     curves: bool = False,
     workers: int = 1,
-) -> list[Outcome]:
-    """Run accounts towards targets, with limit orders or without, and return what became of each, in their order.
+) -> list[BatchResult]:
+    """Run accounts that follow target positions, place limit orders, or both; return one result per account, in the same order.
 
-    An account orders at each bar's end what separates its position from the target, at market, and gets it at the next open,
-    as a strategy with `order_target_size` does. Of limit orders it first cancels what is replaced, and places the new ones
-    behind the order at market, market by market and slot by slot.
+    At each bar's end an account sends a market order for the difference between its target and its position, which fills at the
+    next open, as a strategy with `order_target_size` does. Limit orders that are replaced are cancelled first; the new ones are
+    placed after the market order, by market and by slot.
 
     Args:
-        candles: the markets, on the same bars, settled in one currency; marks and funding are taken where there are any.
-        targets: arrays of sizes in contracts wanted at each bar's end, signed, shape (bars,) for one market or
-            (bars, markets); NaN leaves a position as it is. What separates from them is cut to whole lots; where it is less than
-            one, the order counts as refused.
-        accounts: which targets each follows, which limit orders it places, and its leverage, mode and cash (see `batch.accounts`).
-        orders: what limit orders are placed, each as arrays.
-        venue: a shipped rule book, the path of one, or a `crossmargin_bt.venues.Venue`.
-        path: what is read into a candle, as `CrossMarginBroker` takes it.
+        candles: the markets, on the same bars, settled in one currency; mark prices and funding are used where present.
+        targets: arrays of target positions in contracts at each bar's end, signed, shape (bars,) for one market or
+            (bars, markets); NaN keeps the position. Orders are rounded to whole lots toward zero; one of less than a lot counts as
+            refused.
+        accounts: targets, limit orders, leverage, mode and cash of each account (see `batch.accounts`).
+        orders: arrays of limit orders that accounts refer to by index.
+        venue: name of a shipped rule book, path of a rule book, or a `crossmargin_bt.venues.Venue`.
+        path: the intrabar path, as in `CrossMarginBroker`.
         curves: also return every account's equity at the end of every bar.
-        workers: threads; the compiled loop runs in them side by side.
+        workers: number of threads; the compiled loop releases the GIL.
 
     Raises:
         ConfigurationError: the extra `[fast]` is missing, an account's mode, targets or orders do not exist, or the venue or a contract
-            has rules the compiled loop does not know (the text names them): use the broker.
-        FeedError: candles that cannot be traded on, or whose bars differ.
+            has rules that the compiled loop does not support (the text names them): use the broker.
+        FeedError: the candles are unusable, or their bars differ.
     """
-    return follow(Market(candles, venue, path), targets, accounts, orders=orders, curves=curves, workers=workers)
+    return run_accounts(Market(candles, venue, path), targets, accounts, orders=orders, curves=curves, workers=workers)
 
 
-def follow(
+def run_accounts(
     market: Market,
     targets: Sequence[Any],
-    accounts: Sequence[Account],
+    accounts: Sequence[BatchAccount],
     *,
     orders: Sequence[LimitOrders] = (),
     curves: bool = False,
     workers: int = 1,
-) -> list[Outcome]:
-    """Run accounts as `simulate` does, in a market that has been made ready."""
+) -> list[BatchResult]:
+    """Run accounts as `simulate` does, over a market that is already prepared."""
     kernel = compiled_loop()
     if not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers are a whole number from 1 on, got {workers!r}")
-    for name, given, kind in (("accounts", accounts, Account), ("orders", orders, LimitOrders)):
+        raise ConfigurationError(f"workers must be a whole number of at least 1, got {workers!r}")
+    for name, given, kind in (("accounts", accounts, BatchAccount), ("orders", orders, LimitOrders)):
         if isinstance(given, kind) or not all(isinstance(one, kind) for one in given):
-            raise ConfigurationError(f"{name} are a list of batch.{kind.__name__}")
-    wanted = [market.sizes(one) for one in targets]
-    placed = [market.quotes(one) for one in orders]
+            raise ConfigurationError(f"{name} must be a list of batch.{kind.__name__}")
+    target_sizes = [market.target_sizes(one) for one in targets]
+    limit_orders = [market.limit_orders(one) for one in orders]
     for account in accounts:
         if account.mode not in MARGIN_MODES:
             raise ConfigurationError(f"a batch has modes 'cross' and 'isolated', got {account.mode!r}")
-        for name, number, there in (("targets", account.targets, wanted), ("limit orders", account.orders, placed)):
-            if number is not None and not (isinstance(number, int | np.integer) and 0 <= number < len(there)):
-                raise ConfigurationError(
-                    f"there are {len(there)} arrays of {name}, account asks for number {number!r}; None is none"
-                )
+        _check_index("targets", account.targets, len(target_sizes))
+        _check_index("limit orders", account.orders, len(limit_orders))
         market.check(account)
-    nowhere = np.full((market.bars, len(market.books)), np.nan)
+    no_targets = np.full((market.bars, len(market.books)), np.nan)
 
-    def one(account: Account) -> Outcome:
-        sizes = nowhere if account.targets is None else wanted[account.targets]
-        quotes = None if account.orders is None else placed[account.orders]
-        return _simulated(kernel, market, account, Wanted(sizes, quotes), curves=curves)
+    def run(account: BatchAccount) -> BatchResult:
+        sizes = no_targets if account.targets is None else target_sizes[account.targets]
+        limits = None if account.orders is None else limit_orders[account.orders]
+        return _AccountRun(market, account, OrderSchedule(sizes, limits), curves=curves).run(kernel)
 
     if workers == 1:
-        return [one(account) for account in accounts]
+        return [run(account) for account in accounts]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, accounts))
+        return list(pool.map(run, accounts))
+
+
+def _check_index(name: str, index: Any, count: int) -> None:
+    if index is not None and not (isinstance(index, int | np.integer) and 0 <= index < count):
+        raise ConfigurationError(
+            f"there are {count} arrays of {name}, the account names index {index!r}; use None for no {name}"
+        )
 
 
 def compiled_loop() -> Any:
@@ -112,93 +116,136 @@ def compiled_loop() -> Any:
     except ImportError as error:
         raise ConfigurationError("a batch needs numba: pip install 'crossmargin_bt[fast]'") from error
     if not kernel.run.signatures and not kernel.run.stats.cache_hits:
-        LOG.info("loading the compiled loop; where it is new it is compiled first, which takes some seconds")
+        LOG.info("loading the compiled loop; the first use compiles it, which takes several seconds")
     return kernel
 
 
-def _simulated(kernel: Any, market: Market, account: Account, wanted: Wanted, *, curves: bool) -> Outcome:
-    held = Held.nothing(len(market.books))
-    money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0], np.float64), np.zeros(4, np.int64)
-    curve = np.full(market.bars if curves else 0, float(account.cash))
-    given: tuple[Any, ...] = (
-        market.last, market.mark, market.funding, bool(market.funding.any()), wanted.sizes, market.contracts,
-        market.tables(account.mode), market.levels, market.terms(account), *held, money, counts, curve,
-    )  # fmt: skip
-    resting = Resting.none(len(market.books), 0 if wanted.quotes is None else wanted.quotes.lots.shape[2])
-    given += (resting.bounds,)
-    if wanted.quotes is not None:
-        given += (*wanted.quotes[:-1], resting.orders, resting.prices)
-        counts[layout.REFUSED] = wanted.quotes.too_small
-    settings = {
-        "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
-        "currency": market.books[0].instrument.settle, "path": market.path,
-    }  # fmt: skip
-    at, worked, warnings, liquidations, bad_debt, stretch, back = 0, 0, 0, 0, 0.0, 1, -1
-    while (at := int(kernel.run(at, *given))) < market.bars - 1:
-        stretch = min(2 * stretch, STRETCH_MAX) if at == back else 1
-        sums = {"fees": money[layout.FEES_PAID], "funding": money[layout.RECEIVED], "bad_debt": bad_debt}
-        holds = Held(*(one.copy() for one in held))
-        before = State(float(money[layout.BALANCE]), holds, sums, resting.listed(), step=market.step(at))
-        state, end = _worked_through(market, wanted, at, before, stretch=stretch, settings=settings)
-        for own, after in zip(held, state.held, strict=True):
+class _AccountRun:
+    """One account of a batch: the arrays that the compiled loop changes in place, and the totals that only the broker counts."""
+
+    def __init__(self, market: Market, account: BatchAccount, schedule: OrderSchedule, *, curves: bool) -> None:
+        self._market, self._account, self._schedule = market, account, schedule
+        self._positions = PositionArrays.empty(len(market.books))
+        limits = schedule.limit_orders
+        self._resting = RestingOrders.empty(len(market.books), 0 if limits is None else limits.lots.shape[2])
+        self._money = np.array([account.cash, 0.0, 0.0, account.cash, 0.0], np.float64)
+        self._counts = np.zeros(4, np.int64)
+        self._curve = np.full(market.bars if curves else 0, float(account.cash))
+        self._warnings = self._liquidations = self._broker_bars = 0
+        self._bad_debt = 0.0
+        self._settings = {
+            "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
+            "currency": market.books[0].instrument.settle, "path": market.path,
+        }  # fmt: skip
+
+    def run(self, kernel: Any) -> BatchResult:
+        """Run to the end of the data: the compiled loop, and the broker wherever the loop stops."""
+        market, arguments = self._market, self._arguments()
+        if self._schedule.limit_orders is not None:
+            self._counts[layout.REFUSED] = self._schedule.limit_orders.too_small
+        at, stretch, broker_end = 0, 1, -1
+        while (at := int(kernel.run(at, *arguments))) < market.bars - 1:
+            stretch = min(2 * stretch, STRETCH_MAX) if at == broker_end else 1
+            state, end = _run_until_at_rest(
+                market, self._schedule, at, self._state(at), stretch=stretch, settings=self._settings
+            )
+            self._restore(state, at, end)
+            self._counts[layout.RESTING] = kernel.resting.aggregate_orders(*self._resting)
+            at = broker_end = end - 1
+        if broker_end != market.bars - 1:  # otherwise the broker has processed the orders of the last bar
+            self._counts[layout.REFUSED] += _orders_below_one_lot(market, self._schedule, self._positions)
+        money, counts = self._money, self._counts
+        return BatchResult(
+            account=self._account,
+            equity=_equity(market, money[layout.BALANCE], self._positions),
+            drawdown_max=float(money[layout.DRAWDOWN]),
+            fees=float(money[layout.FEES_PAID]),
+            funding=float(money[layout.FUNDING_RECEIVED]),
+            fills=int(counts[layout.FILLS]),
+            refused=int(counts[layout.REFUSED]),
+            warnings=self._warnings,
+            liquidations=self._liquidations,
+            bad_debt=self._bad_debt,
+            broker_bars=self._broker_bars,
+            curve=self._curve if len(self._curve) else None,
+        )
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the compiled loop after `start`, see `kernel.run`."""
+        market, limits = self._market, self._schedule.limit_orders
+        arguments: tuple[Any, ...] = (
+            market.last, market.mark, market.funding, bool(market.funding.any()), self._schedule.targets, market.contracts,
+            market.tables(self._account.mode), market.levels, market.terms(self._account), *self._positions, self._money,
+            self._counts, self._curve, self._resting.bounds,
+        )  # fmt: skip
+        if limits is None:
+            return arguments
+        return (*arguments, limits.lots, limits.prices, limits.is_given, self._resting.orders, self._resting.prices)
+
+    def _state(self, at: int) -> AccountState:
+        """Return a copy of the account's state at the end of bar `at`."""
+        money = self._money
+        sums = {
+            "fees": money[layout.FEES_PAID], "funding": money[layout.FUNDING_RECEIVED], "bad_debt": self._bad_debt
+        }  # fmt: skip
+        positions = PositionArrays(*(one.copy() for one in self._positions))
+        step = self._market.step(at)
+        return AccountState(float(money[layout.BALANCE]), positions, sums, orders=self._resting.by_arrival(), step=step)
+
+    def _restore(self, state: AccountState, at: int, end: int) -> None:
+        """Write the state after a run of the broker over the bars from `at` up to, not including, `end` into the arrays."""
+        money, counts = self._money, self._counts
+        for own, after in zip(self._positions, state.held, strict=True):
             own[:] = after
-        resting.take(state.orders)
-        counts[layout.ARRIVED], counts[layout.RESTING] = len(state.orders), kernel.resting.sum_up(*resting)
-        money[layout.BALANCE], bad_debt = state.balance, state.sums["bad_debt"]
-        money[layout.FEES_PAID], money[layout.RECEIVED] = state.sums["fees"], state.sums["funding"]
+        self._resting.replace_all(state.orders)
+        counts[layout.ARRIVED] = len(state.orders)
+        money[layout.BALANCE], self._bad_debt = state.balance, state.sums["bad_debt"]
+        money[layout.FEES_PAID], money[layout.FUNDING_RECEIVED] = state.sums["fees"], state.sums["funding"]
         counts[[layout.FILLS, layout.REFUSED]] += (state.fills, state.refused)
-        warnings += state.warnings
-        liquidations += state.liquidations
-        worked += end - 1 - at
-        _count_equity(money, state.curve[1:])
-        if curves:
-            curve[at + 1 : end] = state.curve[1:]
-        at = back = end - 1
-    if back != market.bars - 1:  # otherwise the broker has seen the last bar's end
-        counts[layout.REFUSED] += _too_small(market, wanted, held)
-    return Outcome(
-        account, _equity(market, money[layout.BALANCE], held), float(money[layout.DRAWDOWN]), float(money[layout.FEES_PAID]),
-        float(money[layout.RECEIVED]), int(counts[layout.FILLS]), int(counts[layout.REFUSED]), warnings, liquidations, bad_debt, worked,
-        curve if curves else None,
-    )  # fmt: skip
+        self._warnings += state.warnings
+        self._liquidations += state.liquidations
+        self._broker_bars += end - 1 - at
+        _update_drawdown(money, state.curve[1:])
+        if len(self._curve):
+            self._curve[at + 1 : end] = state.curve[1:]
 
 
-def _too_small(market: Market, wanted: Wanted, held: Held) -> int:
-    """Return how many orders of the last bar's end are less than a lot."""
-    found = 0
-    for book, size, lots in zip(market.books, wanted.sizes[-1].tolist(), held.lots.tolist(), strict=True):
-        missing = 0.0 if math.isnan(size) else size - book.instrument.size(lots)
-        found += not (book.instrument.is_dust(missing) or book.instrument.lots(missing))
-    return found
+def _orders_below_one_lot(market: Market, schedule: OrderSchedule, positions: PositionArrays) -> int:
+    """Return the number of market orders at the end of the last bar that are smaller than one lot."""
+    count = 0
+    for book, target, lots in zip(market.books, schedule.targets[-1].tolist(), positions.lots.tolist(), strict=True):
+        size = 0.0 if math.isnan(target) else target - book.instrument.size(lots)
+        count += not (book.instrument.is_dust(size) or book.instrument.lots(size))
+    return count
 
 
-def _worked_through(
-    market: Market, wanted: Wanted, at: int, before: State, *, stretch: int, settings: dict[str, Any]
-) -> tuple[State, int]:
-    """Let the broker go on from the end of a bar until the account is at rest; return where it stands, and the bar after."""
+def _run_until_at_rest(
+    market: Market, schedule: OrderSchedule, at: int, before: AccountState, *, stretch: int, settings: dict[str, Any]
+) -> tuple[AccountState, int]:
+    """Run the broker from the end of bar `at` until no venue action is pending; return the state, and the next bar's index."""
     while True:
         end = min(at + stretch + 1, market.bars)
         frames = [(symbol, frame.iloc[at:end], instrument) for symbol, frame, instrument in market.frames]
-        state = work_through(frames, wanted.rows(at, end), before, settings, is_last=end == market.bars)
+        state = run_with_broker(frames, schedule.between(at, end), before, settings, is_last=end == market.bars)
         if state.is_at_rest or end == market.bars:
             return state, end
         stretch *= 2
 
 
-def _count_equity(money: Any, curve: Sequence[float]) -> None:
-    """Take bars that the broker worked through into the drawdown."""
+def _update_drawdown(money: Any, curve: Sequence[float]) -> None:
+    """Update peak and drawdown with the equity of bars that the broker has processed."""
     for equity in curve:
         money[layout.PEAK] = max(money[layout.PEAK], equity)
         if money[layout.PEAK] > 0:
             money[layout.DRAWDOWN] = max(money[layout.DRAWDOWN], 1 - equity / money[layout.PEAK])
 
 
-def _equity(market: Market, balance: float, held: Held) -> float:
-    """Return what an account is worth at the last closes."""
-    profit, kept = 0.0, 0.0
+def _equity(market: Market, balance: float, positions: PositionArrays) -> float:
+    """Return the equity of an account at the last closes."""
+    profit, isolated_margin = 0.0, 0.0
     closes = market.mark[:, -1, layout.CLOSE]
-    for book, lots, entry, margin, mark in zip(market.books, *held[:3], closes, strict=True):
+    for book, lots, entry, margin, mark in zip(market.books, *positions[:3], closes, strict=True):
         if lots:
             profit += book.instrument.profit(int(lots), float(entry), float(mark))
-            kept += float(margin)
-    return float(balance) + profit + kept
+            isolated_margin += float(margin)
+    return float(balance) + profit + isolated_margin

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Market data: the generator behind the sample, and folders of candles."""
+"""Market data: downloads, imports and synthetic candles, their storage on disk, and reading them as frames."""

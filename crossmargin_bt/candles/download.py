@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`crossmargin download`: fetch what is missing of every series asked for, and say what could not be had."""
+"""Downloads: fetch the missing parts of each requested series, and report which data could not be fetched."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,223 +11,239 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from crossmargin_bt.candles import contracts
-from crossmargin_bt.candles.exchange import METHODS, Exchange, Market
-from crossmargin_bt.candles.manifest import inspect
-from crossmargin_bt.candles.paging import pages
-from crossmargin_bt.candles.series import Row, Series
-from crossmargin_bt.candles.spans import Span, within, without
+from crossmargin_bt.candles.exchange import CCXT_METHODS, Exchange, ExchangeMarket
+from crossmargin_bt.candles.manifest import inspect_folder
+from crossmargin_bt.candles.pagination import fetch_pages
+from crossmargin_bt.candles.series import Series, SeriesRow, is_series_kind
 from crossmargin_bt.candles.store import SeriesStore
+from crossmargin_bt.candles.time_ranges import TimeRange, intersect, subtract
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, RuleError, StoreError, suggestion
 from crossmargin_bt.time_units import MS_PER_HOUR
 
-WHAT = (*METHODS, "tiers", "markets")
-# Series that are fetched at once; the client keeps the exchange's rate for all of them together.
-AT_ONCE = 4
-PUBLISHED_AFTER_MS = 120_000
+DOWNLOAD_KINDS = (*CCXT_METHODS, "tiers", "markets")
+# Series fetched concurrently; the client applies the exchange's rate limit to all of them together.
+CONCURRENT_SERIES = 4
+PUBLICATION_DELAY_MS = 120_000
 FUNDING_STEP_MS = 8 * MS_PER_HOUR
-# What a stored row takes, for the plan: recorded minutes of Binance take 13 bytes a row and column.
+# Estimated storage per value: measured on recorded 1m candles of Binance.
 BYTES_PER_VALUE = 13
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a download is to fetch. Times are milliseconds; without an end all there is.
+class DownloadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The data to download: symbols, kinds of data, and a period in milliseconds since 1970-01-01 UTC; no end means up to now.
 
     Raises:
-        ConfigurationError: nothing is asked for, or something that there is not.
+        ConfigurationError: no symbol or kind is given, a kind is unknown, or the period is empty.
     """
 
     symbols: tuple[str, ...]
-    what: tuple[str, ...]
+    kinds: tuple[str, ...]
     timeframe: str
-    since: int
-    until: int | None = None
+    since_ms: int
+    until_ms: int | None = None
 
     def __post_init__(self) -> None:
-        for word in self.what:
-            if word not in WHAT:
-                raise ConfigurationError(f"unknown kind of data {word!r}{suggestion(word, WHAT)}")
-        if not self.symbols or not self.what:
+        for word in self.kinds:
+            if word not in DOWNLOAD_KINDS:
+                raise ConfigurationError(f"unknown kind of data {word!r}{suggestion(word, DOWNLOAD_KINDS)}")
+        if not self.symbols or not self.kinds:
             raise ConfigurationError("a download names at least one symbol and one kind of data")
-        if self.until is not None and self.until <= self.since:
+        if self.until_ms is not None and self.until_ms <= self.since_ms:
             raise ConfigurationError("the end of the period is not after its start")
 
 
-class Task(NamedTuple):
-    """One series of one market, and the spans of it that are to be fetched."""
+class FetchTask(NamedTuple):
+    """One series of one market, the time range requested, and the parts of it that are not stored yet."""
 
-    market: Market
+    market: ExchangeMarket
     series: Series
-    span: Span
-    missing: list[Span]
+    time_range: TimeRange
+    missing: list[TimeRange]
 
     @property
     def rows(self) -> int:
-        """How many rows are expected."""
+        """Expected number of rows to fetch."""
         return self.rows_in(self.missing)
 
-    def rows_in(self, spans: Sequence[Span]) -> int:
-        """Return how many rows spans are expected to hold; funding is counted every eight hours."""
-        step = self.series.step or FUNDING_STEP_MS
-        return sum((end - start) // step for start, end in spans)
+    def rows_in(self, ranges: Sequence[TimeRange]) -> int:
+        """Return the expected number of rows in time ranges; funding is estimated as one settlement every eight hours."""
+        step = self.series.step_ms or FUNDING_STEP_MS
+        return sum((end - start) // step for start, end in ranges)
 
 
-class Outcome(NamedTuple):
-    """What became of a series: rows fetched and stored, spans the exchange has no rows for, spans not had and why.
+class FetchOutcome(NamedTuple):
+    """Result of a fetch task: rows fetched and stored, gaps confirmed by the exchange, and parts still missing with the error.
 
-    `notes` say what was found broken and set aside.
+    `notes` report broken files that were renamed.
     """
 
-    task: Task
+    task: FetchTask
     fetched: int
     stored: int
-    gaps: list[Span]
-    missing: list[Span]
+    gaps: list[TimeRange]
+    missing: list[TimeRange]
     error: str | None
     notes: list[str]
 
 
-class Watcher(Protocol):
-    """Who is told how a download comes along."""
+class ProgressListener(Protocol):
+    """Receives the progress of a download."""
 
-    def begins(self, tasks: Sequence[Task]) -> None:
-        """Take what is to be fetched."""
+    def on_start(self, tasks: Sequence[FetchTask]) -> None:
+        """Called once with all tasks."""
 
-    def fetched(self, task: Task, span: Span) -> None:
-        """Take that a span was answered."""
-
-
-class Quiet:
-    """Nobody is told."""
-
-    def begins(self, tasks: Sequence[Task]) -> None:
-        """Take what is to be fetched."""
-
-    def fetched(self, task: Task, span: Span) -> None:
-        """Take that a span was answered."""
+    def on_fetched(self, task: FetchTask, time_range: TimeRange) -> None:
+        """Called after each time range that was answered."""
 
 
-class Result(NamedTuple):
-    """What became of a download: of its series, and why contract facts or tiers could not be had."""
+class NoProgress:
+    """Ignores all progress."""
 
-    outcomes: list[Outcome]
+    def on_start(self, tasks: Sequence[FetchTask]) -> None:
+        """Do nothing."""
+
+    def on_fetched(self, task: FetchTask, time_range: TimeRange) -> None:
+        """Do nothing."""
+
+
+class DownloadResult(NamedTuple):
+    """Result of a download: the outcome of each series, and errors of contract facts and leverage tiers."""
+
+    outcomes: list[FetchOutcome]
     failures: list[str]
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that was asked for is stored."""
-        return not self.failures and not any(one.missing or one.error for one in self.outcomes)
+        """Whether all requested data is stored."""
+        return not self.failures and not any(outcome.missing or outcome.error for outcome in self.outcomes)
 
 
-async def plan(exchange: Exchange, wanted: Wanted, out: Path) -> list[Task]:
-    """Return what a download would fetch: of every series what is not stored yet.
+async def plan(exchange: Exchange, request: DownloadRequest, out: Path) -> list[FetchTask]:
+    """Return the tasks of a download: for each requested series the parts that are not stored yet.
 
     Raises:
-        ConfigurationError: a symbol, a timeframe or a kind of data is not to be had there.
-        DownloadError: the exchange does not tell the time.
+        ConfigurationError: the exchange does not have a symbol, timeframe or kind of data.
+        DownloadError: the exchange does not return its time.
     """
-    return _plan(exchange, wanted, out, await exchange.now())
+    return _plan(exchange, request, out, await exchange.server_time())
 
 
-def _plan(exchange: Exchange, wanted: Wanted, out: Path, now: int) -> list[Task]:
-    markets = _markets(exchange, wanted)
-    for kind in wanted.what:
-        lacking = exchange.lacks(kind)
-        if lacking is not None:
-            has = ", ".join(kind for kind in WHAT if exchange.lacks(kind) is None)
-            raise ConfigurationError(f"{exchange.name} has no {kind} (ccxt: no {lacking}); it has {has}")
-    others = exchange.lacks_timeframe(wanted.timeframe)
-    if others is not None:
-        raise ConfigurationError(f"{exchange.name} has no candles of {wanted.timeframe}; it has {others}")
+def _plan(exchange: Exchange, request: DownloadRequest, out: Path, now: int) -> list[FetchTask]:
+    markets = _markets(exchange, request)
+    for kind in request.kinds:
+        method = exchange.missing_method(kind)
+        if method is not None:
+            has = ", ".join(kind for kind in DOWNLOAD_KINDS if exchange.missing_method(kind) is None)
+            raise ConfigurationError(f"{exchange.name} has no {kind} (ccxt: no {method}); it has {has}")
+    alternatives = exchange.alternative_timeframes(request.timeframe)
+    if alternatives is not None:
+        raise ConfigurationError(f"{exchange.name} has no candles of {request.timeframe}; it has {alternatives}")
     tasks = []
     for market in markets:
-        for kind in dict.fromkeys(wanted.what):
-            if kind not in METHODS:
+        for kind in dict.fromkeys(request.kinds):
+            if not is_series_kind(kind):
                 continue
-            series = Series(exchange.name, market.name, kind, "" if kind == "funding" else wanted.timeframe)
-            span = _finished(series, wanted, now)
-            tasks.append(Task(market, series, span, without(span, inspect(series.folder(out), series).covered)))
+            series = Series(exchange.name, market.stored_symbol, kind, "" if kind == "funding" else request.timeframe)
+            time_range = _closed_range(series, request, now)
+            tasks.append(
+                FetchTask(
+                    market, series, time_range, subtract(time_range, inspect_folder(series.folder(out), series).covered)
+                )
+            )
     return tasks
 
 
-def _markets(exchange: Exchange, wanted: Wanted) -> list[Market]:
-    """Return the markets that are meant, each once."""
-    return list(dict.fromkeys(exchange.market(symbol) for symbol in wanted.symbols))
+def _markets(exchange: Exchange, request: DownloadRequest) -> list[ExchangeMarket]:
+    """Return the requested markets without duplicates."""
+    return list(dict.fromkeys(exchange.market(symbol) for symbol in request.symbols))
 
 
-def _finished(series: Series, wanted: Wanted, now: int) -> Span:
-    """Return the span of rows that are asked for and whose time is over."""
-    # An exchange may take a moment to publish what is over.
-    now -= PUBLISHED_AFTER_MS
-    until = now if wanted.until is None else min(now, wanted.until)
-    start = series.aligned(wanted.since)
-    if not series.step:
+def _closed_range(series: Series, request: DownloadRequest, now: int) -> TimeRange:
+    """Return the time range of the request, limited to rows that are final and published."""
+    # Exchanges publish a finished row with some delay.
+    now -= PUBLICATION_DELAY_MS
+    until = now if request.until_ms is None else min(now, request.until_ms)
+    start = series.align_up(request.since_ms)
+    if not series.step_ms:
         return start, max(start, until)
-    end = series.aligned(until)
+    end = series.align_up(until)
     if end > now:
-        end -= series.step  # the last candle is not finished
+        end -= series.step_ms  # the last candle is still open
     return start, max(start, end)
 
 
-async def download(exchange: Exchange, wanted: Wanted, out: Path, watcher: Watcher | None = None) -> Result:
-    """Fetch what is missing of everything wanted; what could be had is stored, whatever else fails.
+async def download(
+    exchange: Exchange, request: DownloadRequest, out: Path, progress: ProgressListener | None = None
+) -> DownloadResult:
+    """Fetch the missing parts of all requested data; a failure of one series does not stop the others.
 
     Raises:
         ConfigurationError, DownloadError: see `plan`.
-        StoreError: the disk does not take it.
+        StoreError: the download folder cannot be written to.
     """
-    now = await exchange.now()
-    tasks = _plan(exchange, wanted, out, now)
-    told: Watcher = watcher or Quiet()
-    told.begins(tasks)
-    turn = asyncio.Semaphore(AT_ONCE)
-    outcomes = await asyncio.gather(*(_fetch(exchange, task, out, told, turn) for task in tasks))
+    now = await exchange.server_time()
+    tasks = _plan(exchange, request, out, now)
+    listener: ProgressListener = progress or NoProgress()
+    listener.on_start(tasks)
+    slots = asyncio.Semaphore(CONCURRENT_SERIES)
+    outcomes = await asyncio.gather(*(_fetch(exchange, task, out, listener, slots) for task in tasks))
     day = f"{datetime.fromtimestamp(now / 1000, tz=UTC):%Y-%m-%d}"
-    return Result(list(outcomes), await _facts(exchange, wanted, out, day))
+    return DownloadResult(list(outcomes), await _store_contracts(exchange, request, out, day))
 
 
-async def _facts(exchange: Exchange, wanted: Wanted, out: Path, day: str) -> list[str]:
-    """Keep contract facts and tiers as they are today; return what could not be had."""
-    markets = _markets(exchange, wanted)
+async def _store_contracts(exchange: Exchange, request: DownloadRequest, out: Path, day: str) -> list[str]:
+    """Store today's contract facts and leverage tiers; return the errors."""
+    markets = _markets(exchange, request)
     failures = []
-    if "markets" in wanted.what:
+    if "markets" in request.kinds:
         facts = {}
         for market in markets:
             try:
-                facts[market.name] = exchange.contract(market)
+                facts[market.stored_symbol] = exchange.instrument(market)
             except DownloadError as error:
                 failures.append(str(error))
         try:
-            contracts.store(out, exchange.name, day, facts)
+            contracts.store_contracts(out, exchange.name, day, facts)
         except StoreError as error:
             failures.append(str(error))
-    if "tiers" in wanted.what:
+    if "tiers" in request.kinds:
         try:
-            contracts.store_tiers(out, exchange.name, day, await exchange.tiers(markets))
+            contracts.store_tiers(out, exchange.name, day, await exchange.fetch_tiers(markets))
         except (DownloadError, StoreError, RuleError) as error:
             failures.append(str(error))
     return failures
 
 
-async def _fetch(exchange: Exchange, task: Task, out: Path, told: Watcher, turn: asyncio.Semaphore) -> Outcome:
+async def _fetch(
+    exchange: Exchange, task: FetchTask, out: Path, listener: ProgressListener, slots: asyncio.Semaphore
+) -> FetchOutcome:
     series, market = task.series, task.market
-    source = f"{exchange.name} {METHODS[series.kind]} of {market.unified} through ccxt"
+    source = f"{exchange.name} {CCXT_METHODS[series.kind]} of {market.unified_symbol} through ccxt"
     fetched, error = 0, None
-    async with turn:
+    async with slots:
         with SeriesStore(out, series, source=source) as store:
 
-            async def ask(span: Span) -> Sequence[Row]:
-                return await exchange.rows(market, series, span)
+            async def fetch_rows(time_range: TimeRange) -> Sequence[SeriesRow]:
+                return await exchange.fetch_rows(market, series, time_range)
 
             try:
-                for span in store.missing(task.span):
-                    async with aclosing(pages(ask, series, span, exchange.at_once(series))) as answered:
-                        async for page in answered:
-                            store.add(page.span, page.rows)
+                for time_range in store.missing(task.time_range):
+                    async with aclosing(
+                        fetch_pages(fetch_rows, series, time_range, exchange.page_length_ms(series))
+                    ) as fetched_pages:
+                        async for page in fetched_pages:
+                            store.add(page.time_range, page.rows)
                             fetched += len(page.rows)
-                            told.fetched(task, page.span)
+                            listener.on_fetched(task, page.time_range)
             except CrossMarginError as failed:
                 error = str(failed)
             store.commit()
-            return Outcome(
-                task, fetched, store.rows, within(task.span, store.gaps), store.missing(task.span), error, store.notes
+            return FetchOutcome(
+                task,
+                fetched,
+                store.rows,
+                intersect(task.time_range, store.gaps),
+                store.missing(task.time_range),
+                error,
+                store.notes,
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One market's data, ready to be traded on, wherever it was kept."""
+"""The data of one market as the rest of the package uses it, whether it comes from files or from downloads."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ import pandas as pd
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 
-# Without contract facts a lot is the largest power of ten worth at most this much at the first close.
+# The lot assumed without contract facts: the largest power of ten worth at most this much at the first close.
 LOT_VALUE = 10.0
 
 Period = tuple[str | None, str | None]
-"""The first date and the date to stop before, UTC; None for no bound."""
+"""First date (inclusive) and end date (exclusive), UTC; None means unbounded."""
 
 
 class Candles(NamedTuple):
-    """One symbol's candles (a row a bar, UTC index), its funding by settlement time, its contract."""
+    """Candles of one symbol (one row per bar, UTC index), funding rates by settlement time, its contract, assumptions made about it."""
 
     symbol: str
     frame: pd.DataFrame
@@ -28,51 +28,51 @@ class Candles(NamedTuple):
 
 
 def assumed_instrument(symbol: str, frame: pd.DataFrame) -> tuple[Instrument, str]:
-    """Return the contract of a symbol of which nothing is known, and what is assumed of it."""
+    """Return a default contract for a symbol without contract facts, and a sentence that states the assumption."""
     lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
     text = f"{symbol}: no contract facts; a lot of {lot:g} and the venue's fees and tiers are assumed"
     return Instrument(symbol=symbol, lot=lot), text
 
 
-def cut(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-    """Return the bounds of a label slice, which includes both ends: the end moves one tick back.
+def slice_bounds(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Return the bounds of a label-based slice. Such slices include both ends, so the end moves back by 1 ms.
 
     Raises:
-        FeedError: a bound is no date, or the start does not come before the end.
+        FeedError: a bound is not a date, or the start is not before the end.
     """
-    start, end = (None if bound is None else timestamp(bound) for bound in period)
+    start, end = (None if bound is None else parse_date(bound) for bound in period)
     if start is not None and end is not None and start >= end:
         raise FeedError(f"the period starts at {period[0]}, which is not before its end, {period[1]}")
     return start, None if end is None else end - pd.Timedelta(1, "ms")
 
 
-def timestamp(text: str) -> pd.Timestamp:
-    """Return a date as written, UTC where it names no zone.
+def parse_date(text: str) -> pd.Timestamp:
+    """Return a date or time as a UTC timestamp; text without a time zone is taken as UTC.
 
     Raises:
-        FeedError: it is no date.
+        FeedError: the text is not a date.
     """
     try:
         stamp = pd.Timestamp(text)
     except ValueError as error:
-        raise FeedError(f"{text!r} is no date; write it as 2020-03-12") from error
+        raise FeedError(f"{text!r} is not a date; write it as 2020-03-12") from error
     if pd.isna(stamp):
-        raise FeedError(f"{text!r} is no date; write it as 2020-03-12")
+        raise FeedError(f"{text!r} is not a date; write it as 2020-03-12")
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
-def check_grid(candles: Sequence[Candles]) -> None:
-    """Check that all feeds step alike and on the same instants; starts, ends and holes may differ.
+def check_alignment(candles: Sequence[Candles]) -> None:
+    """Check that all feeds share one bar length and one grid of times; their starts, ends and gaps may differ.
 
     Raises:
-        FeedError: they do not.
+        FeedError: the feeds are misaligned.
     """
     grids = {}
-    for one in candles:
-        if len(one.frame) > 1:
-            times = pd.DatetimeIndex(one.frame.index).as_unit("s").asi8
+    for market in candles:
+        if len(market.frame) > 1:
+            times = pd.DatetimeIndex(market.frame.index).as_unit("s").asi8
             step = int(min(times[1:] - times[:-1]))
-            grids[one.symbol] = (step, int(times[0]) % step if step > 0 else 0)
+            grids[market.symbol] = (step, int(times[0]) % step if step > 0 else 0)
     if len(set(grids.values())) > 1:
         (first, a), (other, b) = next((x, y) for x in grids.items() for y in grids.items() if x[1] != y[1])
         raise FeedError(

@@ -1,108 +1,115 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is stored of a market: one series a kind and timeframe, a file a month."""
+"""Series of stored market data: one kind of data of one market in one timeframe, stored in one file per month."""
 
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
-from crossmargin_bt.candles.spans import Span
+from crossmargin_bt.candles.time_ranges import TimeRange
 from crossmargin_bt.columns import PRICES
 from crossmargin_bt.errors import ConfigurationError
 
-UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-# Weeks begin on Mondays; 1970-01-05 was the first.
-FIRST_MONDAY = 4 * UNITS["d"]
+UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+# Weekly candles open on Mondays; 1970-01-05 was the first one.
+FIRST_MONDAY = 4 * UNIT_MS["d"]
 
-COLUMNS = {
+SeriesKind = Literal["candles", "mark", "index", "funding"]
+
+KIND_COLUMNS: dict[SeriesKind, tuple[str, ...]] = {
     "candles": (*PRICES, "volume"),
     "mark": PRICES,
     "index": PRICES,
     "funding": ("funding_rate",),
 }
-"""By kind, the columns beside the time."""
+"""Columns of each kind of series, besides the time."""
 
 
-class Row(NamedTuple):
-    """A candle or a funding settlement: its time in milliseconds since 1970 (UTC), and the values of its columns."""
+class SeriesRow(NamedTuple):
+    """One candle or funding settlement: its time in milliseconds since 1970-01-01 UTC and its column values."""
 
     time: int
     values: tuple[float, ...]
 
 
 class Series(NamedTuple):
-    """The rows of one kind of one market; funding has no timeframe."""
+    """The key of a series: exchange (folder name, ccxt id), symbol, kind and timeframe; funding has no timeframe."""
 
     exchange: str
     symbol: str
-    kind: str
+    kind: SeriesKind
     timeframe: str = ""
 
     @property
-    def step(self) -> int:
-        """Milliseconds from one row to the next; 0 where rows come when they come."""
-        return milliseconds(self.timeframe) if self.timeframe else 0
+    def step_ms(self) -> int:
+        """Milliseconds between rows; 0 for funding, whose settlements follow no fixed grid."""
+        return timeframe_ms(self.timeframe) if self.timeframe else 0
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns beside the time."""
-        return COLUMNS[self.kind]
+        """Column names, besides the time."""
+        return KIND_COLUMNS[self.kind]
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """Folder name of the series below its symbol, for example `candles-1h` or `funding`."""
         return f"{self.kind}-{self.timeframe}" if self.timeframe else self.kind
 
     def folder(self, out: Path) -> Path:
-        """Return where it is kept below the folder of all."""
+        """Return the folder of the series below the download folder `out`."""
         return out / self.exchange / self.symbol / self.name
 
-    def on_grid(self, time: int) -> bool:
-        """Return whether a row may stand at a time."""
-        return not self.step or self.aligned(time) == time
+    def is_aligned(self, time: int) -> bool:
+        """Return whether a time lies on the grid of the timeframe; always true without a timeframe."""
+        return not self.step_ms or self.align_up(time) == time
 
-    def aligned(self, time: int) -> int:
-        """Return the first time at or after one at which a row may stand."""
-        if not self.step:
+    def align_up(self, time: int) -> int:
+        """Return the first grid time at or after `time`; weekly grids start on Mondays."""
+        if not self.step_ms:
             return time
         first = FIRST_MONDAY if self.timeframe.endswith("w") else 0
-        return -((first - time) // self.step) * self.step + first
+        return -((first - time) // self.step_ms) * self.step_ms + first
 
 
-def in_file_names(symbol: str) -> str:
-    """Return a unified symbol without the signs that file names may not have.
+def is_series_kind(text: str) -> TypeGuard[SeriesKind]:
+    """Return whether a text names a kind of series."""
+    return text in KIND_COLUMNS
 
-    >>> in_file_names("BTC/USDT:USDT-250328")
+
+def path_safe_symbol(symbol: str) -> str:
+    """Return a unified symbol with the characters replaced that file names cannot hold.
+
+    >>> path_safe_symbol("BTC/USDT:USDT-250328")
     'BTC-USDT-USDT-250328'
     """
     return symbol.replace("/", "-").replace(":", "-")
 
 
-def milliseconds(timeframe: str) -> int:
-    """Return how long a timeframe is.
+def timeframe_ms(timeframe: str) -> int:
+    """Return the length of a timeframe in milliseconds.
 
     Raises:
-        ConfigurationError: it is none of fixed length.
+        ConfigurationError: the text is not a timeframe of fixed length.
 
-    >>> milliseconds("15m")
+    >>> timeframe_ms("15m")
     900000
     """
     match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", timeframe)
     if match is None:
-        raise ConfigurationError(f"{timeframe!r} is no timeframe; write it as 1m, 15m, 1h, 4h, 1d or 1w")
-    return int(match[1]) * UNITS[match[2]]
+        raise ConfigurationError(f"{timeframe!r} is not a timeframe; write it as 1m, 15m, 1h, 4h, 1d or 1w")
+    return int(match[1]) * UNIT_MS[match[2]]
 
 
 def month_of(time: int) -> str:
-    """Return the month of a time, 2024-01."""
+    """Return the UTC month of a time as text, for example 2024-01."""
     return f"{datetime.fromtimestamp(time / 1000, tz=UTC):%Y-%m}"
 
 
-def month_span(month: str) -> Span:
-    """Return a month's first millisecond and that of the next.
+def month_range(month: str) -> TimeRange:
+    """Return the time range of a UTC month.
 
-    >>> month_span("2024-01")
+    >>> month_range("2024-01")
     (1704067200000, 1706745600000)
     """
     year, number = (int(part) for part in month.split("-"))
@@ -111,15 +118,15 @@ def month_span(month: str) -> Span:
     return round(first.timestamp() * 1000), round(end.timestamp() * 1000)
 
 
-def months(span: Span) -> Iterator[str]:
-    """Yield the months a span touches."""
-    time = span[0]
-    while time < span[1]:
+def months_in(time_range: TimeRange) -> Iterator[str]:
+    """Yield the UTC months that a time range touches, in ascending order."""
+    time = time_range[0]
+    while time < time_range[1]:
         month = month_of(time)
         yield month
-        time = month_span(month)[1]
+        time = month_range(month)[1]
 
 
-def date_text(time: int) -> str:
-    """Return a time for people."""
+def format_time(time: int) -> str:
+    """Return a time as `YYYY-MM-DD HH:MM` in UTC."""
     return f"{datetime.fromtimestamp(time / 1000, tz=UTC):%Y-%m-%d %H:%M}"

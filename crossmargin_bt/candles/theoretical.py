@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Candles of options that were never recorded: Black-76 prices on the candles of an underlying."""
+"""Theoretical candles of options without recorded data: Black-76 prices on the candles of the underlying."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -11,32 +11,34 @@ from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 
 Volatility = float | str | Callable[[float, float, pd.Timestamp], float]
-"""A volatility a year (0.6 is 60 %): the same throughout, a column of the underlying's frame, or a surface
-`volatility(strike, years_to_expiry, time)`."""
+"""Annual volatility (0.6 is 60 %): a constant, a column of the underlying's frame, or a surface
+`volatility(strike, years_to_expiry, time)`.
+"""
 
 
 def theoretical_candles(
-    underlying: pd.DataFrame, instrument: Instrument, volatility: Volatility, *, least_price: float = 1e-6
+    underlying: pd.DataFrame, instrument: Instrument, volatility: Volatility, *, price_min: float = 1e-6
 ) -> pd.DataFrame:
     """Return candles of an option until its expiry: `open high low close volume volatility index_price`.
 
-    A call's high is its price at the underlying's high, a put's at its low; prices lie within the bar's time between its
-    open and the next one's. `instrument` settles in the coin or in the currency of the strike.
+    The high of a call is its price at the underlying's high, that of a put its price at the underlying's low. Open and close
+    are priced at the open times of the bar and of the next bar, the extremes halfway between. `instrument` settles in the coin
+    or in the currency of the strike.
 
     Assumption: the forward is the underlying's price (no interest), and the market trades at the model's price.
 
     Args:
-        underlying: candles with `open high low close` and times as index (without a zone taken as UTC).
+        underlying: candles with `open high low close`, indexed by time (UTC unless the index has a time zone).
         instrument: the option.
         volatility: see `Volatility`.
-        least_price: what an option is traded at least for.
+        price_min: lower bound of the option's price.
 
     Raises:
-        FeedError: the instrument is no option, a column is missing, the frame has no bar before the expiry, or a volatility is
+        FeedError: the instrument is not an option, a column is missing, no bar is before the expiry, or a volatility is
             not above 0.
     """
     if instrument.kind != "option" or instrument.strike is None or instrument.expiry is None:
-        raise FeedError(f"{instrument.symbol} is no option; theoretical candles need kind='option'")
+        raise FeedError(f"{instrument.symbol} is not an option; theoretical candles need kind='option'")
     missing = [name for name in ("open", "high", "low", "close") if name not in underlying]
     if missing:
         raise FeedError(f"{instrument.symbol}: the underlying's frame lacks {missing[0]!r}")
@@ -49,7 +51,7 @@ def theoretical_candles(
     step_ms = (stamps[1:] - stamps[:-1]).min() / pd.Timedelta(1, "ms") if len(stamps) > 1 else 0.0
     rows = []
     for stamp, bar in zip(stamps, frame.to_dict("records"), strict=True):
-        rows.append(_row(instrument, stamp, bar, volatility, step_ms=step_ms, least_price=least_price))
+        rows.append(_row(instrument, stamp, bar, volatility, step_ms=step_ms, price_min=price_min))
     columns = ["open", "high", "low", "close", "volume", "volatility", "index_price"]
     return pd.DataFrame(rows, columns=columns, index=frame.index)
 
@@ -61,7 +63,7 @@ def _row(
     volatility: Volatility,
     *,
     step_ms: float,
-    least_price: float,
+    price_min: float,
 ) -> tuple[float, ...]:
     assert instrument.strike is not None
     sign = 1 if instrument.is_call else -1
@@ -71,7 +73,7 @@ def _row(
 
     def worth(price: float, years: float) -> float:
         value = pricing.price(price, float(instrument.strike or 0.0), years, sigma, sign)
-        return max(least_price, value / price if instrument.in_coin else value)
+        return max(price_min, value / price if instrument.in_coin else value)
 
     first, last = worth(bar["open"], starts), worth(bar["close"], ends)
     extremes = [worth(bar[name], (starts + ends) / 2) for name in ("high", "low")]

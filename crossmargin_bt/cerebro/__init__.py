@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`Cerebro`: backtrader's own with a lean run loop; the results are the same, bit for bit."""
+"""`Cerebro`: a subclass of backtrader's with a faster run loop and identical results, bit for bit."""
 
 from crossmargin_bt.cerebro.cerebro import Cerebro
 

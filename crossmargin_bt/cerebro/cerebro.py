@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""backtrader's Cerebro with a lean loop over preloaded feeds."""
+"""backtrader's Cerebro with a faster run loop over preloaded feeds."""
 
 import logging
 from typing import Any
@@ -15,26 +15,26 @@ LOG = logging.getLogger(__name__)
 class Cerebro(bt.Cerebro):
     """A drop-in for `bt.Cerebro`: `cerebro = crossmargin_bt.Cerebro()`.
 
-    Runs with `preload` and `runonce`, backtrader's defaults, go through a loop that does per bar what has to be done per
-    bar; whatever it does not know goes through backtrader's own, and a log line of `crossmargin_bt.cerebro` says why. Results
-    are the same either way.
+    Runs with `preload` and `runonce`, backtrader's defaults, use `crossmargin_bt.cerebro.loop`. Runs with features that it does
+    not support use backtrader's own loop, and the logger `crossmargin_bt.cerebro` records the reason. Results are the same
+    either way.
 
     Params (beyond those of `bt.Cerebro`):
-        turbo: also compute indicators whose sums NumPy adds in another order than backtrader does: their last digits may
-            differ (docs/performance.md), and a strategy that compares them may trade at another bar.
+        turbo: also vectorise indicators for which NumPy's floating-point result may differ from backtrader's in the last digits
+            (docs/performance.md). A strategy that compares such values may trade at another bar.
     """
 
     params = (("turbo", False),)
 
     def stop_writers(self, runstrats: list[Any]) -> None:
-        """Let writers write what came out; without any nobody is asked for it."""
+        """Write the results; without writers they are not collected."""
         if self.runwriters:
             super().stop_writers(runstrats)
 
     def _runnext(self, runstrats: list[Any]) -> None:
         LOG.info(
-            "backtrader's own run loop: bars are fed one by one (preload or runonce are off, a feed is resampled, replayed or live, "
-            "or an indicator needs it)"
+            "backtrader's own run loop: bars are fed one by one (preload or runonce is off, a feed is resampled, replayed or live, "
+            "or an indicator requires it)"
         )
         super()._runnext(runstrats)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One cursor for all line buffers that move together, in place of an index in each of them."""
+"""A shared cursor for all line buffers that advance together, instead of an index in each of them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from backtrader.linebuffer import LineBuffer
 
 
 class Cursor:
-    """Where lines stand: the index of the current bar, -1 before the first."""
+    """Index of the current bar of a group of lines, -1 before the first bar."""
 
     __slots__ = ("at",)
 
@@ -18,7 +18,7 @@ class Cursor:
 
 
 class CursorLine(LineBuffer):
-    """A line whose index is its cursor's. Lines become one for the length of a run, and are themselves again after it."""
+    """A line buffer that takes its index from a shared cursor. Lines have this class only during a run."""
 
     _cursor: Cursor
 
@@ -28,12 +28,12 @@ class CursorLine(LineBuffer):
 
     @property
     def lencount(self) -> int:
-        """How many bars were delivered."""
+        """Number of bars delivered."""
         return self._cursor.at + 1
 
     @property
     def idx(self) -> int:
-        """The index of the current bar."""
+        """Index of the current bar."""
         return self._cursor.at
 
     def __getitem__(self, ago: int) -> Any:
@@ -45,7 +45,7 @@ class CursorLine(LineBuffer):
 
 @contextmanager
 def sharing(groups: Iterable[tuple[Cursor, list[Any]]]) -> Iterator[None]:
-    """Let the lines of each group share its cursor."""
+    """Make the lines of each group share its cursor for the duration of the context."""
     shared = [(cursor, line) for cursor, lines in groups for line in lines]
     for cursor, line in shared:
         del line.__dict__["_idx"], line.__dict__["lencount"]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lean loop: what backtrader's `_runonce` does, looked up once instead of once a bar.
+"""The run loop: backtrader's `_runonce` with everything that is constant during a run looked up once instead of in every bar.
 
-It knows which lines move with which feed, whether the feeds share a clock, who listens to what, and when a strategy has
-all its data. Everything else is done by backtrader's own methods, in backtrader's order.
+It determines which lines advance with which feed, whether all feeds have the same bars, which strategies and analyzers handle which
+notifications, and when a strategy's minimum period is reached. Everything else is done by backtrader's own methods, in
+backtrader's order.
 """
 
 import math
@@ -17,22 +18,22 @@ from backtrader.linebuffer import LineBuffer
 from crossmargin_bt.cerebro.cursors import Cursor, sharing
 
 
-class Clock:
-    """Feeds that have the same bars: their cursor, and what follows them once the broker has seen the bar."""
+class FeedGroup:
+    """Feeds with the same bars, and the cursor that their lines share."""
 
     def __init__(self, datas: list[Any]) -> None:
         self.datas = datas
         self.is_block = all(getattr(data, "_is_block", False) for data in datas)
-        """Whether the feeds need nothing but their cursor moved."""
+        """Whether all feeds are preloaded blocks, which advance by the cursor alone."""
         self.cursor = Cursor()
         self.times = _times(datas[0])
         self.last = len(self.times) - 1
-        """The index of the last bar."""
+        """Index of the last bar."""
         lines = [line for data in datas for line in data.lines.lines] if self.is_block else []
         self.lines = [line for line in lines if type(line) is LineBuffer]
 
     def move(self) -> None:
-        """Deliver the next bar."""
+        """Advance all feeds by one bar."""
         if not self.is_block:
             for data in self.datas:
                 data.advance()
@@ -43,87 +44,88 @@ class Clock:
                 data._is_delivered = at < self.last
 
 
-class Followers:
-    """The indicators of one strategy that one clock moves."""
+class IndicatorLines:
+    """Lines of one strategy's indicators that advance with one group of feeds."""
 
     def __init__(self) -> None:
         self.cursor = Cursor()
         self.lines: list[Any] = []
-        self.slow: list[Any] = []
-        """Lines that keep an index of their own."""
+        self.unshared: list[Any] = []
+        """Lines with an index of their own, which cannot share the cursor."""
 
     def move(self) -> None:
-        """Go on by a bar."""
+        """Advance by one bar."""
         self.cursor.at += 1
-        for line in self.slow:
+        for line in self.unshared:
             line._idx += 1
             line.lencount += 1
 
 
-class Act:
-    """One strategy of a run, its indicators, and who listens to it."""
+class StrategyRunner:
+    """One strategy of a run, its indicators, and the analyzers and observers attached to it."""
 
-    def __init__(self, strategy: Any, clocks: list[Clock]) -> None:
+    def __init__(self, strategy: Any, groups: list[FeedGroup]) -> None:
         self.strategy = strategy
         self.state = strategy.__dict__
-        self.followers = {clock: Followers() for clock in clocks}
-        self._loose: list[Any] = []
-        """Indicators that follow what this loop does not move."""
-        moving = {id(line): clock for clock in clocks for data in clock.datas for line in data.lines.lines}
+        self.indicator_lines = {group: IndicatorLines() for group in groups}
+        self._independent: list[Any] = []
+        """Indicators whose clock is not a line of a feed or of another assigned indicator."""
+        moving = {id(line): group for group in groups for data in group.datas for line in data.lines.lines}
         for indicator in strategy._lineiterators[bt.LineIterator.IndType]:
-            self._follow(indicator, moving)
+            self._assign(indicator, moving)
         self.time, *self.others = strategy.lines.lines
-        self.cursor = self._share_time(clocks)
-        """The one cursor that moves all that is the strategy's, where it is one."""
+        self.cursor = self._share_cursor(groups)
+        """The cursor of all lines of the strategy and its indicators if they share one, else None."""
         self.is_warm = False
+        """Whether the minimum period has been reached."""
         analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
-        self.hears_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
-            map(_hears_cash, analyzers)
+        self.handles_cash = _overrides(strategy, bt.Strategy, ("notify_cashvalue", "notify_fund")) or any(
+            map(_handles_cash, analyzers)
         )
-        self._heard_by = analyzers
-        self.hears_orders = (
+        self._all_analyzers = analyzers
+        self.handles_orders = (
             _overrides(strategy, bt.Strategy, ("notify_order",))
-            or any(map(_hears_orders, analyzers))
+            or any(map(_handles_orders, analyzers))
             or bool(strategy._lineiterators[bt.LineIterator.ObsType])
         )
         self._next = strategy.next
-        waiting = [one for one in strategy.analyzers if getattr(one, "read_at_the_end", bool)()]
-        looking = [one for one in strategy.analyzers if one not in waiting and _looks_at_bars(one)]
-        self.analyzers = [(one, _name_of_next(one)) for one in looking]
-        """Those that look at bars, and the name of what they look with."""
+        read_later = [one for one in strategy.analyzers if getattr(one, "read_at_the_end", bool)()]
+        handling = [one for one in strategy.analyzers if one not in read_later and _handles_bars(one)]
+        self.analyzers = [(one, _name_of_next(one)) for one in handling]
+        """Analyzers that handle every bar, and the name of the method to call."""
         self.has_observers = bool(strategy._lineiterators[bt.LineIterator.ObsType])
 
-    def _follow(self, indicator: Any, moving: dict[int, Clock]) -> None:
-        """Find the feed whose bars move an indicator."""
-        clock = moving.get(id(indicator._clock.lines[0]))
+    def _assign(self, indicator: Any, moving: dict[int, FeedGroup]) -> None:
+        """Assign an indicator's lines to the group of feeds that they advance with."""
+        group = moving.get(id(indicator._clock.lines[0]))
         lines = indicator.lines if isinstance(indicator.lines, list) else indicator.lines.lines
-        if clock is None:
-            self._loose.append(indicator)
+        if group is None:
+            self._independent.append(indicator)
             return
         for line in lines:
-            moving[id(line)] = clock
+            moving[id(line)] = group
             if type(line) is LineBuffer:
-                self.followers[clock].lines.append(line)
+                self.indicator_lines[group].lines.append(line)
             else:
-                self.followers[clock].slow.append(line)
+                self.indicator_lines[group].unshared.append(line)
 
-    def _share_time(self, clocks: list[Clock]) -> Cursor | None:
-        """Where all feeds have the same bars, give the strategy their times, and the one cursor that then moves all that is its own.
+    def _share_cursor(self, groups: list[FeedGroup]) -> Cursor | None:
+        """Preload the strategy's times where all feeds have the same bars; return the cursor if it moves all of its lines.
 
-        Not where an indicator follows the strategy, which moves after it.
+        Returns None where an indicator has the strategy itself as its clock, because it advances after the strategy.
         """
-        if len(clocks) > 1 or self._loose or type(self.time) is not LineBuffer or len(self.time.array):
+        if len(groups) > 1 or self._independent or type(self.time) is not LineBuffer or len(self.time.array):
             return None
-        followers = self.followers[clocks[0]]
-        self.time.array = array("d", clocks[0].times)
-        followers.lines.append(self.time)
-        return None if followers.slow or self.others else followers.cursor
+        indicator_lines = self.indicator_lines[groups[0]]
+        self.time.array = array("d", groups[0].times)
+        indicator_lines.lines.append(self.time)
+        return None if indicator_lines.unshared or self.others else indicator_lines.cursor
 
-    def _move(self, dt: float, moved: list[Clock]) -> None:
-        """Move the indicators, and the strategy's own lines, to the bar."""
-        for clock in moved:
-            self.followers[clock].move()
-        for indicator in self._loose:
+    def _move(self, dt: float, moved: list[FeedGroup]) -> None:
+        """Advance the indicators and the strategy's own lines to the bar."""
+        for group in moved:
+            self.indicator_lines[group].move()
+        for indicator in self._independent:
             if len(indicator._clock) > len(indicator):
                 indicator.advance()
         time = self.time
@@ -134,18 +136,18 @@ class Act:
         for line in self.others:
             line.forward()
 
-    def next(self, dt: float, moved: list[Clock]) -> None:
-        """Do what a strategy does in a bar once its data stand on it."""
+    def next(self, dt: float, moved: list[FeedGroup]) -> None:
+        """Process a bar of the strategy after its feeds have advanced: notifications, `next`, analyzers, observers."""
         if self.cursor is not None:
             self.cursor.at += 1
         else:
             self._move(dt, moved)
-        state = self.state  # read past a strategy's __getattr__
-        # What hears may have been put in place on the way.
-        if self.hears_cash or "notify_cashvalue" in state or "notify_fund" in state:
+        state = self.state  # bypasses a __getattr__ of the strategy
+        # A strategy may assign a notification method to itself during the run.
+        if self.handles_cash or "notify_cashvalue" in state or "notify_fund" in state:
             self.strategy._notify()
         elif state["_orderspending"] or state["_tradespending"]:
-            self._tell()
+            self._notify_pending()
         if self.is_warm:
             if "next" in state:
                 state["next"]()
@@ -162,24 +164,24 @@ class Act:
             state["_tradespending"] = []
 
     @property
-    def only_looks(self) -> bool:
-        """Whether nothing but the strategy's `next` is called in a bar of which there is nothing to tell."""
-        is_asked = self.hears_cash or self.analyzers or self.has_observers
-        return self.is_warm and not is_asked
+    def is_passive(self) -> bool:
+        """Whether the strategy's `next` is the only call in a bar without notifications."""
+        has_handlers = self.handles_cash or self.analyzers or self.has_observers
+        return self.is_warm and not has_handlers
 
-    def _tell(self) -> None:
-        """Do what `_notify` does where nobody hears of cash, which is then not asked for."""
+    def _notify_pending(self) -> None:
+        """Deliver pending orders and trades, as `_notify` does, without reading cash and value, which nobody handles."""
         strategy = self.strategy
         if strategy.cerebro.p.quicknotify:
-            return  # told already
+            return  # already delivered
         for order in strategy._orderspending:
             if order.exectype != order.Historical or order.histnotify:
                 strategy.notify_order(order)
-            for analyzer in self._heard_by:
+            for analyzer in self._all_analyzers:
                 analyzer._notify_order(order)
         for trade in strategy._tradespending:
             strategy.notify_trade(trade)
-            for analyzer in self._heard_by:
+            for analyzer in self._all_analyzers:
                 analyzer._notify_trade(trade)
 
     def _warm_up(self) -> None:
@@ -197,77 +199,85 @@ class Act:
 
 
 class Loop:
-    """One run."""
+    """One run of a cerebro's strategies."""
 
     def __init__(self, cerebro: Any, strategies: list[Any]) -> None:
         self._cerebro = cerebro
         self._broker = cerebro._broker
-        self._cheats = bool(cerebro._timerscheat or cerebro.p.cheat_on_open)
+        self._cheats_on_open = bool(cerebro._timerscheat or cerebro.p.cheat_on_open)
         own = type(self._broker).get_notification is bt.brokers.BackBroker.get_notification
         self._queue = self._broker.notifs if own else None
-        """The broker's notifications, where they may be looked at without asking for them."""
+        """The broker's notification queue; None where the broker overrides `get_notification`."""
         datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         times = _times(datas[0])
-        together = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
-        self._clocks = [Clock(datas)] if together else [Clock([data]) for data in datas]
-        self._acts = [Act(strategy, self._clocks) for strategy in strategies]
-        may_run_through = together and own and len(strategies) == 1 and getattr(self._broker, "passes_bars", False)
-        self._lone_act = self._acts[0] if may_run_through and not self._cheats and not cerebro.runwriters else None
-        """The strategy that may run through bars which are known to change nothing, the broker not asked for each."""
+        are_aligned = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
+        self._groups = [FeedGroup(datas)] if are_aligned else [FeedGroup([data]) for data in datas]
+        self._runners = [StrategyRunner(strategy, self._groups) for strategy in strategies]
+        may_skip_broker = are_aligned and own and len(strategies) == 1 and getattr(self._broker, "passes_bars", False)
+        self._quiet_runner = (
+            self._runners[0] if may_skip_broker and not self._cheats_on_open and not cerebro.runwriters else None
+        )
+        """The only strategy, if its quiet bars may be run without calling the broker in each; else None."""
 
     def run(self) -> None:
-        """Run to the end of the data, or until somebody asks to stop."""
+        """Run to the end of the data, or until the run is stopped."""
         if hasattr(self._broker, "notifies_order_states"):
-            self._broker.notifies_order_states = any(act.hears_orders for act in self._acts)
-        groups = [(clock.cursor, clock.lines) for clock in self._clocks]
-        groups += [(one.cursor, one.lines) for act in self._acts for one in act.followers.values()]
-        with sharing(groups):
-            self._go_through_all()
-        for act in self._acts:
-            del act.time.array[act.time.lencount :]
+            self._broker.notifies_order_states = any(runner.handles_orders for runner in self._runners)
+        shared = [(group.cursor, group.lines) for group in self._groups]
+        shared += [(one.cursor, one.lines) for runner in self._runners for one in runner.indicator_lines.values()]
+        with sharing(shared):
+            self._run_all_bars()
+        for runner in self._runners:
+            del runner.time.array[runner.time.lencount :]
 
-    def _moments(self) -> Iterable[tuple[float, list[Clock]]]:
-        """Return the moments at which any feed has a bar, and which do."""
-        clocks = self._clocks
-        return _merged(clocks) if len(clocks) > 1 else zip(clocks[0].times, repeat(clocks), strict=False)
+    def _timestamps(self) -> Iterable[tuple[float, list[FeedGroup]]]:
+        """Return the times at which any feed has a bar, with the groups of feeds that do."""
+        groups = self._groups
+        return _merged(groups) if len(groups) > 1 else zip(groups[0].times, repeat(groups), strict=False)
 
-    def _go_through_all(self) -> None:  # noqa: C901 - in every bar of every run, where a call costs more than it tidies
-        cerebro, queue, acts, ask_the_broker = self._cerebro, self._queue, self._acts, self._broker.next
-        lone_act = self._lone_act
-        moments = iter(self._moments())
-        for dt, moved in moments:
-            for clock in moved:
-                clock.move()
-            if self._cheats and self._stops_before_the_broker(dt):
+    def _run_all_bars(self) -> None:  # noqa: C901 - runs in every bar, where the cost of further calls is measurable
+        cerebro, queue, runners, process_bar = self._cerebro, self._queue, self._runners, self._broker.next
+        quiet_runner = self._quiet_runner
+        timestamps = iter(self._timestamps())
+        for dt, moved in timestamps:
+            for group in moved:
+                group.move()
+            if self._cheats_on_open and self._run_before_broker(dt):
                 return
-            ask_the_broker()
+            process_bar()
             if queue is None or queue:
-                self._pass_on()
+                self._deliver_notifications()
             if cerebro._event_stop:
                 return
             if cerebro._timers:
                 cerebro._check_timers(cerebro.runningstrats, dt, cheat=False)
-            for act in acts:
-                act.next(dt, moved)
+            for runner in runners:
+                runner.next(dt, moved)
                 if cerebro._event_stop:
                     return
                 if cerebro.runwriters:
                     cerebro._next_writers(cerebro.runningstrats)
-            if lone_act is not None and self._is_stopped_in_calm(lone_act, moments):
+            if quiet_runner is not None and self._run_quiet_bars(quiet_runner, timestamps):
                 return
 
-    def _is_stopped_in_calm(self, act: Act, moments: Iterator[Any]) -> bool:
-        """Let a strategy see the bars of a calm one after the other, for as long as it touches nothing; return whether it stops the run.
+    def _run_quiet_bars(self, runner: StrategyRunner, timestamps: Iterator[Any]) -> bool:
+        """Run the strategy through the bars of a quiet interval without calling the broker; return whether the run was stopped.
 
-        The last bar, and those of which something is to be told or asked, are left to the loop.
+        Ends before the last bar, and before any bar with a notification, a deposit, a timer or a changed `next`: the regular loop
+        processes those.
         """
-        cerebro, broker, queue, clock = self._cerebro, self._broker, self._queue, self._clocks[0]
-        unseen, cursor = broker.unseen(), act.cursor
-        if unseen is None or cursor is None or not act.only_looks:
+        cerebro, broker, queue, group = self._cerebro, self._broker, self._queue, self._groups[0]
+        unseen, cursor = broker.unseen(), runner.cursor
+        if unseen is None or cursor is None or not runner.is_passive:
             return False
-        feeds, look, state, paid_in = clock.cursor, act.strategy.next, act.state, broker._cash_addition
+        feeds, strategy_next, state, paid_in = (
+            group.cursor,
+            runner.strategy.next,
+            runner.state,
+            broker._cash_addition,
+        )
         first = at = feeds.at
-        last = min(at + unseen.run_through(), clock.last - 1)
+        last = min(at + unseen.run_through(), group.last - 1)
         try:
             while at < last and unseen.is_run_through:
                 if queue or paid_in or cerebro._event_stop or cerebro._timers:
@@ -275,16 +285,16 @@ class Loop:
                 if "next" in state or "notify_cashvalue" in state or "notify_fund" in state:
                     break
                 feeds.at = cursor.at = at = at + 1
-                look()
+                strategy_next()
         finally:
             broker.count_run_through()
-        next(islice(moments, at - first, at - first), None)
+        next(islice(timestamps, at - first, at - first), None)
         return bool(cerebro._event_stop)
 
-    def _stops_before_the_broker(self, dt: float) -> bool:
-        """Let timers and strategies cheat on the bar's open; return whether a strategy has stopped the run there.
+    def _run_before_broker(self, dt: float) -> bool:
+        """Run cheat-on-open timers and strategies before the broker; return whether a strategy has stopped the run.
 
-        Where a timer has, the broker still works through the bar.
+        If a timer has stopped it, the broker still processes the bar, as under backtrader.
         """
         cerebro = self._cerebro
         if cerebro._timerscheat:
@@ -296,8 +306,8 @@ class Loop:
                     return True
         return False
 
-    def _pass_on(self) -> None:
-        """Pass the broker's notifications on."""
+    def _deliver_notifications(self) -> None:
+        """Deliver the broker's notifications to the strategies."""
         cerebro = self._cerebro
         while (order := self._broker.get_notification()) is not None:
             owner = cerebro.runningstrats[0] if order.owner is None else order.owner
@@ -305,22 +315,22 @@ class Loop:
 
 
 def _times(data: Any) -> Any:
-    """Return the times of a feed's bars."""
+    """Return the times of a feed's bars, as day numbers."""
     times = data.lines.datetime.array
     return times if len(times) == data.buflen() else times[: data.buflen()]
 
 
-def _merged(clocks: list[Clock]) -> Iterator[tuple[float, list[Clock]]]:
-    """Yield the moments at which any feed has a bar, and which do."""
-    places = [0] * len(clocks)
-    coming = [clock.times[0] if clock.times else math.inf for clock in clocks]
-    while (dt := min(coming)) != math.inf:
+def _merged(groups: list[FeedGroup]) -> Iterator[tuple[float, list[FeedGroup]]]:
+    """Yield the times at which any group of feeds has a bar, with the groups that do."""
+    positions = [0] * len(groups)
+    upcoming = [group.times[0] if group.times else math.inf for group in groups]
+    while (dt := min(upcoming)) != math.inf:
         moved = []
-        for n, clock in enumerate(clocks):
-            if coming[n] <= dt:
-                moved.append(clock)
-                places[n] += 1
-                coming[n] = clock.times[places[n]] if places[n] < len(clock.times) else math.inf
+        for n, group in enumerate(groups):
+            if upcoming[n] <= dt:
+                moved.append(group)
+                positions[n] += 1
+                upcoming[n] = group.times[positions[n]] if positions[n] < len(group.times) else math.inf
         yield dt, moved
 
 
@@ -328,20 +338,20 @@ def _overrides(one: Any, base: Any, names: tuple[str, ...]) -> bool:
     return any(getattr(type(one), name) is not getattr(base, name) or name in one.__dict__ for name in names)
 
 
-def _hears_cash(analyzer: Any) -> bool:
+def _handles_cash(analyzer: Any) -> bool:
     names = ("notify_cashvalue", "notify_fund", "_notify_cashvalue", "_notify_fund")
-    return _overrides(analyzer, bt.Analyzer, names) or any(map(_hears_cash, analyzer._children))
+    return _overrides(analyzer, bt.Analyzer, names) or any(map(_handles_cash, analyzer._children))
 
 
-def _hears_orders(analyzer: Any) -> bool:
+def _handles_orders(analyzer: Any) -> bool:
     own = _overrides(analyzer, bt.Analyzer, ("notify_order", "_notify_order"))
-    return (own and getattr(analyzer, "hears_orders", True)) or any(map(_hears_orders, analyzer._children))
+    return (own and getattr(analyzer, "hears_orders", True)) or any(map(_handles_orders, analyzer._children))
 
 
 def _name_of_next(analyzer: Any) -> str:
-    """Return what is called in every bar: `next` alone where nothing else would be."""
+    """Return the method to call in every bar: `next`, or `_next` where that does more than call `next`."""
     return "next" if type(analyzer)._next is bt.Analyzer._next and not analyzer._children else "_next"
 
 
-def _looks_at_bars(analyzer: Any) -> bool:
-    return _overrides(analyzer, bt.Analyzer, ("next", "_next")) or any(map(_looks_at_bars, analyzer._children))
+def _handles_bars(analyzer: Any) -> bool:
+    return _overrides(analyzer, bt.Analyzer, ("next", "_next")) or any(map(_handles_bars, analyzer._children))

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line: `crossmargin compare`, `run`, `sweep`, `report`, `explain`, `venues`, `download` and `data`.
 
-Heavy modules are imported inside the commands, so that `--help` answers at once.
+Heavy modules are imported inside the commands to keep `--help` fast.
 """
 
 import click
 
 from crossmargin_bt import __version__
-from crossmargin_bt.cli.books import venues
-from crossmargin_bt.cli.comparing import compare, explain
-from crossmargin_bt.cli.data import data
-from crossmargin_bt.cli.downloading import download
-from crossmargin_bt.cli.running import report, run
-from crossmargin_bt.cli.sweeping import sweep
+from crossmargin_bt.cli.compare_command import compare
+from crossmargin_bt.cli.data_command import data
+from crossmargin_bt.cli.download_command import download
+from crossmargin_bt.cli.report_command import explain, report
+from crossmargin_bt.cli.run_command import run
+from crossmargin_bt.cli.sweep_command import sweep
+from crossmargin_bt.cli.venues_command import venues
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options that several commands take: which candles, what account, what to write."""
+"""Option groups shared by several commands: market data and account."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from crossmargin_bt.cli.words import words
+from crossmargin_bt.cli.parsing import split_list
 from crossmargin_bt.errors import ConfigurationError, suggestion
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ _MARKET = (
     click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Folder of downloads, or of one CSV or Parquet file a symbol; without it the generated sample.",
+        help="Folder of downloads, or of one CSV or Parquet file per symbol; default: the generated sample.",
     ),
-    click.option("--symbols", help="Symbols of that folder, in this order, separated by commas; without it all."),
-    click.option("--timeframe", help="Which of the downloaded timeframes, where there are several."),
+    click.option("--symbols", help="Symbols to load, in this order, separated by commas; default: all."),
+    click.option("--timeframe", help="Timeframe to load if several were downloaded."),
     click.option("--start", help="First date, for example 2020-03-01 (UTC)."),
-    click.option("--end", help="Date to stop before (UTC)."),
+    click.option("--end", help="End date, exclusive (UTC)."),
 )
 _ACCOUNT = (
     click.option(
@@ -34,29 +34,29 @@ _ACCOUNT = (
         type=float,
         default=10_000.0,
         show_default=True,
-        help="Starting balance, in the currency the contracts settle in.",
+        help="Starting balance in the settlement currency of the contracts.",
     ),
     click.option(
-        "--leverage", type=float, default=5.0, show_default=True, help="Leverage where the strategy sets none."
+        "--leverage", type=float, default=5.0, show_default=True, help="Leverage unless the strategy sets its own."
     ),
     click.option(
         "--path",
         default="path",
         show_default=True,
-        help="What is read into a candle: path (nearer extreme first), adverse (stress), close.",
+        help="Intrabar price path: path (nearer extreme first), adverse (worst case), close.",
     ),
     click.option(
         "--slippage",
         type=click.FloatRange(0, 1, max_open=True),
         default=0.0,
         show_default=True,
-        help="Part of the price that market orders, stops and forced closes give away (0.001 is 0.1 %).",
+        help="Slippage of market orders, stops and forced closes as a fraction of the price (0.001 = 0.1 %).",
     ),
 )
 
 
 class MarketOptions(NamedTuple):
-    """Which candles."""
+    """The market data options."""
 
     data: Path | None
     symbols: str | None
@@ -66,8 +66,8 @@ class MarketOptions(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """The folder that is meant."""
-        return self.data or shipped("data")
+        """The folder of market data; default: the sample."""
+        return self.data or project_folder("data")
 
     def read(self) -> "list[Candles]":
         """Return the candles.
@@ -79,16 +79,16 @@ class MarketOptions(NamedTuple):
 
         return folder.read(
             self.folder,
-            symbols=words(self.symbols) if self.symbols else None,
+            symbols=split_list(self.symbols) if self.symbols else None,
             timeframe=self.timeframe,
             start=self.start,
             end=self.end,
-            downloads=self.data is not None,  # the sample's folder may hold downloads too
+            downloads=self.data is not None,  # the sample's folder may contain downloads too
         )
 
 
 class AccountOptions(NamedTuple):
-    """What account."""
+    """The account options."""
 
     cash: float
     leverage: float
@@ -96,25 +96,27 @@ class AccountOptions(NamedTuple):
     slippage: float
 
     def settings(self, candles: "Sequence[Candles]") -> "Settings":
-        """Return what every run on these candles has alike.
+        """Return the settings common to all runs on these candles.
 
         Raises:
-            ConfigurationError: the contracts settle in several currencies.
+            ConfigurationError: the contracts have several settlement currencies.
         """
         from crossmargin_bt.compare import Settings
 
         settles = sorted({one.instrument.settle for one in candles})
         if len(settles) > 1:
             raise ConfigurationError(
-                f"the contracts settle in {', '.join(settles)}; choose those of one with --symbols"
+                f"the contracts settle in {', '.join(settles)}; choose contracts of one currency with --symbols"
             )
         return Settings(
             cash=self.cash, leverage=self.leverage, path=self.path, currency=settles[0], slippage=self.slippage
         )
 
 
-def _bundled(name: str, kind: Any, options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
-    """Return a decorator that adds options to a command and hands their values to it as one."""
+def _option_group(
+    name: str, kind: Any, options: Sequence[Callable[[Command], Command]]
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds options to a command and passes their values as one object."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -130,38 +132,38 @@ def _bundled(name: str, kind: Any, options: Sequence[Callable[[Command], Command
     return decorate
 
 
-market_options = _bundled("market", MarketOptions, _MARKET)
-account_options = _bundled("account", AccountOptions, _ACCOUNT)
+market_options = _option_group("market", MarketOptions, _MARKET)
+account_options = _option_group("account", AccountOptions, _ACCOUNT)
 
 
-def tier_files(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path | None]":
-    """Return the file of dated tiers of every venue, None for those without.
+def parse_tier_files(given: Sequence[str], venue_names: Sequence[str]) -> "dict[str, Path | None]":
+    """Return the file of dated tier tables per venue, None without one.
 
     Raises:
-        ConfigurationError: no venue is named, two are alike, or a file is for none of them.
+        ConfigurationError: there is no venue, a duplicate venue, or a file for a venue that is not compared.
     """
     from crossmargin_bt import venues as books
 
     if not venue_names:
-        raise ConfigurationError("--venue names no venue; `crossmargin venues` lists them")
+        raise ConfigurationError("--venue contains no venue; `crossmargin venues` lists them")
     files: dict[str, Path | None] = dict.fromkeys(venue_names)
     for text in given:
         venue, _, file = text.partition("=")
         if not file:
-            raise ConfigurationError(f"--tiers {text} names no venue; write --tiers {venue_names[0]}={text}")
+            raise ConfigurationError(f"--tiers {text} has no venue; write --tiers {venue_names[0]}={text}")
         if venue not in files:
             raise ConfigurationError(f"--tiers {text}: {venue!r} is not compared{suggestion(venue, venue_names)}")
         files[venue] = Path(file)
     names = [books.load(venue).name for venue in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ConfigurationError(f"two of the venues are named {twice!r}; give yours another name in its file")
+        raise ConfigurationError(f"two venues are named {twice!r}; change the name in your venue file")
     return files
 
 
-def shipped(name: str) -> Path:
-    """Return the project's folder of that name: beside the package, else in the working directory."""
+def project_folder(name: str) -> Path:
+    """Return a folder of the project, next to the package or else in the working directory."""
     for base in (Path(__file__).parents[2], Path.cwd()):
         if (base / name).is_dir():
             return base / name
-    raise ConfigurationError(f"there is no folder {name!r} here; run this in the project's folder, or name your own")
+    raise ConfigurationError(f"folder {name!r} not found; run the command in the project's folder, or give your own")

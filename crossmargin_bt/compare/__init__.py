@@ -3,12 +3,12 @@
 
 from crossmargin_bt.compare.markets import markets
 from crossmargin_bt.compare.rule_attribution import differences
-from crossmargin_bt.compare.runs import ACCOUNTS, Settings, run, run_all
+from crossmargin_bt.compare.runs import MODE_ALIASES, Settings, run, run_all
 from crossmargin_bt.compare.strategies import StrategySource, StrategySpec, load
-from crossmargin_bt.compare.stress import shocks, stressed
+from crossmargin_bt.compare.stress import run_stress, stress_scenarios
 
 __all__ = [
-    "ACCOUNTS",
+    "MODE_ALIASES",
     "Settings",
     "StrategySource",
     "StrategySpec",
@@ -17,6 +17,6 @@ __all__ = [
     "markets",
     "run",
     "run_all",
-    "shocks",
-    "stressed",
+    "run_stress",
+    "stress_scenarios",
 ]

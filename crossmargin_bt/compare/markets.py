@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a result file keeps of the candles: closes, extremes and holes."""
+"""The candle data stored in a result file: closes, extremes and gaps."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import numpy as np
 import pandas as pd
 
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.results import Market
+from crossmargin_bt.results import MarketCandles
 
 
-def markets(candles: Sequence[Candles]) -> list[Market]:
-    """Return what a report tells of the candles of every symbol."""
+def markets(candles: Sequence[Candles]) -> list[MarketCandles]:
+    """Return the market data a report needs, one entry per symbol."""
     return [_market(one) for one in candles]
 
 
-def _market(one: Candles) -> Market:
+def _market(one: Candles) -> MarketCandles:
     frame = one.frame
     times = pd.DatetimeIndex(frame.index).as_unit("ms").asi8
     steps = np.diff(times)
     step = int(np.percentile(steps, 25, method="lower")) if len(steps) else 0
-    # A bar that comes late is none that is missing.
+    # The factor 1.5 tolerates bars with a late timestamp.
     wide = np.flatnonzero(steps >= 1.5 * step).tolist() if step else []
-    return Market(
+    return MarketCandles(
         symbol=one.symbol,
         times_ms=times.tolist(),
         high=frame["high"].tolist(),

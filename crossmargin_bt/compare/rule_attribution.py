@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why venues differ: a refusal or liquidation of one venue, judged by the rules of the others.
+"""Attribution of differences between venues to rules.
 
-The account is brought back from the journal to the moment of the event; then the same question is
-asked under another rule book, and under the first one with single rules exchanged. The rule that
-alone turns the answer is the reason; where none does, several together are.
+A refusal or liquidation under one venue is evaluated again under the rules of another: the journal is
+replayed up to the event and the decision repeated, first with the complete other rule book, then with
+single rules replaced. A rule that changes the decision on its own is a reason; if no single rule does,
+several combined are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,80 +22,86 @@ from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import Rules
-from crossmargin_bt.results import Difference, RunResult, Verdict
+from crossmargin_bt.results import RuleVerdict, RunResult, VenueDifference
 from crossmargin_bt.venues import RULES, Venue
 
 
 def differences(
     results: Sequence[RunResult], books: Mapping[str, Venue], instruments: Mapping[str, Instrument]
-) -> list[Difference]:
-    """Return, for every run on a margin account, how the other venues judge its first refusal and first liquidation.
+) -> list[VenueDifference]:
+    """Return how other venues would decide the first refusal and the first liquidation of every margin run.
 
-    `books` holds the rule books by the venue's name. Only judgements that differ are returned.
+    `books` maps venue names to rule books. Only decisions that differ are returned.
     """
-    found: list[Difference] = []
+    differing: list[VenueDifference] = []
     for result in results:
         others = [
             books[one.venue] for one in results
             if (one.strategy, one.mode) == (result.strategy, result.mode) and one.venue != result.venue
         ]  # fmt: skip
         if result.mode != "cash" and others:
-            for event in _Event.of(result, instruments):
-                asked = [event.difference(books[result.venue], other) for other in others]
-                found.extend(one for one in asked if one is not None)
-    return found
+            for event in _DecidedEvent.of(result, instruments):
+                judged = [event.difference(books[result.venue], other) for other in others]
+                differing.extend(one for one in judged if one is not None)
+    return differing
 
 
-class _Event(NamedTuple):
-    """A refusal or a liquidation of a run, with what came before it and the question it answered."""
+class _DecidedEvent(NamedTuple):
+    """A refusal or liquidation of a run, with the journal before it and the function that repeats the decision."""
 
     result: RunResult
     past: Sequence[events.JournalEntry]
     entry: Any
-    judge: Callable[[Account, Any], Verdict]
+    judge: Callable[[Account, Any], RuleVerdict]
     instruments: Mapping[str, Instrument]
 
     @classmethod
-    def of(cls, result: RunResult, instruments: Mapping[str, Instrument]) -> "list[_Event]":
-        """Return the first of each kind that rules decided: not a size below a lot, or a misspelt keyword."""
+    def of(cls, result: RunResult, instruments: Mapping[str, Instrument]) -> "list[_DecidedEvent]":
+        """Return the first refusal and the first liquidation that depend on venue rules.
+
+        Refusals for other reasons, such as a size below one lot, record no prices and are skipped.
+        """
         journal = [msgspec.convert(entry, type=events.JournalEntry) for entry in result.journal]
-        kinds: tuple[tuple[type, Callable[[Account, Any], Verdict]], ...] = (
+        kinds: tuple[tuple[type, Callable[[Account, Any], RuleVerdict]], ...] = (
             (events.OrderRefused, _admission),
             (events.Liquidated, _survival),
         )
-        found: list[_Event] = []
+        decided: list[_DecidedEvent] = []
         for kind, judge in kinds:
             at = next((n for n, one in enumerate(journal) if isinstance(one, kind) and one.prices), None)  # type: ignore[attr-defined]
             if at is not None:
                 past = [one for one in journal[:at] if not isinstance(one, events.MaintenanceChanged)]
-                found.append(cls(result, past, journal[at], judge, instruments))
-        return found
+                decided.append(cls(result, past, journal[at], judge, instruments))
+        return decided
 
-    def difference(self, book: Venue, other: Venue) -> Difference | None:
-        """Return what another venue makes of the event, or None where it is the same."""
+    def difference(self, book: Venue, other: Venue) -> VenueDifference | None:
+        """Return how another venue decides the event; None if it decides the same."""
         mine, theirs = book.rules, other.rules
         own, foreign = self.verdict(mine), self.verdict(theirs)
         if own.passes or not foreign.passes:
             return None
-        exchanged = [(key, getattr(theirs, key)) for key in RULES if getattr(mine, key) != getattr(theirs, key)]
+        replaced = [(key, getattr(theirs, key)) for key in RULES if getattr(mine, key) != getattr(theirs, key)]
         reasons = [
-            key for key, value in exchanged if key != "maintenance" and self.verdict(_with(mine, {key: value})).passes
+            key
+            for key, value in replaced
+            if key != "maintenance" and self.verdict(_replace_rules(mine, {key: value})).passes
         ]
         rates = {"maintenance": theirs.maintenance, "contracts": theirs.contracts}
-        if self.verdict(_with(mine, rates)).passes:
+        if self.verdict(_replace_rules(mine, rates)).passes:
             reasons.append("maintenance")
-        return Difference(
+        return VenueDifference(
             self.result.strategy, self.result.mode, self.result.venue, f"{format_time(self.entry.time_ms)} {describe(self.entry, self.result.currency)}", own,
             other.name, foreign, tuple(reasons),
         )  # fmt: skip
 
-    def verdict(self, rules: Rules) -> Verdict:
-        """Return the answer under these rules.
+    def verdict(self, rules: Rules) -> RuleVerdict:
+        """Return the decision under these rules.
 
-        The account is brought back to before the event, at the event's prices. Fills carry their amounts, so money
-        and positions are those of the run whatever the rules; terms of contracts are those of the rules at that time.
+        The account is replayed to just before the event and marked at the event's prices. Fills are replayed with
+        their recorded amounts, so balances and positions do not depend on `rules`; contract terms are those of
+        `rules` at that time.
         """
-        # Rates follow volatility as they did only under the rule that they followed it by.
+        # Recorded rate changes apply only under the volatility rule of the run.
         scaled = msgspec.to_builtins(rules.volatility_scaling) == self.result.rules["volatility_scaling"]
         past = [one for one in self.past if scaled or not isinstance(one, events.RatesScaled)]
         account = replay(past, rules, self.instruments, **self.result.setup)
@@ -116,11 +123,11 @@ class _Event(NamedTuple):
         return self.judge(account, self.entry)
 
 
-def _with(rules: Rules, exchanged: Mapping[str, Any]) -> Rules:
-    return msgspec.structs.replace(rules, **exchanged)
+def _replace_rules(rules: Rules, replaced: Mapping[str, Any]) -> Rules:
+    return msgspec.structs.replace(rules, **replaced)
 
 
-def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
+def _admission(account: Account, entry: events.OrderRefused) -> RuleVerdict:
     if entry.at_fill:
         fill = fills.order_fill(
             account, entry.time_ms, entry.symbol, entry.side,
@@ -133,17 +140,17 @@ def _admission(account: Account, entry: events.OrderRefused) -> Verdict:
         )
         answer = order_admission.admit(account, entry.symbol, order)
     if isinstance(answer, Refusal):
-        return Verdict(False, answer.needed, answer.available)
+        return RuleVerdict(False, answer.needed, answer.available)
     book = account.books[entry.symbol]
-    book.orders.pop(entry.number, None)  # what it locks is for itself
-    return Verdict(True, 0.0, max(0.0, metrics.available_margin(account, book)))
+    book.orders.pop(entry.number, None)  # its own margin must not count against it
+    return RuleVerdict(True, 0.0, max(0.0, metrics.available_margin(account, book)))
 
 
-def _survival(account: Account, entry: events.Liquidated) -> Verdict:
+def _survival(account: Account, entry: events.Liquidated) -> RuleVerdict:
     pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
     risk = metrics.risk(account, pool)
-    return Verdict(risk.gap > TINY * risk.requirement, risk.requirement, risk.collateral)
+    return RuleVerdict(risk.gap > LIQUIDATION_REL_TOL * risk.requirement, risk.requirement, risk.collateral)
 
 
-# At the moment of a liquidation collateral and requirement are equal but for rounding.
-TINY = 1e-6
+# Collateral and requirement are equal up to rounding at the moment of a liquidation.
+LIQUIDATION_REL_TOL = 1e-6

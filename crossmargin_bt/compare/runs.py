@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run: a strategy on candles under one venue and margin mode."""
+"""One run of a strategy on candles under one venue and margin mode."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +15,21 @@ from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.api.commission import CashCommission
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cerebro import Cerebro
-from crossmargin_bt.compare.strategies import StrategySpec, where
-from crossmargin_bt.compare.warmup import warming_up
+from crossmargin_bt.compare.strategies import StrategySpec, describe_exception
+from crossmargin_bt.compare.warmup import with_warmup
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
-from crossmargin_bt.results import Estimates, RunResult
+from crossmargin_bt.results import LiquidationPrices, RunResult
 from crossmargin_bt.venues import Venue
 
-ACCOUNTS = {"multi_currency": ("cross", "multi_currency")}
-"""What a comparison calls a mode besides the broker's own: a mode of the broker with its pooling."""
+MODE_ALIASES = {"multi_currency": ("cross", "multi_currency")}
+"""Mode names of comparisons beyond the broker's own: (mode of the broker, pooling)."""
 
 
 class Settings(NamedTuple):
-    """What a comparison holds fixed. `cash` is in `currency`, `interest_rates` are yearly by currency, slippage is a part of the price."""
+    """The settings common to all runs of a comparison.
+
+    `cash` is in `currency`, `interest_rates` are annual rates by currency, `slippage` is a fraction of the price.
+    """
 
     cash: float = 10_000.0
     leverage: float = 5.0
@@ -49,23 +52,24 @@ def run(
     trade_from_ms: int | None = None,
     detail: bool = True,
 ) -> RunResult:
-    """Run the strategy and return what it left behind.
+    """Run the strategy and return its result.
 
-    `tiers` is a file of tier tables by date. The strategy class may name its `position_mode` ("hedge"); cash mode pays for positions in full
-    with the stock broker's money at the venue's taker fee. Before `trade_from_ms` the strategy is not called and nothing is
-    recorded: its indicators warm up. Without `detail` margin level, exposure and liquidation prices are not recorded.
+    `tiers` is a file of tier tables by date. The strategy class may define `position_mode = "hedge"`. Cash mode uses the
+    stock broker, which pays for positions in full, at the venue's taker fee. Before `trade_from_ms` only indicators are
+    computed: the strategy is not called and nothing is recorded. Without `detail` margin level, exposure and liquidation
+    prices are not recorded.
 
     Raises:
         ConfigurationError: an unknown venue or mode, or a setting out of range.
-        FeedError: candles that cannot be traded on, or fewer feeds than the strategy uses.
+        FeedError: invalid candles, or fewer feeds than the strategy uses.
         StrategyFileError: the strategy raised an exception.
     """
-    cerebro = prepare(
+    cerebro = build_cerebro(
         spec, candles, venue=venue, mode=mode, settings=settings, tiers=tiers, trade_from_ms=trade_from_ms
     )
     cerebro.addanalyzer(Recorder, _name="record", on_bar=on_bar, since_ms=trade_from_ms, detail=detail)
-    record = execute(cerebro, spec, len(candles)).analyzers.record.get_analysis()
-    return result_of(record, cerebro.broker, spec, candles, mode=mode, settings=settings, tiers=tiers)
+    record = run_cerebro(cerebro, spec, len(candles)).analyzers.record.get_analysis()
+    return build_result(record, cerebro.broker, spec, candles, mode=mode, settings=settings, tiers=tiers)
 
 
 def run_all(
@@ -79,7 +83,9 @@ def run_all(
     on_run: Callable[[str], None] = lambda _: None,
     on_bar: Callable[[], None] | None = None,
 ) -> list[RunResult]:
-    """Run every strategy under every venue, by its file of tiers, and mode; `on_run` is told which run begins.
+    """Run every strategy under every venue and mode.
+
+    `tiers_of` maps each venue to its file of tier tables or None. `on_run` is called with the name of each run before it.
 
     Raises:
         ConfigurationError, FeedError, StrategyFileError: see `run`.
@@ -91,7 +97,7 @@ def run_all(
                 on_run(f"{spec.name} {mode} {venue}")
                 results.append(
                     run(
-                        spec.fresh(),
+                        spec.reimported(),
                         candles,
                         venue=venue,
                         mode=mode,
@@ -104,7 +110,7 @@ def run_all(
     return results
 
 
-def prepare(
+def build_cerebro(
     spec: StrategySpec,
     candles: Sequence[Candles],
     *,
@@ -114,14 +120,32 @@ def prepare(
     tiers: Path | None = None,
     trade_from_ms: int | None = None,
 ) -> bt.Cerebro:
-    """Return a cerebro with broker, feeds and strategy, ready to run.
+    """Return a `Cerebro` with broker, feeds and strategy, ready to run.
 
     Raises:
         ConfigurationError, FeedError: see `run`.
     """
-    margin_mode, pooling = ACCOUNTS.get(mode, (mode, "single_currency"))
-    kind: Any = CrossMarginBroker  # checks its settings itself, and names what it does not know
-    broker: CrossMarginBroker = kind(
+    broker = _broker(spec, venue=venue, mode=mode, settings=settings, tiers=tiers)
+    cerebro: bt.Cerebro = Cerebro(stdstats=False)
+    cerebro.setbroker(broker)
+    info: Any = CashCommission
+    for one in candles:
+        cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
+        if mode == "cash":
+            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
+            broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
+    cerebro.addstrategy(
+        spec.strategy if trade_from_ms is None else with_warmup(spec.strategy, trade_from_ms), **spec.params
+    )
+    return cerebro
+
+
+def _broker(
+    spec: StrategySpec, *, venue: str | Venue, mode: str, settings: Settings, tiers: Path | None
+) -> CrossMarginBroker:
+    margin_mode, pooling = MODE_ALIASES.get(mode, (mode, "single_currency"))
+    broker: Any = CrossMarginBroker  # it checks its settings itself and names an unknown value
+    built: CrossMarginBroker = broker(
         cash=settings.cash,
         venue=venue,
         mode=margin_mode,
@@ -134,25 +158,14 @@ def prepare(
         tiers=tiers,
         check=settings.check,
         slip_perc=settings.slippage,
-        # backtrader leaves fills at the open as they are, and caps others at the bar's range.
+        # By default backtrader applies no slippage to fills at the open and caps other fills at the bar's range.
         slip_open=settings.slippage > 0,
         slip_out=settings.slippage > 0,
     )
-    cerebro: bt.Cerebro = Cerebro(stdstats=False)
-    cerebro.setbroker(broker)
-    info: Any = CashCommission
-    for one in candles:
-        cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
-        if mode == "cash":
-            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
-            broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
-    cerebro.addstrategy(
-        spec.strategy if trade_from_ms is None else warming_up(spec.strategy, trade_from_ms), **spec.params
-    )
-    return cerebro
+    return built
 
 
-def result_of(
+def build_result(
     record: dict[str, Any],
     broker: CrossMarginBroker,
     spec: StrategySpec,
@@ -162,9 +175,9 @@ def result_of(
     settings: Settings,
     tiers: Path | None = None,
 ) -> RunResult:
-    """Return the result of a run from what its `Recorder` kept."""
+    """Return the result of a run from the analysis of its `Recorder`."""
     rules = broker.venue
-    curves = {**record, "liquidation_prices": Estimates(**record["liquidation_prices"])}
+    curves = {**record, "liquidation_prices": LiquidationPrices(**record["liquidation_prices"])}
     return RunResult(
         strategy=spec.name,
         venue=rules.name,
@@ -178,7 +191,7 @@ def result_of(
         assumptions=[
             *rules.assumed,
             *(text for one in candles for text in one.assumptions),
-            *_dated(rules, candles, tiers),
+            *_dated_tier_notes(rules, candles, tiers),
         ],
         rules=msgspec.to_builtins(rules.rules),
         instruments=[msgspec.to_builtins(one.instrument) for one in candles],
@@ -186,25 +199,25 @@ def result_of(
     )
 
 
-def _dated(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[str]:
-    """Return which terms by date the contracts traded under, and where they reach before their date."""
+def _dated_tier_notes(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[str]:
+    """Return assumptions about dated tiers: which dates and sources apply, and use before the first date."""
     texts = []
     for one in candles:
         terms = [] if one.instrument.maintenance else venue.rules.terms(one.symbol)
         dated = [term for term in terms if term.since]
         if file is not None and not dated and not one.instrument.maintenance:
-            texts.append(f"{one.symbol}: {file} has no tiers for it; the venue's hold")
+            texts.append(f"{one.symbol}: {file} has no tiers for it; the venue's own tiers apply")
         if dated:
             dates = ", ".join(str(term.since) for term in dated)
             sources = ", ".join(dict.fromkeys(term.source for term in dated if term.source))
             early = pd.Timestamp(str(dated[0].since), tz="UTC") > one.frame.index[0] and dated[0] is terms[0]
-            before = f"; those of {dated[0].since} hold before that day too" if early else ""
+            before = f"; those of {dated[0].since} are also used before that date" if early else ""
             texts.append(f"{one.symbol}: tiers by date ({dates}) from {file or sources}{before}")
     return texts
 
 
-def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
-    """Run a cerebro over `count` feeds and return its strategy.
+def run_cerebro(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
+    """Run a `Cerebro` over `count` feeds and return its strategy.
 
     Raises:
         FeedError, StrategyFileError: see `run`.
@@ -215,11 +228,11 @@ def execute(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:
         raise
     except IndexError as error:
         bars = max((data.buflen() for data in cerebro.datas), default=0)
-        text = f"{spec.name} failed: {where(error, spec.file)}; there are {count} feeds of {bars} bars"
+        text = f"{spec.name} failed: {describe_exception(error, spec.file)}; there are {count} feeds of {bars} bars"
         raise FeedError(f"{text}: does it use more feeds, or an indicator more bars?") from error
     except Exception as error:
         raise StrategyFileError(
-            f"{spec.name} failed: {where(error, spec.file)}; --debug shows the traceback"
+            f"{spec.name} failed: {describe_exception(error, spec.file)}; --debug shows the traceback"
         ) from error
     if not strategies:
         raise StrategyFileError(f"{spec.name} asked to be skipped (StrategySkipError)")

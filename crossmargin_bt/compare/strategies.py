@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Strategies from files: `FILE.py:Class`, or `FILE.py` where it holds a single one."""
+"""Loading of strategies from files: `FILE.py:Class`, or `FILE.py` if it defines exactly one."""
 
 import hashlib
 import importlib.util
@@ -16,34 +16,34 @@ from crossmargin_bt.errors import ConfigurationError, StrategyFileError, suggest
 
 
 class StrategySpec(NamedTuple):
-    """A strategy class, the name it is reported under, and the params it is given in place of its defaults."""
+    """A strategy class, its display name, and params that override its defaults."""
 
     name: str
     strategy: Any
     params: dict[str, Any] = {}  # noqa: RUF012 - a named tuple's default is never changed
     source: "StrategySource | None" = None
-    """The file it was loaded from, where it was."""
+    """The file it was loaded from, if any."""
 
-    def fresh(self) -> "StrategySpec":
-        """Return the strategy from a new import of its file, so that a run finds nothing that another left in class or module."""
+    def reimported(self) -> "StrategySpec":
+        """Return the strategy from a new import of its file, so that runs share no class or module state."""
         return self if self.source is None else self.source.load()._replace(name=self.name, params=self.params)
 
     @property
     def file(self) -> Path | None:
-        """The file the class comes from."""
+        """The file that defines the class."""
         file = getattr(sys.modules.get(self.strategy.__module__), "__file__", None)
         return None if file is None else Path(file)
 
     @property
     def position_mode(self) -> str:
-        """The position mode the class asks for."""
+        """The `position_mode` of the class; default "one_way"."""
         return str(getattr(self.strategy, "position_mode", "one_way"))
 
-    def given(self, params: Mapping[str, Any]) -> "StrategySpec":
+    def with_params(self, params: Mapping[str, Any]) -> "StrategySpec":
         """Return the strategy with these params.
 
         Raises:
-            ConfigurationError: it has no param of that name.
+            ConfigurationError: the strategy has no param of that name.
         """
         known = list(self.strategy.params._getkeys())
         for name in params:
@@ -53,19 +53,19 @@ class StrategySpec(NamedTuple):
 
 
 class StrategySource(NamedTuple):
-    """A strategy file by its content, so that another machine can load what stands in it here."""
+    """A strategy file with its content, so that another machine can load the same code."""
 
     file: str
     content: bytes
     name: str
-    """The class; empty where the file holds a single one."""
+    """Class name; empty if the file defines exactly one strategy."""
 
     @classmethod
     def read(cls, text: str) -> "StrategySource":
-        """Return the file that `FILE.py:Class` names.
+        """Read the file of a `FILE.py:Class` argument.
 
         Raises:
-            StrategyFileError: there is no such file.
+            StrategyFileError: the file does not exist.
         """
         file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
         path = Path(file)
@@ -74,10 +74,10 @@ class StrategySource(NamedTuple):
         return cls(file, path.read_bytes(), name)
 
     def load(self) -> StrategySpec:
-        """Return the strategy, from a new import of the file.
+        """Import the file and return the strategy.
 
         Raises:
-            StrategyFileError: the file fails to import, or holds no such strategy.
+            StrategyFileError: the file fails to import, or does not define the strategy.
         """
         file, name = self.file, self.name
         module = self._module()
@@ -88,24 +88,24 @@ class StrategySource(NamedTuple):
         }
         if not name:
             if len(own) != 1:
-                found = ", ".join(own) or "none"
-                raise StrategyFileError(f"{file} holds {len(own)} strategies ({found}); name one as {file}:Class")
+                names = ", ".join(own) or "none"
+                raise StrategyFileError(f"{file} defines {len(own)} strategies ({names}); select one as {file}:Class")
             name = next(iter(own))
         if not hasattr(module, name):
-            hint = suggestion(name, own) if own else "; it holds no backtrader Strategy"
+            hint = suggestion(name, own) if own else "; it defines no backtrader Strategy"
             raise StrategyFileError(f"{file} has no class {name!r}{hint}")
         strategy = getattr(module, name)
         if not (isinstance(strategy, type) and issubclass(strategy, bt.Strategy)):
             raise StrategyFileError(f"{name} in {file} is not a backtrader Strategy; derive it from bt.Strategy")
         return StrategySpec(name, strategy, source=self)
 
-    def beside(self) -> list[Path]:
-        """Return the user's own files that the strategy's module takes something from, directly or through one another.
+    def imported_files(self) -> list[Path]:
+        """Return the user's own modules that the strategy's module imports from, directly or indirectly.
 
-        They lie in its folder or in the working one, and belong to no installed package.
+        These are files in its folder or the working directory that belong to no installed package.
         """
         folders = (Path(self.file).resolve().parent, Path.cwd())
-        found: dict[Path, ModuleType] = {}
+        modules: dict[Path, ModuleType] = {}
         waiting = [self._module()]
         while waiting:
             for name in {
@@ -115,45 +115,47 @@ class StrategySource(NamedTuple):
                 module = sys.modules.get(str(name))
                 file = Path(getattr(module, "__file__", None) or "").resolve()
                 own = file.suffix == ".py" and any(file.is_relative_to(folder) for folder in folders)
-                if module is not None and own and file not in found and not _is_installed(file):
-                    found[file] = module
+                if module is not None and own and file not in modules and not _is_installed(file):
+                    modules[file] = module
                     waiting.append(module)
-        return sorted(file for file in found if file != Path(self.file).resolve())
+        return sorted(file for file in modules if file != Path(self.file).resolve())
 
     def _module(self) -> ModuleType:
-        # backtrader's metaclasses look a class's module up by name, so it must be registered.
+        # backtrader's metaclasses look up a class's module by name, so it must be in sys.modules.
         key = f"crossmargin_bt_strategy_{hashlib.sha256(self.file.encode() + self.content).hexdigest()[:16]}"
         module = ModuleType(key)
         module.__file__ = self.file
         sys.modules[key] = module
         folder = str(Path(self.file).resolve().parent)
         if folder not in sys.path:
-            sys.path.append(folder)  # modules beside the strategy, also those imported later
+            sys.path.append(folder)  # for modules next to the strategy, including later imports
         try:
             exec(compile(importlib.util.decode_source(self.content), self.file, "exec"), module.__dict__)  # noqa: S102 - the user's own file
         except Exception as error:
             del sys.modules[key]
-            raise StrategyFileError(f"{self.file} does not import: {where(error, Path(self.file))}") from error
+            raise StrategyFileError(
+                f"{self.file} does not import: {describe_exception(error, Path(self.file))}"
+            ) from error
         return module
 
 
 def _is_installed(file: Path) -> bool:
-    """Return whether a file belongs to Python, to this package, or to one that was installed."""
+    """Return whether a file belongs to Python, to this package or to an installed one."""
     homes = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1])
     return "site-packages" in file.parts or any(file.is_relative_to(home) for home in homes)
 
 
 def load(text: str) -> StrategySpec:
-    """Return the strategy that `FILE.py:Class` names.
+    """Load the strategy of a `FILE.py:Class` argument.
 
     Raises:
-        StrategyFileError: the file is missing or fails to import, or holds no such strategy.
+        StrategyFileError: the file is missing, fails to import, or does not define the strategy.
     """
     return StrategySource.read(text).load()
 
 
-def where(error: BaseException, path: Path | None = None) -> str:
-    """Return an exception in one line, with the file and line it comes from."""
+def describe_exception(error: BaseException, path: Path | None = None) -> str:
+    """Return an exception as one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     mine = [frame for frame in frames if Path(frame.filename) == path] or (frames if path is None else [])
     at = f" (line {mine[-1].lineno} of {Path(mine[-1].filename).name})" if mine else ""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The comparison again with one thing made worse at a time, and which of its conclusions no longer hold.
+"""Stress tests: the comparison repeated with one input worsened at a time, and the conclusions that change.
 
-The sizes of the shocks are ours, and each is told with what it changes.
+Assumption: the sizes of the shocks are our choice; the report states each one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,19 @@ from crossmargin_bt.engine.terms.rates import (
     TierTable,
 )
 from crossmargin_bt.errors import CrossMarginError
-from crossmargin_bt.results import Outcome, RunResult, Shock
+from crossmargin_bt.results import RunOutcome, RunResult, Shock
 from crossmargin_bt.venues import Venue
 from crossmargin_bt.venues.tiers import load_with
 
-FUNDING = 3.0
-SLIPPAGE = 0.001
-MAINTENANCE = 1.5
-WICK = 0.5
-"""By how much of a bar's range its extremes reach further out."""
+FUNDING_FACTOR = 3.0
+STRESS_SLIPPAGE = 0.001
+MAINTENANCE_FACTOR = 1.5
+WICK_EXTENSION = 0.5
+"""Distance by which highs and lows are moved outwards, as a fraction of the bar's range."""
 
 
-class Stress(NamedTuple):
-    """One thing made worse."""
+class StressScenario(NamedTuple):
+    """One worsened input, as functions that change settings, candles or the venue."""
 
     name: str
     what: str
@@ -45,37 +45,39 @@ class Stress(NamedTuple):
     venue: Callable[[Venue], Venue] = lambda venue: venue
 
 
-def shocks(candles: Sequence[Candles]) -> list[Stress]:
-    """Return the shocks that can be dealt to these candles: funding only where there is any."""
-    found = [
-        Stress("fees", "all fees doubled, rebates gone", candles=_with_fees, venue=_venue_with_fees),
-        Stress("funding", f"every funding rate x {FUNDING:g}, paid and received", candles=_with_funding),
-        Stress(
+def stress_scenarios(candles: Sequence[Candles]) -> list[StressScenario]:
+    """Return the scenarios that apply to these candles; funding only if the data contain it."""
+    scenarios = [
+        StressScenario("fees", "all fees doubled, rebates removed", candles=_with_fees, venue=_venue_with_fees),
+        StressScenario("funding", f"all funding rates x {FUNDING_FACTOR:g}, paid and received", candles=_with_funding),
+        StressScenario(
             "slippage",
-            f"market orders and stops give away {SLIPPAGE:.1%} of the price, forced closes too",
-            settings=lambda settings: settings._replace(slippage=SLIPPAGE),
+            f"slippage of {STRESS_SLIPPAGE:.1%} of the price on market orders, stops and forced closes",
+            settings=lambda settings: settings._replace(slippage=STRESS_SLIPPAGE),
         ),
-        Stress(
+        StressScenario(
             "tiers",
-            f"maintenance rates x {MAINTENANCE:g}, at most the initial rate, of options and debts too (not the scenarios of portfolio margin)",
+            f"maintenance rates x {MAINTENANCE_FACTOR:g}, capped at the initial rate, including options and debts (portfolio margin scenarios unchanged)",
             candles=_with_tiers,
             venue=_venue_with_tiers,
         ),
-        Stress(
+        StressScenario(
             "worse path",
-            "within a bar every position meets its worse extreme first (--path adverse)",
+            "every position meets its adverse extreme first within a bar (--path adverse)",
             settings=lambda settings: settings._replace(path="adverse"),
         ),
-        Stress(
-            "longer wicks", f"every high and low reaches {WICK:.0%} of the bar's range further out", candles=_with_wicks
+        StressScenario(
+            "longer wicks",
+            f"highs and lows moved outwards by {WICK_EXTENSION:.0%} of the bar's range",
+            candles=_with_wicks,
         ),
     ]
-    paid = any(one.funding is not None or "funding_rate" in one.frame for one in candles)
-    return [one for one in found if one.name != "funding" or paid]
+    has_funding = any(one.funding is not None or "funding_rate" in one.frame for one in candles)
+    return [one for one in scenarios if one.name != "funding" or has_funding]
 
 
-def stressed(
-    shock: Stress,
+def run_stress(
+    scenario: StressScenario,
     base: Sequence[RunResult],
     specs: Sequence[StrategySpec],
     candles: Sequence[Candles],
@@ -86,111 +88,131 @@ def stressed(
     on_run: Callable[[str], None] = lambda _: None,
     on_bar: Callable[[], None] | None = None,
 ) -> Shock:
-    """Run a comparison again under a shock; a run that fails is an outcome with its reason.
+    """Repeat a comparison under a stress scenario; a failed run is an outcome with the reason.
 
-    `base` are the runs without it.
+    `base` are the results of the unchanged comparison.
     """
     outcomes = []
-    harmed = [shock.candles(one) for one in candles]
-    changed = shock.settings(settings)
+    stressed = [scenario.candles(one) for one in candles]
+    changed = scenario.settings(settings)
     for spec in specs:
         for venue, file in tiers_of.items():
-            book = shock.venue(load_with(venue, file))
+            book = scenario.venue(load_with(venue, file))
             for mode in modes:
-                on_run(f"{spec.name} {mode} {book.name}, {shock.name}")
-                try:
-                    result = run(
-                        spec.fresh(), harmed, venue=book, mode=mode, settings=changed, on_bar=on_bar, detail=False
-                    )
-                except CrossMarginError as error:
-                    outcomes.append(_failed(spec.name, book.name, mode, str(error)))
-                else:
-                    outcomes.append(outcome(result))
-    return Shock(name=shock.name, what=shock.what, outcomes=outcomes, changes=changes([*map(outcome, base)], outcomes))
+                on_run(f"{spec.name} {mode} {book.name}, {scenario.name}")
+                outcomes.append(_stressed_outcome(spec, stressed, book, mode, settings=changed, on_bar=on_bar))
+    return Shock(
+        name=scenario.name,
+        what=scenario.what,
+        outcomes=outcomes,
+        changes=changed_conclusions([*map(run_outcome, base)], outcomes),
+    )
 
 
-def outcome(result: RunResult) -> Outcome:
-    """Return what a run came to."""
+def _stressed_outcome(
+    spec: StrategySpec,
+    candles: Sequence[Candles],
+    venue: Venue,
+    mode: str,
+    *,
+    settings: Settings,
+    on_bar: Callable[[], None] | None,
+) -> RunOutcome:
+    try:
+        result = run(spec.reimported(), candles, venue=venue, mode=mode, settings=settings, on_bar=on_bar, detail=False)
+    except CrossMarginError as error:
+        return _failed(spec.name, venue.name, mode, str(error))
+    return run_outcome(result)
+
+
+def run_outcome(result: RunResult) -> RunOutcome:
+    """Return the figures of a run that conclusions are based on."""
     final = result.equity[-1] if result.equity else result.starting_cash
-    return Outcome(
+    return RunOutcome(
         strategy=result.strategy, venue=result.venue, mode=result.mode, final_equity=final,
         profit=final - result.starting_cash, liquidations=result.liquidations, refused=result.refused,
         lowest_margin_level=result.lowest_margin_level,
     )  # fmt: skip
 
 
-def _failed(strategy: str, venue: str, mode: str, reason: str) -> Outcome:
-    return Outcome(
+def _failed(strategy: str, venue: str, mode: str, reason: str) -> RunOutcome:
+    return RunOutcome(
         strategy=strategy, venue=venue, mode=mode, final_equity=0.0, profit=0.0, liquidations=0, refused=0,
         lowest_margin_level=None, failed=reason,
     )  # fmt: skip
 
 
-def changes(base: Sequence[Outcome], shocked: Sequence[Outcome]) -> list[str]:
-    """Return the conclusions of `base` that the other outcomes, of the same runs in the same order, do not bear out.
+def changed_conclusions(base: Sequence[RunOutcome], shocked: Sequence[RunOutcome]) -> list[str]:
+    """Return the conclusions of `base` that do not hold in `shocked`, the same runs in the same order.
 
-    A conclusion is: which mode ends highest, and which of the margin modes, whether a run earns, and whether it is liquidated.
+    Conclusions are: the mode with the highest final equity, among all modes and among margin modes; whether a run is
+    profitable; whether it is liquidated.
     """
-    found = []
+    changes = []
     for strategy in dict.fromkeys(one.strategy for one in base):
         pairs = [(a, b) for a, b in zip(base, shocked, strict=True) if a.strategy == strategy]
-        stood = [(a, b) for a, b in pairs if not b.failed]
-        found += [f"{_name(b, pairs)} no longer runs: {b.failed}" for _, b in pairs if b.failed]
-        found += _turned(strategy, stood, pairs, "")
-        margin = [(a, b) for a, b in stood if b.mode != "cash"]
-        if 1 < len(margin) < len(stood):
-            found += _turned(strategy, margin, pairs, "of the margin modes ")
-        for a, b in stood:
+        completed = [(a, b) for a, b in pairs if not b.failed]
+        changes += [f"{_name(b, pairs)} fails: {b.failed}" for _, b in pairs if b.failed]
+        changes += _changed_winner(strategy, completed, pairs, "")
+        margin = [(a, b) for a, b in completed if b.mode != "cash"]
+        if 1 < len(margin) < len(completed):
+            changes += _changed_winner(strategy, margin, pairs, "among margin modes, ")
+        for a, b in completed:
             if (round(a.profit, 2) > 0) != (round(b.profit, 2) > 0):
-                found.append(f"{_name(b, pairs)} {'earns' if b.profit > 0 else 'loses'} ({b.profit:+,.2f})")
+                changes.append(
+                    f"{_name(b, pairs)} {'makes a profit' if b.profit > 0 else 'makes a loss'} ({b.profit:+,.2f})"
+                )
             if bool(a.liquidations) != bool(b.liquidations):
                 what = f"is liquidated ({b.liquidations} times)" if b.liquidations else "is no longer liquidated"
-                found.append(f"{_name(b, pairs)} {what}")
-    return found
+                changes.append(f"{_name(b, pairs)} {what}")
+    return changes
 
 
-def _turned(
-    strategy: str, stood: Sequence[tuple[Outcome, Outcome]], pairs: Sequence[tuple[Outcome, Outcome]], of: str
+def _changed_winner(
+    strategy: str,
+    completed: Sequence[tuple[RunOutcome, RunOutcome]],
+    pairs: Sequence[tuple[RunOutcome, RunOutcome]],
+    scope: str,
 ) -> list[str]:
-    """Return that another ends highest, where one does."""
-    before, after = _highest([a for a, _ in stood]), _highest([b for _, b in stood])
-    if not stood or {(one.mode, one.venue) for one in before} & {(one.mode, one.venue) for one in after}:
+    """Return a sentence if another mode has the highest final equity."""
+    before, after = _highest([a for a, _ in completed]), _highest([b for _, b in completed])
+    if not completed or {(one.mode, one.venue) for one in before} & {(one.mode, one.venue) for one in after}:
         return []
     new, old = (" and ".join(_short(one, pairs) for one in group) for group in (after, before))
     ends = "end" if len(after) > 1 else "ends"
-    return [f"{strategy}: {of}{new} {ends} highest ({after[0].final_equity:,.2f}), no longer {old}"]
+    return [f"{strategy}: {scope}{new} {ends} highest ({after[0].final_equity:,.2f}), previously {old}"]
 
 
-def _highest(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return those that end highest, to the cent."""
+def _highest(outcomes: Sequence[RunOutcome]) -> list[RunOutcome]:
+    """Return the outcomes with the highest final equity, rounded to the cent."""
     top = max((round(one.final_equity, 2) for one in outcomes), default=0.0)
     return [one for one in outcomes if round(one.final_equity, 2) == top]
 
 
-def _short(one: Outcome, pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
+def _short(one: RunOutcome, pairs: Sequence[tuple[RunOutcome, RunOutcome]]) -> str:
     several = len({b.venue for _, b in pairs}) > 1
     return f"{one.mode} {one.venue}" if several else one.mode
 
 
-def _name(one: Outcome, pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
+def _name(one: RunOutcome, pairs: Sequence[tuple[RunOutcome, RunOutcome]]) -> str:
     return f"{one.strategy}: {_short(one, pairs)}"
 
 
-def _dearer(fee: float) -> float:
+def _double_fee(fee: float) -> float:
     return fee + abs(fee)
 
 
 def _with_fees(candles: Candles) -> Candles:
     own = candles.instrument
-    given = {key: _dearer(getattr(own, key)) for key in ("maker", "taker") if getattr(own, key) is not None}
+    given = {key: _double_fee(getattr(own, key)) for key in ("maker", "taker") if getattr(own, key) is not None}
     return candles._replace(instrument=msgspec.structs.replace(own, **given))
 
 
 def _venue_with_fees(venue: Venue) -> Venue:
     rules = venue.rules
-    fees = {key: _dearer(getattr(rules, key)) for key in ("maker", "taker", "liquidation_fee")}
+    fees = {key: _double_fee(getattr(rules, key)) for key in ("maker", "taker", "liquidation_fee")}
     options = tuple(
-        msgspec.structs.replace(terms, fee=_dearer(terms.fee), fee_cap=_dearer(terms.fee_cap))
+        msgspec.structs.replace(terms, fee=_double_fee(terms.fee), fee_cap=_double_fee(terms.fee_cap))
         for terms in rules.options
     )
     return msgspec.structs.replace(venue, rules=msgspec.structs.replace(rules, **fees, options=options))
@@ -199,15 +221,17 @@ def _venue_with_fees(venue: Venue) -> Venue:
 def _with_funding(candles: Candles) -> Candles:
     frame = candles.frame
     if "funding_rate" in frame:
-        frame = frame.assign(funding_rate=FUNDING * frame["funding_rate"])
-    return candles._replace(frame=frame, funding=None if candles.funding is None else FUNDING * candles.funding)
+        frame = frame.assign(funding_rate=FUNDING_FACTOR * frame["funding_rate"])
+    return candles._replace(frame=frame, funding=None if candles.funding is None else FUNDING_FACTOR * candles.funding)
 
 
 def _with_tiers(candles: Candles) -> Candles:
     own = candles.instrument.maintenance
     if own is None:
         return candles
-    return candles._replace(instrument=msgspec.structs.replace(candles.instrument, maintenance=stricter(own)))
+    return candles._replace(
+        instrument=msgspec.structs.replace(candles.instrument, maintenance=stricter_maintenance(own))
+    )
 
 
 def _venue_with_tiers(venue: Venue) -> Venue:
@@ -215,29 +239,33 @@ def _venue_with_tiers(venue: Venue) -> Venue:
     contracts = tuple(
         msgspec.structs.replace(
             terms,
-            maintenance=stricter(terms.maintenance),
-            isolated=None if terms.isolated is None else stricter(terms.isolated),
+            maintenance=stricter_maintenance(terms.maintenance),
+            isolated=None if terms.isolated is None else stricter_maintenance(terms.isolated),
         )
         for terms in rules.contracts
     )
     options = tuple(
         msgspec.structs.replace(
-            terms, maintenance=min(max(terms.initial, terms.maintenance), MAINTENANCE * terms.maintenance)
+            terms, maintenance=min(max(terms.initial, terms.maintenance), MAINTENANCE_FACTOR * terms.maintenance)
         )
         for terms in rules.options
     )
     debts = rules.borrowing
     if debts is not None:
-        debts = msgspec.structs.replace(debts, maintenance=stricter(debts.maintenance))
+        debts = msgspec.structs.replace(debts, maintenance=stricter_maintenance(debts.maintenance))
     changed = msgspec.structs.replace(
-        rules, maintenance=stricter(rules.maintenance), contracts=contracts, options=options, borrowing=debts
+        rules,
+        maintenance=stricter_maintenance(rules.maintenance),
+        contracts=contracts,
+        options=options,
+        borrowing=debts,
     )
     return msgspec.structs.replace(venue, rules=changed)
 
 
-def stricter(rule: MaintenanceRule) -> MaintenanceRule:
-    """Return a rule that keeps `MAINTENANCE` times as much, at most what opening asks."""
-    k = MAINTENANCE
+def stricter_maintenance(rule: MaintenanceRule) -> MaintenanceRule:
+    """Return the rule with `MAINTENANCE_FACTOR` times the maintenance rate, capped at the initial rate."""
+    k = MAINTENANCE_FACTOR
     if isinstance(rule, TierTable):
         tiers = (
             Tier(one.notional_min, min(k * one.maintenance_rate, 1 / (one.leverage_max or 1.0)), one.leverage_max)
@@ -261,8 +289,8 @@ def _with_wicks(candles: Candles) -> Candles:
     frame = candles.frame.copy()
     for high, low in (("high", "low"), (MARKS[1], MARKS[2])):
         if high in frame:
-            reach = WICK * (frame[high] - frame[low])
-            # A price stays above zero however long the wick.
-            frame[low] = (frame[low] - reach).clip(lower=frame[low] / 2)
-            frame[high] = frame[high] + reach
+            distance = WICK_EXTENSION * (frame[high] - frame[low])
+            # Lows are limited to half their value so that prices stay positive.
+            frame[low] = (frame[low] - distance).clip(lower=frame[low] / 2)
+            frame[high] = frame[high] + distance
     return candles._replace(frame=frame)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guards: the trader's own discipline, kept by the broker.
+"""Guards: a trader's own risk limits, enforced by the broker.
 
-`CrossMarginBroker(guards=[EquityBuffer(0.25), StopRequired()])`. A guard looks at every order that opens, and at the account
-when a bar has ended; it refuses, reduces, closes or sweeps with a reason, and each time the journal has a `GuardActed`. What only closes
-is never refused. Shares are plain fractions, amounts in the account's currency.
+`CrossMarginBroker(guards=[EquityBuffer(0.25), StopRequired()])`. A guard checks every opening order before admission, and the account
+at the end of every bar. It refuses or reduces orders, closes positions or withdraws profit, and every action is a `GuardActed` in the
+journal with its reason. Orders that only close are never refused. Shares are plain fractions, amounts are in the account's currency.
 """
 
 from crossmargin_bt.guards.account import DailyLossLimit, DeRisk, MarginLevelAlert, ProfitSweep

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guards that judge orders: what they may lock, how large the bet may be, whether a stop stands behind them."""
+"""Guards that judge opening orders: margin used, leverage, correlated exposure, and the presence of a stop."""
 
 import math
 from collections import deque
@@ -10,11 +10,11 @@ import numpy as np
 
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.errors import ConfigurationError
-from crossmargin_bt.guards.base import Entry, Guard, share_between
+from crossmargin_bt.guards.base import Entry, Guard, check_share
 
 
 class EquityBuffer(Guard):
-    """Keep a share of equity free: positions and orders may lock no more than the rest.
+    """Keep a share of equity free: positions and orders may lock at most the rest as margin.
 
     Raises:
         ConfigurationError: the share is not between 0 and 1.
@@ -23,10 +23,10 @@ class EquityBuffer(Guard):
     share: float = msgspec.field(default=0.25)
 
     def __post_init__(self) -> None:
-        share_between(self, "share", self.share)
+        check_share(self, "share", self.share)
 
     def judge(self, entry: Entry) -> str | None:
-        """Refuse what would lock more."""
+        """Refuse an order after which the margin used would exceed the allowed share."""
         used, allowed = entry.margin_used, (1 - self.share) * entry.equity
         if used <= allowed:
             return None
@@ -34,16 +34,16 @@ class EquityBuffer(Guard):
 
 
 class MaximumLeverage(Guard):
-    """Keep the value of all positions within so many times equity."""
+    """Limit the gross notional of all positions to `limit` times equity."""
 
     limit: float = msgspec.field(default=5.0)
 
     def __post_init__(self) -> None:
         if not self.limit > 0:
-            raise ConfigurationError(f"the limit of {self.name} is above 0, got {self.limit!r}")
+            raise ConfigurationError(f"limit of {self.name} must be above 0, got {self.limit!r}")
 
     def judge(self, entry: Entry) -> str | None:
-        """Refuse what would be more."""
+        """Refuse an order after which the exposure would exceed the limit."""
         equity = entry.equity
         exposure = metrics.account_exposure(entry.after)
         if equity > 0 and exposure <= self.limit * equity:
@@ -55,10 +55,10 @@ STOPS = ("Stop", "StopLimit", "StopTrail", "StopTrailLimit")
 
 
 class StopRequired(Guard):
-    """Every entry carries a stop: in its bracket, or an opposite stop order of its leg that rests or comes in the same bar."""
+    """Require a stop for every entry: in its bracket, or an opposite stop order of its leg that rests or is sent in the same bar."""
 
     def judge(self, entry: Entry) -> str | None:
-        """Refuse an entry without one."""
+        """Refuse an entry whose stops do not cover all of its lots."""
         checks = entry.broker.pre_trade_checks
         stops = [one for one in checks.orders_waiting(entry.order, opposite=True) if one.getordername() in STOPS]
         if sum(map(checks.lots_of, stops)) >= abs(entry.lots):
@@ -67,11 +67,11 @@ class StopRequired(Guard):
 
 
 class CorrelatedExposure(Guard):
-    """Keep what is one bet within so many times equity: exposures weighed by the correlation of their returns.
+    """Limit the correlation-weighted exposure to `limit` times equity.
 
-    The bet is the square root of w' C w, with w the signed values of the positions over equity and C the correlations of the
-    returns of the last `window` bars: three coins long together count as one large bet, a hedge as a small one. Until
-    `window` bars have come, correlations count as 1.
+    The exposure is the square root of w' C w, where w are the signed values of the positions over equity and C is the correlation
+    matrix of the returns of the last `window` bars: three correlated longs count almost as their sum, a hedge as little. Until
+    `window` bars have been seen, all correlations are taken as 1.
     """
 
     limit: float = msgspec.field(default=3.0)
@@ -80,22 +80,22 @@ class CorrelatedExposure(Guard):
 
     def __post_init__(self) -> None:
         if not (self.limit > 0 and self.window > 1):
-            raise ConfigurationError(f"{self.name} has a limit above 0 and a window of at least 2 bars")
+            raise ConfigurationError(f"{self.name} needs a limit above 0 and a window of at least 2 bars")
 
     def begin(self, broker: Any) -> None:  # noqa: ARG002
-        """Forget prices."""
+        """Clear the price history."""
         self._closes = {}
 
     def end_bar(self, broker: Any, bars: list[Any]) -> None:
-        """Keep closes; an instrument without a new bar keeps its last."""
+        """Append the closes; an instrument without a new bar repeats its last close."""
         for symbol, price in broker.pre_trade_checks.last_closes.items() if bars else ():
             self._closes.setdefault(symbol, deque(maxlen=self.window + 1)).append(price)
 
     def judge(self, entry: Entry) -> str | None:
-        """Refuse what would make the bet larger than the limit."""
+        """Refuse an order after which the correlation-weighted exposure would exceed the limit."""
         equity = entry.equity
         if equity <= 0:
-            return "nothing is left to bet"
+            return "equity is not above 0"
         weights = {}
         for symbol, book in entry.after.books.items():
             value = sum(math.copysign(book.value(leg), leg.lots) for leg in book.legs.values())
@@ -103,11 +103,11 @@ class CorrelatedExposure(Guard):
             if value:
                 weights[symbol] = value / equity
         vector = np.array(list(weights.values()))
-        bet = float(np.sqrt(max(0.0, vector @ self._correlations(list(weights)) @ vector)))
+        exposure = float(np.sqrt(max(0.0, vector @ self._correlations(list(weights)) @ vector)))
         return (
             None
-            if bet <= self.limit
-            else f"correlated positions would be a bet of {bet:.2f} times equity, {self.limit:g} is allowed"
+            if exposure <= self.limit
+            else f"correlated exposure would be {exposure:.2f} times equity, {self.limit:g} is allowed"
         )
 
     def _correlations(self, symbols: list[str]) -> Any:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reports: figures, terminal tables and files made from results."""
+"""Reports from results: metrics, terminal tables, the HTML page and result files."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Result files: the table's figures with the curves and journals, as JSON; and files that appear whole or not at all.
+"""Result files: metrics, curves and journals as JSON; atomic writing of files.
 
-docs/result-files.md describes the schema; `schema()` is it as JSON Schema.
+docs/result-files.md describes the format; `schema()` returns it as JSON Schema.
 """
 
 import os
@@ -14,18 +14,26 @@ import msgspec
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.report.upgrade import upgraded
-from crossmargin_bt.results import SCHEMA_VERSION, Difference, Entry, Market, ResultFile, RunResult, Shock
+from crossmargin_bt.report.upgrade import upgrade
+from crossmargin_bt.results import (
+    SCHEMA_VERSION,
+    MarketCandles,
+    ResultFile,
+    RunEntry,
+    RunResult,
+    Shock,
+    VenueDifference,
+)
 
-# The oldest schema that is still read: its files lack what later ones added, which has defaults.
+# The oldest supported schema. Fields added since then have defaults.
 OLDEST_READ = 2
 
 
 def check_writable(path: Path, option: str = "--json") -> None:
-    """Check before a long run that its result can be written.
+    """Check before a long run that its output file can be written.
 
     Raises:
-        ConfigurationError: `path` is a folder, or lies in none that can be written to.
+        ConfigurationError: `path` is a folder, or its folder does not exist or is not writable.
     """
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigurationError(
@@ -34,7 +42,7 @@ def check_writable(path: Path, option: str = "--json") -> None:
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write a file; it appears whole or not at all.
+    """Write a file atomically: a temporary file in the same folder is renamed to `path`.
 
     Raises:
         ConfigurationError: the folder does not exist or cannot be written.
@@ -48,16 +56,16 @@ def write(content: bytes, path: Path) -> None:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
 
 
-def file_of(
+def build_result_file(
     results: Sequence[RunResult],
-    markets: Sequence[Market] = (),
-    differences: Sequence[Difference] | None = None,
+    markets: Sequence[MarketCandles] = (),
+    differences: Sequence[VenueDifference] | None = None,
     shocks: Sequence[Shock] = (),
 ) -> ResultFile:
-    """Return what a result file holds."""
+    """Return the content of a result file, with the metrics of every run."""
     return ResultFile(
         schema=SCHEMA_VERSION,
-        runs=[Entry(summary=summarise(result), result=result) for result in results],
+        runs=[RunEntry(summary=summarise(result), result=result) for result in results],
         markets=list(markets),
         differences=None if differences is None else list(differences),
         shocks=list(shocks),
@@ -78,10 +86,10 @@ class _Version(msgspec.Struct):
 
 
 def read(path: Path) -> ResultFile:
-    """Return a result file of this version or an older one that can still be read.
+    """Read a result file of the current or an older supported schema.
 
     Raises:
-        ConfigurationError: there is no such file, or it is no result file of such a version.
+        ConfigurationError: the file does not exist, or is not a result file of a supported schema.
     """
     if not path.is_file():
         raise ConfigurationError(f"result file {path} does not exist; `crossmargin compare --json {path}` writes one")
@@ -90,23 +98,23 @@ def read(path: Path) -> ResultFile:
         version = msgspec.json.decode(content, type=_Version).schema
         if version < OLDEST_READ:
             raise ConfigurationError(
-                f"{path} has schema {version}, whose files do not hold the rules of the run; this version reads "
-                f"{OLDEST_READ} to {SCHEMA_VERSION}, so compare again with --json"
+                f"{path} has schema {version}, which does not contain the rules of the run; this version reads "
+                f"{OLDEST_READ} to {SCHEMA_VERSION}; run the comparison again with --json"
             )
         if version > SCHEMA_VERSION:
             raise ConfigurationError(
                 f"{path} has schema {version}, this version reads up to {SCHEMA_VERSION}; update crossmargin_bt"
             )
-        return msgspec.convert(upgraded(msgspec.json.decode(content)), type=ResultFile)
+        return msgspec.convert(upgrade(msgspec.json.decode(content)), type=ResultFile)
     except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{path} is no result file of schema {SCHEMA_VERSION}: {error}") from error
+        raise ConfigurationError(f"{path} is not a result file of schema {SCHEMA_VERSION}: {error}") from error
 
 
-def run_of(path: Path, number: int) -> RunResult:
-    """Return run `number` (from 1) of a result file.
+def read_run(path: Path, number: int) -> RunResult:
+    """Read run `number` (counted from 1) of a result file.
 
     Raises:
-        ConfigurationError: see `read`; or there is no such run.
+        ConfigurationError: see `read`; or the file has no such run.
     """
     results = read(path).results
     if not 1 <= number <= len(results):
@@ -116,7 +124,7 @@ def run_of(path: Path, number: int) -> RunResult:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of result files, the engine's journal entries included."""
+    """Return the JSON Schema of result files, including the engine's journal entries."""
     (top, entry), components = msgspec.json.schema_components(
         (ResultFile, events.JournalEntry), ref_template="#/$defs/{name}"
     )
@@ -136,7 +144,7 @@ def schema() -> dict[str, Any]:
 
 CASH_ENTRY = {
     "title": "CashEntry",
-    "description": "A fill or a refusal of cash mode, as backtrader reported it; `size` is signed.",
+    "description": "A fill or refusal in cash mode as reported by backtrader; `size` is signed.",
     "type": "object",
     "properties": {
         "event": {"enum": ["Filled", "OrderRefused"]},

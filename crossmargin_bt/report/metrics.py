@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figures of a run."""
+"""The performance and margin metrics of a run."""
 
-from crossmargin_bt.figures import drawdown_max
+from crossmargin_bt.performance import drawdown_max
 from crossmargin_bt.results import RunResult, Summary
 
 
 def summarise(result: RunResult) -> Summary:
-    """Return the figures of one run.
+    """Return the metrics of one run.
 
-    Capital efficiency is net profit over the mean of the margin used in all bars, None when no
-    margin was ever used. The lowest margin level is None when it never came below 1,000,000 %.
+    Capital efficiency is net profit over the mean margin used in all bars, None if no margin was
+    ever used. The lowest margin level is None if it never fell below 1,000,000 %.
     """
     final = result.equity[-1] if result.equity else result.starting_cash
     profit = final - result.starting_cash

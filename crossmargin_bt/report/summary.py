@@ -1,152 +1,152 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The answer of a comparison in sentences, and first what should make a reader doubt it."""
+"""Findings of a comparison in sentences, and the caveats a reader needs before the figures."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.report.curves import is_forced
+from crossmargin_bt.report.metric_rows import by_strategy, run_names
 from crossmargin_bt.report.metrics import summarise
-from crossmargin_bt.report.rows import by_strategy, names
-from crossmargin_bt.results import Market, ResultFile, RunResult
+from crossmargin_bt.results import MarketCandles, ResultFile, RunResult
 
-# An account that keeps less than this part of its start is told as lost.
-LOST = 0.01
-# What cash mode may hold of its equity before it is told: shorts may be as large as they like there.
-HELD_BY_CASH = 1.5
-WARNINGS = ("warning", "orders_cancelled", "margin_call")
+# An account with less than this share of its starting cash left is reported as lost.
+LOST_SHARE = 0.01
+# Gross exposure over equity above which cash mode gets a caveat: it does not limit short positions.
+CASH_EXPOSURE_MAX = 1.5
+WARNING_STATES = ("warning", "orders_cancelled", "margin_call")
 
 
-def answers(results: Sequence[RunResult]) -> list[str]:
-    """Return what became of one strategy under every mode: a sentence on which ended highest, then one a run."""
-    called = list(zip(names(results), results, strict=True))
+def findings(results: Sequence[RunResult]) -> list[str]:
+    """Return the outcome of one strategy: a sentence that ranks the modes by final equity, then one per run."""
+    named = list(zip(run_names(results), results, strict=True))
     lines = []
     if len(results) > 1:
-        ends = sorted(((_final(result), name) for name, result in called), key=lambda pair: -pair[0])
+        ends = sorted(((_final_equity(result), name) for name, result in named), key=lambda pair: -pair[0])
         top = f"{ends[0][0]:,.2f}"
         first = [name for value, name in ends if f"{value:,.2f}" == top]
         rest = ", ".join(f"{value:,.2f} with {name}" for value, name in ends[len(first) :])
         against = f", against {rest}" if rest else ""
-        how = "ended highest" if rest else "ended alike"
-        lines.append(f"{listing(first)} {how}: {top} {results[0].currency}{against}.")
-    lines += [_became(name, result) for name, result in called]
+        how = "ended highest" if rest else "ended equal"
+        lines.append(f"{join_words(first)} {how}: {top} {results[0].currency}{against}.")
+    lines += [_run_outcome(name, result) for name, result in named]
     return [f"{line[:1].upper()}{line[1:]}" for line in lines]
 
 
-def listing(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence.
+def join_words(words: Sequence[str]) -> str:
+    """Join words with commas and "and".
 
-    >>> listing(["cash"]), listing(["cash", "isolated", "cross"])
+    >>> join_words(["cash"]), join_words(["cash", "isolated", "cross"])
     ('cash', 'cash, isolated and cross')
     """
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _became(name: str, result: RunResult) -> str:
-    """Return what became of one run."""
+def _run_outcome(name: str, result: RunResult) -> str:
+    """Return a sentence on how one run ended."""
     figures = summarise(result)
     text = f"{name} ended at {figures.final_equity:,.2f} {result.currency} ({figures.total_return:+.1%})"
-    fate = []
+    parts = []
     taken = [entry for entry in result.journal if entry["event"] == "Liquidated"]
     if taken:
         times = "once" if len(taken) == 1 else f"{len(taken)} times"
         first = "" if len(taken) == 1 else "first "
-        fate.append(f"was liquidated {times}, {first}{_liquidation(taken[0])}")
+        parts.append(f"was liquidated {times} ({first}{_liquidation(taken[0])})")
     elif result.mode != "cash":
-        fate.append("was never liquidated")
+        parts.append("was never liquidated")
     if result.bad_debt:
-        fate.append(f"left {result.bad_debt:,.2f} of bad debt to others")
-    warned = sum(entry["event"] == "RiskState" and entry["state"] in WARNINGS for entry in result.journal)
+        parts.append(f"left {result.bad_debt:,.2f} of bad debt")
+    warned = sum(entry["event"] == "RiskState" and entry["state"] in WARNING_STATES for entry in result.journal)
     if warned:
-        fate.append(f"was warned {warned:,} times" if warned > 1 else "was warned once")
+        parts.append(f"received {warned:,} warnings" if warned > 1 else "received one warning")
     forced = sum(entry["event"] == "Filled" and is_forced(entry) for entry in result.journal)
     if forced:
-        fate.append(f"had {forced:,} of its {result.fills:,} fills forced")
+        parts.append(f"had {forced:,} of its {result.fills:,} fills forced")
     if result.refused:
-        fate.append(f"had {result.refused:,} orders refused" if result.refused > 1 else "had one order refused")
+        parts.append(f"had {result.refused:,} orders refused" if result.refused > 1 else "had one order refused")
     text += "".join(
-        f"{' and ' if n == len(fate) - 1 and n else ', ' if n else '; it '}{one}" for n, one in enumerate(fate)
+        f"{' and ' if n == len(parts) - 1 and n else ', ' if n else '; it '}{one}" for n, one in enumerate(parts)
     )
     if result.lowest_margin_level is not None and not taken:
         when = "" if result.lowest_margin_level_ms is None else f" on {format_time(result.lowest_margin_level_ms)}"
-        text += f"; its margin level was lowest{when} with {result.lowest_margin_level:,.0%}"
+        text += f"; its lowest margin level was {result.lowest_margin_level:,.0%}{when}"
     return f"{text}."
 
 
 def _liquidation(entry: dict[str, Any]) -> str:
-    legs = " and ".join(f"{leg.removesuffix(':net')} at a mark of {mark:,.6g}" for leg, mark in entry["marks"].items())
+    legs = " and ".join(f"{leg.removesuffix(':net')} at mark price {mark:,.6g}" for leg, mark in entry["marks"].items())
     return f"{legs or entry['pool']} on {format_time(entry['time_ms'])}"
 
 
-def _final(result: RunResult) -> float:
+def _final_equity(result: RunResult) -> float:
     return result.equity[-1] if result.equity else result.starting_cash
 
 
-def doubts(file: ResultFile) -> list[str]:
-    """Return what a reader must know before the figures: losses, holes in the data, what was assumed, what changes under stress."""
-    found = []
+def caveats(file: ResultFile) -> list[str]:
+    """Return the caveats of a comparison: losses, gaps in the data, assumptions, conclusions that change under stress."""
+    texts = []
     for strategy, results in by_strategy(file.results).items():
-        for name, result in zip(names(results), results, strict=True):
-            found += [f"{strategy}, {name}: {text}" for text in _harm(result)]
-    found += _data(file.markets)
+        for name, result in zip(run_names(results), results, strict=True):
+            texts += [f"{strategy}, {name}: {text}" for text in _run_caveats(result)]
+    texts += _data_caveats(file.markets)
     changed = [f"{shock.name}: {text}" for shock in file.shocks for text in shock.changes]
     if changed:
-        found.append(f"Under stress {len(changed)} conclusions change; the first: {changed[0]}.")
+        texts.append(f"{len(changed)} conclusions change under stress; the first: {changed[0]}.")
     assumed = {text for result in file.results for text in result.assumptions}
     if assumed:
-        what = "assumption is" if len(assumed) == 1 else "assumptions are"
-        found.append(f"{len(assumed)} {what} in force; they are listed at the end.")
-    return found
+        what = "assumption applies" if len(assumed) == 1 else "assumptions apply"
+        texts.append(f"{len(assumed)} {what}; see the list at the end.")
+    return texts
 
 
-def _harm(result: RunResult) -> list[str]:
-    """Return what went wrong in a run."""
-    found = []
+def _run_caveats(result: RunResult) -> list[str]:
+    """Return the caveats of one run."""
+    texts = []
     first = next((entry for entry in result.journal if entry["event"] == "Liquidated"), None)
     if first is not None:
         bar = sum(time <= first["time_ms"] for time in result.times_ms)
-        found.append(f"liquidated on bar {bar:,} of {len(result.times_ms):,} ({_liquidation(first)})")
+        texts.append(f"liquidated on bar {bar:,} of {len(result.times_ms):,} ({_liquidation(first)})")
     below = next((n for n, value in enumerate(result.equity) if value < 0), None)
     if below is not None:
-        found.append(
-            f"traded on below zero from {format_time(result.times_ms[below])}, down to {min(result.equity):,.2f}: no exchange allows it"
+        texts.append(
+            f"equity was negative from {format_time(result.times_ms[below])}, down to {min(result.equity):,.2f}, which no exchange allows"
         )
-    elif result.starting_cash and _final(result) < LOST * result.starting_cash:
-        found.append(f"lost the account: {_final(result):,.2f} of {result.starting_cash:,.2f} are left")
+    elif result.starting_cash and _final_equity(result) < LOST_SHARE * result.starting_cash:
+        texts.append(f"lost the account: {_final_equity(result):,.2f} of {result.starting_cash:,.2f} left")
     if result.bad_debt:
-        found.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
+        texts.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
     if not result.fills:
-        found.append("never traded")
+        texts.append("never traded")
     if result.refused > result.fills:
-        found.append(
-            f"{result.refused:,} orders refused against {result.fills:,} fills: it is not what the strategy asked for"
+        texts.append(
+            f"{result.refused:,} orders refused against {result.fills:,} fills: the run does not show the strategy as written"
         )
     if result.mode == "cash":
-        gross = _gross(result)
-        if gross > HELD_BY_CASH:
-            found.append(
-                f"held up to {gross:,.1f} times its equity, which cash mode does not ask anything for, nor for funding"
+        gross = _exposure_max(result)
+        if gross > CASH_EXPOSURE_MAX:
+            texts.append(
+                f"gross exposure of up to {gross:,.1f} times equity, for which cash mode charges neither margin nor funding"
             )
-    return found
+    return texts
 
 
-def _gross(result: RunResult) -> float:
-    """Return the largest value of all positions, unsigned, as a multiple of equity where that is above zero."""
+def _exposure_max(result: RunResult) -> float:
+    """Return the highest gross exposure as a multiple of equity, over bars with positive equity."""
     held = [sum(map(abs, values)) for values in zip(*result.exposure.values(), strict=True)]
     return max((value / equity for value, equity in zip(held, result.equity, strict=False) if equity > 0), default=0.0)
 
 
-def _data(markets: Sequence[Market]) -> list[str]:
-    """Return what the data lack."""
-    found = []
+def _data_caveats(markets: Sequence[MarketCandles]) -> list[str]:
+    """Return the gaps in the candles and whether mark prices are missing."""
+    texts = []
     for market in markets:
         missing = sum(count for _, _, count in market.holes)
         if missing:
             first, last, _ = market.holes[0]
             where = f"from {format_time(first)} to {format_time(last)}" if first != last else f"at {format_time(first)}"
-            more = f" and {len(market.holes) - 1} more holes" if len(market.holes) > 1 else ""
+            more = f" and {len(market.holes) - 1} more gaps" if len(market.holes) > 1 else ""
             what = "bar is" if missing == 1 else "bars are"
-            found.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")
+            texts.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")
     if markets and not any(market.has_mark for market in markets):
-        found.append("There are no mark prices: liquidations were judged by last prices, which reach further.")
-    return found
+        texts.append("There are no mark prices: liquidations are triggered by last prices, whose extremes are wider.")
+    return texts

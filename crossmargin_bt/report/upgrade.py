@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Result files of earlier schemas, brought to the names of this one."""
+"""Upgrade of result files from earlier schemas to the current names."""
 
 from typing import Any
 
-# Journal entries, pool states and keys of rule books that schema 4 renamed, by their names before.
+# Old name -> new name of the journal entries, risk states and rule keys that schema 4 renamed.
 EVENTS = {
     "Deposited": "CashTransferred",
     "MarginMoved": "IsolatedMarginAdjusted",
@@ -17,8 +17,8 @@ ORDER_OFFSETS = {"opening": "larger_side"}
 RENAMED_IN = 4
 
 
-def upgraded(file: Any) -> Any:
-    """Return the plain data of a result file under today's names; anything else unchanged."""
+def upgrade(file: Any) -> Any:
+    """Rename old keys and values in the decoded JSON of a result file, in place; other data is returned unchanged."""
     if (
         not isinstance(file, dict)
         or not isinstance(file.get("runs"), list)

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One strategy under many parameters, modes and venues: searched, kept as it comes, taken up where it stopped."""
+"""Parameter sweeps of a strategy over modes and venues, with resumable storage."""
 
-from crossmargin_bt.sweep.plan import Arm, Definition, Task
-from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES, Objective, Row, objectives
-from crossmargin_bt.sweep.running import in_full, run
-from crossmargin_bt.sweep.space import Axis, axis
-from crossmargin_bt.sweep.store import Store
+from crossmargin_bt.sweep.plan import RunGroup, RunTask, SweepDefinition
+from crossmargin_bt.sweep.rows import FIGURES, OBJECTIVES, Objective, SweepRow, parse_objectives
+from crossmargin_bt.sweep.runner import run, run_bar_by_bar
+from crossmargin_bt.sweep.search_space import Axis, parse_axis
+from crossmargin_bt.sweep.store import SweepStore
 
 __all__ = [
     "FIGURES",
     "OBJECTIVES",
-    "Arm",
     "Axis",
-    "Definition",
     "Objective",
-    "Row",
-    "Store",
-    "Task",
-    "axis",
-    "in_full",
-    "objectives",
+    "RunGroup",
+    "RunTask",
+    "SweepDefinition",
+    "SweepRow",
+    "SweepStore",
+    "parse_axis",
+    "parse_objectives",
     "run",
+    "run_bar_by_bar",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sweep runs: a definition, and the tasks it comes to, each with a key of everything that decides its figures."""
+"""The definition of a sweep and its tasks, each with a hash key of all inputs that determine its result."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,19 +16,22 @@ import pandas as pd
 from crossmargin_bt import __version__
 from crossmargin_bt.candles import folder
 from crossmargin_bt.candles.market import Candles
-from crossmargin_bt.columns import MARKS, OTHERS, PRICES
+from crossmargin_bt.columns import MARKS, OPTIONAL_COLUMNS, PRICES
 from crossmargin_bt.compare import Settings, StrategySource
 from crossmargin_bt.engine.explain.describe import format_time
 from crossmargin_bt.errors import ConfigurationError, FeedError
-from crossmargin_bt.sweep.space import Axis, Params
+from crossmargin_bt.sweep.rows import Sample
+from crossmargin_bt.sweep.search_space import Axis, Params
 from crossmargin_bt.venues import Venue
 
+Search = Literal["grid", "random", "optuna"]
+
 VARIED_SETTINGS = ("leverage", "cash", "slippage")
-"""Settings of an account that may be varied beside the params of a strategy."""
+"""Account settings that can be varied in addition to strategy params."""
 
 
-class Data(NamedTuple):
-    """Where candles are read from, and what they hash to: every process that runs looks that it has the same."""
+class DataSource(NamedTuple):
+    """The folder and selection of candles with their hash, which every worker process verifies."""
 
     folder: str
     symbols: tuple[str, ...] | None
@@ -39,7 +42,7 @@ class Data(NamedTuple):
     digest: str = ""
 
     def read(self) -> list[Candles]:
-        """Return the candles.
+        """Read the candles.
 
         Raises:
             FeedError: see `folder.read`.
@@ -51,75 +54,75 @@ class Data(NamedTuple):
 
 
 def digest(candles: Sequence[Candles]) -> str:
-    """Return what identifies candles, contracts and funding; columns that are not traded on do not count."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of candles, contracts and funding; unused columns are ignored."""
+    sha256 = hashlib.sha256()
     for one in candles:
-        columns = [name for name in (*PRICES, *MARKS, *OTHERS) if name in one.frame]
-        found.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
-        found.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
+        columns = [name for name in (*PRICES, *MARKS, *OPTIONAL_COLUMNS) if name in one.frame]
+        sha256.update(msgspec.json.encode([one.symbol, one.instrument, columns]))
+        sha256.update(pd.DatetimeIndex(one.frame.index).as_unit("ms").asi8.tobytes())
         for name in columns:
             numbers = pd.to_numeric(one.frame[name], errors="coerce")
-            found.update(np.ascontiguousarray(numbers.to_numpy(dtype=np.float64)).tobytes())
+            sha256.update(np.ascontiguousarray(numbers.to_numpy(dtype=np.float64)).tobytes())
         if one.funding is not None:
-            found.update(pd.DatetimeIndex(one.funding.index).as_unit("ms").asi8.tobytes())
-            found.update(one.funding.to_numpy(dtype=np.float64).tobytes())
-    return found.hexdigest()
+            sha256.update(pd.DatetimeIndex(one.funding.index).as_unit("ms").asi8.tobytes())
+            sha256.update(one.funding.to_numpy(dtype=np.float64).tobytes())
+    return sha256.hexdigest()
 
 
 class Window(NamedTuple):
-    """A stretch of candles, and from when it is traded on; bounds are milliseconds, the last one is not in it."""
+    """A period of candles [start_ms, end_ms) and the start of trading in it, in milliseconds."""
 
     start_ms: int
     end_ms: int
     trade_from_ms: int | None = None
 
 
-class Arm(NamedTuple):
-    """What every combination is run under: a venue by its name, a mode, and in a walk forward a window and its sample."""
+class RunGroup(NamedTuple):
+    """Venue name, mode, and in a walk forward window number and sample; every combination is run in each group."""
 
     venue: str
     mode: str
     window: int = 0
-    sample: str = ""
+    sample: Sample = ""
     span: Window | None = None
 
 
-class Shared(NamedTuple):
-    """What all tasks have alike; it travels to the workers, the strategy by its content."""
+class SharedInputs(NamedTuple):
+    """The inputs common to all tasks. It is sent to the workers, with the strategy as source code."""
 
     source: StrategySource
     venues: dict[str, Venue]
     settings: Settings
-    data: Data
+    data: DataSource
     imports: str = ""
-    """What the user's own modules beside the strategy hash to."""
+    """Hash of the user's own modules that the strategy imports."""
     fast: bool = False
-    """Whether batch accounts follow the strategy's signals in place of runs, see `crossmargin_bt.sweep.fast`."""
+    """Whether the strategy's signals are simulated instead of running it, see `crossmargin_bt.sweep.signals`."""
 
 
-class Task(NamedTuple):
-    """One run."""
+class RunTask(NamedTuple):
+    """One run: a combination of params in one group."""
 
     key: str
-    arm: Arm
+    group: RunGroup
     params: Params
 
 
-class Definition(NamedTuple):
-    """A sweep: what is run, what is varied, how it is searched."""
+class SweepDefinition(NamedTuple):
+    """A sweep: inputs, axes, modes, objectives and search."""
 
-    shared: Shared
+    shared: SharedInputs
     axes: tuple[Axis, ...]
     modes: tuple[str, ...]
-    objective: tuple[str, ...]
-    search: str = "grid"
+    objectives: tuple[str, ...]
+    search: Search = "grid"
     trials: int = 100
     seed: int = 1
     walk: tuple[int, int] | None = None
     """Length of the in-sample and the out-of-sample windows, in milliseconds."""
 
-    def task(self, arm: Arm, params: Params) -> Task:
-        """Return the task of a combination under an arm."""
+    def task(self, group: RunGroup, params: Params) -> RunTask:
+        """Return the task of a combination in a group."""
         shared = self.shared
         content = {
             "version": __version__,
@@ -127,18 +130,18 @@ class Definition(NamedTuple):
             "class": shared.source.name,
             "imports": shared.imports,
             **({"fast": True} if shared.fast else {}),
-            "venue": shared.venues[arm.venue],
-            "mode": arm.mode,
+            "venue": shared.venues[group.venue],
+            "mode": group.mode,
             "settings": repr(shared.settings),
             "data": shared.data.digest,
-            "window": (arm.window, arm.sample, arm.span),
-            # In words, because JSON has one for none, infinity and what is no number.
+            "window": (group.window, group.sample, group.span),
+            # As repr, because JSON encodes None, infinity and NaN alike.
             "params": sorted((name, repr(value)) for name, value in params.items()),
         }
-        return Task(hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32], arm, params)
+        return RunTask(hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32], group, params)
 
-    def told(self) -> dict[str, Any]:
-        """Return it as a person reads it, for the file beside the results."""
+    def as_plain_data(self) -> dict[str, Any]:
+        """Return the definition as plain data for sweep.json."""
         return {
             "strategy": f"{self.shared.source.file}{f':{self.shared.source.name}' if self.shared.source.name else ''}",
             "data": self.shared.data._asdict(),
@@ -149,7 +152,7 @@ class Definition(NamedTuple):
             "search": self.search,
             "trials": self.trials if self.search != "grid" else None,
             "seed": self.seed if self.search != "grid" else None,
-            "objective": list(self.objective),
+            "objective": list(self.objectives),
             "walk_forward_ms": self.walk,
             "fast": self.shared.fast,
             "version": __version__,
@@ -160,13 +163,13 @@ _DURATION = re.compile(r"^(\d+)([hdw])$")
 _UNITS_MS = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
-def walk_of(text: str) -> tuple[int, int]:
-    """Return the lengths of in- and out-of-sample windows in milliseconds.
+def parse_walk_forward(text: str) -> tuple[int, int]:
+    """Parse the lengths of in- and out-of-sample windows, in milliseconds.
 
     Raises:
-        ConfigurationError: the text does not say two lengths.
+        ConfigurationError: the text is not two durations.
 
-    >>> walk_of("180d/30d")
+    >>> parse_walk_forward("180d/30d")
     (15552000000, 2592000000)
     """
     parts = [_DURATION.match(part.strip()) for part in text.split("/")]
@@ -178,28 +181,28 @@ def walk_of(text: str) -> tuple[int, int]:
     return first, second
 
 
-def hashed(files: Sequence[Path]) -> str:
-    """Return what files hash to."""
-    found = hashlib.sha256()
+def hash_files(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the names and contents of files; empty without files."""
+    sha256 = hashlib.sha256()
     for file in files:
-        found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest() if files else ""
+        sha256.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return sha256.hexdigest() if files else ""
 
 
-def windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> list[tuple[Window, Window]]:
-    """Return the in- and out-of-sample windows, each out-of-sample one beginning where the one before ends.
+def walk_forward_windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> list[tuple[Window, Window]]:
+    """Return pairs of in-sample and out-of-sample windows with contiguous out-of-sample periods.
 
-    They lie where all symbols have candles. Out of sample the candles of the in-sample window come first, so that indicators stand
-    when trading begins. Only whole windows count; what is left at the end is not used.
+    They cover the period common to all symbols. An out-of-sample window includes the in-sample candles before it, for the
+    warm-up of indicators. A remainder shorter than a window at the end is not used.
 
     Raises:
-        FeedError: the candles are shorter than one of each, or a symbol has none in a window.
+        FeedError: the common period is shorter than one pair, or a symbol has no candles in a window.
     """
     start = max(times[0] for times in times_ms.values())
     steps = [b - a for times in times_ms.values() for a, b in pairwise(times)]
     last = min(times[-1] for times in times_ms.values()) + (min(steps) if steps else 0)
     inside, outside = walk
-    found = []
+    pairs = []
     while start + inside + outside <= last:
         split = start + inside
         for bounds in ((start, split), (split, split + outside)):
@@ -210,13 +213,13 @@ def windows(times_ms: Mapping[str, Sequence[int]], walk: tuple[int, int]) -> lis
             ]
             if empty:
                 raise FeedError(
-                    f"{empty[0]} has no candles from {format_time(bounds[0])} to {format_time(bounds[1])}, a window of the walk forward; leave it "
-                    f"out with --symbols, or narrow the time with --start and --end"
+                    f"{empty[0]} has no candles from {format_time(bounds[0])} to {format_time(bounds[1])}, a window of the walk forward; exclude "
+                    f"it with --symbols, or narrow the period with --start and --end"
                 )
-        found.append((Window(start, split), Window(start, split + outside, split)))
+        pairs.append((Window(start, split), Window(start, split + outside, split)))
         start += outside
-    if not found:
+    if not pairs:
         raise FeedError(
-            "the candles that all symbols have are shorter than one in-sample and one out-of-sample window; take shorter ones"
+            "the period common to all symbols is shorter than one in-sample and one out-of-sample window; use shorter windows"
         )
-    return found
+    return pairs

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sweep keeps of a run: a row of figures, or why there are none."""
+"""The row that a sweep stores per run: its figures, or the error of a failed run."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from crossmargin_bt import figures
+from crossmargin_bt import performance
 from crossmargin_bt.errors import ConfigurationError, suggestion
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.results import RunResult
@@ -17,22 +17,24 @@ _OF_SUMMARY = (
 )  # fmt: skip
 _OF_CURVE = ("annual_return", "volatility", "sharpe", "sortino", "calmar")
 FIGURES = (*_OF_SUMMARY, *_OF_CURVE)
-"""The figures of a row; those of the curve are annualised over 365 days."""
+"""The figures of a row; the ones derived from the equity curve are annualised over 365 days."""
+
+Sample = Literal["", "in", "out"]
+"""In or out of sample in a walk forward; empty without one."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `figures` has every name of `FIGURES`, None where undefined; empty where the run failed with `error`."""
+class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. `figures` has every name of `FIGURES`, None if undefined; it is empty if the run failed with `error`."""
 
     key: str
     venue: str
     mode: str
     params: dict[str, Any]
     window: int
-    """Which window of a walk forward, from 1; 0 without one."""
-    sample: str
-    """"in" or "out" of sample in a walk forward, else empty."""
+    """Window of a walk forward, counted from 1; 0 without one."""
+    sample: Sample
     from_ms: int | None = None
-    """When the window is traded from, and to; None without a walk forward."""
+    """Start and end (exclusive) of trading in the window; None without a walk forward."""
     to_ms: int | None = None
     figures: dict[str, float | None]
     error: str = ""
@@ -41,31 +43,31 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def figures_of(result: RunResult) -> dict[str, float | None]:
     """Return the figures of a run."""
     summary = summarise(result)
-    curve = figures.performance(result.times_ms, result.equity, result.starting_cash)
-    found = {name: getattr(summary, name) for name in _OF_SUMMARY} | {name: getattr(curve, name) for name in _OF_CURVE}
-    return {name: None if value is None else float(value) for name, value in found.items()}
+    curve = performance.performance_metrics(result.times_ms, result.equity, result.starting_cash)
+    values = {name: getattr(summary, name) for name in _OF_SUMMARY} | {name: getattr(curve, name) for name in _OF_CURVE}
+    return {name: None if value is None else float(value) for name, value in values.items()}
 
 
 class Objective(NamedTuple):
-    """What a search looks for: a figure, whether more of it is better (1) or less (-1), and how it is written."""
+    """An objective of a search: a figure, its direction (1 maximise, -1 minimise) and its number format."""
 
     name: str
     figure: str
-    better: int
-    form: str
+    better: Literal[-1, 1]
+    number_format: str
 
-    def value(self, row: Row) -> float | None:
-        """Return the figure of a row; None where it has none."""
+    def value(self, row: SweepRow) -> float | None:
+        """Return the figure of a row; None if undefined."""
         return row.figures.get(self.figure)
 
-    def rank(self, row: Row) -> tuple[bool, float]:
-        """Return what sorts rows from the best: failed and undefined ones last, and alike what only rounding tells apart."""
+    def rank(self, row: SweepRow) -> tuple[bool, float]:
+        """Return a sort key, best first: failed and undefined rows last, values equal up to rounding tied."""
         value = self.value(row)
-        return (value is None, 0.0 if value is None else float(f"{-self.better * value:.{DIGITS}g}"))
+        return (value is None, 0.0 if value is None else float(f"{-self.better * value:.{RANK_DIGITS}g}"))
 
 
-DIGITS = 10
-"""To which figures are told apart."""
+RANK_DIGITS = 10
+"""Significant digits by which figures are ranked."""
 
 OBJECTIVES = {
     one.name: one
@@ -80,11 +82,11 @@ OBJECTIVES = {
 }  # fmt: skip
 
 
-def objectives(text: str) -> tuple[Objective, ...]:
-    """Return one or two objectives by their names, separated by commas.
+def parse_objectives(text: str) -> tuple[Objective, ...]:
+    """Parse the names of one or two objectives, separated by commas.
 
     Raises:
-        ConfigurationError: an unknown name, or none, or more than two.
+        ConfigurationError: a name is unknown, or there are none, duplicates or more than two.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
@@ -95,19 +97,19 @@ def objectives(text: str) -> tuple[Objective, ...]:
     return tuple(OBJECTIVES[name] for name in names)
 
 
-def front(rows: Sequence[Row], aims: Sequence[Objective]) -> list[Row]:
-    """Return the rows than which no other is better in one objective and no worse in the rest, best first by the first."""
+def pareto_front(rows: Sequence[SweepRow], objectives: Sequence[Objective]) -> list[SweepRow]:
+    """Return the rows that no other row dominates, sorted by the first objective, best first."""
     known = sorted(
-        (row for row in rows if all(aim.value(row) is not None for aim in aims)),
-        key=lambda row: tuple(a.rank(row) for a in aims),
+        (row for row in rows if all(objective.value(row) is not None for objective in objectives)),
+        key=lambda row: tuple(a.rank(row) for a in objectives),
     )
-    found: list[Row] = []
+    front: list[SweepRow] = []
     for row in known:
-        scores = [aim.rank(row) for aim in aims]
-        if not any(_beats([aim.rank(other) for aim in aims], scores) for other in found):
-            found.append(row)
-    return found
+        scores = [objective.rank(row) for objective in objectives]
+        if not any(_dominates([objective.rank(other) for objective in objectives], scores) for other in front):
+            front.append(row)
+    return front
 
 
-def _beats(one: Sequence[tuple[bool, float]], other: Sequence[tuple[bool, float]]) -> bool:
+def _dominates(one: Sequence[tuple[bool, float]], other: Sequence[tuple[bool, float]]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))

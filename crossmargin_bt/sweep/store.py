@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder a sweep is kept in: rows as they come, so that nothing finished is run again.
+"""The result folder of a sweep, from which an interrupted sweep resumes.
 
-`parts/*.parquet` are rows as they came, each file whole or not there. `results.parquet` are the rows of the sweep in its order,
-with a column for every param, written when it has ended. `sweep.json` says what was asked.
+`parts/*.parquet` contain rows in order of completion; each file is written atomically. `results.parquet` contains the rows
+in task order with a column per param and is written at the end. `sweep.json` contains the definition of the sweep.
 """
 
 import json
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from crossmargin_bt.errors import ConfigurationError, StoreError
 from crossmargin_bt.report import files
-from crossmargin_bt.sweep.rows import FIGURES, Row
+from crossmargin_bt.sweep.rows import FIGURES, SweepRow
 
 FLUSH_SECONDS = 1.0
 
@@ -30,28 +30,28 @@ _FIELDS = (
 SCHEMA = pa.schema(_FIELDS)
 
 
-class Store:
-    """The rows of a folder. Two sweeps may not use one folder at a time.
+class SweepStore:
+    """The rows of a result folder, which is locked against use by a second sweep.
 
     Raises:
-        ConfigurationError: another sweep uses the folder, or it cannot be written to.
-        StoreError: (on opening) a file in it cannot be read.
+        ConfigurationError: another sweep uses the folder, or it is not writable.
+        StoreError: a file in it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: dict[str, Row] = {}
-        self._unwritten: list[Row] = []
-        self._turn = threading.Lock()
+        self.rows: dict[str, SweepRow] = {}
+        self._pending: list[SweepRow] = []
+        self._mutex = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._trouble: StoreError | None = None
+        self._write_error: StoreError | None = None
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / ".lock", blocking=False)
             self._lock.acquire()
         except filelock.Timeout as error:
             raise ConfigurationError(
-                f"another sweep is at work in {folder}; wait for it or choose another --out"
+                f"another sweep is running in {folder}; wait for it or choose another --out"
             ) from error
         except OSError as error:
             raise ConfigurationError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -59,7 +59,7 @@ class Store:
             left_over.unlink()
         for file in [folder / "results.parquet", *sorted(self._parts.glob("*.parquet"))]:
             if file.is_file():
-                self.rows.update((row.key, row) for row in read(file))
+                self.rows.update((row.key, row) for row in read_rows(file))
 
     @property
     def _parts(self) -> Path:
@@ -74,54 +74,54 @@ class Store:
         finally:
             self._lock.release()
 
-    def add(self, row: Row) -> None:
-        """Keep a row; it is on disk within a second.
+    def add(self, row: SweepRow) -> None:
+        """Add a row; it is written to disk within a second.
 
         Raises:
-            StoreError: what came before could not be written.
+            StoreError: earlier rows could not be written.
         """
-        with self._turn:
+        with self._mutex:
             self.rows[row.key] = row
-            self._unwritten.append(row)
+            self._pending.append(row)
             if self._timer is None:
-                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_time)
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_from_timer)
                 self._timer.daemon = True
                 self._timer.start()
-        if self._trouble is not None:
-            raise self._trouble
+        if self._write_error is not None:
+            raise self._write_error
 
-    def forget_failed(self) -> None:
-        """Forget rows that failed, so that they are run again."""
+    def drop_failed(self) -> None:
+        """Drop the rows of failed runs, so that these are repeated."""
         self.rows = {key: row for key, row in self.rows.items() if not row.error}
 
-    def _flush_in_time(self) -> None:
+    def _flush_from_timer(self) -> None:
         try:
             self.flush()
         except StoreError as error:
-            self._trouble = error
+            self._write_error = error
 
     def flush(self) -> None:
-        """Write what was not written yet.
+        """Write all pending rows.
 
         Raises:
-            StoreError: the disk does not take it.
+            StoreError: writing failed.
         """
-        with self._turn:
+        with self._mutex:
             self._timer = None
-            if self._unwritten:
-                _write(_table(self._unwritten), self._next_part())
-                self._unwritten = []
+            if self._pending:
+                _write(_table(self._pending), self._next_part())
+                self._pending = []
 
     def _next_part(self) -> Path:
         numbers = [int(file.stem) for file in self._parts.glob("*.parquet") if file.stem.isdigit()]
         return self._parts / f"{max(numbers, default=0) + 1:06}.parquet"
 
-    def describe(self, content: dict[str, Any]) -> None:
-        """Write what was asked."""
+    def write_definition(self, content: dict[str, Any]) -> None:
+        """Write sweep.json."""
         files.write(json.dumps(content, indent=2, default=str).encode() + b"\n", self.folder / "sweep.json")
 
-    def finish(self, keys: Sequence[str]) -> list[Row]:
-        """Write the rows of a sweep in its order, and return them; rows of other sweeps in the folder are kept too."""
+    def finish(self, keys: Sequence[str]) -> list[SweepRow]:
+        """Write the rows of a sweep in task order and return them; other rows in the folder are preserved."""
         self.flush()
         mine = [self.rows[key] for key in keys]
         others = [row for key, row in self.rows.items() if key not in set(keys)]
@@ -138,28 +138,28 @@ class Store:
         return mine
 
 
-def read(file: Path) -> list[Row]:
-    """Return the rows of a Parquet file of a sweep.
+def read_rows(file: Path) -> list[SweepRow]:
+    """Read the rows of a Parquet file of a sweep.
 
     Raises:
-        StoreError: it cannot be read, or is none.
+        StoreError: the file cannot be read or has another format.
     """
     try:
-        found = pq.read_table(file).to_pylist()
+        records = pq.read_table(file).to_pylist()
         return [
-            Row(
+            SweepRow(
                 key=row["key"], venue=row["venue"], mode=row["mode"], params=json.loads(row["params"]), window=row["window"],
                 sample=row["sample"], from_ms=row["from_ms"], to_ms=row["to_ms"], error=row["error"], figures={} if row["error"] else {name: row[name] for name in FIGURES},
             )
-            for row in found
+            for row in records
         ]  # fmt: skip
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{file} is no readable file of a sweep ({error}); move it away to run its rows again"
+            f"{file} is not a readable file of a sweep ({error}); move it away to repeat its runs"
         ) from error
 
 
-def _table(rows: Iterable[Row]) -> pa.Table:
+def _table(rows: Iterable[SweepRow]) -> pa.Table:
     content = [
         {
             "key": row.key, "venue": row.venue, "mode": row.mode, "params": json.dumps(row.params), "window": row.window,
@@ -171,7 +171,7 @@ def _table(rows: Iterable[Row]) -> pa.Table:
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
-    """Return the values of a param as one column: whole numbers, numbers, or text."""
+    """Return the values of a param as one column of integers, floats or text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
@@ -188,4 +188,6 @@ def _write(table: pa.Table, path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; what is in the folder is kept") from error
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}; rows already in the folder are preserved"
+        ) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sweep on the terminal: the best so far while it runs, what it found when it has ended."""
+"""Terminal output of a sweep: a live leaderboard while it runs, and a summary at the end."""
 
 from collections.abc import Sequence
 
@@ -11,33 +11,33 @@ from rich.table import Table
 from rich.text import Text
 
 from crossmargin_bt.engine.explain.describe import format_time
-from crossmargin_bt.report.rows import NOTHING
-from crossmargin_bt.sweep import insight, words
-from crossmargin_bt.sweep.rows import Objective, Row
-from crossmargin_bt.sweep.space import Axis
+from crossmargin_bt.report.metric_rows import UNDEFINED
+from crossmargin_bt.sweep import analysis, summary
+from crossmargin_bt.sweep.rows import Objective, SweepRow
+from crossmargin_bt.sweep.search_space import Axis
 
 COLUMNS = (
     ("return", "total_return", "+.1%"), ("drawdown", "drawdown_max", ".1%"), ("level", "lowest_margin_level", ",.0%"),
     ("liquidated", "liquidations", ".0f"), ("refused", "refused", ",.0f"), ("sharpe", "sharpe", ".2f"),
 )  # fmt: skip
-"""Of a table of rows: head, figure, form. `level` is the lowest margin level, `liquidated` and `refused` how often."""
+"""Columns of the tables: (head, figure, number format). `level` is the lowest margin level; `liquidated` and `refused` are counts."""
 
 
-def figure(row: Row, name: str, form: str) -> str:
-    """Return a figure of a row as it is written."""
+def figure(row: SweepRow, name: str, form: str) -> str:
+    """Return a formatted figure of a row."""
     value = row.figures.get(name)
-    return NOTHING if value is None else format(value, form)
+    return UNDEFINED if value is None else format(value, form)
 
 
-WIDEST = 10_000
-"""Wider than any table, to ask how wide one would like to be."""
+UNBOUNDED_WIDTH = 10_000
+"""A width larger than any table, to measure the natural width of one."""
 
 
-class Listed:
-    """A table of runs with their params: beside the figures where the terminal is wide enough, numbered below them where not."""
+class RunTable:
+    """A table of runs with their params: in a column if the terminal is wide enough, else numbered below the table."""
 
     def __init__(self, title: str, heads: Sequence[str], texts: Sequence[str]) -> None:
-        """Begin without rows; `texts` are the heads of columns that are no figures."""
+        """Create an empty table; `texts` are the heads of left-aligned columns."""
         self._title, self._heads, self._texts = title, heads, texts
         self._rows: list[tuple[tuple[str, ...], str]] = []
 
@@ -46,11 +46,11 @@ class Listed:
         self._rows.append((cells, params))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield what fits the width there is."""
-        beside = self._table((*self._heads, "params"), [(*cells, params) for cells, params in self._rows])
-        asked = Measurement.get(console, options.update(max_width=WIDEST), beside).maximum
-        if asked <= options.max_width:
-            yield beside
+        """Yield the form that fits the width."""
+        with_params = self._table((*self._heads, "params"), [(*cells, params) for cells, params in self._rows])
+        natural_width = Measurement.get(console, options.update(max_width=UNBOUNDED_WIDTH), with_params).maximum
+        if natural_width <= options.max_width:
+            yield with_params
             return
         yield self._table(("run", *self._heads), [(str(n), *cells) for n, (cells, _) in enumerate(self._rows, 1)])
         for n, (_, params) in enumerate(self._rows, 1):
@@ -66,87 +66,92 @@ class Listed:
         return table
 
 
-def beside(signals: Row, full: Row) -> str:
-    """Return in a line what the best by its signals comes to when it is run bar by bar."""
+def compare_with_bar_by_bar(signals: SweepRow, full: SweepRow) -> str:
+    """Return a line that compares the best row of a signal sweep with its bar-by-bar run."""
     if full.error:
-        return f"the best does not run bar by bar: {full.error}"
+        return f"the best combination fails bar by bar: {full.error}"
     shown = ("final_equity", "fills", "liquidations", "refused")
     differ = [name for name in shown if signals.figures[name] != full.figures[name]]
-    told = f"return {figure(full, 'total_return', '+.2%')}, lowest margin level {figure(full, 'lowest_margin_level', ',.0%')}"
+    outcome = f"return {figure(full, 'total_return', '+.2%')}, lowest margin level {figure(full, 'lowest_margin_level', ',.0%')}"
     if not differ:
-        return f"the best, run bar by bar, is the same: {told}"
-    beside = ", ".join(
+        return f"the best combination run bar by bar is identical: {outcome}"
+    differences = ", ".join(
         f"{name.replace('_', ' ')} {figure(full, name, ',.10g')} against {figure(signals, name, ',.10g')}"
         for name in differ
     )
-    return f"the best, run bar by bar: {told}. next() and signals() do not trade alike: {beside}"
+    return f"the best combination run bar by bar: {outcome}. next() and signals() trade differently: {differences}"
 
 
-class Board:
-    """The best so far by the first objective, with what stands below; made anew when the terminal asks for it."""
+class Leaderboard:
+    """The best rows so far by the first objective, rendered on demand, with `below` under the table."""
 
-    def __init__(self, aims: Sequence[Objective], most: int, below: RenderableType = "") -> None:
-        self._aim, self._most, self._below = aims[0], most, below
-        self._best: list[Row] = []
+    def __init__(self, objectives: Sequence[Objective], count: int, below: RenderableType = "") -> None:
+        self._objective, self._count, self._below = objectives[0], count, below
+        self._best: list[SweepRow] = []
         self._failed = 0
         self._several = False
         self._venue = ""
 
-    def add(self, row: Row) -> None:
-        """Take a row in."""
+    def add(self, row: SweepRow) -> None:
+        """Add a row."""
         self._failed += bool(row.error)
         self._several = self._several or self._venue not in ("", row.venue)
         self._venue = row.venue
-        if self._aim.value(row) is not None:
-            self._best = sorted([*self._best, row], key=self._aim.rank)[: self._most]
+        if self._objective.value(row) is not None:
+            self._best = sorted([*self._best, row], key=self._objective.rank)[: self._count]
 
     def __rich__(self) -> Group:
         """Return the table."""
-        table = Listed(f"best by {self._aim.name}", ("mode", *(label for label, _, _ in COLUMNS)), ("mode",))
+        table = RunTable(f"best by {self._objective.name}", ("mode", *(label for label, _, _ in COLUMNS)), ("mode",))
         for row in self._best:
             name = f"{row.mode} {row.venue}" if self._several else row.mode
             window = f" {row.sample} {row.window}" if row.sample else ""
             figures = (figure(row, key, form) for _, key, form in COLUMNS)
-            table.add((f"{name}{window}", *figures), insight.written(row.params))
+            table.add((f"{name}{window}", *figures), analysis.format_params(row.params))
         failed = Text(f"{self._failed} failed", style="red") if self._failed else Text()
         return Group(table, failed, self._below)
 
 
-def summary(rows: Sequence[Row], aims: Sequence[Objective], axes: Sequence[Axis], most: int) -> Group:
-    """Return what a sweep found."""
+def build_summary(rows: Sequence[SweepRow], objectives: Sequence[Objective], axes: Sequence[Axis], count: int) -> Group:
+    """Return the summary of a sweep: leaderboard, walk forward, findings and failures."""
     parts: list[RenderableType] = []
-    steps = insight.walked(rows)
+    steps = analysis.walk_forward_steps(rows)
     chosen = [row for row in rows if row.sample != "out"]
-    board = Board(aims, most)
+    board = Leaderboard(objectives, count)
     for row in chosen:
         board.add(row)
     parts.append(board)
     if steps:
-        parts.append(_walk(steps, aims[0]))
-    parts += [Text(line) for line in words.answers(rows, aims, axes)]
+        parts.append(_walk_forward_table(steps, objectives[0]))
+    parts += [Text(line) for line in summary.findings(rows, objectives, axes)]
     failed = [row for row in rows if row.error]
-    for row in failed[:most]:
-        parts.append(Text(f"failed: {row.mode} {row.venue} {insight.written(row.params)}: {row.error}"))
-    if len(failed) > most:
-        parts.append(Text(f"and {len(failed) - most} more failed"))
+    for row in failed[:count]:
+        parts.append(Text(f"failed: {row.mode} {row.venue} {analysis.format_params(row.params)}: {row.error}"))
+    if len(failed) > count:
+        parts.append(Text(f"and {len(failed) - count} more failed"))
     return Group(*parts)
 
 
-def _walk(steps: Sequence[insight.Step], aim: Objective) -> Listed:
+def _walk_forward_table(steps: Sequence[analysis.WalkForwardStep], objective: Objective) -> RunTable:
     heads = ("window", "traded", "mode", "in", "out", "return", "liquidated")
-    table = Listed(f"chosen by {aim.name} in sample, then traded out of sample", heads, ("traded", "mode"))
+    table = RunTable(f"selected by {objective.name} in sample, traded out of sample", heads, ("traded", "mode"))
     for step in steps:
-        *cells, params = walk_cells(step, aim)
+        *cells, params = walk_forward_cells(step, objective)
         table.add(tuple(cells), params)
     return table
 
 
-def walk_cells(step: insight.Step, aim: Objective) -> tuple[str, ...]:
-    """Return a window of a walk forward as cells: number, first day traded, mode, in, out, return out, liquidations out, params."""
-    after = "failed" if step.after.error else figure(step.after, aim.figure, aim.form)
-    begins = "" if step.after.from_ms is None else format_time(step.after.from_ms)[:10]
+def walk_forward_cells(step: analysis.WalkForwardStep, objective: Objective) -> tuple[str, ...]:
+    """Return the cells of a walk-forward row.
+
+    Window, first day traded, mode, objective in and out of sample, return and liquidations out of sample, params.
+    """
+    objective_out = (
+        "failed" if step.out_of_sample.error else figure(step.out_of_sample, objective.figure, objective.number_format)
+    )
+    first_day = "" if step.out_of_sample.from_ms is None else format_time(step.out_of_sample.from_ms)[:10]
     return (
-        str(step.window), begins, step.name, figure(step.chosen, aim.figure, aim.form), after,
-        figure(step.after, "total_return", "+.1%"), figure(step.after, "liquidations", ".0f"),
-        insight.written(step.chosen.params),
+        str(step.window), first_day, step.name, figure(step.in_sample, objective.figure, objective.number_format), objective_out,
+        figure(step.out_of_sample, "total_return", "+.1%"), figure(step.out_of_sample, "liquidations", ".0f"),
+        analysis.format_params(step.in_sample.params),
     )  # fmt: skip

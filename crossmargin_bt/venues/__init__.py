@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Venues: one TOML file each, read into the rules the engine applies.
+"""Venues: one TOML file per venue, decoded into the rules that the engine applies.
 
-`load("okx")` reads a shipped profile, `load("path/to/my.toml")` a user's own. An installed package adds
-one by an entry point of the group `crossmargin_bt.venues`, whose name is the venue's and whose object is
-the path of its TOML file.
+`load("okx")` reads a shipped profile, `load("path/to/my.toml")` a user's own file. An installed package adds a venue by an entry
+point of the group `crossmargin_bt.venues`: its name is the venue's name, its object is the path of the TOML file.
 """
 
 from functools import lru_cache
@@ -27,7 +26,7 @@ TOPICS: tuple[Topic, ...] = get_args(Topic)
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a venue does about a topic that no switch of the rules decides, and whether runs do the same."""
+    """A venue's practice on a topic that no rule covers, and whether simulated runs follow it."""
 
     says: str
     simulated: bool
@@ -35,33 +34,33 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule book: what the engine applies, where each value comes from, and what was assumed."""
+    """A rule book: the rules that the engine applies, the source of each value, and the assumptions."""
 
     name: str
     title: str
     rules: Rules
     sources: dict[str, str]
-    """A source for each key of `rules` that the venue publishes."""
+    """Source of each key of `rules` that the venue publishes."""
     assumptions: tuple[str, ...] = ()
-    """Sentences for the report: what was not published and is our guess."""
+    """Sentences for the report: values that the venue does not publish and that are assumed here."""
     contracts: Literal["linear", "inverse", "both"] = "both"
-    """What its default rates are for: amounts in the quote currency, or in coin."""
+    """The kind of contract that the default rates are for: amounts in the quote currency, or in coin."""
     statements: dict[Topic, Statement] = {}
-    """The rest of the rule book in words: pools, thresholds, steps of liquidation, collateral, interest, validity."""
+    """Further practice of the venue in words: pools, thresholds, liquidation steps, collateral, interest, validity."""
 
     @property
     def unsourced(self) -> list[str]:
-        """The rules that no source is named for."""
+        """Keys of the rules without a source; unset rules need none."""
         return [key for key in RULES if key not in self.sources and getattr(self.rules, key) not in (None, ())]
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What a report tells as assumptions: the sentences, and the rules without a source."""
+        """Assumptions for the report: the sentences, and the rules without a source."""
         without = self.unsourced
         return (*self.assumptions, f"no source for {', '.join(without)}") if without else self.assumptions
 
 
-# The rules that are one value a venue; the terms of single contracts name their source themselves.
+# The rules with one value per venue; the terms of single contracts state their own source.
 RULES = tuple(key for key in Rules.__struct_fields__ if key != "contracts")
 
 
@@ -72,7 +71,7 @@ def shipped() -> list[str]:
 
 
 def names() -> list[str]:
-    """Return the names of all profiles: those of this package and those that installed packages add, sorted."""
+    """Return the names of all profiles, those of installed packages included, sorted."""
     return sorted({*shipped(), *metadata.entry_points(group=ENTRY_POINTS).names})
 
 
@@ -80,13 +79,15 @@ def load(venue: str) -> Venue:
     """Return a venue by its name, or from a TOML file when `venue` ends in .toml.
 
     Raises:
-        ConfigurationError: there is no such venue or file.
-        RuleError: the file breaks the schema; the text names the file and the key.
+        ConfigurationError: the venue or file does not exist.
+        RuleError: the file violates the schema; the text names the file and the key.
     """
     file = _file(venue)
     found = parse(text(venue), file.name if venue in shipped() else str(file))
     if not str(venue).endswith(".toml") and found.name != venue:
-        raise RuleError(f"{file}: is named {found.name!r}, the entry point that leads to it {venue!r}; name both alike")
+        raise RuleError(
+            f"{file}: the venue is named {found.name!r}, its entry point {venue!r}; give both the same name"
+        )
     return found
 
 
@@ -94,14 +95,14 @@ def text(venue: str) -> str:
     """Return the text of a venue's file.
 
     Raises:
-        ConfigurationError: there is no such venue or file.
-        RuleError: the file is no UTF-8 text.
+        ConfigurationError: the venue or file does not exist.
+        RuleError: the file is not UTF-8 text.
     """
     file = _file(venue)
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise RuleError(f"{file}: is no UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise RuleError(f"{file}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _file(venue: str) -> Traversable:
@@ -120,7 +121,7 @@ def _file(venue: str) -> Traversable:
 
 
 def _added(venue: str) -> Traversable:
-    """Return the file of a venue that an installed package adds."""
+    """Return the file of a venue that an installed package registers."""
     entry = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=venue)))
     try:
         file = entry.load()
@@ -134,31 +135,31 @@ def _added(venue: str) -> Traversable:
         )
     path = Path(file) if isinstance(file, str) else file
     if not path.is_file():
-        raise ConfigurationError(f"entry point {entry.value} of venue {venue!r} names {path}, which is no file")
+        raise ConfigurationError(f"entry point {entry.value} of venue {venue!r} names {path}, which is not a file")
     return path
 
 
 @lru_cache(maxsize=64)
 def parse(text: str, file: str) -> Venue:
-    """Return the venue in a TOML text; `file` is its name for errors.
+    """Return the venue in a TOML text; `file` is the name that errors use.
 
     Raises:
-        RuleError: the text is no TOML or breaks the schema.
+        RuleError: the text is not TOML or violates the schema.
     """
     try:
         venue = msgspec.toml.decode(text, type=Venue)
     except (msgspec.DecodeError, RuleError) as error:
         raise RuleError(f"{file}: {error}{_hint(str(error))}") from error
     if not venue.name:
-        raise RuleError(f"{file}: name is empty; it is what the venue is called by")
+        raise RuleError(f"{file}: name is empty; give the name by which the venue is loaded")
     for key in venue.sources:
         if key not in RULES:
-            raise RuleError(f"{file}: sources names {key!r}, which is no rule{suggestion(key, RULES)}")
+            raise RuleError(f"{file}: sources names {key!r}, which is not a rule{suggestion(key, RULES)}")
     return venue
 
 
 def _hint(message: str) -> str:
-    """Return what to write instead, where the message of a decoder does not say it."""
+    """Return a correction to append to a decoder's message: the valid answers, the nearest key, the form of a date."""
     key = message.rpartition("`$")[2].strip("`").rpartition(".")[2].partition("[")[0]
     choices = get_args(get_type_hints(Rules).get(key))
     if "Invalid enum value" in message and choices:

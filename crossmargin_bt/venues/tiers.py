@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tier tables by date: what a venue asked of its contracts on the days it was looked at.
+"""Tier tables by date: snapshots of a venue's tiers of each contract.
 
 The file is JSON: `{"venue": ..., "units": ..., "snapshots": [{"as_of": "2022-02-16", "source": ...,
 "tiers": {"BTC/USDT:USDT": [{"notional_min", "maintenance_rate", "leverage_max", ...}]}}]}`, amounts in the settle
-currency. A table holds from its snapshot on, the first one also before.
+currency. A table is valid from its snapshot until the next one; the first is also valid before its date.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from crossmargin_bt.engine.terms.rules import ContractTerms
 from crossmargin_bt.errors import ConfigurationError, RuleError
 from crossmargin_bt.venues import Venue, load
 
-# A deduction that a file prints agrees with the one its rates lead to, but for this part.
-AGREES = 1e-6
+# Relative tolerance between a published deduction and the one computed from the rates.
+DEDUCTION_TOLERANCE = 1e-6
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tier as a file has it; `maintenance_amount` is the deduction the venue prints, where it does."""
+    """One tier in a file; `maintenance_amount` is the deduction if the venue publishes it."""
 
     notional_min: float
     maintenance_rate: float
@@ -32,7 +32,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The tables of one day (2022-02-16; 2022-02 is its first), by unified symbol (BTC/USDT:USDT)."""
+    """The tables of one day by unified symbol (BTC/USDT:USDT); `as_of` is 2022-02-16, or 2022-02 for the first day of a month."""
 
     as_of: str
     tiers: dict[str, list[Row]]
@@ -40,7 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of tables."""
+    """A file of tier tables."""
 
     snapshots: list[Snapshot]
     venue: str = ""
@@ -48,11 +48,11 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path) -> list[ContractTerms]:
-    """Return the terms in a file.
+    """Return the contract terms in a file.
 
     Raises:
-        ConfigurationError: there is no such file.
-        RuleError: the file breaks the schema, holds no table, or contradicts itself; the text names the place.
+        ConfigurationError: the file does not exist.
+        RuleError: the file violates the schema, contains no table, or is inconsistent; the text names the place.
     """
     if not path.is_file():
         raise ConfigurationError(f"tiers file {path} does not exist")
@@ -66,7 +66,7 @@ def read(path: Path) -> list[ContractTerms]:
         for symbol, rows in snapshot.tiers.items()
     ]
     if not found:
-        raise RuleError(f"{path}: no tier table in it")
+        raise RuleError(f"{path}: the file contains no tier table")
     return found
 
 
@@ -74,7 +74,7 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
     try:
         since = date.fromisoformat(snapshot.as_of if len(snapshot.as_of) > len("2022-02") else f"{snapshot.as_of}-01")
     except ValueError as error:
-        raise RuleError(f"{where}: {snapshot.as_of!r} is no date; write it as 2022-02-16") from error
+        raise RuleError(f"{where}: {snapshot.as_of!r} is not a date; write it as 2022-02-16") from error
     if len({row.maintenance_amount is None for row in rows}) > 1:
         raise RuleError(f"{where}: some tiers have a maintenance_amount and some have none; give all or none")
     marginal = any(row.maintenance_amount for row in rows)
@@ -86,9 +86,9 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
         raise RuleError(f"{where}: {error}") from error
     for row, deduction in zip(rows, table.deductions, strict=True):
         printed = row.maintenance_amount
-        if printed is not None and abs(printed - deduction) > AGREES * max(1.0, deduction):
+        if printed is not None and abs(printed - deduction) > DEDUCTION_TOLERANCE * max(1.0, deduction):
             raise RuleError(
-                f"{where}: the tier from {row.notional_min:g} has maintenance_amount {printed:g}, its rates lead to {deduction:g}"
+                f"{where}: the tier from {row.notional_min:g} has maintenance_amount {printed:g}, its rates give {deduction:g}"
             )
     return ContractTerms(
         symbols=tuple(dict.fromkeys((symbol, short_symbol(symbol)))), maintenance=table, source=snapshot.source,
@@ -97,7 +97,7 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
 
 
 def short_symbol(symbol: str) -> str:
-    """Return a unified symbol as candle files name it; a contract with a delivery date keeps its own name.
+    """Return the short symbol of a perpetual that candle files use; a contract with a delivery date keeps its unified symbol.
 
     >>> short_symbol("BTC/USDT:USDT")
     'BTCUSDT'
@@ -109,7 +109,7 @@ def short_symbol(symbol: str) -> str:
 
 
 def load_with(venue: str | Venue, file: Path | None) -> Venue:
-    """Return a venue, or one by its name or TOML file, with the terms of a tiers file where one is given.
+    """Return a venue, given as such or by its name or TOML file, with the terms of a tiers file if one is given.
 
     Raises:
         ConfigurationError, RuleError: see `venues.load` and `read`.
@@ -125,12 +125,12 @@ def load_with(venue: str | Venue, file: Path | None) -> Venue:
 
 
 def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
-    """Return the venue with these terms in place of its own for the same contracts."""
-    given = {symbol for one in terms for symbol in one.symbols}
-    kept = []
+    """Return the venue with these terms, which replace all of its own terms of the same contracts."""
+    replaced = {symbol for one in terms for symbol in one.symbols}
+    contracts = []
     for one in venue.rules.contracts:
-        others = tuple(symbol for symbol in one.symbols if symbol not in given)
+        others = tuple(symbol for symbol in one.symbols if symbol not in replaced)
         if others:
-            kept.append(msgspec.structs.replace(one, symbols=others))
-    rules = msgspec.structs.replace(venue.rules, contracts=(*kept, *terms))
+            contracts.append(msgspec.structs.replace(one, symbols=others))
+    rules = msgspec.structs.replace(venue.rules, contracts=(*contracts, *terms))
     return msgspec.structs.replace(venue, rules=rules)

@@ -17,14 +17,14 @@ from random_runs import INSTRUMENTS
 from random_trader import RandomTrader, candles
 from scripted import FLAT, PLAIN, bars, run
 
-from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, figures, observers
+from crossmargin_bt import CrossMarginBroker, Instrument, analyzers, feeds, observers, performance
 from crossmargin_bt.engine.ledger import events
 
 ALL = [getattr(analyzers, name) for name in analyzers.__all__]
 
 
 def analysed(mode: str, *, cpus: int | None = None, **settings):
-    """Run the random strategy with every analyzer there is; return the analyses by name, and the broker."""
+    """Run the random strategy with all analyzers; return the analyses by name, and the broker."""
     cerebro = bt.Cerebro(stdstats=False, **({"maxcpus": cpus} if cpus else {}))
     for number, (name, instrument) in enumerate(INSTRUMENTS.items()):
         frame = candles(number + 3, 150, start=100.0 * (number + 1))
@@ -45,7 +45,7 @@ def analysed(mode: str, *, cpus: int | None = None, **settings):
 
 @pytest.mark.parametrize("mode", ["cash", "isolated", "cross"])
 def test_every_analysis_is_plain_data(mode: str) -> None:
-    """It can be written as JSON, pickled, and comes back from two processes the same."""
+    """It can be written as JSON and pickled, and is the same from two processes."""
     found, broker = analysed(mode)
     assert json.loads(json.dumps(found)).keys() == found.keys()
     assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - our own
@@ -77,7 +77,7 @@ def test_every_analysis_is_plain_data(mode: str) -> None:
 
 
 def test_a_settlement_at_expiry_is_no_liquidation() -> None:
-    """What expires after a liquidation is neither among its fills nor marked as one, and says what it was."""
+    """A settlement after a liquidation is not one of its fills, and its cause is "expiry"."""
     index = pd.date_range("2025-06-26", periods=48, freq="h")
     falls, stays = ([100.0] * 5 + [80.0] * 43, [100.0] * 48)
     expiry = dt.datetime(2025, 6, 27, 12, tzinfo=dt.UTC)
@@ -117,7 +117,7 @@ def test_a_settlement_at_expiry_is_no_liquidation() -> None:
 
 
 def test_figures_agree_with_another_library() -> None:
-    """Empyrical with 365 periods a year, on two hundred random curves."""
+    """Empyrical with 365 periods per year, on two hundred random curves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         empyrical = pytest.importorskip("empyrical")
@@ -126,7 +126,7 @@ def test_figures_agree_with_another_library() -> None:
         days = int(draw.integers(3, 400))
         moves = draw.normal(0.001, 0.03, days)
         equity = (1000.0 * np.cumprod(1 + moves)).tolist()
-        found = figures.performance([n * figures.MS_PER_DAY for n in range(days)], equity, 1000.0)
+        found = performance.performance_metrics([n * performance.MS_PER_DAY for n in range(days)], equity, 1000.0)
         series = pd.Series(moves, index=pd.date_range("2024-01-01", periods=days, freq="D"))
         assert found.sharpe == pytest.approx(empyrical.sharpe_ratio(series, annualization=365))
         assert found.sortino == pytest.approx(empyrical.sortino_ratio(series, annualization=365))
@@ -136,17 +136,21 @@ def test_figures_agree_with_another_library() -> None:
         assert found.volatility == pytest.approx(empyrical.annual_volatility(series, annualization=365))
 
 
-def test_figures_bear_the_loss_of_everything() -> None:
-    """Equity 0 for the rest of the run: -100 %, no exception, nothing earned afterwards."""
-    found = figures.performance([n * figures.MS_PER_DAY for n in range(4)], [1100.0, 0.0, 0.0, 0.0], 1000.0)
+def test_figures_are_defined_at_zero_equity() -> None:
+    """Equity 0 for the rest of the run: a return of -100 %, no exception, zero returns afterwards."""
+    found = performance.performance_metrics(
+        [n * performance.MS_PER_DAY for n in range(4)], [1100.0, 0.0, 0.0, 0.0], 1000.0
+    )
     assert (found.total_return, found.annual_return, found.drawdown_max) == (-1.0, -1.0, 1.0)
     assert math.isfinite(found.sharpe)
-    assert figures.performance([], [], 1000.0).sharpe is None
-    assert figures.performance([0, 3_600_000], [1000.0, 9000.0], 1000.0).annual_return is None  # 9 to the power of 365
+    assert performance.performance_metrics([], [], 1000.0).sharpe is None
+    assert (
+        performance.performance_metrics([0, 3_600_000], [1000.0, 9000.0], 1000.0).annual_return is None
+    )  # 9 to the power of 365
 
 
 def test_capital_efficiency_by_hand() -> None:
-    """50 of 1,000 at 10x for three hours locks 500, earns 100: a fifth of it, and 100 over 1,500 margin-hours."""
+    """50 lots at 100 and 10x use a margin of 500 for three hours and earn 100: 100 over 1,500 margin-hours."""
     broker = CrossMarginBroker(cash=1000.0, leverage=10.0)
     rows = [FLAT, FLAT, FLAT, FLAT, (100.0, 102.0, 100.0, 102.0)]
     cerebro = bt.Cerebro(stdstats=False)
@@ -180,7 +184,7 @@ class Planned(bt.Strategy):
 
 @pytest.mark.parametrize(("last", "exit_price", "multiple"), [(112.0, 110.0, 2.0), (90.0, 95.0, -1.0)])
 def test_a_trade_journal_row(last: float, exit_price: float, multiple: float) -> None:
-    """Bought at 100 with a stop at 95 and a target at 110: twice what was risked, or all of it."""
+    """Bought at 100 with a stop at 95 and a target at 110: an R multiple of 2 or -1."""
     rows = [FLAT, FLAT, FLAT, (100.0, max(100.0, last), min(100.0, last), last), FLAT]
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(bars(*rows), name="BTC", instrument=PLAIN))
@@ -195,7 +199,7 @@ def test_a_trade_journal_row(last: float, exit_price: float, multiple: float) ->
 
 
 def test_pyfolio_reads_the_account() -> None:
-    """Backtrader's own bridge to PyFolio and QuantStats: returns that add up to the account's."""
+    """The PyFolio analyzer of backtrader: its daily returns compound to the return of the account."""
     cerebro = bt.Cerebro(stdstats=False)
     instrument = Instrument(symbol="AAA", lot=0.01)
     cerebro.adddata(feeds.from_frame(candles(4, 300, start=100.0), name="AAA", instrument=instrument))
@@ -211,7 +215,7 @@ def test_pyfolio_reads_the_account() -> None:
 
 
 def test_a_plan_may_be_given_to_any_order() -> None:
-    """It is no unknown keyword."""
+    """The keyword `plan` is accepted without a bracket."""
     broker = CrossMarginBroker(cash=1000.0)
     run(broker, bars(FLAT, FLAT, FLAT), scripts=({1: lambda s: s.buy(size=1, plan="why not")},), instrument=PLAIN)
     assert broker.account.books["BTC"].legs

@@ -2,7 +2,7 @@
 """`crossmargin_bt.batch` against the broker: every account ends as a run of the broker does, bit for bit."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import backtrader as bt
 import msgspec
@@ -17,15 +17,18 @@ from places import PROJECT
 
 import crossmargin_bt as cm
 from crossmargin_bt import batch, venues
-from crossmargin_bt.batch.layout import Held, Resting, Wanted
+from crossmargin_bt.batch.layout import OrderSchedule, PositionArrays, RestingOrders
 from crossmargin_bt.batch.market import Market
+from crossmargin_bt.batch.rule_support import ANY, BROKER_FALLBACK, PER_CONTRACT, SUPPORT, unsupported_rules
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.engine.math.intrabar_path import Candle, candle_path
 from crossmargin_bt.engine.terms.rates import flat_rate
+from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.engine.terms.volatility import VolatilityScaling
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
 pytest.importorskip("numba")
-lane = pytest.importorskip("crossmargin_bt.batch.broker_fallback")
+broker_fallback = pytest.importorskip("crossmargin_bt.batch.broker_fallback")
 resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit", "derive", "dydx")
@@ -46,7 +49,7 @@ MARKETS_AND_ACCOUNTS: dict[str, Any] = {
 def markets(
     seed: int, count: int, bars: int, *, wild: float, marked: bool, funded: bool, inverse: bool
 ) -> list[Candles]:
-    """Return markets on the same bars, some with marks of their own and funding every eight bars; every other seed has holes."""
+    """Return markets on the same bars, optionally with mark prices and funding every eight bars; odd seeds have missing bars."""
     found = []
     for n in range(count):
         frame = frame_of(seed * 11 + n, bars + bars // 10)
@@ -74,19 +77,19 @@ def markets(
 def same(
     candles: list[Candles],
     targets: Any,
-    account: batch.Account,
-    venue: str,
+    account: batch.BatchAccount,
+    venue: str | venues.Venue,
     path: str = "path",
     orders: batch.LimitOrders | None = None,
-) -> batch.Outcome:
-    """Assert that an account of a batch ends as one that the broker worked through from the first bar to the last."""
+) -> batch.BatchResult:
+    """Assert that an account of a batch ends exactly as a run of the broker over all bars."""
     placed = [] if orders is None else [orders]
     asked = account if orders is None else account._replace(orders=0)
     (found,) = batch.simulate(candles, [targets], [asked], orders=placed, venue=venue, path=path, curves=True)
     market = Market(candles, venue)
-    whole = lane.work_through(
+    whole = broker_fallback.run_with_broker(
         market.frames,
-        Wanted(market.sizes(targets), None if orders is None else market.quotes(orders)),
+        OrderSchedule(market.target_sizes(targets), None if orders is None else market.limit_orders(orders)),
         None,
         {
             "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
@@ -95,15 +98,15 @@ def same(
     )  # fmt: skip
     assert found.curve.tolist() == whole.curve
     assert found.equity == whole.curve[-1]
-    told = (found.fees, found.funding, found.bad_debt)
-    assert told == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
-    counted = (found.fills, found.refused, found.warnings, found.liquidations)
-    too_small = 0 if orders is None else market.quotes(orders).too_small
-    assert counted == (whole.fills, whole.refused + too_small, whole.warnings, whole.liquidations)
+    sums = (found.fees, found.funding, found.bad_debt)
+    assert sums == (whole.sums["fees"], whole.sums["funding"], whole.sums["bad_debt"])
+    counts = (found.fills, found.refused, found.warnings, found.liquidations)
+    too_small = 0 if orders is None else market.limit_orders(orders).too_small
+    assert counts == (whole.fills, whole.refused + too_small, whole.warnings, whole.liquidations)
     return found
 
 
-@examples(25)
+@examples(15)
 @given(
     **MARKETS_AND_ACCOUNTS,
     exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
@@ -120,7 +123,7 @@ def test_every_account_ends_as_the_broker_ends_it(
     marked: bool,
     funded: bool,
 ) -> None:
-    """Equity of every bar, fees, funding, fills, refusals, liquidations: linear and inverse, tiers, partial liquidations."""
+    """Equal equity of every bar, fees, funding, fills, refusals and liquidations: linear and inverse, tiers, partial liquidations."""
     inverse = venue == "binance_coinm"
     assume(venue != "bybit" or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
@@ -130,13 +133,13 @@ def test_every_account_ends_as_the_broker_ends_it(
     cash = 10.0 if inverse else 10_000.0
     unit = cash * 100.0 if inverse else cash / 100.0
     targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit * exposure / count
-    same(candles, targets, batch.Account(0, leverage, mode, cash), venue, path)
+    same(candles, targets, batch.BatchAccount(0, leverage, mode, cash), venue, path)
 
 
 def placed(
     random: np.random.Generator, candles: list[Candles], slots: int, *, often: float, away: float, unit: float
 ) -> batch.LimitOrders:
-    """Return limit orders around the closes, some beyond them, placed, replaced and cancelled now and then."""
+    """Return limit orders around the closes, some marketable, placed, replaced and cancelled at random."""
     bars = len(candles[0].frame)
     sizes, prices = np.full((2, bars, len(candles), slots), np.nan)
     said = random.random(sizes.shape) < often
@@ -147,7 +150,7 @@ def placed(
     return batch.LimitOrders(sizes, prices)
 
 
-@examples(25)
+@examples(15)
 @given(
     **MARKETS_AND_ACCOUNTS,
     slots=st.integers(1, 4),
@@ -174,7 +177,7 @@ def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
     funded: bool,
     with_targets: bool,
 ) -> None:
-    """Fills in the order of the paths, as maker and as taker, offset against positions, refused, cancelled by the venue."""
+    """Fills along the intrabar paths, as maker and as taker, orders offset against positions, refused, cancelled by the venue."""
     inverse = venue == "binance_coinm"
     assume(venue != "bybit" or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
@@ -188,18 +191,18 @@ def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
         changes = random.random(targets.shape) < 0.05
         targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit
     orders = placed(random, candles, slots, often=often, away=away, unit=unit / 2)
-    same(candles, targets, batch.Account(0, leverage, mode, cash), venue, path, orders)
+    same(candles, targets, batch.BatchAccount(0, leverage, mode, cash), venue, path, orders)
 
 
 class Quoter(bt.Strategy):
-    """Two limit orders a side, requoted every five bars."""
+    """Two limit orders per side, requoted every five bars."""
 
     def __init__(self) -> None:
-        """Begin without quotes."""
+        """Start without quotes."""
         self.quotes: list[Any] = []
 
     def next(self) -> None:
-        """Cancel all, and place all anew."""
+        """Cancel all quotes and place new ones."""
         if len(self) % 5:
             return
         for order in self.quotes:
@@ -210,7 +213,7 @@ class Quoter(bt.Strategy):
 
 
 def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
-    """A quoter written for backtrader, and the same as arrays: equal to the last digit, and never handed over."""
+    """A quoting strategy of backtrader and the same orders as arrays give the same equity, without a bar of the broker."""
     (market,) = markets(3, 1, 500, wild=1.0, marked=False, funded=False, inverse=False)
     broker = cm.CrossMarginBroker(cash=100_000.0, leverage=10.0)
     cerebro = cm.Cerebro(stdstats=False)
@@ -222,15 +225,15 @@ def test_limit_orders_of_a_batch_are_those_of_a_strategy() -> None:
     sizes, prices = np.full((2, 500, 4), np.nan)
     sizes[4::5] = [1.0, 1.0, -1.0, -1.0]
     prices[4::5] = close[4::5, None] * [1 - 0.004, 1 - 0.008, 1 + 0.004, 1 + 0.008]
-    account = batch.Account(targets=None, leverage=10.0, cash=100_000.0, orders=0)
+    account = batch.BatchAccount(targets=None, leverage=10.0, cash=100_000.0, orders=0)
     (found,) = batch.simulate([market], [], [account], orders=[batch.LimitOrders(sizes, prices)])
     assert found.fills == broker.fills > 100
     assert found.equity == broker.getvalue()
-    assert found.worked_through == 0
+    assert found.broker_bars == 0
 
 
-def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
-    """Orders that wait beside a position, an order at market before them: each keeps the margin of what it would open."""
+def test_covered_lots_of_resting_orders_equal_the_brokers() -> None:
+    """Limit orders beside a position and a market order: each reserves margin for the lots that it would open."""
     (market,) = markets(2, 1, 40, wild=0.1, marked=False, funded=False, inverse=False)
     random = np.random.default_rng(4)
     seen = set()
@@ -241,8 +244,8 @@ def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
         targets = np.full(40, np.nan)
         targets[[10, 20, 22]] = random.integers(-20, 21, 3)
         wide = Market([market], "generic")
-        wanted = Wanted(wide.sizes(targets), wide.quotes(batch.LimitOrders(sizes, prices)))
-        account = batch.Account(0, 10.0, "cross", 1e6, 0)
+        schedule = OrderSchedule(wide.target_sizes(targets), wide.limit_orders(batch.LimitOrders(sizes, prices)))
+        account = batch.BatchAccount(0, 10.0, "cross", 1e6, 0)
         settings_of = {
             "venue": wide.venue,
             "mode": "cross",
@@ -251,29 +254,29 @@ def test_what_of_a_resting_order_is_covered_is_what_the_broker_says() -> None:
             "currency": "USDT",
             "path": "path",
         }
-        whole = lane.work_through(wide.frames, wanted, None, settings_of)
-        kept = resting_after(wide, account, wanted)
-        assert kept == whole.orders
-        seen |= {order.covered == abs(order.lots) for order in kept}
+        whole = broker_fallback.run_with_broker(wide.frames, schedule, None, settings_of)
+        orders = resting_after(wide, account, schedule)
+        assert orders == whole.orders
+        seen |= {order.covered == abs(order.lots) for order in orders}
     assert seen == {True, False}
 
 
-def resting_after(market: Market, account: batch.Account, wanted: Wanted) -> list[Any]:
-    """Return the limit orders that rest when the compiled loop has come to the end."""
-    held, orders = Held.nothing(1), Resting.none(1, 4)
-    assert wanted.quotes is not None
+def resting_after(market: Market, account: batch.BatchAccount, schedule: OrderSchedule) -> list[Any]:
+    """Return the resting limit orders after the last bar of the compiled loop."""
+    held, orders = PositionArrays.empty(1), RestingOrders.empty(1, 4)
+    assert schedule.limit_orders is not None
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
     ended = batch.simulation.compiled_loop().run(
-        0, market.last, market.mark, market.funding, False, wanted.sizes, market.contracts, market.tables("cross"),
-        market.levels, market.terms(account), *held, money, counts, np.zeros(0), orders.bounds, *wanted.quotes[:-1],
+        0, market.last, market.mark, market.funding, False, schedule.targets, market.contracts, market.tables("cross"),
+        market.levels, market.terms(account), *held, money, counts, np.zeros(0), orders.bounds, *schedule.limit_orders[:-1],
         orders.orders, orders.prices,
     )  # fmt: skip
     assert ended == market.bars - 1
-    return orders.listed()
+    return orders.by_arrival()
 
 
-def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
-    """Whichever extreme comes first, and prices that are a corner themselves."""
+def test_the_loop_reaches_a_level_when_the_engines_path_does() -> None:
+    """For either order of the extremes, and for levels equal to a corner of the path."""
     random = np.random.default_rng(1)
     for _ in range(500):
         opened, close = random.integers(95, 105, 2) / 1.0
@@ -286,66 +289,69 @@ def test_what_is_read_off_a_path_is_what_the_loop_reads() -> None:
             assert resting.moment_reached(np.array([[candle]]), 0, 0, level, low_first) == expected
 
 
-def test_a_position_that_dies_is_handed_to_the_broker_and_back() -> None:
-    """Liquidated in phases by OKX's rules; refused ever after without a bar more than needed worked through."""
+def test_a_liquidation_is_processed_by_the_broker_and_the_loop_continues() -> None:
+    """Liquidation in phases by OKX's rules; the refusals that follow need no further bars of the broker."""
     frame = frame_of(5, 400)
     falls = np.linspace(1.0, 0.5, 400)
     frame[["open", "high", "low", "close"]] = frame[["open", "high", "low", "close"]].to_numpy() * falls[:, None]
     candles = [Candles("BTC-USDT-SWAP", frame, None, cm.Instrument(symbol="BTC-USDT-SWAP", lot=0.01))]
-    found = same(candles, np.full(400, 1500.0), batch.Account(0, 20.0, "cross", 12_000.0), "okx")
+    found = same(candles, np.full(400, 1500.0), batch.BatchAccount(0, 20.0, "cross", 12_000.0), "okx")
     assert found.liquidations >= 1
     assert found.refused > 50
-    assert found.worked_through < 200
+    assert found.broker_bars < 200
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_rebate_may_be_what_an_order_fits_by(mode: str) -> None:
-    """The fee of an order that opens is counted when it is looked at whether it is hopeless, one that is received too."""
+def test_an_order_may_fit_because_of_a_rebate(mode: str) -> None:
+    """The lower bound on the cost of an opening order includes a negative fee."""
     index = pd.date_range("2024-01-01", periods=40, freq="h")
     frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), index=index)
     instrument = cm.Instrument(symbol="S0", lot=0.01, maker=0.0, taker=-0.001, maintenance=flat_rate(0.005))
     found = same(
-        [Candles("S0", frame, None, instrument)], np.full(40, 100.5), batch.Account(0, 10.0, mode, 1000.0), "generic"
+        [Candles("S0", frame, None, instrument)],
+        np.full(40, 100.5),
+        batch.BatchAccount(0, 10.0, mode, 1000.0),
+        "generic",
     )
     assert found.fills == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_warnings_are_counted_and_a_warned_account_goes_on_in_the_compiled_loop(mode: str) -> None:
-    """OKX warns at 300 %: once a crossing, however long the account stands below it."""
+def test_a_warned_account_continues_in_the_compiled_loop(mode: str) -> None:
+    """OKX warns at 300 %: once per crossing, however long the account stays below it."""
     frame = frame_of(7, 600)
     falls = np.repeat([1.0, 0.9875, 1.0, 0.9875, 1.0], [50, 250, 50, 200, 50])
     frame[["open", "high", "low", "close"]] = 1000.0 * falls[:, None] * [1.0, 1.0005, 0.9995, 1.0]
     instrument = cm.Instrument(symbol="S0", lot=0.01, maintenance=flat_rate(0.004))
-    account = batch.Account(0, 50.0, mode, 2_100.0)
+    account = batch.BatchAccount(0, 50.0, mode, 2_100.0)
     found = same([Candles("S0", frame, None, instrument)], np.full(600, 95.0), account, "okx")
     assert found.liquidations == 0
     assert found.warnings == 2
-    assert found.worked_through < 50, "450 bars stand below it"
+    assert found.broker_bars < 50, "450 bars are below the level"
 
 
-def test_a_quiet_account_is_never_handed_over() -> None:
-    """What a run of the compiled loop is for."""
+def test_an_account_far_from_its_limits_needs_no_bar_of_the_broker() -> None:
+    """All bars of a low-leverage account are processed by the compiled loop."""
     candles = markets(1, 2, 300, wild=1.0, marked=True, funded=True, inverse=False)
     targets = np.sign(np.random.default_rng(1).normal(size=(300, 2))) * 5
-    found = same(candles, targets, batch.Account(0, 10.0, "cross", 100_000.0), "binance")
-    assert found.worked_through == 0
+    found = same(candles, targets, batch.BatchAccount(0, 10.0, "cross", 100_000.0), "binance")
+    assert found.broker_bars == 0
     assert found.fills > 200
 
 
-def test_what_is_less_than_a_lot_is_refused() -> None:
-    """As a target at any bar's end, the last one too, and as a limit order; what rounding leaves is no order."""
+def test_orders_of_less_than_a_lot_are_refused() -> None:
+    """As a target at any bar's end, the last included, and as a limit order; rounding errors are not orders."""
     (market,) = markets(2, 1, 3, wild=1.0, marked=False, funded=False, inverse=False)
-    found = same([market], np.array([0.3, 0.1 + 0.2, 0.305]), batch.Account(cash=1000), "generic")
+    found = same([market], np.array([0.3, 0.1 + 0.2, 0.305]), batch.BatchAccount(cash=1000), "generic")
     assert (found.fills, found.refused) == (1, 1)
     orders = batch.LimitOrders(np.array([[0.005], [0.0], [1e-12]]), np.full((3, 1), 90.0))
-    assert same([market], np.full(3, np.nan), batch.Account(), "generic", orders=orders).refused == 1
+    assert same([market], np.full(3, np.nan), batch.BatchAccount(), "generic", orders=orders).refused == 1
     one = market._replace(frame=market.frame.iloc[:1])
-    assert same([one], np.array([0.004]), batch.Account(), "generic").refused == 1
+    assert same([one], np.array([0.004]), batch.BatchAccount(), "generic").refused == 1
 
 
 def test_threads_change_nothing() -> None:
-    """Outcomes come in the order of the accounts."""
+    """Results are in the order of the accounts."""
     candles = markets(2, 1, 200, wild=1.5, marked=False, funded=True, inverse=False)
     targets = [np.sign(np.random.default_rng(n).normal(size=200)) * 400 for n in range(3)]
     asked = batch.accounts(3, leverages=(2.0, 20.0), modes=MODES, cash=(5000.0,))
@@ -355,34 +361,34 @@ def test_threads_change_nothing() -> None:
     assert [one.account for one in alone] == asked
 
 
-def test_what_a_batch_does_not_know_is_refused() -> None:
-    """With what to do instead."""
+def test_unsupported_inputs_are_refused() -> None:
+    """The message names the input and the alternative."""
     candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
-    account = [batch.Account()]
+    account = [batch.BatchAccount()]
     flat_targets = np.zeros((50, 2))
     with pytest.raises(ConfigurationError, match=r"no table of tiers.*\(venue hyperliquid\); use the broker"):
         batch.simulate(candles, [flat_targets], account, venue="hyperliquid")
     with pytest.raises(ConfigurationError, match=r"closing fees kept with isolated margins \(venue bybit\)"):
-        batch.simulate(candles, [flat_targets], [batch.Account(mode="isolated")], venue="bybit")
-    with pytest.raises(ConfigurationError, match=r"modes are several, got 'cross'; write \('cross',\)"):
+        batch.simulate(candles, [flat_targets], [batch.BatchAccount(mode="isolated")], venue="bybit")
+    with pytest.raises(ConfigurationError, match=r"modes must be a sequence, got 'cross'; write \('cross',\)"):
         batch.accounts(1, modes="cross")
-    with pytest.raises(ConfigurationError, match="workers are a whole number from 1 on, got 0"):
+    with pytest.raises(ConfigurationError, match="workers must be a whole number of at least 1, got 0"):
         batch.simulate(candles, [flat_targets], account, workers=0)
-    with pytest.raises(ConfigurationError, match=r"write \[targets\] for one"):
+    with pytest.raises(ConfigurationError, match=r"write \[targets\] for a single one"):
         batch.simulate(candles[:1], flat_targets[:, 0], account)  # type: ignore[arg-type]  # what is tested
     for not_a_list in (candles[0], [candles[0].frame]):
         with pytest.raises(FeedError, match=r"a list of batch\.Candles"):
             batch.simulate(not_a_list, [flat_targets], account)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match="modes 'cross' and 'isolated', got 'portfolio'"):
-        batch.simulate(candles, [flat_targets], [batch.Account(mode="portfolio")])
+        batch.simulate(candles, [flat_targets], [batch.BatchAccount(mode="portfolio")])
     with pytest.raises(ConfigurationError, match=r"shape \(49, 2\), candles are 50 bars of 2 markets"):
         batch.simulate(candles, [flat_targets[1:]], account)
-    with pytest.raises(ConfigurationError, match="account asks for number 1"):
-        batch.simulate(candles, [flat_targets], [batch.Account(1)])
+    with pytest.raises(ConfigurationError, match="the account names index 1"):
+        batch.simulate(candles, [flat_targets], [batch.BatchAccount(1)])
     with pytest.raises(ConfigurationError, match=r"a target of 1e\+200 contracts of S0 is too large"):
         batch.simulate(candles, [flat_targets + 1e200], account)
-    with pytest.raises(ConfigurationError, match="0 arrays of limit orders, account asks for number 0"):
-        batch.simulate(candles, [flat_targets], [batch.Account(orders=0)])
+    with pytest.raises(ConfigurationError, match="0 arrays of limit orders, the account names index 0"):
+        batch.simulate(candles, [flat_targets], [batch.BatchAccount(orders=0)])
     quotes = batch.LimitOrders(np.ones((50, 2, 1)), np.full((50, 2, 1), 100.0))
     nowhere = quotes._replace(prices=np.where(np.arange(50) == 7, -1.0, 100.0)[:, None, None] + np.zeros((50, 2, 1)))
     with pytest.raises(ConfigurationError, match="limit order of bar 7, S0, slot 0 has the price -1; give one above 0"):
@@ -390,7 +396,7 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
     coarse = candles[0]._replace(instrument=cm.Instrument(symbol="S0", lot=0.01, tick=0.5))
     low = batch.LimitOrders(np.ones((50, 1)), np.full((50, 1), 0.4))
     with pytest.raises(ConfigurationError, match="has the price 0 on its ticks; give one above 0"):
-        batch.simulate([coarse], [], [batch.Account(None, orders=0)], orders=[low])
+        batch.simulate([coarse], [], [batch.BatchAccount(None, orders=0)], orders=[low])
     with pytest.raises(ConfigurationError, match=r"sizes of shape \(50, 2, 1\) and prices of \(49, 2, 1\)"):
         batch.simulate(candles, [flat_targets], account, orders=[quotes._replace(prices=quotes.prices[1:])])
     with pytest.raises(ConfigurationError, match=r"shape \(50, 1, 1\), candles are 50 bars of 2 markets"):
@@ -412,94 +418,198 @@ def test_what_a_batch_does_not_know_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"accounts": batch.Account()}, r"accounts are a list of batch\.Account"),
-        ({"accounts": [(0, 10.0)]}, r"accounts are a list of batch\.Account"),
-        ({"accounts": [batch.Account(targets="0")]}, "account asks for number '0'"),
-        ({"accounts": [batch.Account(targets=0.0)]}, r"account asks for number 0\.0"),
-        ({"accounts": [batch.Account(leverage="10")]}, "leverage of S0 must be a number, got '10'"),
-        ({"accounts": [batch.Account(cash=math.inf)]}, "cash must be above 0, got inf"),
-        ({"accounts": [batch.Account(cash="1000")]}, "cash must be a number, got '1000'"),
-        ({"orders": batch.LimitOrders(np.ones((50, 1)), np.ones((50, 1)))}, r"orders are a list of batch\.LimitOrders"),
-        ({"workers": "2"}, "workers are a whole number from 1 on, got '2'"),
-        ({"workers": 1.5}, "workers are a whole number from 1 on"),
-        ({"targets": [["long"] * 50]}, "targets are arrays of numbers"),
-        ({"targets": [np.ones(50) * 1j]}, "targets are arrays of numbers, got complex128"),
+        ({"accounts": batch.BatchAccount()}, r"accounts must be a list of batch\.BatchAccount"),
+        ({"accounts": [(0, 10.0)]}, r"accounts must be a list of batch\.BatchAccount"),
+        ({"accounts": [batch.BatchAccount(targets="0")]}, "the account names index '0'"),
+        ({"accounts": [batch.BatchAccount(targets=0.0)]}, r"the account names index 0\.0"),
+        ({"accounts": [batch.BatchAccount(leverage="10")]}, "leverage of S0 must be a number, got '10'"),
+        ({"accounts": [batch.BatchAccount(cash=math.inf)]}, "cash must be above 0, got inf"),
+        ({"accounts": [batch.BatchAccount(cash="1000")]}, "cash must be a number, got '1000'"),
+        (
+            {"orders": batch.LimitOrders(np.ones((50, 1)), np.ones((50, 1)))},
+            r"orders must be a list of batch\.LimitOrders",
+        ),
+        ({"workers": "2"}, "workers must be a whole number of at least 1, got '2'"),
+        ({"workers": 1.5}, "workers must be a whole number of at least 1"),
+        ({"targets": [["long"] * 50]}, "targets must be arrays of numbers"),
+        ({"targets": [np.ones(50) * 1j]}, "targets must be arrays of numbers, got complex128"),
         ({"targets": [pd.Series(np.ones(50))]}, "targets have other times than the candles"),
     ],
 )
-def test_what_is_no_batch_is_refused_in_words(changes: dict[str, Any], text: str) -> None:
-    """Nothing ends in an error from inside."""
+def test_invalid_arguments_are_refused(changes: dict[str, Any], text: str) -> None:
+    """No invalid argument leads to an internal error."""
     candles = markets(1, 1, 50, wild=1.0, marked=False, funded=False, inverse=False)
-    given = {"targets": [np.ones(50)], "accounts": [batch.Account()]} | changes
+    given = {"targets": [np.ones(50)], "accounts": [batch.BatchAccount()]} | changes
     with pytest.raises(ConfigurationError, match=text):
         batch.simulate(candles, **given)
 
 
 @pytest.mark.parametrize("given", [-1, "3", 2.0, None])
-def test_accounts_follow_a_number_of_arrays(given: Any) -> None:
-    """Or those that are named."""
-    with pytest.raises(ConfigurationError, match="targets are how many arrays there are"):
+def test_accounts_take_a_count_or_indices(given: Any) -> None:
+    """Any other argument is refused."""
+    with pytest.raises(ConfigurationError, match="targets must be the number of arrays"):
         batch.accounts(given)
     assert batch.accounts(np.int64(2), orders=np.int64(1), leverages=np.array([5, 10])) == batch.accounts(
         [0, 1], orders=[0], leverages=(5, 10)
     )
 
 
-def test_targets_by_name_and_accounts_of_numpys_numbers() -> None:
-    """A column a symbol, in whatever order; a frame of other symbols is refused."""
+def test_targets_with_columns_and_accounts_of_numpy_numbers() -> None:
+    """One column per symbol in any order; a frame of other symbols is refused."""
     candles = markets(1, 2, 50, wild=1.0, marked=False, funded=False, inverse=False)
     plain = np.column_stack([np.linspace(-5, 5, 50), np.linspace(9, 1, 50)])
     named = pd.DataFrame(plain[:, ::-1], index=candles[0].frame.index, columns=["S1", "S0"])
-    asked = [batch.Account(leverage=np.int64(10), cash=np.float32(10_000.0))]
-    (found,), (expected,) = batch.simulate(candles, [named], asked), batch.simulate(candles, [plain], [batch.Account()])
+    asked = [batch.BatchAccount(leverage=np.int64(10), cash=np.float32(10_000.0))]
+    (found,), (expected,) = (
+        batch.simulate(candles, [named], asked),
+        batch.simulate(candles, [plain], [batch.BatchAccount()]),
+    )
     assert found[1:] == expected[1:]
     with pytest.raises(ConfigurationError, match="targets have the columns S1, S9; give one for each of S0, S1"):
         batch.simulate(candles, [named.rename(columns={"S0": "S9"})], asked)
 
 
-def test_candles_may_bring_their_times_in_a_column() -> None:
-    """As feeds take them; markets at other times are told apart, and the broker goes on with the same bars."""
+def test_candles_may_have_their_times_in_a_column() -> None:
+    """As for feeds; markets at other times are refused, and the broker processes the same bars."""
     candles = markets(3, 2, 200, wild=3.0, marked=True, funded=True, inverse=False)
     listed = [one._replace(frame=one.frame.reset_index(names="date")) for one in candles]
     targets = np.sign(np.random.default_rng(3).normal(size=(200, 2))) * 400
     (found,), (expected,) = (
-        batch.simulate(one, [targets], [batch.Account(leverage=20.0)]) for one in (listed, candles)
+        batch.simulate(one, [targets], [batch.BatchAccount(leverage=20.0)]) for one in (listed, candles)
     )
     assert found == expected
-    assert found.worked_through > 0
+    assert found.broker_bars > 0
     late = listed[1]._replace(frame=listed[1].frame.assign(date=listed[1].frame["date"] + pd.Timedelta("3h")))
     with pytest.raises(FeedError, match="S1 and S0 have different bars"):
-        batch.simulate([listed[0], late], [targets], [batch.Account()])
+        batch.simulate([listed[0], late], [targets], [batch.BatchAccount()])
 
 
-def test_candles_the_compiled_loop_cannot_vouch_for_are_refused() -> None:
-    """Twice the same contract, a close outside the range, funding that is no number."""
+def test_unsound_candles_are_refused() -> None:
+    """The same contract twice, a close outside high and low, funding that is not a number."""
     one, other = markets(3, 2, 50, wild=1.0, marked=True, funded=False, inverse=False)
     with pytest.raises(FeedError, match="two of the candles are of the same instrument"):
-        batch.simulate([one, other._replace(instrument=one.instrument)], [np.zeros((50, 2))], [batch.Account()])
+        batch.simulate([one, other._replace(instrument=one.instrument)], [np.zeros((50, 2))], [batch.BatchAccount()])
     for column in ("close", "mark_close"):
         frame = one.frame.copy()
         frame.loc[frame.index[20], column] *= 0.5
-        with pytest.raises(FeedError, match=f"S0: high and low at {frame.index[20]} leave open or close out"):
-            batch.simulate([one._replace(frame=frame)], [np.zeros(50)], [batch.Account()])
+        with pytest.raises(FeedError, match=f"S0: open or close lies outside high and low at {frame.index[20]}"):
+            batch.simulate([one._replace(frame=frame)], [np.zeros(50)], [batch.BatchAccount()])
     for rate, text in ((math.inf, "funding rates are finite"), ("1 bp", "funding rates are numbers")):
         with pytest.raises(FeedError, match=text):
-            batch.simulate([one._replace(frame=one.frame.assign(funding_rate=rate))], [np.zeros(50)], [batch.Account()])
+            batch.simulate(
+                [one._replace(frame=one.frame.assign(funding_rate=rate))], [np.zeros(50)], [batch.BatchAccount()]
+            )
 
 
 @pytest.mark.parametrize(("example", "accounts"), [(1, 12), (2, 6)])
 def test_the_examples_of_the_documentation_run(example: int, accounts: int, capsys: Any, monkeypatch: Any) -> None:
-    """So many accounts, each with what became of it."""
+    """Each prints one line per account."""
     monkeypatch.chdir(PROJECT)
     code = (
         (PROJECT / "docs" / "performance.md").read_text(encoding="utf-8").split("```python\n")[example].split("```")[0]
     )
     exec(compile(code, "performance.md", "exec"), {})  # noqa: S102 - our own text
-    assert capsys.readouterr().out.count("Account(targets=") == accounts
+    assert capsys.readouterr().out.count("BatchAccount(targets=") == accounts
 
 
-def test_the_venues_a_batch_does_not_know_are_those_the_page_names() -> None:
-    """Those whose maintenance is no table of tiers."""
+def answers_of(key: str) -> set[Any]:
+    """Return the answers that the type of a rule lists: of a literal, a boolean, or a tuple of literals; empty for other types."""
+    kind = get_type_hints(Rules)[key]
+    if kind is bool:
+        return {False, True}
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return set(get_args(kind)) if get_origin(kind) is Literal else set()
+
+
+def test_every_rule_has_an_entry_in_the_table_of_support() -> None:
+    """None is missing, none is extra, each states its reason, and each rule of listed answers names the supported ones."""
+    assert list(SUPPORT) == list(Rules.__struct_fields__)
+    for key, support in SUPPORT.items():
+        assert support.reason.endswith("."), key
+        if isinstance(support.answers, str):
+            assert support.answers in {ANY, BROKER_FALLBACK, PER_CONTRACT}
+        elif answers_of(key):
+            assert set(support.answers) <= answers_of(key), key
+
+
+def test_an_answer_outside_the_table_is_refused(monkeypatch: Any) -> None:
+    """A new answer, and a new rule without an entry, are named; a restriction of one mode leaves the other alone."""
+    rules = venues.load("generic").rules
+    assert unsupported_rules(rules) == []
+    assert unsupported_rules(msgspec.structs.replace(rules, order_offset="none")) == ["order_offset = 'none'"]
+    paid = msgspec.structs.replace(rules, profit_pays_for=("cross_orders", "interest"))
+    assert unsupported_rules(paid) == ["profit_pays_for = ('cross_orders', 'interest')"]
+    carried = msgspec.structs.replace(rules, isolated_fee_in_margin="mark")
+    assert unsupported_rules(carried) == unsupported_rules(carried, "cross") == []
+    assert unsupported_rules(carried, "isolated") == ["closing fees kept with isolated margins"]
+    scaled = msgspec.structs.replace(
+        rules, volatility_scaling=VolatilityScaling(reference=0.5, cap=2.0, window_days=30.0, half_life_days=7.0)
+    )
+    assert unsupported_rules(scaled) == ["rates that follow volatility"]
+    monkeypatch.delitem(SUPPORT, "safe_level")
+    assert unsupported_rules(rules) == ["the rule safe_level"]
+
+
+def supported_rules() -> st.SearchStrategy[dict[str, Any]]:
+    """Return rule books as changes of a venue's: every rule of listed answers has any of the supported ones."""
+    listed = {
+        key: st.sampled_from(sorted(answers_of(key)) if isinstance(one.answers, str) or one.mode else one.answers)
+        for key, one in SUPPORT.items()
+        if answers_of(key) and key != "profit_pays_for"
+    }
+    paid = st.sampled_from([(), ("cross_orders",), ("isolated_orders",), ("cross_orders", "isolated_orders")])
+    return st.fixed_dictionaries(
+        {
+            **listed,
+            "profit_pays_for": paid,
+            "sell_order_markup": st.sampled_from([None, 0.0015]),
+            "warning_levels": st.sampled_from([(), (3.0, 1.5)]),
+            "order_cancel_level": st.sampled_from([None, 1.2]),
+            "safe_level": st.sampled_from([1.0, 1.2]),
+        }
+    )
+
+
+@examples(12)
+@given(
+    **MARKETS_AND_ACCOUNTS,
+    rules=supported_rules(),
+    exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
+    with_orders=st.booleans(),
+)
+def test_rule_books_made_of_supported_answers_end_as_the_broker_ends_them(
+    seed: int,
+    count: int,
+    venue: str,
+    mode: str,
+    leverage: float,
+    path: str,
+    wild: float,
+    marked: bool,
+    funded: bool,
+    rules: dict[str, Any],
+    exposure: float,
+    with_orders: bool,
+) -> None:
+    """The table of support is true of answers that no venue combines: random rule books, with limit orders or without."""
+    shipped = venues.load(venue)
+    rules |= {key: one.answers[0] for key, one in SUPPORT.items() if one.mode == mode}
+    book = msgspec.structs.replace(shipped, rules=msgspec.structs.replace(shipped.rules, **rules))
+    inverse = venue == "binance_coinm"
+    candles = markets(seed, count, 120, wild=wild, marked=marked, funded=funded, inverse=inverse)
+    random = np.random.default_rng(seed)
+    cash = 10.0 if inverse else 10_000.0
+    unit = (cash * 100.0 if inverse else cash / 100.0) * exposure / count
+    targets = np.full((120, count), np.nan)
+    changes = random.random(targets.shape) < 0.08
+    targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit
+    orders = placed(random, candles, 2, often=0.1, away=0.002, unit=unit / 2) if with_orders else None
+    same(candles, targets, batch.BatchAccount(0, leverage, mode, cash), book, path, orders)
+
+
+def test_the_page_names_the_unsupported_venues() -> None:
+    """Those whose maintenance rule is not a table of tiers."""
     frame = frame_of(1, 50)
     market = Candles("X", frame, None, cm.Instrument(symbol="X", lot=0.1))
     unknown, why = [], []

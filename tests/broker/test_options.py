@@ -232,7 +232,7 @@ def test_theoretical_candles_follow_their_underlying() -> None:
 @pytest.mark.parametrize(
     ("changes", "volatility", "text"),
     [
-        ({"kind": "perpetual", "expiry": None, "strike": None, "option": None}, 0.5, "is no option"),
+        ({"kind": "perpetual", "expiry": None, "strike": None, "option": None}, 0.5, "is not an option"),
         ({}, 0.0, "must be above 0"),
         ({}, "iv", "no column 'iv'"),
         ({"expiry": datetime(2020, 1, 1, tzinfo=UTC)}, 0.5, "no bar of the underlying is before the expiry"),

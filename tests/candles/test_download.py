@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads from a fake exchange: what is stored is what the exchange has, or what is missing is said."""
+"""Downloads from a fake exchange: the stored rows are those of the exchange, or the missing ones are reported."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from downloads import DAY, START, check_rows, fetch, opened, times, truth, wanted
+from downloads import DAY, START, check_rows, fetch, opened, request, times, truth
 from fake_exchange import HOUR, FakeExchange, Fault
 
-from crossmargin_bt.candles import contracts, stored
+from crossmargin_bt.candles import catalog, contracts
 from crossmargin_bt.candles.download import download
-from crossmargin_bt.candles.exchange import Exchange
+from crossmargin_bt.candles.exchange import Exchange, product_facts
 from crossmargin_bt.candles.manifest import read_manifest
-from crossmargin_bt.candles.products import product
 from crossmargin_bt.candles.series import Series
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -28,8 +27,8 @@ CANDLE_PATHS = ("/fapi/v1/klines", "/api/v5/market/history-candles", "/v5/market
 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("cap", [None, 7])
-def test_what_is_stored_is_what_there_is(tmp_path: Path, venue: str, cap: int | None) -> None:
-    """Late listing, outages, funding that changes its interval, a page cap lower than asked; a second run asks for the tail alone."""
+def test_stored_rows_equal_the_exchange(tmp_path: Path, venue: str, cap: int | None) -> None:
+    """Late listing, outages, changing funding intervals, a page cap below the limit requested; a second run requests only the tail."""
     known = truth()
     with FakeExchange({"BTC": known}, cap=cap) as fake:
         outcomes = fetch(venue, fake, tmp_path)
@@ -51,7 +50,7 @@ def test_what_is_stored_is_what_there_is(tmp_path: Path, venue: str, cap: int | 
         ]
         assert len(asked) < 14
         # An earlier start: only what is before is asked for.
-        fetch(venue, fake, tmp_path, since=START - 3 * DAY)
+        fetch(venue, fake, tmp_path, since_ms=START - 3 * DAY)
         check_rows(tmp_path, venue, known, START - 3 * DAY, known.now)
 
 
@@ -64,7 +63,7 @@ FAULTS = [
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}{fault.status or ''}")
 def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) -> None:
-    """One answer in a download goes wrong, whichever: the rows are those of the exchange all the same."""
+    """With any single request of a download faulty, the rows still equal those of the exchange."""
     known = truth(days=7)
     what = ("candles", "funding")
 
@@ -75,7 +74,7 @@ def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) 
                 out = tmp_path / str(faulty)
                 fake.calls.clear()
                 fake.faults = lambda n, _path, at=faulty: fault if n == at else None
-                result = await download(exchange, wanted(what=what), out)
+                result = await download(exchange, request(kinds=what), out)
                 requests = len(fake.calls)
                 assert result.is_complete
                 check_rows(out, venue, known, START - DAY, known.now, kinds=what)
@@ -88,18 +87,18 @@ def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("fault", FAULTS[:7], ids=lambda fault: f"{fault.kind}{fault.status or ''}")
 def test_faults_while_the_markets_are_loaded(tmp_path: Path, venue: str, fault: Fault) -> None:
-    """They are asked for again."""
+    """The request is repeated."""
     known = truth(days=4)
     for faulty in range(3):
         with FakeExchange({"BTC": known}, faults=lambda n, _path, at=faulty: fault if n == at else None) as fake:
-            fetch(venue, fake, tmp_path / str(faulty), what=("candles",))
-        frame = stored.frame(tmp_path / str(faulty), Series(venue, "BTCUSDT", "candles", "1h"))
+            fetch(venue, fake, tmp_path / str(faulty), kinds=("candles",))
+        frame = catalog.read_frame(tmp_path / str(faulty), Series(venue, "BTCUSDT", "candles", "1h"))
         assert len(frame) == len(known.candles("candles", START - DAY, START + 4 * DAY, HOUR))
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_an_exchange_that_stays_broken(tmp_path: Path, venue: str) -> None:
-    """What could be had is stored and the rest is named; the next run goes on from there."""
+def test_a_failing_exchange_keeps_received_rows(tmp_path: Path, venue: str) -> None:
+    """Rows received are stored and the rest is reported; the next run continues from there."""
     known = truth(days=30)
     down = {"after": 8}
 
@@ -108,65 +107,65 @@ def test_an_exchange_that_stays_broken(tmp_path: Path, venue: str) -> None:
         return Fault("", 500) if down["after"] < 0 else None
 
     with FakeExchange({"BTC": known}, cap=50, faults=broken) as fake:
-        outcomes = fetch(venue, fake, tmp_path, tries=2, what=("candles",))
+        outcomes = fetch(venue, fake, tmp_path, tries=2, kinds=("candles",))
         (one,) = outcomes
         assert one.missing
         assert "failed 2 times" in one.error
         assert 0 < one.stored < 30 * 24
         first = len(fake.calls)
         down["after"] = 10**6
-        (again,) = fetch(venue, fake, tmp_path, what=("candles",))
+        (again,) = fetch(venue, fake, tmp_path, kinds=("candles",))
         assert not again.missing
         assert again.fetched == again.stored - one.stored
         assert len(fake.calls) > first
-    frame = stored.frame(tmp_path, Series(venue, "BTCUSDT", "candles", "1h"))
+    frame = catalog.read_frame(tmp_path, Series(venue, "BTCUSDT", "candles", "1h"))
     assert times(frame) == [row[0] for row in known.candles("candles", START, START + 30 * DAY, HOUR)]
 
 
-def test_an_exchange_is_waited_for(tmp_path: Path) -> None:
-    """As long as it asks; beyond a quarter of an hour the download ends and says when to come back."""
+def test_retry_after_is_observed(tmp_path: Path) -> None:
+    """For as long as Retry-After says; beyond a quarter of an hour the download ends and reports the time."""
     known = truth(days=3)
     begun = time.monotonic()
     with FakeExchange({"BTC": known}, faults=lambda n, _: Fault("", 429, 1) if n == 3 else None) as fake:
-        (one,) = fetch("bybit", fake, tmp_path / "a", what=("candles",))
+        (one,) = fetch("bybit", fake, tmp_path / "a", kinds=("candles",))
         assert one.error is None
     assert time.monotonic() - begun >= 1.0
     with FakeExchange(
         {"BTC": known}, faults=lambda n, path: Fault("", 429, 7200) if "klines" in path else None
     ) as fake:
-        (one,) = fetch("binanceusdm", fake, tmp_path / "b", what=("candles",))
-        assert "come back in 7200 s" in one.error
+        (one,) = fetch("binanceusdm", fake, tmp_path / "b", kinds=("candles",))
+        assert "retry after 7200 s" in one.error
 
 
 @pytest.mark.parametrize("venue", VENUES)
 @pytest.mark.parametrize("skew", [-5 * HOUR, 0])
-def test_the_running_candle_is_left_out(tmp_path: Path, venue: str, skew: int) -> None:
-    """By the exchange's clock, whatever this computer's says; a clock that lags leaves more out, and no span untrue."""
+def test_the_open_candle_is_left_out(tmp_path: Path, venue: str, skew: int) -> None:
+    """By the exchange's clock; if that clock lags, more candles are left out and coverage stays correct."""
     known = truth(days=4)
     with FakeExchange({"BTC": known}, skew=skew) as fake:
-        (one,) = fetch(venue, fake, tmp_path, what=("candles",))
-    frame = stored.frame(tmp_path, Series(venue, "BTCUSDT", "candles", "1h"))
+        (one,) = fetch(venue, fake, tmp_path, kinds=("candles",))
+    frame = catalog.read_frame(tmp_path, Series(venue, "BTCUSDT", "candles", "1h"))
     assert times(frame)[-1] == START + 4 * DAY - HOUR + skew
-    assert one.task.span[1] == START + 4 * DAY + skew
+    assert one.task.time_range[1] == START + 4 * DAY + skew
 
 
 def test_contracts_and_tiers(tmp_path: Path) -> None:
-    """Facts fill the instruments; tiers are a file that `--tiers` takes, a snapshot a day, counted in the settle currency."""
+    """Contract facts fill the instruments; tiers form a file for `--tiers`, one snapshot per day, in the settle currency."""
     known = truth(days=4)
     for venue, size in (("okx", 0.01), ("bybit", 1.0)):
         with FakeExchange({"BTC": known, "ETH": known}) as fake:
-            what = {"symbols": ("BTCUSDT", "ETHUSDT"), "what": ("markets", "tiers", "candles")}
+            what = {"symbols": ("BTCUSDT", "ETHUSDT"), "kinds": ("markets", "tiers", "candles")}
             fetch(venue, fake, tmp_path, **what)
             known.now += DAY
-            fetch(venue, fake, tmp_path, symbols=("BTCUSDT",), what=("markets", "tiers"))
+            fetch(venue, fake, tmp_path, symbols=("BTCUSDT",), kinds=("markets", "tiers"))
             known.now -= DAY
-        found = contracts.instruments(tmp_path / venue)
+        found = contracts.read_instruments(tmp_path / venue)
         assert (found["BTCUSDT"].contract_size, found["BTCUSDT"].tick, found["BTCUSDT"].leverage_max) == (
             size,
             0.1,
             100.0,
         )
-        assert contracts.read(tmp_path / venue)["ETHUSDT"].as_of == "2024-01-05"
+        assert contracts.read_contracts(tmp_path / venue)["ETHUSDT"].as_of == "2024-01-05"
         table = found["BTCUSDT"].maintenance
         assert table.marginal == (venue == "bybit")
         # OKX: 1,000 contracts of 0.01 at 30,000; Bybit: 2,000,000.
@@ -177,45 +176,45 @@ def test_contracts_and_tiers(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-def test_what_cannot_be_had_is_said_before_anything_is_asked(tmp_path: Path) -> None:
-    """Unknown exchanges, symbols, timeframes and kinds, and credentials that are missing."""
+def test_invalid_requests_fail_early(tmp_path: Path) -> None:
+    """Unknown exchanges, symbols, timeframes and kinds, and missing credentials, before any request for rows."""
     with FakeExchange({"BTC": truth(days=4)}) as fake:
         with pytest.raises(ConfigurationError, match="no market 'BTC/USDC:USDC'; did you mean"):
             fetch("bybit", fake, tmp_path, symbols=("BTC/USDC:USDC",))
         with pytest.raises(ConfigurationError, match="no candles of 7m"):
             fetch("bybit", fake, tmp_path, timeframe="7m")
         with pytest.raises(ConfigurationError, match="unknown kind of data 'candle'; did you mean 'candles'"):
-            fetch("bybit", fake, tmp_path, what=("candle",))
+            fetch("bybit", fake, tmp_path, kinds=("candle",))
         with pytest.raises(ConfigurationError, match="not after its start"):
-            fetch("bybit", fake, tmp_path, until=START - 2 * DAY)
-        with pytest.raises(DownloadError, match=r"wants credentials.*CROSSMARGIN_API_KEY"):
-            fetch("binanceusdm", fake, tmp_path, what=("tiers",))
+            fetch("bybit", fake, tmp_path, until_ms=START - 2 * DAY)
+        with pytest.raises(DownloadError, match=r"requires credentials.*CROSSMARGIN_API_KEY"):
+            fetch("binanceusdm", fake, tmp_path, kinds=("tiers",))
         assert not list(tmp_path.rglob("*.parquet"))
     with pytest.raises(ConfigurationError, match="ccxt knows no exchange 'binanceusd'; did you mean"):
         Exchange("binanceusd")
 
 
-def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
-    """One flipped byte in a month; a month whose manifest is lost is looked through and kept."""
+def test_a_broken_file_is_renamed_and_fetched_again(tmp_path: Path) -> None:
+    """One flipped byte in a month; a month without a manifest is verified and kept."""
     known = truth()
     with FakeExchange({"BTC": known}) as fake:
-        fetch("bybit", fake, tmp_path, what=("candles",))
+        fetch("bybit", fake, tmp_path, kinds=("candles",))
         series = Series("bybit", "BTCUSDT", "candles", "1h")
         path = series.folder(tmp_path) / "2024-01.parquet"
         whole = path.read_bytes()
         spoiled = bytearray(whole)
         spoiled[len(whole) // 3] ^= 1
         path.write_bytes(bytes(spoiled))
-        (one,) = fetch("bybit", fake, tmp_path, what=("candles",))
+        (one,) = fetch("bybit", fake, tmp_path, kinds=("candles",))
         assert "2024-01.parquet.broken" in one.notes[0]
         assert path.read_bytes() == whole
         (path.parent / "manifest.json").unlink()
-        (one,) = fetch("bybit", fake, tmp_path, what=("candles",))
+        (one,) = fetch("bybit", fake, tmp_path, kinds=("candles",))
         assert one.fetched == 0
         with SeriesStore(tmp_path, series) as store:
-            store.forget([(START + 20 * DAY, START + 21 * DAY)])
+            store.discard_coverage([(START + 20 * DAY, START + 21 * DAY)])
             assert store.missing((START, START + 40 * DAY)) == [(START + 20 * DAY, START + 21 * DAY)]
-        (one,) = fetch("bybit", fake, tmp_path, what=("candles",))
+        (one,) = fetch("bybit", fake, tmp_path, kinds=("candles",))
         assert one.fetched == 24
         assert path.read_bytes() == whole
 
@@ -235,9 +234,9 @@ def test_a_broken_file_is_set_aside_and_fetched_again(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_market_is_the_product_it_is(market: dict, kind: str) -> None:
-    """Coins, perpetuals, futures and options as ccxt names them."""
-    instrument = Instrument(symbol="X", underlying="BTC", settle=market["quote"], **product(market))
+def test_product_facts(market: dict, kind: str) -> None:
+    """Spot, perpetuals, futures and options by their ccxt market types."""
+    instrument = Instrument(symbol="X", underlying="BTC", settle=market["quote"], **product_facts(market))
     assert instrument.kind == kind
     if kind in ("future", "option"):
         assert str(instrument.expiry) == "2025-06-27 00:00:00+00:00"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands around downloads: from an exchange to a comparison, and looking after what is stored."""
+"""The commands around downloads: from an exchange to a comparison, and maintenance of the store."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from places import PROJECT
 from waiting import GENEROUS_S, wait_until
 
 from crossmargin_bt import CrossMarginBroker, feeds
-from crossmargin_bt.candles import folder, generate, sanity, stored
+from crossmargin_bt.candles import catalog, folder, sanity, synthetic
 from crossmargin_bt.candles.manifest import read_manifest
-from crossmargin_bt.candles.months import Month, Rows, write
-from crossmargin_bt.candles.series import Row, Series
+from crossmargin_bt.candles.month_file import MonthData, RowArrays, write_month
+from crossmargin_bt.candles.series import Series, SeriesRow
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.errors import FeedError, StoreError
 
 
 def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
-    """Plan, download, look, check, compare: each with the command line alone."""
+    """Plan, download, list, check and compare, with the command line alone."""
     out = tmp_path / "data"
     with FakeExchange({"BTC": months(40, outages=[(START + DAY, START + DAY + 3 * HOUR)]), "ETH": months(40)}) as fake:
         asked = [
@@ -76,8 +76,8 @@ def test_from_an_exchange_to_a_comparison(tmp_path: Path) -> None:
     assert len(ran) == 27 * 24
 
 
-def test_the_environment_may_name_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CROSSMARGIN_API_BASE stands for --api-base."""
+def test_api_base_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CROSSMARGIN_API_BASE is the default of --api-base."""
     with FakeExchange({"BTC": months(3)}) as fake:
         monkeypatch.setenv("CROSSMARGIN_API_BASE", fake.base)
         asked = ["download", "--exchange", "okx", "--symbols", "BTCUSDT", "--since", "2024-01-01", "--no-rate-limit"]
@@ -86,8 +86,8 @@ def test_the_environment_may_name_the_server(tmp_path: Path, monkeypatch: pytest
         assert fake.calls
 
 
-def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
-    """And with the spans that are missing; bad words end with code 2 and one line."""
+def test_missing_data_exits_with_code_1(tmp_path: Path) -> None:
+    """The missing time ranges are printed; invalid arguments end with code 2 and one line."""
     with FakeExchange({"BTC": months(40)}, faults=lambda _, path: Fault("", 500) if "kline" in path else None) as fake:
         asked = ["download", "--exchange", "bybit", "--out", tmp_path, "--api-base", fake.base, "--no-rate-limit"]
         done = command(*asked, "--symbols", "BTCUSDT", "--since", "2024-01-01", "--what", "candles", "--retries", 1)
@@ -96,7 +96,7 @@ def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
             "missing: BTCUSDT candles-1h from 2024-01-01 00:00 to 2024-02-10 00:00: bybit failed 1 times" in done.output
         )
         wrong = command(*asked, "--symbols", "BTCUSDT", "--since", "soon")
-        assert (wrong.exit_code, wrong.stderr) == (2, "error: 'soon' is no date; write it as 2020-03-12\n")
+        assert (wrong.exit_code, wrong.stderr) == (2, "error: 'soon' is not a date; write it as 2020-03-12\n")
         wrong = command(*asked, "--symbols", "BTCUSDT", "--since", "2024-01-01", "--what", "candels")
         assert "did you mean 'candles'" in wrong.stderr
     assert command("data", "check", tmp_path / "nothing").exit_code == 2
@@ -104,30 +104,30 @@ def test_what_cannot_be_had_ends_with_code_1(tmp_path: Path) -> None:
 
 
 def spoil(out: Path, series: Series, change) -> None:
-    """Rewrite January of a series with rows changed and everything else as it was, hash and manifest included."""
+    """Rewrite January of a series with changed rows, and with valid checksum and manifest."""
     path = series.folder(out) / "2024-01.parquet"
     with SeriesStore(out, series) as store:
         rows, covered = store._read("2024-01")
-        write(path, series, Month(change(rows), covered))
+        write_month(path, series, MonthData(change(rows), covered))
     with SeriesStore(out, series) as store:
         store._write_manifest()
 
 
-def without_rows(rows: Rows, first: int, last: int) -> Rows:
+def without_rows(rows: RowArrays, first: int, last: int) -> RowArrays:
     keep = np.r_[0:first, last : len(rows.times)]
-    return Rows(rows.times[keep], rows.values[keep])  # noqa: PD011
+    return RowArrays(rows.times[keep], rows.values[keep])  # noqa: PD011
 
 
-def valued(rows: Rows, at: slice | int, column: int, value: float) -> Rows:
+def valued(rows: RowArrays, at: slice | int, column: int, value: float) -> RowArrays:
     values = rows.values.copy()  # noqa: PD011
     values[at, column] = value
-    return Rows(rows.times, values)
+    return RowArrays(rows.times, values)
 
 
-def shifted(rows: Rows, at: int, milliseconds: int) -> Rows:
+def shifted(rows: RowArrays, at: int, milliseconds: int) -> RowArrays:
     moved = rows.times.copy()
     moved[at] += milliseconds
-    return Rows(moved, rows.values)
+    return RowArrays(moved, rows.values)
 
 
 FAULTS = [
@@ -148,10 +148,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("kind", "change", "said"), FAULTS, ids=[said.partition(":")[0] for _, _, said in FAULTS])
-def test_check_finds_what_cannot_be(tmp_path: Path, kind: str, change, said: str) -> None:
-    """One fault each, in files that are otherwise whole."""
+def test_check_finds_faults(tmp_path: Path, kind: str, change, said: str) -> None:
+    """One fault each, in files that are otherwise valid."""
     with FakeExchange({"BTC": months(35)}) as fake:
-        fetch("bybit", fake, tmp_path, since=START)
+        fetch("bybit", fake, tmp_path, since_ms=START)
     assert not [one for one in sanity.check(tmp_path) if one.is_fault]
     spoil(tmp_path, Series("bybit", "BTCUSDT", kind, "1h" if kind == "candles" else ""), change)
     found = [f"{one.kind}: {one.where}" for one in sanity.check(tmp_path) if one.is_fault]
@@ -159,13 +159,13 @@ def test_check_finds_what_cannot_be(tmp_path: Path, kind: str, change, said: str
     assert command("data", "check", tmp_path).exit_code == 1
 
 
-def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
-    """A gap that is none any more, a broken month, a hole between two downloads: afterwards all of it is there."""
+def test_repair_fetches_missing_rows(tmp_path: Path) -> None:
+    """A gap the exchange has filled since, a broken month, a range between two downloads: all rows are present afterwards."""
     known = months(65, outages=[(START + DAY, START + DAY + 3 * HOUR)])
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with FakeExchange({"BTC": known}) as fake:
         for since, until in ((START, START + 10 * DAY), (START + 12 * DAY, None)):
-            fetch("bybit", fake, tmp_path, what=("candles",), since=since, until=until)
+            fetch("bybit", fake, tmp_path, kinds=("candles",), since_ms=since, until_ms=until)
         path = series.folder(tmp_path) / "2024-02.parquet"
         path.write_bytes(path.read_bytes()[:-40])
         known.outages.clear()
@@ -174,7 +174,7 @@ def test_repair_fetches_what_is_missing(tmp_path: Path) -> None:
         asked = ("data", "repair", tmp_path, "--api-base", fake.base, "--no-rate-limit")
         assert command(*asked).exit_code == 0
         assert command("data", "check", tmp_path).output == "no faults\n"
-        frame = stored.frame(tmp_path, series)
+        frame = catalog.read_frame(tmp_path, series)
         assert times(frame) == [row[0] for row in known.candles("candles", START, START + 65 * DAY, HOUR)]
         assert read_manifest(series.folder(tmp_path)).gaps == []
 
@@ -184,16 +184,15 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fake_exchange import FakeExchange
-from downloads import killed_truth
-from downloads import fetch
+from downloads import fetch, killed_truth
 with FakeExchange({{"BTC": killed_truth()}}, cap={cap}, faults=lambda number, _: time.sleep(600.0 * (number >= {stalls}))) as fake:
-    fetch("binanceusdm", fake, Path({out!r}), what=("candles", "funding"), timeframe="1m", since={start})
+    fetch("binanceusdm", fake, Path({out!r}), kinds=("candles", "funding"), timeframe="1m", since_ms={start})
 """
 
 
-@pytest.mark.parametrize("times_killed", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> None:
-    """Nothing that was stored is lost, and in the end every file is the same byte for byte as if nothing had happened."""
+@pytest.mark.parametrize("times_killed", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_killed_download_resumes(tmp_path: Path, times_killed: int) -> None:
+    """No stored row is lost, and the final files are byte for byte those of an uninterrupted download."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "killed"), cap=200, start=START, stalls=10**9)
     draw = random.Random(times_killed)  # noqa: S311 - a seeded test
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
@@ -213,28 +212,28 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, times_killed: int) -> N
     with FakeExchange({"BTC": killed_truth()}, cap=1000) as fake:
         for out in (tmp_path / "killed", tmp_path / "whole"):
             (candles, funding) = fetch(
-                "binanceusdm", fake, out, what=("candles", "funding"), timeframe="1m", since=START
+                "binanceusdm", fake, out, kinds=("candles", "funding"), timeframe="1m", since_ms=START
             )
             assert not candles.missing + funding.missing
     assert stored_bytes(tmp_path / "killed") == stored_bytes(tmp_path / "whole")
 
 
-def test_two_processes_at_once(tmp_path: Path) -> None:
-    """One waits for the other, finds nothing missing, and the files are those of one."""
+def test_concurrent_processes_wait_for_each_other(tmp_path: Path) -> None:
+    """One waits for the lock and finds nothing missing; the files are those of a single process."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path / "both"), cap=1000, start=START, stalls=10**9)
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=GENEROUS_S) for process in both] == [0, 0]
     with FakeExchange({"BTC": killed_truth()}, cap=1000) as fake:
-        fetch("binanceusdm", fake, tmp_path / "one", what=("candles", "funding"), timeframe="1m", since=START)
+        fetch("binanceusdm", fake, tmp_path / "one", kinds=("candles", "funding"), timeframe="1m", since_ms=START)
     assert stored_bytes(tmp_path / "both") == stored_bytes(tmp_path / "one")
 
 
 def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
-    """What a power cut leaves of the file of pages is worked in up to the first page that is not whole."""
+    """After a power failure the page log is replayed up to its first incomplete page."""
     series = Series("bybit", "BTCUSDT", "candles", "1h")
     with SeriesStore(tmp_path, series) as store:
         for n in range(3):
-            rows = [Row(START + (10 * n + k) * HOUR, (1.0, 2.0, 0.5, 1.5, 9.0)) for k in range(10)]
+            rows = [SeriesRow(START + (10 * n + k) * HOUR, (1.0, 2.0, 0.5, 1.5, 9.0)) for k in range(10)]
             store.add((START + 10 * n * HOUR, START + 10 * (n + 1) * HOUR), rows)
         torn = (store.folder / "pages.part").read_bytes()[:-7]
         shutil.copytree(store.folder, tmp_path / "copy" / "bybit" / "BTCUSDT" / "candles-1h")
@@ -246,16 +245,16 @@ def test_a_torn_page_is_fetched_again(tmp_path: Path) -> None:
         assert not (store.folder / "pages.part").exists()
 
 
-def test_a_folder_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
-    """Here because it is a file."""
+def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
+    """Here because its parent is a file."""
     (tmp_path / "a").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written to"), SeriesStore(tmp_path, Series("a", "b", "funding")):
         pass
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
-    """Control-C ends it at once, here while an answer is waited for; what was fetched is in the months' files."""
+def test_keyboard_interrupt_keeps_fetched_rows(tmp_path: Path) -> None:
+    """Control-C stops a waiting download at once, and all fetched rows are in the month files."""
     code = KILLED.format(tests=str(PROJECT / "tests"), out=str(tmp_path), cap=200, start=START, stalls=30)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     series = Series("binanceusdm", "BTCUSDT", "candles", "1m")
@@ -268,8 +267,8 @@ def test_interrupted_by_hand_it_keeps_what_it_has(tmp_path: Path) -> None:
     assert sum(entry.rows for entry in manifest.files.values()) > 0
 
 
-def test_import_from_other_places(tmp_path: Path) -> None:
-    """Freqtrade's feather and JSON, Binance's archives with and without a header, plain CSV and Parquet: the same rows."""
+def test_import_file_formats(tmp_path: Path) -> None:
+    """Feather and JSON of freqtrade, Binance's archives with and without a header, plain CSV and Parquet: the same rows."""
     frame, files = small(), tmp_path / "files"
     (files / "markPriceKlines").mkdir(parents=True)
     frame.to_feather(files / "BTC_USDT_USDT-1h-futures.feather")
@@ -297,14 +296,14 @@ def test_import_from_other_places(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = command("data", "import", *sorted(files.rglob("*.*")), "--exchange", "binanceusdm", "--out", out)
     assert done.exit_code == 0, done.output
-    catalog = {f"{one.symbol} {one.name}" for one in stored.catalog(out)}
-    assert catalog == {
+    stored = {f"{one.symbol} {one.name}" for one in catalog.list_series(out)}
+    assert stored == {
         *(f"{name}USDT candles-1h" for name in ("ADA", "BTC", "ETH", "SOL", "XRP")), "SOLUSDT mark-1h", "XRPUSDT mark-1h",
         "BTCUSDT funding", "SOLUSDT funding", "XRPUSDT funding",
     }  # fmt: skip
-    for series in stored.catalog(out):
-        rows = stored.frame(out, series)
-        if series.step:
+    for series in catalog.list_series(out):
+        rows = catalog.read_frame(out, series)
+        if series.step_ms:
             assert times(rows) == stamps.tolist()
             assert rows["high"].tolist() == pytest.approx(frame["high"].tolist())
         else:
@@ -312,13 +311,11 @@ def test_import_from_other_places(tmp_path: Path) -> None:
     wrong = command("data", "import", files / "XRPUSDT.csv", "--exchange", "x", "--kind", "candels", "--out", out)
     assert (wrong.exit_code, "did you mean 'candles'" in wrong.stderr) == (2, True)
     (tmp_path / "odd.txt").write_text("1")
-    assert (
-        "files of this kind are not read" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
-    )
+    assert "unsupported file type" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
 
 
-def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
-    """Rows of a file are taken as they are; a hole in it is no answer of the exchange."""
+def test_gaps_of_an_import_are_downloaded(tmp_path: Path) -> None:
+    """Imported rows are trusted; a gap in a file does not count as confirmed by the exchange."""
     known = months(35)
     frame = pd.DataFrame(
         known.candles("candles", START, START + 20 * DAY, HOUR),
@@ -330,36 +327,36 @@ def test_what_an_import_leaves_out_is_downloaded(tmp_path: Path) -> None:
         command("data", "import", tmp_path / "BTCUSDT_last_1h.csv", "--exchange", "bybit", "--out", out).exit_code == 0
     )
     faults = [one.kind for one in sanity.check(out) if one.is_fault]
-    assert faults == ["not asked for", "gap"]
+    assert faults == ["not requested", "gap"]
     with FakeExchange({"BTC": known}) as fake:
-        (one,) = fetch("bybit", fake, out, what=("candles",), since=START)
+        (one,) = fetch("bybit", fake, out, kinds=("candles",), since_ms=START)
     assert one.fetched == 20 + 15 * 24
     assert not sanity.check(out)
 
 
-def test_export_is_read_like_the_store(tmp_path: Path) -> None:
-    """As CSV and as Parquet: the same markets, contracts included."""
+def test_exports_equal_the_store(tmp_path: Path) -> None:
+    """CSV and Parquet exports give the same markets, contracts included."""
     with FakeExchange({"BTC": months(35)}) as fake:
-        fetch("okx", fake, tmp_path / "in", since=START, what=("candles", "mark", "funding", "markets"))
-    (kept,) = stored.read(tmp_path / "in")
+        fetch("okx", fake, tmp_path / "in", since_ms=START, kinds=("candles", "mark", "funding", "markets"))
+    (kept,) = catalog.read_markets(tmp_path / "in")
     for form in ("csv", "parquet"):
         assert command("data", "export", tmp_path / "in", tmp_path / form, "--form", form).exit_code == 0
         (feed,) = feeds.load(tmp_path / form)
         assert feed.instrument == kept.instrument
-        assert list(feed.p.rows["close"]) == kept.frame["close"].tolist()
-        assert list(feed.p.rows["mark_low"]) == kept.frame["mark_low"].tolist()
+        assert list(feed.p.columns["close"]) == kept.frame["close"].tolist()
+        assert list(feed.p.columns["mark_low"]) == kept.frame["mark_low"].tolist()
     with pytest.raises(FeedError, match="has no candles of ETHUSDT"):
         feeds.load(tmp_path / "in", ["ETHUSDT"])
     with pytest.raises(FeedError, match="has no candles of 5m; it has 1h"):
         feeds.load(tmp_path / "in", timeframe="5m")
 
 
-def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
-    """Loaded in a block, the lines are bit for bit what PandasData makes of the same rows."""
+def test_feeds_of_downloads_equal_pandas_data(tmp_path: Path) -> None:
+    """Loaded in one block, the lines equal those of PandasData bit for bit."""
     with FakeExchange({"BTC": months(10)}) as fake:
-        fetch("bybit", fake, tmp_path, since=START, what=("candles",))
+        fetch("bybit", fake, tmp_path, since_ms=START, kinds=("candles",))
     lines = []
-    frame = stored.frame(tmp_path, Series("bybit", "BTCUSDT", "candles", "1h"))
+    frame = catalog.read_frame(tmp_path, Series("bybit", "BTCUSDT", "candles", "1h"))
     for feed in (feeds.load(tmp_path)[0], bt.feeds.PandasData(dataname=frame.tz_localize(None), openinterest=None)):
         cerebro = bt.Cerebro(stdstats=False)
         cerebro.adddata(feed)
@@ -374,11 +371,11 @@ def test_feeds_of_downloads_are_those_of_their_frames(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
-def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
-    """Downloads land in the sample's folder: symbols say which is meant, without them the downloads are."""
+def test_downloads_and_sample_in_one_folder(tmp_path: Path) -> None:
+    """Downloads share the sample's folder: the symbols decide which are read, and without symbols the downloads are."""
     shutil.copytree(PROJECT / "data", tmp_path / "data")
     with FakeExchange({"BTC": months(5)}) as fake:
-        fetch("bybit", fake, tmp_path / "data", since=START, what=("candles",))
+        fetch("bybit", fake, tmp_path / "data", since_ms=START, kinds=("candles",))
     assert [feed._name for feed in feeds.load(tmp_path / "data")] == ["BTCUSDT"]
     assert [feed._name for feed in feeds.load(tmp_path / "data", ["SIMETH"])] == ["SIMETH"]
     from_files = folder.read(tmp_path / "data", downloads=False)
@@ -387,8 +384,8 @@ def test_downloads_beside_the_sample_are_told_apart(tmp_path: Path) -> None:
         feeds.load(tmp_path / "data", ["SIMBTCC"])
 
 
-def test_the_generator_has_knobs(tmp_path: Path) -> None:
-    """Correlation, jump, day of the crash and funding come out as asked; the same options give the same files."""
+def test_generator_options(tmp_path: Path) -> None:
+    """Correlation, jump, crash date and funding have the requested effect; the same options give the same files."""
     words = ["--seed", 7, "--correlation", 0.9, "--jump", 0.3, "--crash-date", "2024-09-01", "--funding", "negative"]
     for name in ("a", "b"):
         assert command("data", "generate", tmp_path / name, *words).exit_code == 0
@@ -405,5 +402,5 @@ def test_the_generator_has_knobs(tmp_path: Path) -> None:
     assert gap.min() == pytest.approx(np.exp(-0.3) - 1, abs=0.02)
     assert frame["funding_rate"].mean() < -0.0004
     with pytest.raises(ValueError, match="unknown funding regime 'wild'"):
-        generate.Scenario(funding="wild")
-    assert "correlation lies above 0" in command("data", "generate", tmp_path, "--correlation", 2).stderr
+        synthetic.SyntheticMarket(funding="wild")
+    assert "correlation must be above 0" in command("data", "generate", tmp_path, "--correlation", 2).stderr

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from crossmargin_bt.candles import sanity
-from crossmargin_bt.candles.download import Result, Wanted, download
+from crossmargin_bt.candles.download import DownloadRequest, DownloadResult, download
 from crossmargin_bt.candles.exchange import Exchange
-from crossmargin_bt.candles.series import UNITS
+from crossmargin_bt.candles.series import UNIT_MS
 
 
 @pytest.mark.network
@@ -19,11 +19,11 @@ from crossmargin_bt.candles.series import UNITS
 def test_a_real_exchange(venue: str, tmp_path: Path) -> None:
     """Ten days of hours, up to now: complete, and nothing wrong with them."""
 
-    async def run() -> Result:
+    async def run() -> DownloadResult:
         async with Exchange(venue) as exchange:
-            since = await exchange.now() - 10 * UNITS["d"]
+            since = await exchange.server_time() - 10 * UNIT_MS["d"]
             what = ("candles", "mark", "index", "funding", "markets")
-            wanted = Wanted(symbols=("BTC/USDT:USDT",), what=what, timeframe="1h", since=since)
+            wanted = DownloadRequest(symbols=("BTC/USDT:USDT",), kinds=what, timeframe="1h", since_ms=since)
             return await download(exchange, wanted, tmp_path)
 
     assert asyncio.run(run()).is_complete

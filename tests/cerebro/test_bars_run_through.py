@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bars of a calm for which the broker is not asked: what a strategy does in one is what it does under backtrader's loop."""
+"""Quiet bars that the loop runs without calling the broker: a strategy's actions in them have the same effect as under backtrader."""
 
 import contextlib
 import random
@@ -16,11 +16,11 @@ BARS = 400
 
 
 class OnPurposeError(Exception):
-    """Ends a run."""
+    """Raised on purpose to end a run."""
 
 
 class Fidgeting(bt.Strategy):
-    """Trades a little, and does something in some bars."""
+    """Trades twice, and performs the given actions in the given bars."""
 
     params = (("does", {}),)
 
@@ -43,13 +43,13 @@ class Fidgeting(bt.Strategy):
         self.told.append((len(self), order.ref - self.first_ref(order), order.status))
 
     def first_ref(self, order: Any) -> int:
-        """Return the reference of the first order seen: they are counted over all runs."""
+        """Return the reference of the first order: references count over all runs of a process."""
         self.__dict__.setdefault("first", order.ref)
         return int(self.first)
 
 
 def hears(name: str) -> Any:
-    """Return what puts a listener in place."""
+    """Return an action that assigns a notification method."""
     return lambda self: setattr(self, name, lambda *heard: self.told.append((name, *heard)))
 
 
@@ -76,7 +76,7 @@ ACTIONS: dict[str, Any] = {
 
 
 def ran(kind: Any, does: dict[int, str]) -> Any:
-    """Return what a strategy was told, and the journal, curve and figures of its run."""
+    """Return the record of a strategy, and the journal, curve and figures of its run."""
     cerebro = kind(stdstats=False)
     for n, name in enumerate("AB"):
         contract = cm.Instrument(symbol=name, lot=0.001)
@@ -101,7 +101,7 @@ def ran(kind: Any, does: dict[int, str]) -> Any:
 
 
 def compare(does: dict[int, str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Return of how many bars the broker was not asked, in a run that is the same under backtrader's loop."""
+    """Assert that a run equals the one under backtrader's loop; return the number of bars without a call of the broker."""
     asked = [0]
     step = cm.CrossMarginBroker.next
 
@@ -118,14 +118,14 @@ def compare(does: dict[int, str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_an_action_in_a_bar_run_through_is_what_it_is_elsewhere(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a strategy does, bars before it were passed without asking."""
+def test_an_action_in_a_quiet_bar_has_the_same_effect(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every action, the bars before it are run without calling the broker."""
     assert compare({150: action}, monkeypatch) > 80
 
 
 @pytest.mark.parametrize("seed", seeds(15, 40))
 def test_many_actions(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several of them, in bars close together and far apart."""
+    """Several actions, in bars close together and far apart."""
     dice = random.Random(seed)  # noqa: S311 - no secret
     bars = dice.sample(range(1, BARS + 1), 12) + [at + step for at in dice.sample(range(20, 380), 3) for step in (0, 1)]
     names = [name for name in ACTIONS if name not in ("stops", "raises")]
@@ -141,7 +141,7 @@ def test_the_last_bars() -> None:
 
 
 def test_a_brokers_own_next_is_called_in_every_bar() -> None:
-    """Of a subclass, and of one broker that was given another."""
+    """For a subclass, and for an instance with an assigned `next`."""
 
     class Counting(cm.CrossMarginBroker):
         asked = 0
@@ -172,8 +172,8 @@ def test_a_brokers_own_next_is_called_in_every_bar() -> None:
 
 @pytest.mark.parametrize("since", [0, 30])
 @pytest.mark.parametrize("kind", [bt.Cerebro, cm.Cerebro])
-def test_a_curve_that_is_kept_goes_on_with_the_run(kind: Any, since: int) -> None:
-    """Who holds it, or one of its arrays, sees each bar as it ends."""
+def test_a_curve_held_by_a_strategy_grows_with_the_run(kind: Any, since: int) -> None:
+    """A reference to the curve or one of its arrays is extended at the end of each bar."""
     lengths: list[tuple[int, int]] = []
 
     class Keeper(bt.Strategy):

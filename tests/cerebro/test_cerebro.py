@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`crossmargin_bt.Cerebro` against backtrader's own: the same results, bit for bit, in everything a run may hold."""
+"""`crossmargin_bt.Cerebro` against backtrader's own: identical results, bit for bit, for every feature of a run."""
 
 import datetime as dt
 import io
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import crossmargin_bt as cm
-from crossmargin_bt.arrays import exact_sums, extremes
+from crossmargin_bt.rolling import rolling_extreme, rolling_fsum
 
 
 def bits(values: Any) -> list[bytes]:
@@ -50,7 +50,7 @@ INDICATORS = {
 
 
 class Watcher(bt.Strategy):
-    """Keeps what an indicator says in every bar."""
+    """Records the values of an indicator in every bar."""
 
     params = (("make", None),)
 
@@ -64,7 +64,7 @@ class Watcher(bt.Strategy):
 
 
 def harmed(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Return candles with values that are hard to sum and compare."""
+    """Return candles with values that are numerically difficult to sum and compare."""
     if kind == "plateaus":
         return frame.round(0)
     if kind == "far apart":
@@ -89,7 +89,7 @@ def test_indicators_come_out_the_same(name: str, kind: str) -> None:
 
 
 def test_turbo_differs_in_last_digits_at_most() -> None:
-    """Powers of NumPy's are Python's but for rounding."""
+    """NumPy's powers equal Python's up to rounding."""
     found = []
     for turbo in (False, True):
         cerebro = cm.Cerebro(stdstats=False, turbo=turbo)
@@ -110,37 +110,37 @@ wide = (
 @examples(100)
 @given(st.lists(wide, min_size=1, max_size=60), st.integers(1, 40))
 def test_sums_over_windows_are_those_of_fsum(values: list[float], period: int) -> None:
-    """Ties, cancellation, overflow on the way and holes included."""
+    """With ties, cancellation, intermediate overflow and missing values."""
     whole = [values[n : n + period] for n in range(len(values) - period + 1)]
     try:
         expected = [math.fsum(window) for window in whole]
     except OverflowError:
         with pytest.raises(OverflowError):
-            exact_sums(np.array(values), period)
+            rolling_fsum(np.array(values), period)
         return
-    assert bits(exact_sums(np.array(values), period)) == bits(expected)
+    assert bits(rolling_fsum(np.array(values), period)) == bits(expected)
 
 
 @examples(100)
 @given(st.lists(wide | st.sampled_from([0.0, -0.0]), min_size=1, max_size=40), st.integers(1, 20), st.booleans())
 def test_extremes_of_windows_are_those_of_max(values: list[float], period: int, highest: bool) -> None:
-    """Zeros of both signs and NaN stand where Python's own let them stand."""
+    """Zeros of both signs and NaN are treated as by Python's own functions."""
     pick = max if highest else min
     expected = [pick(values[n : n + period]) for n in range(len(values) - period + 1)]
     if expected:
-        assert bits(extremes(np.array(values), period, highest=highest)) == bits(expected)
+        assert bits(rolling_extreme(np.array(values), period, highest=highest)) == bits(expected)
 
 
 def test_sums_round_ties_as_fsum_does() -> None:
-    """1 + 2**-53 lies halfway between two doubles, and a hair decides."""
+    """1 + 2**-53 is halfway between two doubles; the smallest addend decides."""
     values = np.array([1.0, 2.0**-53, 2.0**-106, 1.0, 2.0**-53, -(2.0**-107), 3.0, -3.0, 2.0**-53])
     for period in range(1, 10):
         expected = [math.fsum(values[n : n + period]) for n in range(len(values) - period + 1)]
-        assert bits(exact_sums(values, period)) == bits(expected)
+        assert bits(rolling_fsum(values, period)) == bits(expected)
 
 
 class Busy(bt.Strategy):
-    """Uses everything a strategy may: indicators on every feed, orders of all kinds, timers, its own lines, notifications."""
+    """Uses every feature of a strategy: indicators on every feed, orders of all kinds, timers, own lines, notifications."""
 
     lines = ("mine",)
     params = (("timed", False), ("open", False))
@@ -206,7 +206,7 @@ class Busy(bt.Strategy):
 
 
 def ran(kind: Any, prepare: Any, *, runs: int = 1, **settings_: Any) -> list[Any]:
-    """Return all that a run tells: notifications, lines, values and analyzers."""
+    """Return everything that a run delivers: notifications, lines, values and analyzers."""
     cerebro = kind(**settings_)
     prepare(cerebro)
     told: list[Any] = []
@@ -279,7 +279,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("case", "setting"), in_rotation(CASES, list(SETTINGS), each=2))
 def test_a_run_is_the_same_as_backtraders(case: str, setting: str, caplog: Any) -> None:
-    """Every notification, line, observer, analyzer and journal entry; the lean loop has run it."""
+    """Every notification, line, observer, analyzer and journal entry, with our loop in use."""
     fill = lambda cerebro: prepare(cerebro, **CASES[case])  # noqa: E731
     with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
         assert ran(cm.Cerebro, fill, **SETTINGS[setting]) == ran(bt.Cerebro, fill, **SETTINGS[setting])
@@ -288,7 +288,7 @@ def test_a_run_is_the_same_as_backtraders(case: str, setting: str, caplog: Any) 
 
 
 def test_a_second_run_and_a_writer_are_the_same() -> None:
-    """Lines are themselves again after a run, and what a writer writes is byte for byte the same."""
+    """Lines are restored after a run, and a writer's output is byte for byte the same."""
     texts = []
     for kind in (bt.Cerebro, cm.Cerebro):
         out = io.StringIO()
@@ -304,7 +304,7 @@ def test_a_second_run_and_a_writer_are_the_same() -> None:
 
 
 def test_an_optimisation_is_the_same() -> None:
-    """`optstrategy` goes through the same loop."""
+    """`optstrategy` uses the same loop."""
     found = []
     for kind in (bt.Cerebro, cm.Cerebro):
         cerebro = kind(stdstats=False, maxcpus=1, optreturn=False)
@@ -315,7 +315,7 @@ def test_an_optimisation_is_the_same() -> None:
 
 
 class Stopper(bt.Strategy):
-    """Orders in every bar, and asks to stop in the middle, or before it has begun."""
+    """Orders in every bar, and stops the run in the middle or at the start."""
 
     params = (("where", "next"),)
 
@@ -349,7 +349,7 @@ class Stopper(bt.Strategy):
 
 @pytest.mark.parametrize("where", ["next", "order", "timer", "cheating timer", "open", "start"])
 def test_a_run_stops_where_it_is_asked_to(where: str) -> None:
-    """In the same bar, with the lines where they were; where a timer or a start asks, the broker still works through the bar."""
+    """In the same bar, with the lines at the same index; if a timer or a start stops it, the broker still processes the bar."""
 
     def fill(cerebro: Any) -> None:
         prepare(cerebro, strategies=0)
@@ -361,24 +361,24 @@ def test_a_run_stops_where_it_is_asked_to(where: str) -> None:
 
 
 class Odd(bt.Strategy):
-    """Has its own way of something the loop does."""
+    """Overrides a method that the loop replaces."""
 
     def _notify(self, *args: Any, **kwargs: Any) -> None:
         super()._notify(*args, **kwargs)
 
 
-def test_what_the_loop_does_not_know_backtrader_runs_and_a_line_says_why(caplog: Any) -> None:
-    """Nothing is guessed."""
+def test_unsupported_strategies_run_in_backtraders_loop_with_a_logged_reason(caplog: Any) -> None:
+    """The reason names the overridden method."""
     cerebro = cm.Cerebro(stdstats=False)
     cerebro.adddata(cm.feeds.from_frame(frame_of(1, 60), name="A"))
     cerebro.addstrategy(Odd)
     with caplog.at_level(logging.INFO, "crossmargin_bt.cerebro"):
         cerebro.run()
-    assert "backtrader's own run loop: Odd has its own _notify" in caplog.text
+    assert "backtrader's own run loop: Odd overrides _notify" in caplog.text
 
 
 class Second(bt.Strategy):
-    """Says where its indicator stands when the run has ended, and in every bar where that of the strategy beside it does."""
+    """Records the length of its own and the other strategy's indicators in every bar and at the end."""
 
     params = (("stops", False),)
 
@@ -395,8 +395,8 @@ class Second(bt.Strategy):
         self.told.append((len(self), len(self.data), len(self.mean), self.mean[0]))
 
 
-def test_strategies_side_by_side_move_their_indicators_in_their_own_turn() -> None:
-    """One that stops the run leaves those after it where backtrader leaves them."""
+def test_several_strategies_advance_their_indicators_in_turn() -> None:
+    """A strategy that stops the run leaves the later ones at the same bar as under backtrader."""
 
     def fill(cerebro: Any) -> None:
         prepare(cerebro, strategies=0)
@@ -407,7 +407,7 @@ def test_strategies_side_by_side_move_their_indicators_in_their_own_turn() -> No
 
 
 class Changing(bt.Strategy):
-    """Puts another method in the place of its `next` in the middle, and has no lines of its own."""
+    """Replaces its `next` in the middle of the run, and has no lines of its own."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -423,8 +423,8 @@ class Changing(bt.Strategy):
             del self.next
 
 
-def test_a_strategy_may_change_what_it_does_in_a_bar() -> None:
-    """What stands in for `next` is called from the next bar on."""
+def test_a_strategy_may_replace_its_next() -> None:
+    """The replacement is called from the following bar on."""
 
     def fill(cerebro: Any) -> None:
         prepare(cerebro, strategies=0)
@@ -436,7 +436,7 @@ def test_a_strategy_may_change_what_it_does_in_a_bar() -> None:
 
 
 class ChangingWatch(bt.Analyzer):
-    """Changes what it looks with in the middle."""
+    """Replaces its `next` in the middle of the run."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
@@ -454,7 +454,7 @@ class ChangingWatch(bt.Analyzer):
 
 
 class Awaking(bt.Strategy):
-    """Begins to listen in the middle, in a bar in which it also orders."""
+    """Assigns a notification method in the middle of the run, in a bar in which it also orders."""
 
     params = (("to", "notify_order"),)
 
@@ -469,8 +469,8 @@ class Awaking(bt.Strategy):
 
 
 @pytest.mark.parametrize("to", ["notify_order", "notify_cashvalue", "notify_fund", "notify_trade"])
-def test_who_begins_to_listen_on_the_way_hears_all_that_follows(to: str) -> None:
-    """Nothing is left out because nobody had listened as the run began."""
+def test_a_handler_assigned_during_the_run_receives_all_later_notifications(to: str) -> None:
+    """The handlers found at the start of the run are not the only ones."""
 
     def fill(cerebro: Any) -> None:
         prepare(cerebro, strategies=0, extras=False)
@@ -484,10 +484,8 @@ def test_who_begins_to_listen_on_the_way_hears_all_that_follows(to: str) -> None
 
 @pytest.mark.parametrize("first", [0, 37, 10_000])
 @pytest.mark.parametrize("frames", [(80,), (80, 60)])
-def test_a_recorder_that_reads_at_the_end_records_what_one_does_that_reads_in_every_bar(
-    first: int, frames: tuple[int, ...]
-) -> None:
-    """Also from a bar in the middle on, and from none; with feeds that end, backtrader's loop and ours ask differently often."""
+def test_a_recorder_that_reads_at_the_end_equals_one_that_reads_every_bar(first: int, frames: tuple[int, ...]) -> None:
+    """Also with a start in the middle or after the end, and with feeds of unequal length."""
     found = []
     for kind in (bt.Cerebro, cm.Cerebro):
         cerebro = kind(stdstats=False)
@@ -506,7 +504,7 @@ def test_a_recorder_that_reads_at_the_end_records_what_one_does_that_reads_in_ev
 
 
 class Turning(bt.Strategy):
-    """Turns its position now and then."""
+    """Reverses its position every ten bars."""
 
     def next(self) -> None:
         if len(self) % 10 == 0:

@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from places import PROJECT
 from random_trader import candles
 
 from crossmargin_bt import venues
-from crossmargin_bt.candles import folder, generate
+from crossmargin_bt.candles import folder, synthetic
 from crossmargin_bt.cli import commands
 
 SHORT = ["--start", "2025-08-01", "--end", "2025-08-20"]
@@ -55,16 +56,16 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_without_arguments_it_compares_the_examples_on_the_sample() -> None:
-    """Three strategies, three modes, every figure a trader asks for."""
+    """Three strategies, three modes, all metrics."""
     result = crossmargin(*SHORT)
     assert result.exit_code == 0, result.output
     for word in ("Hedging", "LongShort", "Scalping", "cash", "isolated", "cross", "lowest margin level", "bad debt"):
         assert word in result.output
-    assert "Assumptions in force" in result.output
+    assert "Assumptions" in result.output
 
 
 def test_json_holds_figures_curves_and_journals(tmp_path: Path, buyer: Path, data: Path) -> None:
-    """The file says the same as the table, and every balance can be followed in the journal."""
+    """The file agrees with the table, and the journal contains every balance change."""
     file = tmp_path / "out.json"
     result = crossmargin(f"{buyer}:Buyer", "--data", data, "--json", file, "--modes", "cash,cross")
     assert result.exit_code == 0, result.output
@@ -88,8 +89,8 @@ def test_the_same_command_gives_the_same_file(tmp_path: Path, buyer: Path, data:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
-    """One column a mode and venue."""
+def test_several_venues_are_columns_of_one_table(buyer: Path, data: Path) -> None:
+    """One column per mode and venue."""
     result = crossmargin(buyer, "--data", data, "--modes", "cross", "--venue", "kucoin,okx,binance")
     assert result.exit_code == 0
     for venue in ("kucoin", "okx", "binance"):
@@ -107,9 +108,9 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
         (["--leverage", "0.2"], "leverage of the account must be 1 or more"),
         (["--leverage", "60"], "leverage 60 of SIMALT is above its maximum of 50"),
         (["--path", "zigzag"], "unknown path 'zigzag'"),
-        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
         (["--symbols", "SIMBTCC"], "no candles of SIMBTCC; did you mean 'SIMBTC'?"),
-        (["--start", "soon"], "'soon' is no date"),
+        (["--start", "soon"], "'soon' is not a date"),
         (
             ["--start", "2025-02-01", "--end", "2025-01-01"],
             "starts at 2025-02-01, which is not before its end, 2025-01-01",
@@ -121,7 +122,7 @@ def test_several_venues_stand_side_by_side(buyer: Path, data: Path) -> None:
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(words: list[str], text: str) -> None:
-    """What was wrong and what to do, no traceback."""
+    """The problem and the remedy, without a traceback."""
     result = crossmargin(*words, *([] if "--start" in words else SHORT))
     assert result.exit_code == 2, result.output
     lines = result.stderr.strip().splitlines()
@@ -137,7 +138,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(words: list[str], text: str)
         (STRATEGY, "NotOne", "is not a backtrader Strategy"),
         ("import nothing_of_the_kind\n", "Buyer", "does not import: ModuleNotFoundError"),
         ("class Broken(:\n", "Broken", "does not import: SyntaxError"),
-        ("x = 1\n", "", "holds 0 strategies"),
+        ("x = 1\n", "", "defines 0 strategies"),
         (
             STRATEGY.replace("len(self) == 2", "1 / 0"),
             "Buyer",
@@ -160,15 +161,15 @@ def test_a_wrong_strategy_file_is_one_line(tmp_path: Path, data: Path, source: s
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_strategys_own_line_is_named(tmp_path: Path, data: Path) -> None:
-    """Not the line of backtrader in which it ended."""
+def test_an_error_names_the_line_of_the_strategy(tmp_path: Path, data: Path) -> None:
+    """Not a line of backtrader."""
     file = tmp_path / "mine.py"
     file.write_text(STRATEGY.replace("len(self) == 2", "self.undefined_thing()"), encoding="utf-8")
     assert "(line 6 of mine.py)" in crossmargin(f"{file}:Buyer", "--data", data).stderr
 
 
 def test_files_beside_candles_name_their_missing_column(tmp_path: Path, buyer: Path) -> None:
-    """Funding under another name is no funding."""
+    """A funding file needs the column funding_rate."""
     frame = candles(1, 20)
     write(tmp_path / "three", "AAA_last_1h", frame)
     write(tmp_path / "three", "AAA_funding", frame[["funding_rate"]].rename(columns={"funding_rate": "rate"}))
@@ -178,7 +179,7 @@ def test_files_beside_candles_name_their_missing_column(tmp_path: Path, buyer: P
 
 
 def test_wide_comparisons_stay_readable(buyer: Path, data: Path) -> None:
-    """Two venues in three modes are two tables, and no figure is cut off at 80 columns."""
+    """Two venues in three modes give two tables, and no figure is truncated at 80 characters."""
     result = CliRunner().invoke(
         commands, ["compare", str(buyer), "--data", str(data), "--venue", "okx,kucoin"], env={"COLUMNS": "80"}
     )
@@ -189,7 +190,7 @@ def test_wide_comparisons_stay_readable(buyer: Path, data: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    """For whoever wants to know more."""
+    """With --debug."""
     words = [sys.executable, "-m", "crossmargin_bt.cli", "compare", "--venue", "okxx", "--debug"]
     result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "Traceback" in result.stderr
@@ -203,7 +204,7 @@ def write(directory: Path, symbol: str, frame: pd.DataFrame) -> None:
 
 
 def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
-    """NaN, zero, misaligned, unreadable: the file or feed, the column, the time."""
+    """NaN, zero, misaligned, unreadable: the error has the file or feed, the column and the time."""
     good = candles(1, 50)
     spoiled = {
         "close is nan at 2025-01-01 07:00:00": good.assign(close=good["close"].where(good.index.hour != 7)),
@@ -225,16 +226,16 @@ def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
 
 
 def test_help_does_not_import_the_heavy_modules() -> None:
-    """--help answers before pandas would have loaded."""
+    """--help does not wait for the import of pandas."""
     code = "import sys, crossmargin_bt.cli; print([m for m in ('pandas', 'backtrader', 'rich', 'ccxt') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_sample_is_what_the_generator_makes() -> None:
-    """The shipped files are the seeded generator's, and stay small."""
+    """The shipped files equal the output of the seeded generator, and are small."""
     shipped = {one.symbol: one.frame for one in folder.read(PROJECT / "data")}
-    for symbol, frame in generate.generate().items():
+    for symbol, frame in synthetic.generate_candles().items():
         pd.testing.assert_frame_equal(
             shipped[symbol].reset_index(drop=True), frame.drop(columns="date"), rtol=1e-9, check_exact=False
         )
@@ -242,13 +243,13 @@ def test_sample_is_what_the_generator_makes() -> None:
     assert sum(file.stat().st_size for file in (PROJECT / "data").iterdir()) < 2_000_000
 
 
-def test_sample_has_the_year_it_promises() -> None:
+def test_the_sample_has_the_documented_features() -> None:
     """Quiet, rising, ranging, a crash with a gap, funding three times a day."""
-    frame = generate.generate()["SIMBTC"]
+    frame = synthetic.generate_candles()["SIMBTC"]
     assert len(frame) == 365 * 24
     gap = (frame["open"] / frame["close"].shift() - 1).abs()
     assert gap.max() > 0.10
-    assert gap.idxmax() == generate.CRASH_DAY * 24 + 13
+    assert gap.idxmax() == synthetic.CRASH_DAY * 24 + 13
     daily = frame["close"].pct_change().rolling(24 * 30).std()
     assert daily.iloc[24 * 50] < daily.iloc[24 * 130] < daily.iloc[24 * 240]
     assert frame["funding_rate"].notna().sum() == 365 * 3
@@ -258,7 +259,7 @@ def test_sample_has_the_year_it_promises() -> None:
 
 
 def test_rule_books_side_by_side_and_alone() -> None:
-    """Every switch of every venue, and one with its sources, tiers and assumptions."""
+    """All rules of every venue, and one venue with its sources, tiers and assumptions."""
     wide = {"COLUMNS": "140"}
     listed = CliRunner().invoke(commands, ["venues"], env=wide).output
     for word in (*venues.shipped(), "order_offset", "12 tiers", "opening"):
@@ -275,7 +276,7 @@ def test_rule_books_side_by_side_and_alone() -> None:
 
 
 def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
-    """Refusals, warnings and liquidations of a written result, each with the sums that are its own figures."""
+    """Refusals, warnings and liquidations of a result file; the arithmetic gives the recorded figures."""
     file = tmp_path / "result.json"
     words = ["strategies/long_short.py", "--leverage", "40", "--cash", "800", "--modes", "cash,isolated,cross"]
     result = crossmargin(*words, "--venue", "okx", "--json", file)
@@ -286,8 +287,12 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
         listed = CliRunner().invoke(commands, ["explain", str(file), "--run", str(number)])
         events = [line.split() for line in listed.output.splitlines()[1:] if line.split()[0].isdigit()]
         journal = runs[number - 1]["result"]["journal"]
+        explained = Counter[str]()
         for event, *_ in events[:40]:
             entry = journal[int(event)]
+            explained[entry["event"]] += 1
+            if explained[entry["event"]] > 5:  # five of a kind are enough
+                continue
             text = CliRunner().invoke(commands, ["explain", str(file), "--run", str(number), "--event", event]).output
             seen.add(entry["event"])
             if entry["event"] == "Liquidated":
@@ -297,21 +302,21 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
                 assert f"Needed {entry['needed']!r}, available {entry['available']!r}" in text
     assert {"Liquidated", "OrderRefused", "RiskState"} <= seen
     cash = CliRunner().invoke(commands, ["explain", str(file)])
-    assert "nothing was refused for margin" in cash.output
+    assert "no order was refused for margin" in cash.output
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["none.json"], "none.json does not exist; `crossmargin compare --json"),
-        (["wrong.json"], "is no result file of schema"),
-        (["old.json"], "has schema 1, whose files do not hold the rules of the run; this version reads 2 to 4"),
+        (["wrong.json"], "is not a result file of schema"),
+        (["old.json"], "has schema 1, which does not contain the rules of the run; this version reads 2 to 4"),
         (["new.json"], "has schema 99, this version reads up to 4; update crossmargin_bt"),
         (["empty.json", "--run", "3"], "has no run 3"),
     ],
 )
-def test_explain_says_what_is_wrong(tmp_path: Path, words: list[str], text: str) -> None:
-    """No file, another file, an older one, no such run."""
+def test_explain_reports_invalid_input(tmp_path: Path, words: list[str], text: str) -> None:
+    """A missing file, another format, an older schema, a missing run."""
     (tmp_path / "wrong.json").write_text("[]", encoding="utf-8")
     (tmp_path / "old.json").write_text('{"schema": 1, "runs": []}', encoding="utf-8")
     (tmp_path / "new.json").write_text('{"schema": 99, "runs": []}', encoding="utf-8")

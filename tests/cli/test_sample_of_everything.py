@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from places import PROJECT
 
 from crossmargin_bt import compare
-from crossmargin_bt.candles import folder, whole_account
+from crossmargin_bt.candles import folder, synthetic_products
 from crossmargin_bt.cli import commands
 from crossmargin_bt.errors import StoreError
 
@@ -19,7 +19,7 @@ STRATEGIES = ("hedging.py:SpotHedging", "funding_carry.py:FundingCarry", "option
 
 def test_sample_is_what_the_generator_makes(tmp_path: Path) -> None:
     """Same seed, same candles and facts: the committed files come from the code beside them."""
-    whole_account.write(tmp_path)
+    synthetic_products.write_products(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(path.name for path in SAMPLE.iterdir() if path.name != "README.md")
     assert (tmp_path / "instruments.toml").read_text() == (SAMPLE / "instruments.toml").read_text()
@@ -28,7 +28,7 @@ def test_sample_is_what_the_generator_makes(tmp_path: Path) -> None:
             pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / name), pd.read_parquet(SAMPLE / name), rtol=1e-9)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written to"):
-        whole_account.write(tmp_path / "file")
+        synthetic_products.write_products(tmp_path / "file")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why venues differ: events of one, judged by the rules of another."""
+"""Attribution of differences between venues: events of one venue evaluated under the rules of another."""
 
 import backtrader as bt
 import pandas as pd
@@ -44,7 +44,7 @@ def run(
 
 
 def test_a_refusal_is_explained_by_the_offset_rule() -> None:
-    """500 locked by the long; 45 lots that open at 120 need 540 beside it where orders are summed, 40 where they offset."""
+    """The long uses 500; the 45 opening lots at 120 need 540 more if orders are summed, 40 if they are offset."""
     results, found = run(Grid, [100.0] * 6, ["okx", "kucoin"])
     assert [result.refused for result in results] == [1, 0]
     (one,) = found
@@ -55,7 +55,7 @@ def test_a_refusal_is_explained_by_the_offset_rule() -> None:
 
 
 def test_a_liquidation_is_explained_by_the_rates() -> None:
-    """90 at 90 keep 1.25 % = 101.25 at half of the margin at 40x, and 40.5 at 0.5 %; 100 are left."""
+    """90 lots at 90 require 1.25 % = 101.25 at half of the initial rate at 40x, and 40.5 at 0.5 %; equity is 100."""
     results, found = run(Long, [100.0, 100.0, 100.0, 90.0, 90.0], ["hyperliquid", "generic"])
     assert [result.liquidations for result in results] == [1, 0]
     (one,) = found
@@ -76,7 +76,7 @@ class Reversal(bt.Strategy):
 
 
 def test_a_refused_reversal_is_judged_by_what_opens() -> None:
-    """The closing part has filled: 9 lots are judged, the figure is the one in the journal."""
+    """After the closing part has filled, 9 lots are evaluated; the requirement equals that of the journal."""
     paying = Instrument(symbol="BTC", lot=1.0)
     results, found = run(
         Reversal, [100.0, 100.0, 100.0, 80.0, 80.0, 80.0], ["bybit", "binance"], cash=172.8, instrument=paying
@@ -88,14 +88,14 @@ def test_a_refused_reversal_is_judged_by_what_opens() -> None:
     assert one.other_verdict.available > 0
 
 
-def test_what_both_venues_refuse_is_no_difference() -> None:
-    """A misspelt or impossible order is nobody's rule."""
+def test_an_order_refused_by_both_venues_is_no_difference() -> None:
+    """An order that no venue accepts is not attributed to a rule."""
     results, found = run(Long, [1000.0] * 5, ["okx", "kucoin"])
     assert [result.refused for result in results] == [1, 1]
     assert found == []
 
 
-def test_one_venue_alone_has_nothing_to_differ_from() -> None:
-    """And the stock broker keeps no journal to judge."""
+def test_a_single_venue_has_no_differences() -> None:
+    """Nor has cash mode, which has no engine journal."""
     assert run(Grid, [100.0] * 6, ["okx"])[1] == []
     assert run(Grid, [100.0] * 6, ["okx", "kucoin"], mode="cash")[1] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server on loopback that speaks Binance USD-M, OKX and Bybit to the real ccxt clients, with faults on demand."""
+"""A local HTTP server that answers the real ccxt clients like Binance USD-M, OKX and Bybit, with fault injection."""
 
 from fake_exchange.server import FakeExchange, Fault
 from fake_exchange.truth import HOUR, MINUTE, Truth

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server, and what can go wrong with its answers."""
+"""The HTTP server of the fake exchange, and the faults it can inject into its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fake_exchange.truth import Truth
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one answer: a status with headers in place of it, a body that breaks off, or rows that are not all there."""
+    """A fault injected into one answer: an HTTP status, a truncated body, or incomplete rows."""
 
     kind: str
     status: int = 0
@@ -26,12 +26,13 @@ class Fault:
 
 
 class FakeExchange:
-    """A running server; use it as a context.
+    """A running server, used as a context manager.
 
     Args:
-        truths: by symbol (BTC), what is known of it.
-        cap: rows an answer holds at most, whatever is asked for.
-        faults: called with the number of a request (from 0) and its path; returns the fault of its answer.
+        truths: the market data by symbol (BTC).
+        cap: maximum number of rows per answer, whatever limit is requested.
+        faults: called with the number of a request (from 0) and its path; returns the fault of its answer, or None.
+        skew: milliseconds by which the server's clock is ahead of the data.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class FakeExchange:
         self._thread.join()
 
     def count(self, path: str, query: dict[str, str]) -> Fault | None:
-        """Note a request and return its fault."""
+        """Record a request and return its fault."""
         with self._lock:
             number = len(self.calls)
             self.calls.append((path, query))
         return self.faults(number, path)
 
     def spoiled(self, rows: list[Any], fault: Fault | None) -> list[Any]:
-        """Return an answer's rows as a fault leaves them."""
+        """Return the rows of an answer with a fault applied."""
         if fault is None or len(rows) < 2:
             return rows
         third = max(1, len(rows) // 3)
@@ -117,4 +118,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

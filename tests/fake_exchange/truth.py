@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the fake exchanges know: prices are a formula of time, so any window can be checked."""
+"""The market data of the fake exchanges: prices are a formula of time, so that any time range can be verified."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ HOUR = 3_600_000
 
 @dataclass
 class Truth:
-    """One market's rows between its listing and now; times in milliseconds."""
+    """The rows of one market between its listing and now; times in milliseconds."""
 
     start: int
     now: int
     listed: int = 0
     outages: list[tuple[int, int]] = field(default_factory=list)
     intervals: list[tuple[int, int]] = field(default_factory=lambda: [(0, 8 * HOUR)])
-    """Funding intervals by the time from which they hold."""
+    """Funding intervals by the time from which they apply."""
     late_ms: int = 0
-    """How far into its hour a funding settlement is stamped."""
+    """Delay of the time stamps of funding settlements."""
 
     def candles(self, kind: str, start: int, end: int, step: int) -> list[tuple[int, ...]]:
-        """Return (time, open, high, low, close, volume) of every candle that opens in a span, the running one included."""
+        """Return (time, open, high, low, close, volume) of every candle that opens in a time range, the open one included."""
         first = -(-max(start, self.listed) // step) * step
         times = range(first, min(end, self.now + 1), step)
         return [self._candle(kind, t, step) for t in times if not any(a <= t < b for a, b in self.outages)]
 
     def funding(self, start: int, end: int) -> list[tuple[int, float]]:
-        """Return (time, rate) of every settlement in a span."""
+        """Return (time, rate) of every settlement in a time range."""
         found = []
         for (since, every), (until, _) in zip(self.intervals, [*self.intervals[1:], (self.now + 1, 0)], strict=True):
             first = -(-max(since, self.listed, start - self.late_ms) // every) * every

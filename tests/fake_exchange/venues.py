@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The three dialects: paths, parameters, order of rows and which end of a span an answer is cut at."""
+"""The APIs of the three exchanges: paths, parameters, order of rows, and the end at which answers are truncated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = {"1m": MINUTE, "1h": HOUR, "1H": HOUR, "1": MINUTE, "60": HOUR}
 
 
 def error_body(path: str, status: int) -> str:
-    """Return what an exchange says with an error."""
+    """Return an exchange's response body for an error status."""
     if path.startswith("/fapi"):
         return json.dumps({"code": -1003 if status in (418, 429) else -1001, "msg": "later"})
     if path.startswith("/api/v5"):
@@ -32,7 +32,7 @@ def error_body(path: str, status: int) -> str:
 
 
 def answer(fake: FakeExchange, path: str, query: dict[str, str], fault: Fault | None) -> str | None:
-    """Return the body of an answer, None for a path there is not."""
+    """Return the body of an answer; None for an unknown path."""
     if path in KINDS or path in FUNDING:
         dialect = _binance if path.startswith("/fapi") else _okx if path.startswith("/api/v5") else _bybit
         return json.dumps(dialect(fake, path, query, fault))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guards: each refuses, reduces, closes, sweeps or tells as it says, and the journal has it."""
+"""Guards: each refuses, reduces, closes, withdraws or alerts as documented, and the journal records it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def held(broker) -> int:
 @pytest.mark.parametrize(
     ("guard", "fits"), [(EquityBuffer(0.25), 75), (MaximumLeverage(3.0), 30), (CorrelatedExposure(2.0), 20)]
 )
-def test_what_is_too_large_is_refused_or_reduced(guard, fits: int) -> None:
-    """1,000 at 10x: three quarters of it lock 75 at 100, three times equity is 30, twice 20; one lot more is refused."""
+def test_an_order_that_is_too_large_is_refused_or_reduced(guard, fits: int) -> None:
+    """Equity 1,000 at 10x, price 100: three quarters as margin is 75 lots, three times equity 30, twice 20; one lot more is refused."""
     kind = type(guard)
     limit = getattr(guard, guard.__struct_fields__[0])
     broker, acted = guarded(guard, script={1: lambda s: s.buy(size=fits)})
@@ -58,8 +58,8 @@ def test_what_is_too_large_is_refused_or_reduced(guard, fits: int) -> None:
     assert [(event.action, event.amount) for event in acted] == [("reduced", fits)]
 
 
-def test_what_closes_is_never_guarded() -> None:
-    """Also beyond every limit, and a reversal is reduced to what may stand on the other side."""
+def test_closing_orders_are_never_refused() -> None:
+    """Closing orders pass beyond every limit; a reversal is reduced to the largest position allowed on the other side."""
     script = {1: lambda s: s.buy(size=30), 3: lambda s: s.sell(size=90)}
     broker, acted = guarded(MaximumLeverage(3.0, reduces=True), script=script)
     assert held(broker) == -30
@@ -69,7 +69,7 @@ def test_what_closes_is_never_guarded() -> None:
 
 
 def test_an_entry_carries_a_stop() -> None:
-    """A bracket does, an opposite stop of the same bar does; a bare order does not."""
+    """A bracket or an opposite stop of the same bar satisfies the guard; an order alone does not."""
 
     def bracket(strategy) -> None:
         strategy.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=90.0, limitprice=120.0)
@@ -85,7 +85,7 @@ def test_an_entry_carries_a_stop() -> None:
 
 
 def test_a_reduced_bracket_has_smaller_exits() -> None:
-    """The exits that waited for 100 close the 30 that were let in, and open nothing."""
+    """The exits for 100 lots are reduced to the 30 that were accepted, and open nothing."""
 
     def bracket(strategy) -> None:
         strategy.buy_bracket(size=100, exectype=bt.Order.Market, stopprice=90.0, limitprice=120.0)
@@ -98,7 +98,7 @@ def test_a_reduced_bracket_has_smaller_exits() -> None:
 
 
 class Holds(bt.Strategy):
-    """Buys the same value of every feed after a hundred bars, one a bar."""
+    """Buys the same value of every feed after a hundred bars, one feed per bar."""
 
     params = (("signs", (1, 1, 1)),)
 
@@ -113,8 +113,8 @@ class Holds(bt.Strategy):
 @pytest.mark.parametrize(
     ("together", "signs", "taken"), [(True, (1, 1, 1), 1), (False, (1, 1, 1), 2), (True, (1, -1, 1), 3)]
 )
-def test_three_coins_long_together_are_one_bet(together: bool, signs, taken: int) -> None:
-    """Twice equity each, three times allowed: alike only one fits, independent two (sqrt(8)), a hedge takes all."""
+def test_correlated_positions_count_together(together: bool, signs, taken: int) -> None:
+    """Twice equity each, three times allowed: one position fits if correlated, two if independent (sqrt(8)), all as a hedge."""
     draw = np.random.default_rng(5)
     common = draw.normal(0, 0.01, 150)
     cerebro = bt.Cerebro(stdstats=False)
@@ -132,8 +132,8 @@ def test_three_coins_long_together_are_one_bet(together: bool, signs, taken: int
     assert sum(bool(book.legs) for book in broker.account.books.values()) == taken
 
 
-def test_volatility_closes_and_keeps_out() -> None:
-    """After bars of 10 % half of the position goes, in the name of its owner; entries come back when it is calm."""
+def test_high_volatility_closes_a_share_and_refuses_entries() -> None:
+    """After bars of 10 % half of the position is closed for its owner; entries are accepted again when volatility has fallen."""
     wild = [(100.0, 110.0, 100.0, 110.0), (110.0, 110.0, 100.0, 100.0)] * 2
     rows = [FLAT] * 30 + wild + [FLAT] * 90
     script = {25: lambda s: s.buy(size=20, tradeid=3), 34: lambda s: s.buy(size=5), 120: lambda s: s.buy(size=7)}
@@ -145,7 +145,7 @@ def test_volatility_closes_and_keeps_out() -> None:
 
 
 def test_profit_is_swept_into_the_reserve() -> None:
-    """Equity 1,000 to 1,400: half of the gain leaves, the reserve has it, and the fund's value does not jump."""
+    """Equity 1,000 to 1,400: half of the gain is withdrawn into the reserve, and the fund value does not change."""
     rows = [FLAT, FLAT, (100.0, 140.0, 100.0, 140.0), (140.0,) * 4, (140.0,) * 4]
     reserve = Reserve(amount=50.0, at_level=1.5, to_level=3.0)
     broker, acted = guarded(ProfitSweep(0.3), script={1: lambda s: s.buy(size=10)}, rows=rows, reserve=reserve)
@@ -166,8 +166,8 @@ def test_an_alert_calls_once() -> None:
 
 
 @pytest.mark.parametrize("closes", [False, True])
-def test_a_day_may_lose_so_much(closes: bool) -> None:
-    """100 of 1,000 on the first day: nothing opens until midnight, and with `closes` all is closed."""
+def test_a_daily_loss_limit_refuses_entries(closes: bool) -> None:
+    """100 of 1,000 lost on the first day: no entries until midnight, and with `closes` all positions are closed."""
     rows = [FLAT, FLAT, (100.0, 100.0, 90.0, 90.0), *[(90.0,) * 4] * 30]
     script = {1: lambda s: s.buy(size=10), 5: lambda s: s.buy(size=1), 27: lambda s: s.buy(size=2)}
     broker, acted = guarded(DailyLossLimit(0.05, closes=closes), script=script, rows=rows)
@@ -176,7 +176,7 @@ def test_a_day_may_lose_so_much(closes: bool) -> None:
 
 
 def test_a_stop_behind_a_limit_entry_is_its_exit() -> None:
-    """Entry and stop of one bar: both are let in, and the stop closes what the entry opened. A stop too small is none."""
+    """Entry and stop of one bar are both accepted, and the stop closes the position. A stop for fewer lots does not suffice."""
 
     def entry(strategy) -> None:
         strategy.buy(size=50, exectype=bt.Order.Limit, price=99.0)
@@ -196,8 +196,8 @@ def test_a_stop_behind_a_limit_entry_is_its_exit() -> None:
     assert acted[0].number == 1
 
 
-def test_orders_that_rest_count_for_the_next() -> None:
-    """Three limits of three times equity each: one is let in."""
+def test_resting_orders_count_in_the_next_check() -> None:
+    """Three limit orders of three times equity each: one is accepted."""
 
     def three(strategy) -> None:
         for _ in range(3):
@@ -209,8 +209,8 @@ def test_orders_that_rest_count_for_the_next() -> None:
         assert (held(broker), len(acted)) == (30, 2)
 
 
-def test_what_was_closed_leaves_nothing_behind() -> None:
-    """The day's loss closes a bracketed position and its exits go; an entry that rested goes too."""
+def test_a_forced_close_leaves_no_orders() -> None:
+    """The daily loss limit closes a bracketed position and cancels its exits and a resting entry."""
     rows = [FLAT, FLAT, (100.0, 100.0, 90.0, 90.0), (90.0, 90.0, 80.0, 80.0), *[(80.0,) * 4] * 2]
 
     def enter(strategy) -> None:
@@ -222,8 +222,8 @@ def test_what_was_closed_leaves_nothing_behind() -> None:
     assert (held(broker), broker.account.books["BTC"].orders) == (0, {})
 
 
-def test_a_sweep_is_no_loss_and_no_promise() -> None:
-    """What is swept has left the account at once, and neither deposits nor sweeps are gains or losses."""
+def test_a_sweep_is_not_a_loss() -> None:
+    """Withdrawn profit leaves the account at once; deposits and withdrawals are neither gains nor losses."""
     rows = [FLAT, FLAT, (100.0, 140.0, 100.0, 140.0), *[(140.0,) * 4] * 4]
     reserve = Reserve(amount=50.0, at_level=1.5, to_level=3.0)
     script = {1: lambda s: s.buy(size=10), 3: lambda s: s.buy(size=90)}
@@ -237,7 +237,7 @@ def test_a_sweep_is_no_loss_and_no_promise() -> None:
 
 
 def test_an_order_without_a_price_ends_no_run() -> None:
-    """A trailing stop whose trigger would be 0 is refused as the venue refuses it, guards or not."""
+    """A trailing stop with a trigger of 0 is refused by the venue's rules, with guards or without."""
     coin = Instrument(symbol="BTC", lot=1.0, contract_size=100.0, inverse=True)
     broker = CrossMarginBroker(cash=1000.0, guards=[StopRequired()])
     trail = {1: lambda s: s.sell(size=5, exectype=bt.Order.StopTrail, trailamount=100.0)}
@@ -251,7 +251,7 @@ def test_an_order_without_a_price_ends_no_run() -> None:
 @pytest.mark.parametrize("position_mode", ["one_way", "hedge"])
 @pytest.mark.parametrize("seed", seeds(4, 40))
 def test_guards_break_no_law(seed: int, position_mode: str) -> None:
-    """The random strategy under all of them at once: books add up, the journal replays, the limits held when it entered."""
+    """The random strategy under all guards: books balance, the journal replays, and several guards acted."""
     cerebro = bt.Cerebro(stdstats=False)
     for number, (name, instrument) in enumerate(INSTRUMENTS.items()):
         frame = candles(seed + number, 150, start=100.0 * (number + 1))
@@ -275,19 +275,19 @@ def test_guards_break_no_law(seed: int, position_mode: str) -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: EquityBuffer(1.5), "share of EquityBuffer lies above 0"),
+        (lambda: EquityBuffer(1.5), "share of EquityBuffer must be above 0"),
         (lambda: EquityBuffer(1.0), "above 0 and below 1"),
         (lambda: DailyLossLimit(1.0), "above 0 and below 1"),
-        (lambda: DeRisk(share=2.0), "above 0 and not above 1"),
-        (lambda: MaximumLeverage(0), "limit of MaximumLeverage is above 0"),
-        (lambda: MarginLevelAlert(0.5), "is a margin level above 1"),
+        (lambda: DeRisk(share=2.0), "above 0 and at most 1"),
+        (lambda: MaximumLeverage(0), "limit of MaximumLeverage must be above 0"),
+        (lambda: MarginLevelAlert(0.5), "must be a margin level above 1"),
         (lambda: CrossMarginBroker(guards=[EquityBuffer]), r"such as \[EquityBuffer\(\)\]"),
-        (lambda: CrossMarginBroker(guards=["x"]), "guards is a list of guards"),
+        (lambda: CrossMarginBroker(guards=["x"]), "guards must be a list of guards"),
         (
             lambda: CrossMarginBroker(guards=EquityBuffer(0.25)),
             r"such as \[EquityBuffer\(share=0.25\)\], got EquityBuffer",
         ),
-        (lambda: CrossMarginBroker(guards="EquityBuffer"), "guards is a list of guards"),
+        (lambda: CrossMarginBroker(guards="EquityBuffer"), "guards must be a list of guards"),
         (lambda: CrossMarginBroker(mode="cash", guards=[StopRequired()]), "guards look at a margin account"),
     ],
 )

@@ -67,8 +67,8 @@ def test_decisions_are_explained(settings: dict) -> None:
 @pytest.mark.parametrize("settings", [MODES[0], MODES[2], MODES[4]], ids=lambda one: "-".join(one.values()))
 def test_bars_that_are_not_walked_hide_nothing(settings: dict) -> None:
     """With every bar walked all figures are the same."""
-    as_is = told(8, bars=120, volatility=0.05, venue="okx", **settings)
-    assert as_is == told(8, bars=120, volatility=0.05, venue="okx", engine="reference", **settings)
+    as_is = told(8, bars=90, volatility=0.05, venue="okx", **settings)
+    assert as_is == told(8, bars=90, volatility=0.05, venue="okx", engine="reference", **settings)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import importlib.util
 import sys
+from itertools import product
 from pathlib import Path
 
 import backtrader as bt
@@ -32,9 +33,16 @@ def benchmark(name: str):
     return module
 
 
+# Of nine runs of three years two in every run of the tests, the others in a soak.
+RECORDED = {("hedging.py:Hedging", "isolated"), ("long_short.py", "cross")}
+
+
 @pytest.mark.parametrize(
     ("file", "mode"),
-    in_rotation(["scalping.py", "hedging.py:Hedging", "long_short.py"], ["cash", "isolated", "cross"]),
+    [
+        pytest.param(file, mode, marks=() if (file, mode) in RECORDED else pytest.mark.slow)
+        for file, mode in product(("scalping.py", "hedging.py:Hedging", "long_short.py"), ("cash", "isolated", "cross"))
+    ],
 )
 def test_three_years_of_perpetuals(recorded: Path, file: str, mode: str) -> None:
     """2020 to 2022 with mark and funding: the run ends, the journal replays, nothing is owed."""

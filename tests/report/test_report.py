@@ -5,7 +5,7 @@ import math
 import re
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import backtrader as bt
 import jsonschema
@@ -24,10 +24,11 @@ from crossmargin_bt import venues
 from crossmargin_bt.candles import folder as folders
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, run, stress
-from crossmargin_bt.compare.stress import changes
+from crossmargin_bt.compare.stress import changed_conclusions
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.report import chart, curves, downsample, files, page, rows, summary
-from crossmargin_bt.results import Market, Outcome
+from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.report import curves, downsample, files, metric_rows, page, rule_text, summary, traces, upgrade
+from crossmargin_bt.results import MarketCandles, RunOutcome
 
 LONG_SHORT = PROJECT / "strategies" / "long_short.py"
 
@@ -67,7 +68,7 @@ def candles(hours: dict[int, float]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def doom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a strategy that is liquidated on bar 3 of candles with a hole, with its report and result."""
+    """A folder with a strategy that is liquidated on bar 3 of candles with a gap, with its report and result."""
     folder = tmp_path_factory.mktemp("doom")
     (folder / "doomed.py").write_text(DOOMED, encoding="utf-8")
     (folder / "data").mkdir()
@@ -81,7 +82,7 @@ def doom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with report and result of a strategy of the project under two venues, stressed."""
+    """A folder with report and result of an example strategy under two venues, with stress scenarios."""
     folder = tmp_path_factory.mktemp("compared")
     crossmargin(
         "compare", LONG_SHORT, "--leverage", 40, "--cash", 800, "--venue", "okx,kucoin", "--end", "2025-04-10", "--stress",
@@ -92,7 +93,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_chromium
 def test_a_browser_draws_the_report_and_asks_for_nothing(compared: Path) -> None:
-    """No error, no request but the file, every chart drawn, every number of the table that of the JSON."""
+    """No errors, no request except the file, every chart drawn, every figure of the table equal to the JSON."""
     runs = json.loads((compared / "out.json").read_text(encoding="utf-8"))["runs"]
     with opened(compared / "out.html") as browser:
         assert browser.draw_all() > 10
@@ -107,8 +108,8 @@ def test_a_browser_draws_the_report_and_asks_for_nothing(compared: Path) -> None
             "all => all.map(row => [row.cells[0].innerText, [...row.cells].slice(1).map(cell => "
             "[cell.childNodes[0].textContent, cell.querySelector('data') ? cell.querySelector('data').value : null])])",
         )
-    by_label = {row.label: row for row in rows.ROWS}
-    assert len(table) == len(rows.ROWS) - 1  # interest, which nobody owes
+    by_label = {row.label: row for row in metric_rows.METRIC_ROWS}
+    assert len(table) == len(metric_rows.METRIC_ROWS) - 1  # interest, which nobody owes
     for label, cells in table:
         row = by_label[label]
         expected = [run["summary"][row.key] for run in runs]
@@ -118,7 +119,7 @@ def test_a_browser_draws_the_report_and_asks_for_nothing(compared: Path) -> None
 
 @needs_chromium
 def test_a_click_on_an_event_shows_its_arithmetic(doom: Path) -> None:
-    """In the list, and on its marker in the chart of equity."""
+    """A click on the list entry, and on the marker in the equity chart."""
     file = doom / "out.html"
     entries = files.read(doom / "out.json").results[0].journal
     at = next(n for n, entry in enumerate(entries) if entry["event"] == "Liquidated")
@@ -138,7 +139,7 @@ def test_a_click_on_an_event_shows_its_arithmetic(doom: Path) -> None:
 
 @needs_chromium
 def test_zoom_is_shared_and_themes_change(compared: Path) -> None:
-    """What is looked at in one chart is looked at in all; dark is dark, and print is light with all charts."""
+    """Zooming one chart zooms all; the page follows the dark theme, and prints all charts in the light theme."""
     with opened(compared / "out.html", scheme="dark") as browser:
         page_ = browser.page
         browser.draw_all()
@@ -167,7 +168,7 @@ def test_zoom_is_shared_and_themes_change(compared: Path) -> None:
 @needs_chromium
 @pytest.mark.parametrize("width", [390, 768, 1400])
 def test_no_page_is_wider_than_its_screen(compared: Path, width: int) -> None:
-    """On a phone, a tablet and a desk; wide tables scroll by themselves."""
+    """On phone, tablet and desktop widths; wide tables scroll on their own."""
     with opened(compared / "out.html", width=width) as browser:
         browser.draw_all()
         assert browser.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -176,7 +177,7 @@ def test_no_page_is_wider_than_its_screen(compared: Path, width: int) -> None:
 
 @needs_chromium
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    """A symbol, a param and a strategy that are HTML are shown as they are written, in the page and in the charts."""
+    """Symbols, params and strategy names that contain HTML are escaped in the page and in the charts."""
     file = files.read(_hostile(tmp_path))
     (tmp_path / "out.html").write_bytes(page.render(file))
     with opened(tmp_path / "out.html") as browser:
@@ -206,29 +207,29 @@ def _hostile(folder: Path) -> Path:
     return folder / "hostile.json"
 
 
-def test_the_report_says_at_the_top_what_went_wrong(doom: Path) -> None:
-    """A liquidation on bar 3, a hole in the data and assumptions stand before the figures."""
+def test_the_report_begins_with_caveats(doom: Path) -> None:
+    """A liquidation on bar 3, a gap in the data and the assumptions are stated before the figures."""
     text = (doom / "out.html").read_text(encoding="utf-8")
-    top = text[text.index("<main>") : text.index("The answer</h2>")]
+    top = text[text.index("<main>") : text.index("Findings</h2>")]
     assert "Doomed, cross: liquidated on bar 3 of 10" in top
     assert "COIN: 2 bars are missing, from 2024-03-01 06:00 to 2024-03-01 07:00" in top
-    assert "assumptions are in force" in top
+    assert "assumptions apply" in top
     assert "There are no mark prices" in top
     assert "more than its collateral" in top
 
 
-def test_answers_and_doubts_are_those_of_the_runs(doom: Path) -> None:
-    """Sentences by hand: 5 bought at 100 with 60; the bar's open of 70 leaves 60 - 0.25 - 150."""
+def test_findings_and_caveats_match_the_runs(doom: Path) -> None:
+    """Sentences by hand: 5 bought at 100 with cash of 60; the open of 70 leaves 60 - 0.25 - 150."""
     file = files.read(doom / "out.json")
     isolated, cross = (result for result in file.results)
-    (answer,) = summary.answers([cross])
-    assert answer == (
-        "Cross ended at 0.00 USDT (-100.0%); it was liquidated once, COIN at a mark of 70 on 2024-03-01 02:00, left "
-        f"{cross.bad_debt:,.2f} of bad debt to others, was warned once, had 1 of its 2 fills forced and "
+    (finding,) = summary.findings([cross])
+    assert finding == (
+        "Cross ended at 0.00 USDT (-100.0%); it was liquidated once (COIN at mark price 70 on 2024-03-01 02:00), left "
+        f"{cross.bad_debt:,.2f} of bad debt, received one warning, had 1 of its 2 fills forced and "
         "had one order refused."
     )
-    assert summary.answers([isolated, cross])[0].startswith("Isolated ended highest: ")
-    assert "Doomed, cross: lost the account: 0.00 of 60.00 are left" in summary.doubts(file)
+    assert summary.findings([isolated, cross])[0].startswith("Isolated ended highest: ")
+    assert "Doomed, cross: lost the account: 0.00 of 60.00 left" in summary.caveats(file)
 
 
 def test_charts_are_what_plotly_takes(compared: Path) -> None:
@@ -249,37 +250,37 @@ def test_charts_are_what_plotly_takes(compared: Path) -> None:
 
 
 def test_a_gap_stays_a_gap() -> None:
-    """A stretch with missing points keeps one, so that no line is drawn through it."""
+    """A bin with NaN keeps one NaN, so that no line is drawn across the gap."""
     values = np.tile([5.0] * 13 + [np.nan] * 3, 750)
-    where = downsample.kept(values, 3_000)
+    where = downsample.select_points(values, 3_000)
     assert np.isnan(values[where]).sum() >= 590
 
 
 def test_ties_have_no_winner() -> None:
-    """What is written alike is told alike, and no conclusion turns on rounding."""
+    """Equal formatted figures have no winner, and no conclusion depends on rounding."""
     end = {"strategy": "S", "venue": "okx", "liquidations": 0, "refused": 0, "lowest_margin_level": None, "profit": 9.0}
-    base = [Outcome(mode=mode, final_equity=110.0, **end) for mode in ("isolated", "cross")]
+    base = [RunOutcome(mode=mode, final_equity=110.0, **end) for mode in ("isolated", "cross")]
     shocked = [
-        Outcome(mode="isolated", final_equity=109.0, **end),
-        Outcome(mode="cross", final_equity=109.0000001, **end),
+        RunOutcome(mode="isolated", final_equity=109.0, **end),
+        RunOutcome(mode="cross", final_equity=109.0000001, **end),
     ]
-    assert changes(base, shocked) == []
-    parted = [shocked[0], Outcome(mode="cross", final_equity=90.0, **end)]
-    assert changes(base, parted) == []
-    assert changes(parted, [Outcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
-        "S: cross ends highest (109.00), no longer isolated"
+    assert changed_conclusions(base, shocked) == []
+    parted = [shocked[0], RunOutcome(mode="cross", final_equity=90.0, **end)]
+    assert changed_conclusions(base, parted) == []
+    assert changed_conclusions(parted, [RunOutcome(mode="isolated", final_equity=1.0, **end), shocked[1]]) == [
+        "S: cross ends highest (109.00), previously isolated"
     ]
 
 
-def test_alike_runs_are_told_alike(doom: Path) -> None:
-    """Two runs that end at the same figure."""
+def test_runs_with_equal_final_equity_are_tied(doom: Path) -> None:
+    """Two runs with the same final equity."""
     cross = files.read(doom / "out.json").results[1]
     again = msgspec.structs.replace(cross, mode="isolated")
-    assert summary.answers([cross, again])[0] == "Cross and isolated ended alike: 0.00 USDT."
+    assert summary.findings([cross, again])[0] == "Cross and isolated ended equal: 0.00 USDT."
 
 
-def test_late_bars_are_no_holes() -> None:
-    """Four-hourly candles up to a minute late have none; hours 0, 1, 3 and 7 have one of one bar and one of three."""
+def test_late_bars_are_no_gaps() -> None:
+    """4 h candles up to a minute late have no gap; bars at hours 0, 1, 3 and 7 have a gap of one bar and one of three."""
     from crossmargin_bt.candles.market import Candles  # noqa: PLC0415
     from crossmargin_bt.compare import markets  # noqa: PLC0415
 
@@ -296,16 +297,16 @@ def test_late_bars_are_no_holes() -> None:
 
 
 @pytest.mark.parametrize("stamps", [[0, 3_600_000, 7_200_001], [1, 2**40 + 3, 2**41]])
-def test_times_travel_whole(stamps: list[int]) -> None:
-    """Also those whose common step is a millisecond, over years."""
-    found = chart.times(stamps)
+def test_encoded_times_are_exact(stamps: list[int]) -> None:
+    """Including times over years whose common step is a millisecond."""
+    found = traces.encode_times(stamps)
     kind = "<f8" if found["wide"] else "<u4"
     steps = np.frombuffer(b64decode(found["steps"]), dtype=kind)
     assert [found["start"] + found["unit"] * int(step) for step in steps] == stamps
 
 
 def test_curves_by_hand(doom: Path) -> None:
-    """Four bars from 100: equity 110, 99, 120, 90 with margin 0, 10, 30, 40 used."""
+    """Four bars from 100: equity 110, 99, 120, 90 and margin used 0, 10, 30, 40."""
     plain = files.read(doom / "out.json").results[1]
     journal = [
         {"event": "Filled", "time_ms": 1, "fee": 2.0}, {"event": "FundingPaid", "time_ms": 2, "amount": -1.0},
@@ -320,27 +321,27 @@ def test_curves_by_hand(doom: Path) -> None:
     )
     assert curves.drawdown(made) == pytest.approx([0, -0.1, 0, -0.25])
     assert curves.return_on_margin(made) == pytest.approx([np.nan, -1 / 5, 20 / (40 / 3), -10 / 20], nan_ok=True)
-    assert curves.costs(made, "Filled", "fee") == ([1, 3], [2.0, 2.5])
-    assert curves.costs(made, "FundingPaid", "amount") == ([2], [-1.0])
+    assert curves.cumulative_costs(made, "Filled", "fee") == ([1, 3], [2.0, 2.5])
+    assert curves.cumulative_costs(made, "FundingPaid", "amount") == ([2], [-1.0])
     under = msgspec.structs.replace(made, equity=[50.0, -20.0, 10.0, 10.0])
     assert curves.drawdown(under) == pytest.approx([-0.5, -1.2, -0.9, -0.9])
 
 
-def test_markets_go_together_on_the_bars_they_share() -> None:
-    """One that doubles the other's moves has a correlation of 1, its mirror -1, a flat one none."""
+def test_correlations_use_common_bars() -> None:
+    """Log returns twice as large have correlation 1, their mirror image -1; a constant price is left out."""
     closes = {"A": [1.0, 2.0, 1.0, 4.0], "B": [1.0, 4.0, 1.0, 16.0], "C": [8.0, 4.0, 8.0, 2.0], "D": [5.0] * 4}
     made = [
-        Market(symbol=name, times_ms=[1, 2, 3, 4], high=close, low=close, close=close, step_ms=1, holes=[], has_mark=False,
+        MarketCandles(symbol=name, times_ms=[1, 2, 3, 4], high=close, low=close, close=close, step_ms=1, holes=[], has_mark=False,
                funding_settlements=0)
         for name, close in closes.items()
     ]  # fmt: skip
-    names, found = curves.correlations(made)
+    names, found = curves.return_correlations(made)
     assert names == ["A", "B", "C"]
     assert np.array(found) == pytest.approx(np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]]))
 
 
-def test_one_run_writes_all_it_is_asked_for(doom: Path, tmp_path: Path) -> None:
-    """Result, report, backtrader's plot and QuantStats' sheet; a param counts, and a setting is no param."""
+def test_run_writes_every_requested_file(doom: Path, tmp_path: Path) -> None:
+    """Result, report, backtrader plot and QuantStats sheet; params apply, and settings are not accepted as params."""
     words = ["run", LONG_SHORT, "--mode", "isolated", "--end", "2025-03-01", "--param", "lookback=96"]
     names = {"--json": "a.json", "--report": "a.html", "--plot": "a.png", "--tearsheet": "sheet.html"}
     crossmargin(*words, *(part for option, name in names.items() for part in (option, tmp_path / name)))
@@ -355,15 +356,15 @@ def test_one_run_writes_all_it_is_asked_for(doom: Path, tmp_path: Path) -> None:
     assert files.read(tmp_path / "usual.json").results[0].equity != result.equity
     for more, text in {
         ("--param", "leverage=2"): "use --leverage", ("--param", "lokback=2"): "did you mean 'lookback'?",
-        ("--plot", "a.gif"): "--plot writes .png", ("--param", "x"): "is no NAME=VALUE",
+        ("--plot", "a.gif"): "--plot writes .png", ("--param", "x"): "is not NAME=VALUE",
     }.items():  # fmt: skip
         wrong = CliRunner().invoke(commands, [str(word) for word in (*words, *more)])
         assert wrong.exit_code == 2
         assert text in wrong.stderr
 
 
-def test_files_do_not_write_over_one_another(doom: Path) -> None:
-    """Nor over what they are drawn from."""
+def test_output_files_must_differ(doom: Path) -> None:
+    """From each other and from the input file."""
     command = ["compare", str(doom / "doomed.py"), "--data", str(doom / "data"), "--json", "same", "--report", "./same"]
     same = CliRunner().invoke(commands, command)
     assert same.exit_code == 2
@@ -376,8 +377,8 @@ def test_files_do_not_write_over_one_another(doom: Path) -> None:
     assert "--run is for --tearsheet" in useless.stderr
 
 
-def test_strategies_of_one_name_are_told_apart(doom: Path, tmp_path: Path) -> None:
-    """By their files; the same file twice is refused."""
+def test_strategies_with_the_same_name_include_their_file(doom: Path, tmp_path: Path) -> None:
+    """The same file twice is refused."""
     (tmp_path / "doomed.py").write_text(DOOMED.replace("size=5", "size=1"), encoding="utf-8")
     words = [
         "compare",
@@ -399,30 +400,32 @@ def test_strategies_of_one_name_are_told_apart(doom: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["fees", "funding", "slippage", "tiers"])
-def test_a_shock_does_what_it_says(name: str) -> None:
-    """One round trip in the market on the sample: doubled fees, tripled funding, 0.1 % off both fills, half more maintenance."""
+def test_a_stress_scenario_matches_its_description(name: str) -> None:
+    """One round trip on the sample: fees doubled, funding tripled, 0.1 % slippage on both fills, maintenance times 1.5."""
     market = [
         one._replace(frame=one.frame.iloc[:60])
         for one in folders.read(PROJECT / "data", symbols=["SIMBTC"], downloads=False)
     ]
-    shock = next(one for one in stress.shocks(market) if one.name == name)
+    scenario = next(one for one in stress.stress_scenarios(market) if one.name == name)
     spec = StrategySpec("Once", Once)
     usual = Settings(cash=100_000.0)
     base = run(spec, market, venue="generic", mode="cross", settings=usual)
-    book = shock.venue(venues.load("generic"))
-    harmed = run(spec, [shock.candles(one) for one in market], venue=book, mode="cross", settings=shock.settings(usual))
+    book = scenario.venue(venues.load("generic"))
+    stressed = run(
+        spec, [scenario.candles(one) for one in market], venue=book, mode="cross", settings=scenario.settings(usual)
+    )
     if name == "fees":
-        assert harmed.fees == pytest.approx(2 * base.fees)
+        assert stressed.fees == pytest.approx(2 * base.fees)
     elif name == "funding":
-        assert harmed.funding == pytest.approx(3 * base.funding)
+        assert stressed.funding == pytest.approx(3 * base.funding)
         assert base.funding != 0
     elif name == "slippage":
         before, after = (
-            [entry["price"] for entry in one.journal if entry["event"] == "Filled"] for one in (base, harmed)
+            [entry["price"] for entry in one.journal if entry["event"] == "Filled"] for one in (base, stressed)
         )
         assert after == pytest.approx([before[0] * 1.001, before[1] * 0.999])
     else:
-        assert harmed.lowest_margin_level == pytest.approx(base.lowest_margin_level / 1.5)
+        assert stressed.lowest_margin_level == pytest.approx(base.lowest_margin_level / 1.5)
 
 
 class Once(bt.Strategy):
@@ -435,13 +438,13 @@ class Once(bt.Strategy):
             self.close()
 
 
-def test_shocks_reach_options_and_debts() -> None:
-    """Fees and maintenance of options, maintenance of debts, and every maintenance rule stays one."""
+def test_stress_scenarios_include_options_and_debts() -> None:
+    """Fees and maintenance of options, and maintenance of debts, change; every maintenance rule stays valid."""
     for name in venues.shipped():
         book = venues.load(name)
-        by_name = {one.name: one for one in stress.shocks([])}
-        dear, strict = by_name["fees"].venue(book), by_name["tiers"].venue(book)
-        for before, after in zip(book.rules.options, dear.rules.options, strict=True):
+        by_name = {one.name: one for one in stress.stress_scenarios([])}
+        costly, strict = by_name["fees"].venue(book), by_name["tiers"].venue(book)
+        for before, after in zip(book.rules.options, costly.rules.options, strict=True):
             assert after.fee == 2 * before.fee
         for before, after in zip(book.rules.options, strict.rules.options, strict=True):
             assert before.maintenance <= after.maintenance <= max(before.initial, before.maintenance)
@@ -451,9 +454,9 @@ def test_shocks_reach_options_and_debts() -> None:
 
 
 @given(st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), min_size=1, max_size=400), st.integers(4, 60))
-def test_thinning_loses_no_extreme(values: list[float], limit: int) -> None:
-    """First, last, lowest and highest stay, in order, and no more than asked for."""
-    where = downsample.kept(values, limit)
+def test_downsampling_preserves_extremes(values: list[float], limit: int) -> None:
+    """First, last, lowest and highest points are selected in order, within the limit."""
+    where = downsample.select_points(values, limit)
     assert len(where) <= max(limit, 5)
     assert (np.diff(where) > 0).all()
     assert where[0] == 0
@@ -465,8 +468,16 @@ def test_thinning_loses_no_extreme(values: list[float], limit: int) -> None:
         assert np.nanmax(left) == max(known)
 
 
+def test_every_value_of_a_rule_has_a_description() -> None:
+    """The descriptions name only values that the rule accepts, and none is missing."""
+    hints = get_type_hints(Rules)
+    for key, texts in rule_text.MEANINGS.items():
+        shared = {"last"} if key in ("maintenance_price", "isolated_maintenance_price") else set()
+        assert set(texts) - shared == set(get_args(hints[key]))
+
+
 def test_result_files_keep_their_schema(compared: Path, doom: Path) -> None:
-    """What is written passes the JSON Schema that is printed, and a run of cash mode too."""
+    """Written files pass the printed JSON Schema, including runs in cash mode."""
     schema = json.loads(crossmargin("report", "--schema").output)
     validator = jsonschema.Draft202012Validator(schema)
     for folder in (compared, doom):
@@ -477,7 +488,7 @@ def test_result_files_keep_their_schema(compared: Path, doom: Path) -> None:
 
 
 def test_a_file_of_the_schema_before_still_loads(tmp_path: Path) -> None:
-    """Its report lacks what it does not hold, and its events can be explained."""
+    """Its report omits missing data, and its events can be explained."""
     old = TESTS / "results" / "schema2.json"
     crossmargin("report", old, "--out", tmp_path / "old.html")
     text = (tmp_path / "old.html").read_text(encoding="utf-8")
@@ -487,18 +498,33 @@ def test_a_file_of_the_schema_before_still_loads(tmp_path: Path) -> None:
     assert "Liquidated USDT" in crossmargin("explain", old, "--run", 3).output
 
 
-def test_a_result_draws_the_same_report_again(doom: Path) -> None:
+def test_names_of_schema_3_are_upgraded() -> None:
+    """Every renamed event, risk state, rule key and order offset."""
+    journal = [{"event": "Reduced"}, {"event": "TakenOver"}]
+    journal += [{"event": "RiskState", "state": state} for state in ("checked", "safe", "closed", "warning")]
+    rules = {"cross_estimate": "account", "above_tier_leverage": "raise", "order_offset": "opening"}
+    file = {"schema": 3, "runs": [{"result": {"journal": journal, "rules": rules}}]}
+    result = upgrade.upgrade(file)["runs"][0]["result"]
+    assert [entry["event"] for entry in result["journal"][:2]] == ["LiquidationStepTaken", "InsuranceFundTakeover"]
+    states = [entry["state"] for entry in result["journal"][2:]]
+    assert states == ["liquidation_check", "recovered", "closed_out", "warning"]
+    assert result["rules"] == {
+        "displayed_liquidation_price": "account", "tier_leverage_breach": "raise", "order_offset": "larger_side",
+    }  # fmt: skip
+
+
+def test_a_result_file_reproduces_the_report(doom: Path) -> None:
     """Byte for byte."""
     crossmargin("report", doom / "out.json", "--out", doom / "again.html")
     assert (doom / "again.html").read_bytes() == (doom / "out.html").read_bytes()
 
 
 def test_arithmetic_in_one_pass_is_that_of_explain(compared: Path) -> None:
-    """Working the journal through once tells of every event what working up to it alone tells."""
+    """Explaining all events in one replay gives the same text as replaying up to each event."""
     from crossmargin_bt.report import explained_entries  # noqa: PLC0415
 
     for result in files.read(compared / "out.json").results:
-        journal = explained_entries.entries(result)
+        journal = explained_entries.engine_journal(result)
         numbers = {n for n, entry in enumerate(journal) if explained_entries.is_explainable(entry)}
-        found = explained_entries.all_explained(result, numbers)
-        assert found == {n: explained_entries.explained(result, n) for n in numbers}
+        found = explained_entries.explain_entries(result, numbers)
+        assert found == {n: explained_entries.explain_entry(result, n) for n in numbers}

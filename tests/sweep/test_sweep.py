@@ -1,4 +1,4 @@
-"""Sweeps: the same rows whatever runs them, whatever kills them, and whenever they are taken up again."""
+"""Sweeps: the same rows on every executor, after crashes and after a resume."""
 
 import html
 import io
@@ -24,14 +24,13 @@ from rich.console import Console
 from waiting import GENEROUS_S, wait_until
 
 from crossmargin_bt.candles import folder as folders
-from crossmargin_bt.candles.generate import generate
+from crossmargin_bt.candles.synthetic import generate_candles
 from crossmargin_bt.cli import commands
 from crossmargin_bt.compare import Settings, StrategySpec, load, run
 from crossmargin_bt.errors import FeedError
 from crossmargin_bt.report import files
-from crossmargin_bt.sweep import plan, rows, space, store
-from crossmargin_bt.sweep import words as words_of
-from crossmargin_bt.sweep.table import Listed
+from crossmargin_bt.sweep import plan, rows, search_space, store, summary
+from crossmargin_bt.sweep.table import RunTable
 
 STRATEGY = '''
 import os
@@ -70,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "cross.py").write_text(STRATEGY, encoding="utf-8")
     (folder / "data").mkdir()
-    generate()["SIMBTC"].iloc[: 20 * 24].to_parquet(folder / "data" / "COIN.parquet")
+    generate_candles()["SIMBTC"].iloc[: 20 * 24].to_parquet(folder / "data" / "COIN.parquet")
     (folder / "data" / "instruments.toml").write_text("[COIN]\nlot = 0.001\n", encoding="utf-8")
     return folder
 
@@ -117,7 +116,7 @@ class Slow(bt.Strategy):
     params = (("period", 5), ("size", 1.0), ("ahead", 0))
 
     def __init__(self):
-        frame = pd.DataFrame({"close": np.frombuffer(self.data.p.rows["close"])})
+        frame = pd.DataFrame({"close": np.frombuffer(self.data.p.columns["close"])})
         self.wanted = Fast.signals({"": frame}, self.p.period, self.p.size, self.p.ahead)
 
     def next(self):
@@ -206,8 +205,8 @@ def by_signals(fast: Path, name: str, out: str, *more: object) -> Result:
 
 
 @pytest.mark.parametrize("walk", [(), ("--walk-forward", "10d/5d")])
-def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str, ...]) -> None:
-    """Every figure that a batch has, to the last digit, with warm-ups and sizes that are refused or liquidated too."""
+def test_signals_give_the_figures_of_a_strategy_that_follows_them(fast: Path, walk: tuple[str, ...]) -> None:
+    """All figures of a batch are identical, including warm-ups and sizes that are refused or liquidated."""
     varied = ("--param", "size=1,40", "--param", "leverage=5,20", *walk)
     assert by_signals(fast, "Fast", f"f{len(walk)}", "--fast", *varied).exit_code == 0
     assert by_signals(fast, "Slow", f"s{len(walk)}", *varied).exit_code == 0
@@ -221,13 +220,13 @@ def test_signals_end_as_a_strategy_that_follows_them(fast: Path, walk: tuple[str
 
 
 def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
-    """And what differs is told."""
+    """Differences are printed."""
     same = by_signals(fast, "Fast", "same", "--fast")
-    assert "the best, run bar by bar, is the same: return" in same.output
+    assert "the best combination run bar by bar is identical: return" in same.output
     other = fast.with_name("other.py")
     other.write_text(FAST.replace("size, -size) *", "size, -2 * size) *"), encoding="utf-8")
     told = by_signals(other, "Fast", "other", "--fast").output
-    assert "do not trade alike: final equity " in " ".join(told.split())
+    assert "trade differently: final equity " in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
@@ -244,17 +243,17 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
             ("--venue", "hyperliquid"),
             "no table of tiers (venue hyperliquid); use the broker, a sweep without --fast",
         ),
-        ("Broken", (), "Broken.signals returned str that holds no numbers"),
+        ("Broken", (), "Broken.signals returned str, which is not numeric"),
         ("Exits", (), "Exits.signals failed: SystemExit"),
-        ("Nothing", (), "which is no array of sizes"),
-        ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; give a size for every bar"),
-        ("Fast", ("--modes", "cash"), "--fast knows the modes isolated, cross"),
-        ("Fast", ("--slippage", "0.001"), "--fast knows no slippage"),
-        ("Fast", ("--objective", "margin_level"), "--fast does not tell margin_level"),
+        ("Nothing", (), "which is not an array of sizes"),
+        ("Short", (), "returned the shape (3,) for 480 bars of 1 markets; return a size for every bar"),
+        ("Fast", ("--modes", "cash"), "--fast supports the modes isolated, cross"),
+        ("Fast", ("--slippage", "0.001"), "--fast does not support slippage"),
+        ("Fast", ("--objective", "margin_level"), "--fast does not provide margin_level"),
     ],
 )
-def test_what_signals_cannot_be_swept_by_is_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
-    """With what to do instead."""
+def test_unsupported_signal_sweeps_are_refused(fast: Path, name: str, more: tuple[str, ...], text: str) -> None:
+    """The message says what to do instead."""
     result = by_signals(fast, name, "refused", "--fast", *more)
     assert result.exit_code == 2
     assert text in result.output
@@ -267,15 +266,15 @@ def started(home: Path, out: str, *more: object) -> "subprocess.Popen[bytes]":
 
 
 def wait_for_parts(process: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
-    """Wait until a sweep has written this many files of rows."""
+    """Wait until a sweep has written `count` files of rows."""
     wait_until(lambda: len(list((folder / "parts").glob("*.parquet"))) >= count, process)
 
 
 GRID = ("--param", "period=3:12:3", "--param", "leverage=2,10", "--param", "size=0.5,2")
 
 
-def test_joblib_dask_and_a_plain_loop_give_the_same_rows(home: Path) -> None:
-    """Byte for byte, in the sweep's order; 4 x 2 x 2 combinations in two modes."""
+def test_all_executors_give_the_same_rows(home: Path) -> None:
+    """Byte for byte, in the order of the sweep; 4 x 2 x 2 combinations in two modes."""
     plain = swept(home, "plain", *GRID, "--jobs", 1)
     swept(home, "joblib", *GRID, "--jobs", 2)
     process = started(home, "dask", *GRID, "--jobs", 2, "--dask", "local")
@@ -290,23 +289,23 @@ def test_joblib_dask_and_a_plain_loop_give_the_same_rows(home: Path) -> None:
     assert not list((home / "plain" / "parts").iterdir())
 
 
-def test_a_row_is_what_a_run_alone_comes_to(home: Path) -> None:
-    """Figures of a row are those of the same run by itself."""
+def test_a_row_has_the_figures_of_a_single_run(home: Path) -> None:
+    """The figures of a row equal those of the same run outside a sweep."""
     table = swept(home, "plain", *GRID, "--jobs", 1)
     row = table[
         (table["mode"] == "cross") & (table.param_period == 9) & (table.param_leverage == 10) & (table.param_size == 2)
     ]
     candles = folders.read(home / "data")
-    spec = load(str(home / "cross.py")).given({"period": 9, "size": 2})
+    spec = load(str(home / "cross.py")).with_params({"period": 9, "size": 2})
     alone = run(spec, candles, venue="generic", mode="cross", settings=Settings(cash=40_000.0, leverage=10.0))
     figures = rows.figures_of(alone)
     assert row.iloc[0][list(figures)].to_dict() == pytest.approx(figures, rel=0, abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("jobs", [2, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) -> None:
-    """500 combinations, SIGKILL to all its processes: the rows are those of an undisturbed sweep, and none is run twice."""
-    grid = ["--param", "period=3:52:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross", "--end", "2025-01-05"]
+def test_a_killed_sweep_resumes_with_the_remaining_runs(home: Path, jobs: int) -> None:
+    """300 combinations, SIGKILL to all processes: the rows are those of an uninterrupted sweep, and no run is repeated."""
+    grid = ["--param", "period=3:32:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross", "--end", "2025-01-05"]
     whole = home / "whole" / "results.parquet"
     if not whole.exists():
         swept(home, "whole", *grid, "--jobs", 2)
@@ -314,21 +313,21 @@ def test_a_sweep_killed_midway_goes_on_with_what_is_left(home: Path, jobs: int) 
     command = [sys.executable, "-m", "crossmargin_bt.cli", *map(str, words(home, killed.name, *grid, "--jobs", jobs))]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parts = killed / "parts"
-    wait_for_parts(process, killed, 2)
+    wait_for_parts(process, killed, 1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    kept = {row.key for file in parts.glob("*.parquet") for row in store.read(file)}
-    assert 0 < len(kept) < 500
+    kept = {row.key for file in parts.glob("*.parquet") for row in store.read_rows(file)}
+    assert 0 < len(kept) < 300
     result = crossmargin(*words(home, killed.name, *grid, "--jobs", jobs))
     assert result.exit_code == 0, result.output
-    assert f"{len(kept)} of 500 were kept" in result.stderr
+    assert f"{len(kept)} of 300 runs are stored" in result.stderr
     assert (killed / "results.parquet").read_bytes() == whole.read_bytes()
-    assert len(pq.read_table(whole)) == 500
+    assert len(pq.read_table(whole)) == 300
     assert not list(parts.iterdir())
 
 
 def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
-    """A cluster of two workers, one killed midway: all rows, each once, and the same."""
+    """A cluster of two workers, one of them killed: every row is present once and unchanged."""
     grid = ["--param", "period=3:22:1", "--param", "size=0.2:1.0:0.2", "--modes", "cross", "--jobs", 2]
     swept(home, "calm", *grid)
     process = started(home, "harmed", *grid, "--dask", "local")
@@ -343,7 +342,7 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
 
 
 def test_a_failing_combination_is_a_row(home: Path) -> None:
-    """An error in the strategy and a process that dies end one run each; --again runs them again."""
+    """An error in the strategy and a dying process each fail one run; --again repeats them."""
     grid = ("--param", "bad=0,1,2", "--param", "poison=0,1", "--modes", "cross", "--end", "2025-01-04", "--jobs", 2)
     table = swept(home, "failing", *grid).set_index(["param_bad", "param_poison"])
     assert table.loc[(0, 0), "error"] == ""
@@ -354,29 +353,29 @@ def test_a_failing_combination_is_a_row(home: Path) -> None:
     text = (home / "failing" / "report.html").read_text(encoding="utf-8")
     assert "5 of 6 runs failed" in text
     again = crossmargin(*words(home, "failing", *grid))
-    assert "6 of 6 were kept" in again.stderr
+    assert "6 of 6 runs are stored" in again.stderr
     again = crossmargin(*words(home, "failing", *grid, "--again"))
-    assert "1 of 6 were kept" in again.stderr
+    assert "1 of 6 runs are stored" in again.stderr
 
 
-def test_a_wider_grid_runs_only_what_is_new(home: Path) -> None:
-    """Values and modes may be added to a sweep; what it loses by a narrower one is kept."""
+def test_a_wider_grid_runs_only_new_combinations(home: Path) -> None:
+    """Values and modes can be added to a sweep; rows outside a narrower grid are preserved."""
     one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-05", "--jobs", 1)
     swept(home, "wider", *one)
     wider = crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:]))
-    assert "2 of 6 were kept" in wider.stderr
+    assert "2 of 6 runs are stored" in wider.stderr
     assert len(swept(home, "wider", *one)) == 2
     assert (
-        "6 of 6 were kept"
+        "6 of 6 runs are stored"
         in crossmargin(*words(home, "wider", "--param", "period=3,6,9", *one[2:3], "cross,isolated", *one[4:])).stderr
     )
-    dearer = crossmargin(*words(home, "wider", *one), "--cash", 30_000)
-    assert "0 of 2 were kept" in dearer.stderr
+    other_cash = crossmargin(*words(home, "wider", *one), "--cash", 30_000)
+    assert "0 of 2 runs are stored" in other_cash.stderr
 
 
 @pytest.mark.parametrize("objective", ["return", "return,margin_level"])
-def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, objective: str) -> None:
-    """Optuna on one process and on two, and taken up again after it lost half of its rows."""
+def test_an_optuna_search_is_deterministic(home: Path, objective: str) -> None:
+    """On one process, on two, and when resumed after half of its rows are lost."""
     search = (
         "--param",
         "period=3:40:1",
@@ -404,8 +403,8 @@ def test_a_learning_search_is_the_same_on_any_number_of_processes(home: Path, ob
     assert (home / name / "results.parquet").read_bytes() == whole
 
 
-def test_a_learning_search_beats_chance(home: Path) -> None:
-    """Over the same number of combinations its best is no worse than that of a random search."""
+def test_an_optuna_search_beats_a_random_search(home: Path) -> None:
+    """With the same number of combinations its best is at least that of a random search."""
     space_ = ("--param", "period=3:60:1", "--param", "size=0.05..3", "--modes", "cross", "--trials", 40, "--jobs", 2)
     learned = swept(home, "learned", *space_, "--search", "optuna")
     drawn = swept(home, "drawn", *space_, "--search", "random")
@@ -413,8 +412,8 @@ def test_a_learning_search_beats_chance(home: Path) -> None:
     assert learned.total_return.tail(16).median() > drawn.total_return.median()
 
 
-def test_walk_forward_trades_what_it_chose(home: Path) -> None:
-    """Windows of eight and four days: three of them; out of sample is the best of in sample, on the days that follow."""
+def test_walk_forward_trades_the_selected_combination(home: Path) -> None:
+    """Three windows of eight and four days; out of sample the best in-sample combination runs on the following days."""
     table = swept(home, "walk", "--param", "period=3:12:3", "--modes", "cross", "--walk-forward", "8d/4d", "--jobs", 2)
     assert Counter(table["sample"]) == {"in": 12, "out": 3}
     for window in (1, 2, 3):
@@ -423,14 +422,12 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
         assert after.param_period == inside.loc[inside.total_return.idxmax()].param_period
     text = (home / "walk" / "report.html").read_text(encoding="utf-8")
     grown = (1 + table[table["sample"] == "out"].total_return).prod() - 1
-    assert (
-        f"cross: what was best by return in 3 windows returned {grown:+.1%} in all on the candles that followed" in text
-    )
+    assert f"cross: the best by return of each of 3 windows returned {grown:+.1%} in total out of sample" in text
     assert "Out of sample return was worse than in sample in" in text
     candles = folders.read(home / "data")
     start = candles[0].frame.index[0]
     first, last = start + pd.Timedelta(days=8), start + pd.Timedelta(days=12)
-    spec = load(str(home / "cross.py")).given({"period": int(after.param_period) if window == 1 else 3})
+    spec = load(str(home / "cross.py")).with_params({"period": int(after.param_period) if window == 1 else 3})
     alone = run(
         spec, [one._replace(frame=one.frame.loc[start : last - pd.Timedelta(1, "ms")]) for one in candles],
         venue="generic", mode="cross", settings=Settings(cash=40_000.0), trade_from_ms=int(first.timestamp() * 1000),
@@ -440,7 +437,7 @@ def test_walk_forward_trades_what_it_chose(home: Path) -> None:
 
 
 class Watcher(bt.Strategy):
-    """Says on which bars it is called, and with which average."""
+    """Records the bars on which it is called, and the average."""
 
     params = (("period", 5), ("prenext_calls_next", False))
     seen: list[tuple[str, int, float]] = []  # noqa: RUF012
@@ -466,10 +463,10 @@ class Watcher(bt.Strategy):
 
 @pytest.mark.parametrize("prenext_calls_next", [False, True])
 @pytest.mark.parametrize(("period", "silent"), [(5, 0), (5, 10), (11, 10), (30, 10)])
-def test_a_strategy_that_warms_up_is_not_called_before_its_time(
+def test_a_strategy_is_not_called_during_warm_up(
     home: Path, period: int, silent: int, prenext_calls_next: bool
 ) -> None:
-    """Then it is called as it would have been, but that its nextstart comes on its first bar where it is past."""
+    """Afterwards it is called as usual, except that a nextstart missed in the warm-up comes on the first bar."""
     candles = [one._replace(frame=one.frame.iloc[:40]) for one in folders.read(home / "data")]
     start = int(candles[0].frame.index[silent].timestamp() * 1000)
     found = []
@@ -489,14 +486,14 @@ def test_a_strategy_that_warms_up_is_not_called_before_its_time(
 
 
 class Signalled(bt.SignalStrategy):
-    """One of backtrader's own, whose metaclass takes its next over."""
+    """A SignalStrategy, whose metaclass replaces `next`."""
 
     def __init__(self):
         self.signal_add(bt.SIGNAL_LONG, self.data.close - bt.ind.SMA(self.data.close, period=5))
 
 
-def test_a_signal_strategy_does_not_trade_before_its_time(home: Path) -> None:
-    """No fill before its time, some after."""
+def test_a_signal_strategy_does_not_trade_during_warm_up(home: Path) -> None:
+    """No fill during the warm-up, some afterwards."""
     candles = folders.read(home / "data")
     start = int(candles[0].frame.index[200].timestamp() * 1000)
     found = run(
@@ -524,8 +521,8 @@ class Leaking(bt.Strategy):
 """
 
 
-def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: Path, tmp_path: Path) -> None:
-    """A list on the class is new for every run; a changed module that the file imports makes its runs anew."""
+def test_runs_share_no_state_and_imported_modules_are_part_of_the_key(home: Path, tmp_path: Path) -> None:
+    """A list on the class is new for every run; runs are repeated when an imported module changes."""
     folder = tmp_path / "strategy"
     folder.mkdir()
     (folder / "leaking.py").write_text(LEAKING, encoding="utf-8")
@@ -547,7 +544,7 @@ def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: P
         done = subprocess.run([*map(str, [*command, *out])], capture_output=True, text=True, check=True)
         table = pq.read_table(tmp_path / "out" / "results.parquet").to_pandas()
         assert table.fills.tolist() == [1.0] * 4
-        found.append((table.fees.unique().tolist(), "4 of 4 were kept" in done.stderr))
+        found.append((table.fees.unique().tolist(), "4 of 4 runs are stored" in done.stderr))
     (first, _), (second, kept), (third, kept_after) = found
     assert kept
     assert not kept_after
@@ -555,18 +552,18 @@ def test_runs_leave_nothing_behind_and_modules_beside_the_strategy_count(home: P
     assert third == pytest.approx([2 * first[0]])
 
 
-def test_symbols_are_the_same_in_every_window(tmp_path: Path, home: Path) -> None:
-    """A walk forward lies where all have candles, and refuses a window in which one has none."""
+def test_windows_cover_the_period_common_to_all_symbols(tmp_path: Path, home: Path) -> None:
+    """A window in which a symbol has no candles is refused."""
     hour, day = 3_600_000, 86_400_000
     late = {"A": range(5 * day, 20 * day, hour), "B": range(0, 18 * day, hour)}
-    found = plan.windows(late, (4 * day, 2 * day))
+    found = plan.walk_forward_windows(late, (4 * day, 2 * day))
     assert (found[0][0].start_ms, found[-1][1].end_ms) == (5 * day, 17 * day)
     holed = {"A": [*range(0, 4 * day, hour), *range(8 * day, 20 * day, hour)], "B": range(0, 20 * day, hour)}
     with pytest.raises(FeedError, match="A has no candles from 1970-01-05 00:00 to 1970-01-07 00:00"):
-        plan.windows(holed, (4 * day, 2 * day))
+        plan.walk_forward_windows(holed, (4 * day, 2 * day))
 
 
-def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
+def test_nothing_is_selected_if_the_objective_is_undefined(home: Path) -> None:
     """Cash mode has no margin level: no out-of-sample run, and the report says so."""
     words_ = (
         "--param",
@@ -582,18 +579,18 @@ def test_nothing_is_chosen_where_the_objective_is_undefined(home: Path) -> None:
     )
     table = swept(home, "undefined", *words_)
     assert set(table[table["sample"] == "out"]["mode"]) == {"cross"}
-    assert "In 3 windows and modes nothing was chosen" in (home / "undefined" / "report.html").read_text(
+    assert "In 3 windows and modes nothing was selected" in (home / "undefined" / "report.html").read_text(
         encoding="utf-8"
     )
 
 
-def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) -> None:
-    """None, infinity, what is no number, 1 and true; and a whole number no column holds."""
+def test_values_that_json_encodes_alike_are_separate_runs(home: Path) -> None:
+    """None, infinities, NaN, True, and an integer too large for a column."""
     odd = "bad=none,nan,inf,-inf,true,1.5,100000000000000000000"
     table = swept(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
     assert len(table) == 7
     assert (
-        "7 of 7 were kept"
+        "7 of 7 runs are stored"
         in crossmargin(
             *words(home, "odd", "--param", odd, "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
         ).stderr
@@ -606,8 +603,8 @@ def test_values_that_json_does_not_tell_apart_are_runs_of_their_own(home: Path) 
     in_rotation([["--jobs", 2], ["--jobs", 2, "--dask", "local"]], ["terminate", "interrupt"]),
     ids=str,
 )
-def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, engine: list[object]) -> None:
-    """In one line, and no process stays."""
+def test_an_interrupted_sweep_stores_its_rows(home: Path, name: str, engine: list[object]) -> None:
+    """With a one-line message, and no process is left."""
     grid = ("--param", "period=3:102:1", "--param", "size=0.2:2.0:0.2", "--modes", "cross")
     out = f"{name}{len(engine)}"
     process = started(home, out, *grid, *engine)
@@ -619,37 +616,37 @@ def test_a_sweep_that_is_asked_to_stop_keeps_its_rows(home: Path, name: str, eng
         process.terminate()
     _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 130, said
-    assert b"runs are kept in" in said
+    assert b"runs are stored in" in said
     assert b"Traceback" not in said
     _, alive = psutil.wait_procs(children, timeout=GENEROUS_S)
     assert not alive
-    assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read(file)}
+    assert {row.key for file in (home / out / "parts").glob("*.parquet") for row in store.read_rows(file)}
 
 
-def test_a_folder_with_strange_files_says_so(home: Path) -> None:
-    """A part under another name is read; a broken file is named; a full disk too."""
+def test_unreadable_files_in_the_result_folder_are_reported(home: Path) -> None:
+    """A renamed part is read; a broken file is named in the error."""
     one = ("--param", "period=3,6", "--modes", "cross", "--end", "2025-01-04", "--jobs", 1)
     swept(home, "strange", *one)
     parts = home / "strange" / "parts"
     (home / "strange" / "results.parquet").rename(parts / "000001 (copy).parquet")
-    assert "2 of 2 were kept" in crossmargin(*words(home, "strange", *one)).stderr
+    assert "2 of 2 runs are stored" in crossmargin(*words(home, "strange", *one)).stderr
     (parts / "000007.parquet").write_bytes(b"PAR1 nonsense")
     broken = crossmargin(*words(home, "strange", *one))
     assert broken.exit_code == 2
-    assert "000007.parquet is no readable file of a sweep" in broken.stderr
+    assert "000007.parquet is not a readable file of a sweep" in broken.stderr
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
         (("--param", "perod=1,2"), "did you mean 'period'?"),
-        (("--param", "period"), "says no values"),
-        (("--param", "period=,"), "says no values"),
-        (("--param", "period=0:1e9999999:1"), "is no number"),
+        (("--param", "period"), "has no values"),
+        (("--param", "period=,"), "has no values"),
+        (("--param", "period=0:1e9999999:1"), "is not a number"),
         (("--param", "period=1:100000:1", "--param", "size=1:100000:1"), "is more than 1,000,000"),
         (("--param", "period=3:1"), "the end not below the start"),
-        (("--param", "period=3:x"), "'x' is no number"),
-        (("--param", "period=1,1"), "names a value twice"),
+        (("--param", "period=3:x"), "'x' is not a number"),
+        (("--param", "period=1,1"), "has a duplicate value"),
         (("--param", "period=1..5"), "a grid needs values"),
         (("--param", "period=5..5", "--search", "random"), "5 is not below 5"),
         (("--param", "period=1,2", "--param", "period=3"), "given twice"),
@@ -662,27 +659,27 @@ def test_a_folder_with_strange_files_says_so(home: Path) -> None:
         (("--param", "period=1,2", "--dask", "tcp://127.0.0.1:9"), "no dask scheduler answers"),
     ],
 )
-def test_a_wrong_sweep_says_what_to_do(home: Path, more: tuple[object, ...], text: str) -> None:
-    """In one line, before anything runs."""
+def test_invalid_sweep_options_are_one_line_errors(home: Path, more: tuple[object, ...], text: str) -> None:
+    """Before anything runs."""
     if "--dask" in more:
-        from crossmargin_bt.sweep import engines  # noqa: PLC0415
+        from crossmargin_bt.sweep import executors  # noqa: PLC0415
 
-        engines.CONNECT_SECONDS = 1
+        executors.CONNECT_SECONDS = 1
     result = crossmargin(*words(home, "wrong", *more))
     assert result.exit_code == 2
     assert text in result.stderr
 
 
 def test_two_sweeps_do_not_share_a_folder(home: Path) -> None:
-    """The second is told so."""
-    with store.Store(home / "shared"):
+    """The second one is refused."""
+    with store.SweepStore(home / "shared"):
         result = crossmargin(*words(home, "shared", "--param", "period=3,6"))
     assert result.exit_code == 2
-    assert "another sweep is at work" in result.stderr
+    assert "another sweep is running" in result.stderr
 
 
 def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
-    """Its numbers are to the last digit, so it ends where its row does."""
+    """Its numbers have full precision, so the run reproduces its row."""
     drawn = (
         "--param",
         "period=3:9:1",
@@ -704,8 +701,8 @@ def test_the_command_in_the_report_runs_the_best_alone(home: Path) -> None:
     assert alone.total_return == pytest.approx(table.total_return.max(), rel=1e-9)
 
 
-def test_a_sweep_in_which_all_fails_does_not_end_well(home: Path) -> None:
-    """Its rows and report are written, and the program says so."""
+def test_a_sweep_in_which_all_runs_fail_exits_with_an_error(home: Path) -> None:
+    """Its rows and report are still written."""
     result = crossmargin(*words(home, "allbad", "--param", "bad=1", "--modes", "cross", "--jobs", 1))
     assert result.exit_code == 2
     assert "all of 1 runs failed; the first: Cross failed: ValueError: bad is 1 (line" in result.stderr
@@ -714,17 +711,14 @@ def test_a_sweep_in_which_all_fails_does_not_end_well(home: Path) -> None:
 
 @needs_chromium
 def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
-    """Maps, survival, where cross pays and the front of two objectives; the best row is that of the Parquet file."""
+    """Heat maps, survival, cross against isolated and the Pareto front; the best row is that of the Parquet file."""
     table = swept(home, "drawn2", *GRID, "--jobs", 2, "--objective", "return,margin_level")
     with opened(home / "drawn2" / "report.html", width=390) as browser:
         assert browser.draw_all() == 6
         assert browser.complaints == []
         assert len(browser.requests) == 1
         best = (
-            browser.page.locator("h2", has_text="The best by return")
-            .locator("..")
-            .locator("tbody tr")
-            .first.inner_text()
+            browser.page.locator("h2", has_text="Best by return").locator("..").locator("tbody tr").first.inner_text()
         )
         assert f"{table.total_return.max():+.1%}" in best
         assert browser.page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -732,20 +726,20 @@ def test_a_browser_draws_the_report_of_a_sweep(home: Path) -> None:
 
 @given(st.integers(1, 30), st.integers(0, 2**32))
 def test_a_random_search_draws_different_combinations(count: int, seed: int) -> None:
-    """As many as asked for, or all there are; the same for the same seed."""
-    axes = [space.Axis("a", (1, 2, 3)), space.Axis("b", (1, 2, 3, 4))]
-    drawn = space.sample(axes, count, seed)
+    """The requested number, or all if there are no more; deterministic for a seed."""
+    axes = [search_space.Axis("a", (1, 2, 3)), search_space.Axis("b", (1, 2, 3, 4))]
+    drawn = search_space.random_sample(axes, count, seed)
     assert len(drawn) == min(count, 12)
     assert len({repr(params) for params in drawn}) == len(drawn)
-    assert drawn == space.sample(axes, count, seed)
+    assert drawn == search_space.random_sample(axes, count, seed)
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=30))
-def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    """Against looking at every pair."""
-    aims = rows.objectives("return,drawdown")
+def test_the_pareto_front_has_no_dominated_row(points: list[tuple[float, float]]) -> None:
+    """Compared with a brute-force check of all pairs."""
+    objectives = rows.parse_objectives("return,drawdown")
     given_ = [
-        rows.Row(
+        rows.SweepRow(
             key=str(n), venue="", mode="", params={}, window=0, sample="", figures={"total_return": a, "drawdown_max": b}
         )
         for n, (a, b) in enumerate(points)
@@ -755,32 +749,32 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> N
         return p != q and p[0] >= q[0] and p[1] <= q[1]
 
     expected = {str(n) for n, point in enumerate(points) if not any(beats(other, point) for other in points)}
-    assert {row.key for row in rows.front(given_, aims)} == expected
+    assert {row.key for row in rows.pareto_front(given_, objectives)} == expected
 
 
-def test_windows_follow_one_another() -> None:
-    """Ten days of hours in windows of 4 and 2: three, each out-of-sample one where the one before ended."""
+def test_out_of_sample_windows_are_contiguous() -> None:
+    """Ten days of hourly candles in windows of 4 and 2 days: three pairs."""
     hour, day = 3_600_000, 86_400_000
-    found = plan.windows({"COIN": [n * hour for n in range(240)]}, (4 * day, 2 * day))
+    found = plan.walk_forward_windows({"COIN": [n * hour for n in range(240)]}, (4 * day, 2 * day))
     assert [(a.start_ms // day, a.end_ms // day, b.end_ms // day, b.trade_from_ms // day) for a, b in found] == [
         (0, 4, 6, 4), (2, 6, 8, 6), (4, 8, 10, 8),
     ]  # fmt: skip
 
 
-def test_the_duel_names_where_it_turns() -> None:
-    """By hand: cross ends higher at both combinations of 10x and at neither of 2x."""
+def test_a_paired_comparison_names_the_most_sensitive_axis() -> None:
+    """By hand: cross has the higher equity in both combinations of 10x and in neither of 2x."""
 
-    def row(mode: str, leverage: int, size: int, final: float) -> rows.Row:
+    def row(mode: str, leverage: int, size: int, final: float) -> rows.SweepRow:
         figures = {"final_equity": final, "total_return": final / 100 - 1, "liquidations": 0.0, "drawdown_max": 0.1}
         params = {"leverage": leverage, "size": size}
-        return rows.Row(
+        return rows.SweepRow(
             key=f"{mode}{leverage}{size}", venue="okx", mode=mode, params=params, window=0, sample="", figures=figures
         )
 
     ends = {(2, 1): (90.0, 95.0), (2, 2): (80.0, 80.0 - 1e-11), (10, 1): (120.0, 100.0), (10, 2): (130.0, 100.0)}
     given_ = [row(mode, *at, pair[n]) for at, pair in ends.items() for n, mode in enumerate(("cross", "isolated"))]
-    axes = [space.Axis("leverage", (2, 10)), space.Axis("size", (1, 2))]
-    lines = words_of.answers(given_, rows.objectives("return"), axes)
+    axes = [search_space.Axis("leverage", (2, 10)), search_space.Axis("size", (1, 2))]
+    lines = summary.findings(given_, rows.parse_objectives("return"), axes)
     assert lines[0] == "Best by return: cross with leverage=10 size=2, return +30.0%, drawdown 10.0%, liquidations: 0."
     assert lines[-1] == (
         "Cross ends higher than isolated in 50% of 4 combinations and lower in 25%, by +11.25 on average; "
@@ -789,9 +783,9 @@ def test_the_duel_names_where_it_turns() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_long_params_are_never_broken(width: int) -> None:
-    """Beside the figures where they fit, numbered below them where they do not."""
-    listed = Listed("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
+def test_long_params_are_never_wrapped(width: int) -> None:
+    """In a column if they fit, else numbered below the table."""
+    listed = RunTable("best", ("mode", *(f"figure {n}" for n in range(5))), ("mode",))
     params = [f"fast_average_period={n} slow_average_period=240" for n in (5, 10)]
     for one in params:
         listed.add(("cross", *["1.00"] * 5), one)

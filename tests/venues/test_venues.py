@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rule books: they load, name their sources, and say where a file is wrong."""
+"""Rule books: they load, name their sources, and errors name the file and key."""
 
 import ast
 from pathlib import Path
@@ -23,7 +23,7 @@ TEXT = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8
 
 @pytest.mark.parametrize("name", venues.names())
 def test_profiles_load_and_say_where_values_come_from(name: str) -> None:
-    """Every source is about a rule; every rule that is no venue's is an assumption in words."""
+    """Every source belongs to a rule; every rule without a source is listed as an assumption."""
     venue = venues.load(name)
     assert venue.name == name
     assert set(venue.sources) <= set(venues.RULES)
@@ -33,7 +33,7 @@ def test_profiles_load_and_say_where_values_come_from(name: str) -> None:
 
 
 def test_unknown_venue_suggests_the_nearest() -> None:
-    """A typo costs one look."""
+    """The error suggests the nearest name."""
     with pytest.raises(ConfigurationError, match="did you mean 'okx'"):
         venues.load("okxx")
     with pytest.raises(ConfigurationError, match="does not exist"):
@@ -143,7 +143,7 @@ maintenance = "its page"
         ('order_offset = "sum"', 'order_offset = "nett"', "choose from sum, net, net_value, larger_side"),
         ("order_offset =", "order_ofset =", "did you mean 'order_offset'"),
         ("assumptions = [", "asumptions = [", "did you mean 'assumptions'"),
-        ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is no rule; did you mean 'maker'"),
+        ("[sources]", '[sources]\nmakr = "x"', "sources names 'makr', which is not a rule; did you mean 'maker'"),
         ('name = "generic"', 'name = ""', "name is empty"),
         (
             "[sources]",
@@ -153,7 +153,7 @@ maintenance = "its page"
     ],
 )
 def test_an_error_says_what_to_write(tmp_path: Path, old: str, new: str, text: str) -> None:
-    """The choices there are, the nearest key."""
+    """The error lists the valid answers or suggests the nearest key."""
     file = tmp_path / "mine.toml"
     assert old in TEXT
     file.write_text(TEXT.replace(old, new), encoding="utf-8")
@@ -161,11 +161,11 @@ def test_an_error_says_what_to_write(tmp_path: Path, old: str, new: str, text: s
         venues.load(str(file))
 
 
-def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
-    """Both are named with what to do."""
+def test_files_that_are_not_text_or_quote_their_dates(tmp_path: Path) -> None:
+    """The error names the problem and the correction."""
     file = tmp_path / "mine.toml"
     file.write_bytes(b"name = \xff")
-    with pytest.raises(RuleError, match=r"mine\.toml: is no UTF-8 text"):
+    with pytest.raises(RuleError, match=r"mine\.toml: the file is not UTF-8 text"):
         venues.load(str(file))
     file.write_text(MINE.replace("since = 2025-01-02", 'since = "2025-01-02"'), encoding="utf-8")
     with pytest.raises(RuleError, match="without quotes"):
@@ -175,8 +175,8 @@ def test_files_that_are_no_text_or_quote_their_dates(tmp_path: Path) -> None:
         venues.load(str(file))
 
 
-def test_an_exchange_is_a_text(tmp_path: Path) -> None:
-    """Rules that no shipped venue combines, through an account; every figure by hand."""
+def test_a_new_exchange_needs_only_a_file(tmp_path: Path) -> None:
+    """A combination of rules that no shipped venue has, applied to an account; every expected figure is calculated by hand."""
     file = tmp_path / "lunar.toml"
     file.write_text(MINE, encoding="utf-8")
     venue = venues.load(str(file))
@@ -194,7 +194,7 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
     account.set_mark("BTC", 150.0)
     # 40,000 at the last price: 0.001 x root of 400 = 2 % to keep, 4 % to open, but 1/10 is more; closing fee 0.1 % of 40,000.
     assert metrics.pool_balance(account, "USDT").in_use == pytest.approx(4000.0 + 40.0)
-    # The margin is computed at the entry, with the closing fee at the bankruptcy price: 0.1 % of 36,000.
+    # The requirement at the entry, with the fee of closing at the bankruptcy price: 0.1 % of 36,000.
     (pool,) = metrics.pools(account)
     assert metrics.risk(account, pool).requirement == pytest.approx(800.0 + 36.0)
     # 20,000 of floating profit pay for nothing: 100,000 less the fee of 40 and what is in use.
@@ -211,7 +211,7 @@ def test_an_exchange_is_a_text(tmp_path: Path) -> None:
 
 
 def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By an entry point, as pip records it: the name of the venue and the path of its file."""
+    """By an entry point of an installed package: the name of the venue and the path of its file."""
     package = tmp_path / "lunar_rules"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -227,13 +227,13 @@ def test_another_package_adds_a_venue(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     assert {"lunar", "okx"} <= set(venues.names())
     assert venues.load("lunar").title == "Lunar Exchange"
-    with pytest.raises(ConfigurationError, match="which is no file"):
+    with pytest.raises(ConfigurationError, match="which is not a file"):
         venues.load("missing")
     with pytest.raises(ConfigurationError, match="must be the path of a TOML file"):
         venues.load("wrong")
     with pytest.raises(ConfigurationError, match="of venue 'broken' cannot be loaded: AttributeError"):
         venues.load("broken")
-    with pytest.raises(RuleError, match="is named 'lunar', the entry point that leads to it 'other'"):
+    with pytest.raises(RuleError, match="the venue is named 'lunar', its entry point 'other'"):
         venues.load("other")
 
 
@@ -246,7 +246,7 @@ TIERS = """{"snapshots": [
 
 
 def test_tiers_by_date_are_read(tmp_path: Path) -> None:
-    """By unified symbol and the plain one; deductions make them marginal; a month is its first day."""
+    """By unified and short symbol; deductions make the tiers marginal; a month is its first day."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS, encoding="utf-8")
     first, second = tiers.read(file)
@@ -264,9 +264,9 @@ def test_tiers_by_date_are_read(tmp_path: Path) -> None:
         (
             '"maintenance_amount": 10',
             '"maintenance_amount": 11',
-            "tier from 1000 has maintenance_amount 11, its rates lead to 10",
+            "tier from 1000 has maintenance_amount 11, its rates give 10",
         ),
-        ('"2025-02"', '"soon"', "'soon' is no date"),
+        ('"2025-02"', '"soon"', "'soon' is not a date"),
         ("0.02", '"much"', r"Expected `float`, got `str` - at `\$.snapshots\[1\]"),
         ('"notional_min": 1000', '"notional_min": 0', "BTC/USDT:USDT: tiers must rise"),
         ('"maintenance_amount": 0}, {', '"maintenence_amount": 0}, {', "unknown field `maintenence_amount`"),
@@ -283,7 +283,7 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
         tiers.read(file)
     assert "tiers.json" in str(caught.value)
     file.write_text('{"snapshots": []}', encoding="utf-8")
-    with pytest.raises(RuleError, match="no tier table in it"):
+    with pytest.raises(RuleError, match="contains no tier table"):
         tiers.read(file)
     file.write_text(TIERS.replace("2025-02", "2025-01"), encoding="utf-8")
     with pytest.raises(RuleError, match=r"tiers\.json: contracts gives BTC/USDT:USDT two terms"):
@@ -293,7 +293,7 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
 
 
 def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
-    """Other names of the same terms keep them; a contract with a delivery date is another contract."""
+    """Terms remain valid for symbols that the file does not name; a contract with a delivery date is another contract."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS.replace("BTC/USDT:USDT", "XBTUSDTM"), encoding="utf-8")
     rules = tiers.with_tiers(venues.load("kucoin"), tiers.read(file)).rules
@@ -304,14 +304,14 @@ def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
 
 
 def test_terms_are_unambiguous() -> None:
-    """Two terms of one contract for the same day are a mistake in the file."""
+    """Two terms of one contract for the same date are refused."""
     rules = venues.load("kucoin").rules
     with pytest.raises(RuleError, match="two terms for the same date"):
         msgspec.structs.replace(rules, contracts=(*rules.contracts, *rules.contracts))
 
 
 def test_no_code_asks_for_a_venue_by_name() -> None:
-    """What differs between venues is data."""
+    """Differences between venues are data, not code."""
     known = set(venues.names()) - {"generic"}
     for file in Path(crossmargin_bt.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -85,32 +85,37 @@ def _screen_at_opens(
     pools = metrics.pools(account)
     if not pools:
         return BarEvent.NOTHING, NO_RANGE
-    slacks: list[ThresholdSlack] = []
-    for pool in pools:
-        price = account.price(pool.currency)
-        if not price:
-            return BarEvent.THRESHOLD, NO_RANGE
-        slacks += threshold_slacks(session, monitor, pool, price)
+    prices = [account.price(pool.currency) for pool in pools]
     moves = relative_moves(bars)
-    if max(moves.values()) > MOVE_MAX:
+    distances = [found for pool in pools for found in _distances_to_breakpoints(account, pool)]
+    breakpoint_reached = any(
+        moves.get(symbol, 0.0) >= distance for symbol, distance in distances
+    )  # the rate jumps there
+    if not all(prices) or max(moves.values()) > MOVE_MAX or breakpoint_reached:
         return BarEvent.THRESHOLD, NO_RANGE
+    slacks = [
+        one
+        for pool, price in zip(pools, prices, strict=True)
+        for one in threshold_slacks(session, monitor, pool, price)
+    ]
     change = value_change_bound(account, moves)
-    breakpoints = [_distances_to_breakpoints(account, pool) for pool in pools]
-    if any(moves.get(symbol, 0.0) >= far for found in breakpoints for symbol, far in found):
-        return BarEvent.THRESHOLD, NO_RANGE  # a rate that jumps changes more than in proportion
     reached = [one.event for one in slacks if one.slack <= one.used_by(change)]
     if reached:
         return max(reached), NO_RANGE
+    return BarEvent.NOTHING, _range_within(account, slacks, [distance for _, distance in distances])
+
+
+def _range_within(account: Account, slacks: Sequence[ThresholdSlack], distances: Sequence[float]) -> SafePriceRange:
+    """Return the prices around the marks at which no slack is used up and no breakpoint is reached."""
     if _changes_with_time(account):
-        return BarEvent.NOTHING, NO_RANGE
+        return NO_RANGE
     at_most = value_change_bound(account, dict.fromkeys(account.books, MOVE_MAX))
     ends = [MOVE_MAX * one.slack / one.used_by(at_most) for one in slacks if one.used_by(at_most)]
-    ends += [far for found in breakpoints for _, far in found]
-    move = RANGE_MARGIN * min([*ends, MOVE_MAX])
+    move = RANGE_MARGIN * min([*ends, *distances, MOVE_MAX])
     ranges = {
         symbol: (book.long_mark * (1 - move), book.long_mark * (1 + move)) for symbol, book in account.books.items()
     }
-    return BarEvent.NOTHING, SafePriceRange(account.version, ranges)
+    return SafePriceRange(account.version, ranges)
 
 
 def _distances_to_breakpoints(account: Account, pool: Pool) -> list[tuple[str, float]]:

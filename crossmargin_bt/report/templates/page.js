@@ -6,10 +6,10 @@
   const SERIES = 6;
   const PRINT_WIDTH = 680;
   const drawn = new Set();
-  let range = null; // the part of the time axis that is looked at, null for all of it
+  let range = null; // visible part of the time axis, null for all
   let following = false;
 
-  // Times travel as whole steps from the first.
+  // Times are encoded as integer steps since the first.
   const unpacked = (x) => {
     if (!x || x.steps === undefined) return x;
     const bytes = Uint8Array.from(atob(x.steps), (one) => one.charCodeAt(0));

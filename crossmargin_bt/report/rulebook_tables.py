@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Venue rule books as terminal tables: several side by side, or one with its sources."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from crossmargin_bt.engine.terms.rates import MaintenanceRule
+from crossmargin_bt.report import rule_text
+from crossmargin_bt.venues import RULES, TOPICS, Statement, Topic, Venue
+
+ASSUMED = "assumed"
+# Characters for the column of rule keys, and the minimum for the column of a venue.
+KEY_WIDTH, VENUE_WIDTH = 32, 20
+
+
+def side_by_side(venues: Sequence[Venue], width: int) -> Group:
+    """Return the rules of several venues, one column each, split into as many tables as `width` (characters) requires."""
+    per_table = max(1, (width - KEY_WIDTH) // VENUE_WIDTH)
+    groups = [venues[n : n + per_table] for n in range(0, len(venues), per_table)]
+    tables = []
+    for group in groups:
+        table = Table(
+            title="Rule books",
+            title_justify="left",
+            title_style="bold",
+            width=min(width, KEY_WIDTH + VENUE_WIDTH * per_table),
+        )
+        table.add_column("", overflow="fold", ratio=KEY_WIDTH)
+        for venue in group:
+            table.add_column(escape(venue.name), overflow="fold", ratio=VENUE_WIDTH)
+        for key in RULES:
+            table.add_row(key, *(escape(rule_text.describe_value(venue.rules, key)) for venue in group))
+        tables.append(table)
+    return Group(*tables)
+
+
+def rule_book(venue: Venue) -> Group:
+    """Return a complete rule book: rules with sources, tiers, contract terms, statements and assumptions."""
+    table = Table(title=escape(venue.title), title_justify="left", title_style="bold", show_lines=True)
+    for column in ("rule", "value", "source"):
+        table.add_column(column, overflow="fold")
+    for key in RULES:
+        source = venue.sources.get(key, ASSUMED)
+        table.add_row(
+            escape(f"{rule_text.TITLES[key]} ({key})"),
+            escape(rule_text.describe_rule(venue.rules, key)),
+            escape(source),
+        )
+    parts: list[Table | Text] = [table, Text("Maintenance", style="bold"), _maintenance(venue.rules.maintenance)]
+    for terms in venue.rules.contracts:
+        since = f", from {terms.since}" if terms.since else ""
+        parts.append(
+            Text(
+                f"{', '.join(terms.symbols)}{since}: {rule_text.maintenance_formula(terms.maintenance)} ({terms.source})"
+            )
+        )
+    parts.extend((Text("Other rules", style="bold"), _statements(venue.statements)))
+    parts.append(Text("Assumptions", style="bold"))
+    parts.extend(Text(f"  - {text}") for text in venue.assumptions)
+    return Group(*parts)
+
+
+def _statements(statements: Mapping[Topic, Statement]) -> Table:
+    table = Table(show_lines=True)
+    for column in ("topic", "what the venue does", "simulated", "source"):
+        table.add_column(column, overflow="fold")
+    for topic in TOPICS:
+        if topic in statements:
+            said = statements[topic]
+            simulated = "yes" if said.simulated else "no"
+            table.add_row(topic.replace("_", " "), escape(said.says), simulated, escape(said.source or "-"))
+    return table
+
+
+def _maintenance(rule: MaintenanceRule) -> Table:
+    table = Table()
+    rows = rule_text.tier_rows(rule)
+    if rows:
+        for column in ("value from", "rate", "deduction", "maximum leverage"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        return table
+    for column in ("constant", "value"):
+        table.add_column(column)
+    for key, value in rule_text.constants(rule).items():
+        table.add_row(key, value)
+    return table
