@@ -19,13 +19,13 @@ from crossmargin_bt.broker.api import previews, queries, settings
 from crossmargin_bt.broker.api.commission import CommissionBook, ContractCommission
 from crossmargin_bt.broker.api.controls import AccountControls
 from crossmargin_bt.broker.api.previews import Preview, Snapshot
-from crossmargin_bt.broker.bar.engine import AccountSnapshot, BarEngine, EquityCurve, ReferenceEngine
+from crossmargin_bt.broker.bar.reference_engine import AccountSnapshot, BarEngine, EquityCurve, ReferenceEngine
 from crossmargin_bt.broker.orders.cash_mode import CashModeBroker
 from crossmargin_bt.broker.orders.pre_trade_checks import PreTradeChecks
 from crossmargin_bt.broker.session.host import Match
 from crossmargin_bt.broker.session.reserve import Reserve
 from crossmargin_bt.broker.session.session import LEVEL_RECORDED_MAX, BrokerSession
-from crossmargin_bt.broker.skip.engine import SkippingEngine
+from crossmargin_bt.broker.skip.skipping_engine import SkippingEngine
 from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import POOLINGS, Account
@@ -34,7 +34,7 @@ from crossmargin_bt.engine.ledger.journal import Journal
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.ledger.valuation import DOLLARS
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.margin.estimates import Distance, Estimate
+from crossmargin_bt.engine.margin.liquidation_prices import Distance, Estimate
 from crossmargin_bt.engine.math import intrabar_path
 from crossmargin_bt.engine.math.pricing import Greeks
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -287,7 +287,7 @@ class CrossMarginBroker(CashModeBroker):
         engine.refresh()
 
     def next(self) -> None:
-        """Process one bar; see `crossmargin_bt.broker.bar.engine`."""
+        """Process one bar; see `crossmargin_bt.broker.bar.reference_engine`."""
         engine = self._engine
         if engine is None:
             super().next()

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from crossmargin_bt.broker.bar.intrabar import IntrabarSimulator
+from crossmargin_bt.broker.bar.intrabar_sequence import IntrabarSimulator
 from crossmargin_bt.broker.bar.risk_monitor import RiskMonitor
 from crossmargin_bt.broker.bar.screen import EventScreen, NoScreen
 from crossmargin_bt.broker.orders.execution import OrderExecutor

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from crossmargin_bt.broker.bar.engine import VALUE_MIN, AccountSnapshot, EquityCurve, ReferenceEngine
+from crossmargin_bt.broker.bar.reference_engine import VALUE_MIN, AccountSnapshot, EquityCurve, ReferenceEngine
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.admission_bound import BoundedAdmission, CostRates
 from crossmargin_bt.broker.skip.lookahead import BARS_MAX, BARS_MIN, Lookahead
-from crossmargin_bt.broker.skip.order_bound import BoundedAdmission, CostRates
 from crossmargin_bt.broker.skip.precomputed import BarEquity, PrecomputedEquity, balance_over
 from crossmargin_bt.broker.skip.price_sorted_queue import PriceSortedQueue
 from crossmargin_bt.broker.skip.quiet_interval import (
