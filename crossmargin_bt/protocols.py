@@ -102,8 +102,7 @@ def block_feed(data: Any) -> BlockFeed | None:
 
 def shared_cursor(line: Any) -> Any:
     """Return the cursor a line shares with others, None for a line with an index of its own."""
-    found: CursorLine | None = line if hasattr(line, "_cursor") else None
-    return None if found is None else found._cursor
+    return getattr(line, "_cursor", None)
 
 
 def perpetual_feed(data: Any) -> PerpetualFeed | None:
