@@ -62,6 +62,13 @@ class PerpetualFeed(Protocol):
     """Whether the line `funding_rate` holds the rates due at the bars' opens."""
 
 
+class CursorLine(Protocol):
+    """A line that shares the index of its current bar with others, while our loop runs."""
+
+    _cursor: Any
+    """The object whose `at` is the index."""
+
+
 class DeferrableAnalyzer(Protocol):
     """An analyzer that says what it needs not be called for."""
 
@@ -91,6 +98,11 @@ def block_feed(data: Any) -> BlockFeed | None:
     """Return the feed if it was loaded in one block, else None."""
     found: BlockFeed | None = data if getattr(data, "_is_block", False) else None
     return found
+
+
+def shared_cursor(line: Any) -> Any:
+    """Return the cursor a line shares with others, None for a line with an index of its own."""
+    return getattr(line, "_cursor", None)
 
 
 def perpetual_feed(data: Any) -> PerpetualFeed | None:

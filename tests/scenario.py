@@ -28,7 +28,7 @@ from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
-from crossmargin_bt.engine.margin import estimates, invariants, metrics
+from crossmargin_bt.engine.margin import invariants, liquidation_prices, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
 from crossmargin_bt.engine.terms.rates import (
@@ -320,9 +320,9 @@ def estimate(account: Account, key: str, where: str) -> float | None:
     """Return a liquidation price, or how far all prices may fall or rise together (betas as ETH=2)."""
     if key == "liquidation":
         symbol, _, side = where.partition(":")
-        return estimates.liquidation_price(account, symbol, side or "net").price
+        return liquidation_prices.liquidation_price(account, symbol, side or "net").price
     betas = {symbol: float(beta) for symbol, beta in (pair.split("=") for pair in where.split(",") if pair)}
-    return getattr(estimates.aggregate_distance(account, betas), key)
+    return getattr(liquidation_prices.aggregate_distance(account, betas), key)
 
 
 def risk_figure(account: Account, key: str, where: str) -> float:

@@ -30,7 +30,7 @@ from crossmargin_bt.batch.layout import (
     TAKER,
 )
 from crossmargin_bt.batch.trading import market_order_lots
-from crossmargin_bt.broker.skip.order_bound import FEE_FACTOR
+from crossmargin_bt.broker.skip.admission_bound import FEE_FACTOR
 
 # Relative safety margin of every comparison, larger than any accumulated rounding error.
 BOUND_SLACK = 1e-9

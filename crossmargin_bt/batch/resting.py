@@ -156,7 +156,7 @@ def _reaches_an_order(last, bar, bounds):
 def _covered_lots(lots, market, orders, i, k):
     """Return how many lots of a new order would open if all earlier orders close first.
 
-    Restates `crossmargin_bt.broker.skip.order_bound.opening_lots`.
+    Restates `crossmargin_bt.broker.skip.admission_bound.opening_lots`.
     """
     order, others = orders[i, k, LOTS], 0
     for other in range(orders.shape[1]):

@@ -19,13 +19,14 @@ from crossmargin_bt.broker.api import previews, queries, settings
 from crossmargin_bt.broker.api.commission import CommissionBook, ContractCommission
 from crossmargin_bt.broker.api.controls import AccountControls
 from crossmargin_bt.broker.api.previews import Preview, Snapshot
-from crossmargin_bt.broker.bar.engine import AccountSnapshot, BarEngine, EquityCurve, ReferenceEngine
+from crossmargin_bt.broker.bar.reference_engine import BarEngine, ReferenceEngine
 from crossmargin_bt.broker.orders.cash_mode import CashModeBroker
 from crossmargin_bt.broker.orders.pre_trade_checks import PreTradeChecks
+from crossmargin_bt.broker.session.account_snapshot import AccountSnapshot, EquityCurve
 from crossmargin_bt.broker.session.host import Match
 from crossmargin_bt.broker.session.reserve import Reserve
 from crossmargin_bt.broker.session.session import LEVEL_RECORDED_MAX, BrokerSession
-from crossmargin_bt.broker.skip.engine import SkippingEngine
+from crossmargin_bt.broker.skip.skipping_engine import SkippingEngine
 from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import POOLINGS, Account
@@ -34,7 +35,7 @@ from crossmargin_bt.engine.ledger.journal import Journal
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.ledger.valuation import DOLLARS
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.margin.estimates import Distance, Estimate
+from crossmargin_bt.engine.margin.liquidation_prices import Distance, Estimate
 from crossmargin_bt.engine.math import intrabar_path
 from crossmargin_bt.engine.math.pricing import Greeks
 from crossmargin_bt.engine.terms.instrument import Instrument
@@ -55,7 +56,7 @@ def _of_snapshot(name: str, field: str) -> property:
         if engine is not None:
             if engine.unsettled_bars:
                 engine.settle()
-            snapshot = engine.latest
+            snapshot = engine.session.snapshot
         if snapshot is None:
             kept: float = self.__dict__[stored]
             return kept
@@ -287,7 +288,7 @@ class CrossMarginBroker(CashModeBroker):
         engine.refresh()
 
     def next(self) -> None:
-        """Process one bar; see `crossmargin_bt.broker.bar.engine`."""
+        """Process one bar; see `crossmargin_bt.broker.bar.reference_engine`."""
         engine = self._engine
         if engine is None:
             super().next()
@@ -318,7 +319,8 @@ class CrossMarginBroker(CashModeBroker):
         engine = self._engine
         if engine is None:
             return None
-        engine.sync()
+        if engine.is_behind:
+            engine.sync()
         return engine.session
 
     def _margin_session(self) -> BrokerSession:
@@ -336,12 +338,11 @@ class CrossMarginBroker(CashModeBroker):
 
     def unseen(self) -> Any:
         """Return the interval whose bars may pass without a call of the broker; None where it has to be called."""
-        engine = self._engine
-        return engine.unseen() if isinstance(engine, SkippingEngine) else None
+        return None if self._engine is None else self._engine.unseen()
 
     def count_run_through(self) -> None:
         """Count the bars that the run loop has passed without calling the broker."""
-        if isinstance(self._engine, SkippingEngine):
+        if self._engine is not None:
             self._engine.count_run_through()
 
     # Orders
@@ -350,21 +351,24 @@ class CrossMarginBroker(CashModeBroker):
         """Enter a buy order; see `bt.Strategy.buy`, and docs/quickstart.md for `position_side`, `reduce_only` and `plan`."""
         if self._engine is None:
             return super().buy(owner, data, size, **keywords)
-        self._engine.sync()
+        if self._engine.is_behind:
+            self._engine.sync()
         return self._engine.orders.enter(owner, data, size, keywords, buys=True)
 
     def sell(self, owner: Any, data: Any, size: float, **keywords: Any) -> Any:
         """Enter a sell order; see `buy`."""
         if self._engine is None:
             return super().sell(owner, data, size, **keywords)
-        self._engine.sync()
+        if self._engine.is_behind:
+            self._engine.sync()
         return self._engine.orders.enter(owner, data, size, keywords, buys=False)
 
     def submit(self, order: Any, check: bool = True) -> Any:  # noqa: FBT001, FBT002 - backtrader's signature
         """Submit an order; children wait for the last of their bracket."""
         if self._engine is None:
             return super().submit(order, check=check)
-        self._engine.sync()
+        if self._engine.is_behind:
+            self._engine.sync()
         return self._engine.orders.submit(order, check=check)
 
     def submit_accept(self, order: Any) -> None:
@@ -385,7 +389,8 @@ class CrossMarginBroker(CashModeBroker):
         """Cancel an order that is alive, also one entered in this very bar, also by a copy of it."""
         if self._engine is None:
             return super().cancel(order, bracket=bracket)
-        self._engine.sync()
+        if self._engine.is_behind:
+            self._engine.sync()
         return self._engine.orders.cancel(order, bracket=bracket)
 
     def notify(self, order: Any) -> None:
@@ -591,7 +596,7 @@ class CrossMarginBroker(CashModeBroker):
         if engine is None:
             return None
         engine.settle()
-        return engine.latest
+        return engine.session.snapshot
 
     def keep_curve(self) -> None:
         """Keep the figures of every bar of this run from now on."""

@@ -16,6 +16,14 @@ import backtrader as bt
 from backtrader.linebuffer import LineBuffer
 
 from crossmargin_bt.cerebro.cursors import Cursor, sharing
+from crossmargin_bt.protocols import (
+    SkippingBroker,
+    block_feed,
+    hears_orders,
+    order_state_listener,
+    reads_at_the_end,
+    skipping_broker,
+)
 
 
 class FeedGroup:
@@ -23,7 +31,8 @@ class FeedGroup:
 
     def __init__(self, datas: list[Any]) -> None:
         self.datas = datas
-        self.is_block = all(getattr(data, "_is_block", False) for data in datas)
+        self._blocks = [block for data in datas if (block := block_feed(data)) is not None]
+        self.is_block = len(self._blocks) == len(datas)
         """Whether all feeds are preloaded blocks, which advance by the cursor alone."""
         self.cursor = Cursor()
         self.times = _times(datas[0])
@@ -40,8 +49,8 @@ class FeedGroup:
             return
         self.cursor.at = at = self.cursor.at + 1
         if at in (0, self.last):
-            for data in self.datas:
-                data._is_delivered = at < self.last
+            for block in self._blocks:
+                block._is_delivered = at < self.last
 
 
 class IndicatorLines:
@@ -89,7 +98,7 @@ class StrategyRunner:
             or bool(strategy._lineiterators[bt.LineIterator.ObsType])
         )
         self._next = strategy.next
-        read_later = [one for one in strategy.analyzers if getattr(one, "read_at_the_end", bool)()]
+        read_later = [one for one in strategy.analyzers if reads_at_the_end(one)]
         handling = [one for one in strategy.analyzers if one not in read_later and _handles_bars(one)]
         self.analyzers = [(one, _name_of_next(one)) for one in handling]
         """Analyzers that handle every bar, and the name of the method to call."""
@@ -210,19 +219,18 @@ class Loop:
         """The broker's notification queue; None where the broker overrides `get_notification`."""
         datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         times = _times(datas[0])
-        are_aligned = all(getattr(data, "_is_block", False) and _times(data) == times for data in datas)
+        are_aligned = all(block_feed(data) is not None and _times(data) == times for data in datas)
         self._groups = [FeedGroup(datas)] if are_aligned else [FeedGroup([data]) for data in datas]
         self._runners = [StrategyRunner(strategy, self._groups) for strategy in strategies]
-        may_skip_broker = are_aligned and own and len(strategies) == 1 and getattr(self._broker, "passes_bars", False)
-        self._quiet_runner = (
-            self._runners[0] if may_skip_broker and not self._cheats_on_open and not cerebro.runwriters else None
-        )
-        """The only strategy, if its quiet bars may be run without calling the broker in each; else None."""
+        is_alone = own and len(strategies) == 1 and not self._cheats_on_open and not cerebro.runwriters
+        self._skipping_broker = skipping_broker(self._broker) if are_aligned and is_alone else None
+        """The broker, if the quiet bars of the only strategy may be run without calling it in each; else None."""
 
     def run(self) -> None:
         """Run to the end of the data, or until the run is stopped."""
-        if hasattr(self._broker, "notifies_order_states"):
-            self._broker.notifies_order_states = any(runner.handles_orders for runner in self._runners)
+        listener = order_state_listener(self._broker)
+        if listener is not None:
+            listener.notifies_order_states = any(runner.handles_orders for runner in self._runners)
         shared = [(group.cursor, group.lines) for group in self._groups]
         shared += [(one.cursor, one.lines) for runner in self._runners for one in runner.indicator_lines.values()]
         with sharing(shared):
@@ -237,7 +245,7 @@ class Loop:
 
     def _run_all_bars(self) -> None:  # noqa: C901 - runs in every bar, where the cost of further calls is measurable
         cerebro, queue, runners, process_bar = self._cerebro, self._queue, self._runners, self._broker.next
-        quiet_runner = self._quiet_runner
+        skipping = self._skipping_broker
         timestamps = iter(self._timestamps())
         for dt, moved in timestamps:
             for group in moved:
@@ -257,16 +265,16 @@ class Loop:
                     return
                 if cerebro.runwriters:
                     cerebro._next_writers(cerebro.runningstrats)
-            if quiet_runner is not None and self._run_quiet_bars(quiet_runner, timestamps):
+            if skipping is not None and self._run_quiet_bars(skipping, timestamps):
                 return
 
-    def _run_quiet_bars(self, runner: StrategyRunner, timestamps: Iterator[Any]) -> bool:
+    def _run_quiet_bars(self, broker: SkippingBroker, timestamps: Iterator[Any]) -> bool:
         """Run the strategy through the bars of a quiet interval without calling the broker; return whether the run was stopped.
 
         Ends before the last bar, and before any bar with a notification, a deposit, a timer or a changed `next`: the regular loop
         processes those.
         """
-        cerebro, broker, queue, group = self._cerebro, self._broker, self._queue, self._groups[0]
+        cerebro, queue, group, runner = self._cerebro, self._queue, self._groups[0], self._runners[0]
         unseen, cursor = broker.unseen(), runner.cursor
         if unseen is None or cursor is None or not runner.is_passive:
             return False
@@ -345,7 +353,7 @@ def _handles_cash(analyzer: Any) -> bool:
 
 def _handles_orders(analyzer: Any) -> bool:
     own = _overrides(analyzer, bt.Analyzer, ("notify_order", "_notify_order"))
-    return (own and getattr(analyzer, "hears_orders", True)) or any(map(_handles_orders, analyzer._children))
+    return (own and hears_orders(analyzer)) or any(map(_handles_orders, analyzer._children))
 
 
 def _name_of_next(analyzer: Any) -> str:

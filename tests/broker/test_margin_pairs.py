@@ -14,7 +14,7 @@ from crossmargin_bt.engine.explain import account_view
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills, interest
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.venues import load
@@ -129,7 +129,7 @@ def test_isolated_liquidation_prices(instrument: Instrument, size: float) -> Non
         ("PAIR", -1.0): (10_000.0 + leg.margin) / owed,
         ("COINPAIR", -1.0): 10_000.0 / (owed - leg.margin),
     }[instrument.symbol, size]
-    assert estimates.liquidation_price(made, instrument.symbol).price == pytest.approx(expected)
+    assert liquidation_prices.liquidation_price(made, instrument.symbol).price == pytest.approx(expected)
 
 
 def test_what_may_be_traded_to_close() -> None:

@@ -30,7 +30,7 @@ from crossmargin_bt.engine.ledger import journal as journals
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import flat_rate
 
 VARIANTS = [
@@ -159,7 +159,7 @@ def test_estimates_are_where_the_pool_gives_out(venue: str, mode: str, position_
 
 def check_estimate(account: Account, pool: metrics.Pool, symbol: str, side: str) -> bool:
     """Check one estimate; return whether there was a price to check."""
-    price = estimates.liquidation_price(account, symbol, side).price
+    price = liquidation_prices.liquidation_price(account, symbol, side).price
     if price is None or metrics.risk(account, pool, with_orders=False).gap <= 0:
         return False
     moved = account.copy(symbol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import flat_rate
 from published.stage import account, isolated_price, requirement, rest, shared, trade
 
@@ -107,7 +107,7 @@ def phemex(case: dict) -> dict:
     trade(made, "X", given["size"], given["price"])
     return {
         "assigned": made.books["X"].legs["net"].margin,
-        "liq_price": estimates.liquidation_price(made, "X").price,
+        "liq_price": liquidation_prices.liquidation_price(made, "X").price,
     }
 
 
@@ -117,7 +117,7 @@ def fee_buffer(case: dict) -> dict:
     facts = {"leverage": given["leverage"], "rule": flat_rate(given["base_mmr"])}
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"], given["price"])
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 def extra_margin(case: dict) -> dict:
@@ -127,7 +127,7 @@ def extra_margin(case: dict) -> dict:
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
     trade(made, "X", given["qty"] * (-1 if given["side"] == "short" else 1), given["entry"])
     made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol="X", side="net", amount=float(given["extra_margin"])))
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 def frozen_fee(case: dict) -> dict:
@@ -148,7 +148,7 @@ def frozen_fee(case: dict) -> dict:
     trade(made, "X", given["qty"], given["entry"])
     (pool,) = metrics.pools(made)
     return {
-        "liquidation_price": estimates.liquidation_price(made, "X").price,
+        "liquidation_price": liquidation_prices.liquidation_price(made, "X").price,
         "pos_maint": metrics.risk(made, pool).requirement,
     }
 

@@ -7,7 +7,7 @@ import math
 
 from crossmargin_bt.engine.admission import maximum_order
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 from published.stage import account, rest, shared, trade
 
@@ -54,7 +54,7 @@ def kucoin_shared_by_value(case: dict) -> dict:
         )
         trade(made, "X", given["qty_usd"], given["mark"])
         made.balances["USDT"] = given["total_margin"]
-        prices[name] = estimates.liquidation_price(made, "X").price
+        prices[name] = liquidation_prices.liquidation_price(made, "X").price
     return prices
 
 
@@ -93,7 +93,7 @@ def coinm_liquidation(case: dict) -> dict:
     rule = tier_table([(0.0, rate / 2, None), (cum / (rate / 2), rate, None)], marginal=True)
     made = account(cash=given["WB"], X={"contract_size": given["cm"], "rule": rule, **COIN})
     trade(made, "X", given["side"] * given["contracts"], given["entry"])
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 def bybit_isolated(case: dict) -> dict:
@@ -105,7 +105,7 @@ def bybit_isolated(case: dict) -> dict:
         made = account(cash=1e3, mode="isolated", rules=rules, X=facts)
         trade(made, "X", size, given["entry"])
         (pool,) = metrics.pools(made)
-        found[name] = estimates.liquidation_price(made, "X").price
+        found[name] = liquidation_prices.liquidation_price(made, "X").price
         found["im"] = made.books["X"].legs["net"].margin
         found["mm"] = metrics.risk(made, pool).requirement
         found["position_value"] = metrics.exposure_value(made, "USDT")

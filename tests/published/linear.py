@@ -10,7 +10,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.liquidation_steps import Tiers
 from crossmargin_bt.engine.terms.rates import PowerRate, SizeRate, flat_rate, tier_table
 from published.stage import account, isolated_price, requirement, rest, shared, trade
@@ -28,7 +28,7 @@ def binance_cross(case: dict) -> dict:
     )
     made = account(cash=given["WB"] - given["TMM1"] + given["UPNL1"], X={"leverage": 1.0, "rule": rule})
     trade(made, "X", given["side"] * given["pos"], given["ep"])
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 def binance_isolated(case: dict) -> dict:
@@ -95,7 +95,7 @@ def insurance(case: dict) -> dict:
     trade(made, "X", given["qty"], given["entry"])
     (pool,) = metrics.pools(made)
     found = {
-        "liq_price": estimates.liquidation_price(made, "X").price,
+        "liq_price": liquidation_prices.liquidation_price(made, "X").price,
         "bankruptcy_price": metrics.bankruptcy_prices(made, pool)["X:net"],
     }
     made.set_mark("X", given["fill_price"])
@@ -189,7 +189,7 @@ def dydx(case: dict) -> dict:
     return {
         "equity": total.equity,
         "free_collateral": total.free_margin,
-        "liq_price": estimates.liquidation_price(made, "X").price,
+        "liq_price": liquidation_prices.liquidation_price(made, "X").price,
     }
 
 
@@ -270,8 +270,8 @@ def orderly_liquidation(case: dict) -> dict:
     trade(made, "BTC", *given["btc"])
     trade(made, "ETH", *given["eth"])
     return {
-        "btc_liq": estimates.liquidation_price(made, "BTC").price,
-        "eth_liq": estimates.liquidation_price(made, "ETH").price,
+        "btc_liq": liquidation_prices.liquidation_price(made, "BTC").price,
+        "eth_liq": liquidation_prices.liquidation_price(made, "ETH").price,
         "total_mm": shared(made).requirement,
     }
 
@@ -281,7 +281,7 @@ def orderly_dynamic(case: dict) -> dict:
     rule = PowerRate(base=0.006, factor=0.6 * given["imr_factor"], exponent=0.8, initial_factor=1.0)
     made = account(cash=given["collateral"] - given["eth_mm"], X={"leverage": 10.0, "rule": rule})
     trade(made, "X", given["qty"], given["mark"])
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 def hyperliquid(case: dict) -> dict:

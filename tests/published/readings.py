@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import flat_rate
 from published.stage import account, shared, trade
 
@@ -21,8 +21,8 @@ def kucoin_estimates(case: dict) -> dict:
     made.balances["USDT"] = given["total_margin"]
     return {
         "amr": given["total_margin"] / metrics.exposure_value(made, "USDT"),
-        "eth_liq_price": estimates.liquidation_price(made, "ETHUSDT").price,
-        "btc_liq_price": estimates.liquidation_price(made, "BTCUSDT").price,
+        "eth_liq_price": liquidation_prices.liquidation_price(made, "ETHUSDT").price,
+        "btc_liq_price": liquidation_prices.liquidation_price(made, "BTCUSDT").price,
     }
 
 

@@ -7,7 +7,7 @@ from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import estimates, metrics, requirement
+from crossmargin_bt.engine.margin import liquidation_prices, metrics, requirement
 from crossmargin_bt.engine.terms.rates import PowerRate, flat_rate, tier_table
 from published.stage import account, rest, shared, trade
 
@@ -154,7 +154,7 @@ def new_position(case: dict) -> dict:
         )
     )  # fmt: skip
 
-    return {"liq_price": estimates.liquidation_price(made, "X").price}
+    return {"liq_price": liquidation_prices.liquidation_price(made, "X").price}
 
 
 CHECKED = {

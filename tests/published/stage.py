@@ -9,7 +9,7 @@ from crossmargin_bt import venues
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rates import flat_rate
 
@@ -67,7 +67,7 @@ def isolated_price(
         X={"leverage": given["leverage"], "rule": rule or flat_rate(given["mmr"])},
     )
     trade(made, "X", -size if short else size, given.get("entry", given.get("hp")))
-    return estimates.liquidation_price(made, "X").price
+    return liquidation_prices.liquidation_price(made, "X").price
 
 
 def requirement(value: float, rule, quantity: float = 1.0) -> float:

@@ -16,7 +16,7 @@ import pytest
 
 import published
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.margin import estimates, metrics
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
 from crossmargin_bt.engine.terms.rates import LeverageTier, ShareTable, tier_table
 from published.stage import account, shared, trade
 
@@ -59,7 +59,7 @@ def test_binance_linear_position(answer: str) -> None:
     assert metrics.pool_balance(made, "USDT").in_use == printed(given["initialMargin"])
     assert shared(made).requirement == printed(given["maintMargin"])
     # The wallet of that second, in multi-assets mode, was not recorded; seconds apart it was 25.7261006.
-    assert estimates.liquidation_price(made, "BTCUSDT").price == pytest.approx(
+    assert liquidation_prices.liquidation_price(made, "BTCUSDT").price == pytest.approx(
         float(given["liquidationPrice"]), abs=0.2
     )
 
@@ -145,7 +145,7 @@ def test_hyperliquid_cross_account(answer: str) -> None:
         # The entry is printed to few digits; profit cannot be more exact than it.
         entry_error = abs(float(one["szi"])) * last_digit(one["entryPx"])
         assert book.unrealised() == pytest.approx(float(one["unrealizedPnl"]), abs=entry_error + 1e-6)
-        estimate = estimates.liquidation_price(made, one["coin"])
+        estimate = liquidation_prices.liquidation_price(made, one["coin"])
         if one["liquidationPx"] is None:
             assert estimate.price is None
         else:
@@ -160,4 +160,4 @@ def test_hyperliquid_isolated_position(answer: str) -> None:
     profit = made.books[one["coin"]].unrealised()
     held = float(one["marginUsed"]) - profit
     made.apply(events.IsolatedMarginAdjusted(time_ms=0, symbol=one["coin"], side="net", amount=held - leg.margin))
-    assert estimates.liquidation_price(made, one["coin"]).price == printed(one["liquidationPx"])
+    assert liquidation_prices.liquidation_price(made, one["coin"]).price == printed(one["liquidationPx"])

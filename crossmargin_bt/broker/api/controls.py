@@ -6,7 +6,7 @@ from typing import Any
 from crossmargin_bt.broker.api.commission import CommissionBook
 from crossmargin_bt.broker.api.queries import feed_of, side_of
 from crossmargin_bt.broker.api.settings import Settings, finite_of, one_of
-from crossmargin_bt.broker.bar.engine import BarEngine
+from crossmargin_bt.broker.bar.reference_engine import BarEngine
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events

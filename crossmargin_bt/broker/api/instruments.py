@@ -9,6 +9,7 @@ from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
+from crossmargin_bt.protocols import perpetual_feed
 
 
 def instruments(broker: Any, session: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
@@ -27,9 +28,8 @@ def instruments(broker: Any, session: BrokerSession) -> Iterator[tuple[Any, Inst
 def _check(broker: Any, session: BrokerSession, data: Any, instrument: Instrument) -> None:
     if not data._name:
         raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
-    if (data.resampling or data.replaying) and (
-        getattr(data, "has_mark", False) or getattr(data, "has_funding", False)
-    ):
+    perpetual = perpetual_feed(data)
+    if perpetual is not None and (data.resampling or data.replaying) and (perpetual.has_mark or perpetual.has_funding):
         raise FeedError(
             f"feed {data._name}: backtrader's resampling drops mark and funding columns; resample the frame first, or trade "
             f"on the base feed and give the resampled one no instrument"

@@ -17,7 +17,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
-from crossmargin_bt.engine.margin.estimates import Distance, aggregate_distance, liquidation_price
+from crossmargin_bt.engine.margin.liquidation_prices import Distance, aggregate_distance, liquidation_price
 from crossmargin_bt.errors import ConfigurationError
 
 # The number of an order that was never entered; those of a run begin at 1.

@@ -16,8 +16,8 @@ from crossmargin_bt.engine.explain.account_view import CurrencyView, LoanView, c
 from crossmargin_bt.engine.explain.explanations import account_before, explain, is_explainable
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.margin import estimates, metrics
-from crossmargin_bt.engine.margin.estimates import Distance, Estimate
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
+from crossmargin_bt.engine.margin.liquidation_prices import Distance, Estimate
 from crossmargin_bt.engine.margin.options import option_greeks
 from crossmargin_bt.engine.math.pricing import Greeks
 from crossmargin_bt.errors import ConfigurationError, suggestion
@@ -65,7 +65,7 @@ def margin_level(session: BrokerSession) -> float:
 def liquidation_price(session: BrokerSession, data: Any, side: str | None) -> Estimate:
     """Return the estimate of a feed's liquidation price; see `CrossMarginBroker.liquidation_price`."""
     book = session.books[feed_of(session, data)]
-    return estimates.liquidation_price(session.account, book.instrument.symbol, side_of(book, side))
+    return liquidation_prices.liquidation_price(session.account, book.instrument.symbol, side_of(book, side))
 
 
 def aggregate_distance(session: BrokerSession, betas: Mapping[str, float] | None) -> Distance:
@@ -77,7 +77,7 @@ def aggregate_distance(session: BrokerSession, betas: Mapping[str, float] | None
         if name not in symbols:
             raise ConfigurationError(f"betas names {name!r}, which is no feed{suggestion(name, list(symbols))}")
     moves = {symbols[name]: finite_of(f"the beta of {name}", beta) for name, beta in (betas or {}).items()}
-    return estimates.aggregate_distance(session.account, moves)
+    return liquidation_prices.aggregate_distance(session.account, moves)
 
 
 def explanation(session: BrokerSession | None, event: events.JournalEntry) -> str:

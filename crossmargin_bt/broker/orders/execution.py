@@ -95,7 +95,8 @@ class OrderExecutor:
             return trigger._replace(moment=BEFORE)
         if order.exectype in FILLED_AT_OPEN:
             return trigger
-        return trigger._replace(moment=moment_of(trigger, candle_path(bar.last, low_first=low_comes_first(bar.last))))
+        path = candle_path(bar.last, low_first=low_comes_first(bar.last))
+        return Trigger(moment_of(trigger, path), *trigger[1:])
 
     # Fills of orders
 

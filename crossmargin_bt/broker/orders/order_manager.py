@@ -57,7 +57,7 @@ class OrderManager:
     def enter(self, owner: Any, data: Any, size: float, keywords: dict[str, Any], *, buys: bool) -> Any:
         """Enter an order; one that cannot be entered is returned rejected, with its `Refusal` in `order.info.reject`."""
         session = self._session
-        if keywords.get("valid") is not None and len(data):
+        if "valid" in keywords and keywords["valid"] is not None and len(data):
             keywords["valid"] = bt_orders.valid_until(data, keywords["valid"])
         size, refusal = _validated(session, data, size, keywords)
         book = session.books.get(data)

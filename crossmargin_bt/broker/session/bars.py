@@ -9,6 +9,7 @@ import backtrader as bt
 
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.math.intrabar_path import Candle
+from crossmargin_bt.protocols import perpetual_feed
 from crossmargin_bt.time_units import MS_PER_DAY
 
 # backtrader counts days so that 0001-01-01 is day 1; this is day 0 of the epoch on that scale.
@@ -35,7 +36,7 @@ LENGTHS_MS = {
 
 def bar_ms(data: Any) -> int | None:
     """Return how long a bar of a feed of ours is; of others the timeframe is what a user left it at."""
-    length = LENGTHS_MS.get(data._timeframe) if hasattr(data, "has_mark") else None
+    length = LENGTHS_MS.get(data._timeframe) if perpetual_feed(data) is not None else None
     return None if length is None else int(length * data._compression)
 
 
@@ -82,10 +83,11 @@ class Feed:
         self.data, self.book, self.symbol = data, book, book.instrument.symbol
         self.clock = lines.datetime
         self.open, self.high, self.low, self.close = (getattr(lines, name) for name in Candle._fields)
-        marked = getattr(data, "has_mark", False)
+        perpetual = perpetual_feed(data)
+        marked = perpetual is not None and perpetual.has_mark
         self.mark_lines = [getattr(lines, f"mark_{name}") for name in Candle._fields] if marked else []
         self.mark_close = self.mark_lines[-1] if marked else self.close
-        self.funding = lines.funding_rate if getattr(data, "has_funding", False) else None
+        self.funding = lines.funding_rate if perpetual is not None and perpetual.has_funding else None
         self.volatility: Any = getattr(lines, "volatility", None)
         self.index: Any = getattr(lines, "index_price", None)
         self.interest_rate = getattr(lines, "interest_rate", None)

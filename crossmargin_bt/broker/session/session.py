@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from crossmargin_bt.broker.session.account_snapshot import AccountSnapshot
 from crossmargin_bt.broker.session.bars import Bar, Feed, time_ms
 from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.session.position_lots import PositionLots
@@ -32,6 +33,8 @@ class BrokerSession:
         """Hook that runs before an entry changes the account: whatever evaluates lazily has to be evaluated then."""
         self.pending_notifications: list[events.JournalEntry] = []
         """Entries that strategies are notified of at the end of the bar."""
+        self.snapshot: AccountSnapshot | None = None
+        """The figures of the last bar's close whose snapshot has been taken."""
         self.closed_out = False
         """Whether a pool was closed out in this bar."""
         self.fills = self.refused = 0
@@ -208,10 +211,10 @@ class BrokerSession:
 
     def lots_left(self, order: Any) -> int:
         """Return the signed lots the order has still to trade."""
-        left = self._lots_left.get(order.ref)
-        if left is None:
-            left = self._lots_left[order.ref] = self.books[order.data].instrument.lots(order.size)
-        return left
+        number = order.ref
+        if number not in self._lots_left:
+            self._lots_left[number] = self.books[order.data].instrument.lots(order.size)
+        return self._lots_left[number]
 
     def take_lots(self, order: Any, lots: int) -> int:
         """Count `lots` (signed) of the order as traded and return its remaining lots."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossmargin_bt.broker.session.bars import Feed
+from crossmargin_bt.protocols import shared_cursor
 
 # The bars examined at first and at most; the number doubles each time.
 BARS_MIN, BARS_MAX = 16, 1024
@@ -32,7 +33,7 @@ class LineIndex:
 
 def cursor_of(line: Any) -> Any:
     """Return an object whose `at` is the index of a line's current bar: the cursor it shares with other lines, if any."""
-    return getattr(line, "_cursor", None) or LineIndex(line)
+    return shared_cursor(line) or LineIndex(line)
 
 
 class ValidBars:

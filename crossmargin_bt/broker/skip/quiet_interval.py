@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from backtrader.linebuffer import LineBuffer
 
-from crossmargin_bt.broker.bar.engine import ReferenceEngine
+from crossmargin_bt.broker.bar.reference_engine import ReferenceEngine
 from crossmargin_bt.broker.bar.screen import BarEvent
 from crossmargin_bt.broker.session.bars import EPOCH_DAY, INSTANT, Feed
 from crossmargin_bt.broker.session.host import BrokerHost

@@ -61,7 +61,8 @@ class OpenOrders(dict[int, OpenOrder]):
         self._ladders: dict[tuple[str, bool], Ladder] = {}
         self._came: dict[int, int] = {}
         self._next = 0
-        self._groups: dict[int, int] = {}
+        self.groups: dict[int, int] = {}
+        """The number of orders in every one-cancels-other group, by the group."""
         self._grouped = 0
         """How many groups have more than one member."""
         self.immediate = 0
@@ -93,7 +94,7 @@ class OpenOrders(dict[int, OpenOrder]):
         dict.update(other, self)
         other.__dict__.update(self.__dict__)
         other._ladders = {key: ladder.copy() for key, ladder in self._ladders.items()}
-        other._came, other._groups = self._came.copy(), self._groups.copy()
+        other._came, other.groups = self._came.copy(), self.groups.copy()
         return other
 
     def __setitem__(self, number: int, order: OpenOrder) -> None:
@@ -160,18 +161,14 @@ class OpenOrders(dict[int, OpenOrder]):
 
     def _count_member(self, group: int, sign: int) -> None:
         """Count a member of a group that comes or goes."""
-        members = self._groups.get(group, 0) + sign
+        members = self.groups.get(group, 0) + sign
         if members:
-            self._groups[group] = members
+            self.groups[group] = members
         else:
-            del self._groups[group]
+            del self.groups[group]
         # From one member to two, or back.
         if members == (2 if sign > 0 else 1):
             self._grouped += sign
-
-    def has_group(self, group: int | None) -> bool:
-        """Return whether an order of a one-cancels-other group is among them."""
-        return group in self._groups
 
     def notional_upper_bound(self, price: float) -> float:
         """Return no less than what all orders are worth at their own prices, or at this one."""

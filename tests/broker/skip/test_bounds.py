@@ -22,7 +22,7 @@ from crossmargin_bt.broker.bar.risk_monitor import RiskMonitor
 from crossmargin_bt.broker.bar.screen import BarEvent
 from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.broker.skip import order_bound, portfolio_screen, screen
+from crossmargin_bt.broker.skip import admission_bound, portfolio_screen, screen
 from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
@@ -311,9 +311,9 @@ def order_costs(seed: int, tries: int) -> tuple[float, int]:
         held = abs(book.leg(side).lots) or 50
         lots = draw.choice([1, -1]) * max(1, int(held * draw.choice([0.5, 1.0, 1.5, 2.0, 3.0])))
         price = book.long_mark * draw.uniform(0.9, 1.1)
-        bounded = order_bound.BoundedAdmission(account, {})
-        rate = order_bound._cost_rate(account, book, {})
-        if rate is None or order_bound._may_uncover_losses(book, side, lots):
+        bounded = admission_bound.BoundedAdmission(account, {})
+        rate = admission_bound._cost_rate(account, book, {})
+        if rate is None or admission_bound._may_uncover_losses(book, side, lots):
             continue
         bound = bounded.cost_upper_bound(book, side, lots, price, rate)
         symbol = book.instrument.symbol
@@ -353,7 +353,7 @@ def test_the_margin_lower_bound_is_one(seed: int) -> None:
             book.rates = dict.fromkeys(("cross", "isolated"), flat_rate(0.01))
         with_orders(draw, account, draw.randint(0, 4))
         for book in account.books.values():
-            bound = order_bound.margin_lower_bound(account, book, {})
+            bound = admission_bound.margin_lower_bound(account, book, {})
             finite += math.isfinite(bound)
             assert bound <= metrics.available_margin(account, book) + 1e-9
     assert finite > 20
@@ -372,7 +372,7 @@ def test_orders_admitted_by_the_bound_are_admitted_exactly() -> None:
         book = account.books[name]
         lots = draw.choice([1, -1]) * draw.randint(1, 3_000)
         order = OpenOrder(77, "net", lots, book.long_mark * draw.uniform(0.95, 1.05), group=77)
-        if order_bound.BoundedAdmission(account, {}).try_reserve(book, "net", lots, order.price):
+        if admission_bound.BoundedAdmission(account, {}).try_reserve(book, "net", lots, order.price):
             admitted += 1
             assert isinstance(order_admission.admit(account, name, order), OpenOrder)
     assert admitted > 20

@@ -35,8 +35,7 @@ class BoundedAdmission(ExactAdmission):
 
     def __init__(self, account: Account, rates: CostRates, balance: metrics.PoolBalance | None = None) -> None:
         """Begin with nothing reserved; `balance` is that of the account's only pool where it is known."""
-        super().__init__(account)
-        self._rates, self._balance = rates, balance
+        self._account, self._rates, self._balance = account, rates, balance
         self._price_range: dict[tuple[str, str], tuple[float, float]] = {}
         """By symbol and side, the lowest and highest price of resting orders and of those admitted."""
         self._free: dict[tuple[str, bool], float] = {}
@@ -52,7 +51,7 @@ class BoundedAdmission(ExactAdmission):
         book = self._account.books[symbol]
         only_closes = order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED
         # Members of a group close the same lots, so they do not count against each other.
-        is_bounded = not (only_closes or book.orders.reducing or book.orders.has_group(order.group))
+        is_bounded = not (only_closes or book.orders.reducing or order.group in book.orders.groups)
         if is_bounded and self.try_reserve(book, order.side, order.lots, order.price):
             return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
         admitted = order_admission.admit(self._account, symbol, order)

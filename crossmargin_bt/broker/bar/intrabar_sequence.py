@@ -182,7 +182,7 @@ class IntrabarSimulator:
         """Return the trigger with its moment on the path of the leg it trades."""
         held = trigger.bar.book.leg(leg_of(trigger.order)).lots
         paths = self._paths()[trigger.bar.book.instrument.symbol]
-        return trigger._replace(moment=moment_of(trigger, paths.last_of_short if held < 0 else paths.last_of_long))
+        return Trigger(moment_of(trigger, paths.last_of_short if held < 0 else paths.last_of_long), *trigger[1:])
 
     # The path
 

@@ -5,16 +5,16 @@
 engine around it that proves most bars uneventful and passes them, with the same results to the last bit.
 """
 
-from array import array
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from crossmargin_bt.broker.bar.intrabar import IntrabarSimulator
+from crossmargin_bt.broker.bar.intrabar_sequence import IntrabarSimulator
 from crossmargin_bt.broker.bar.risk_monitor import RiskMonitor
 from crossmargin_bt.broker.bar.screen import EventScreen, NoScreen
 from crossmargin_bt.broker.orders.execution import OrderExecutor
 from crossmargin_bt.broker.orders.order_manager import OrderManager
 from crossmargin_bt.broker.orders.pre_trade_checks import PreTradeChecks
+from crossmargin_bt.broker.session.account_snapshot import VALUE_MIN, AccountSnapshot, EquityCurve
 from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.order_queue import OrderQueue
@@ -25,45 +25,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.math.tolerances import fits
-
-# `getvalue()` of an account that lost everything. Stock analyzers take logarithms and quotients of it, and end the run at 0; the
-# journal and `equity` keep the exact 0.
-VALUE_MIN = 1e-9
-
-
-class AccountSnapshot(NamedTuple):
-    """The account at the close of a bar. Amounts are in its currency."""
-
-    version: int
-    """`Account.version` the figures were taken at."""
-    balance: metrics.PoolBalance | None
-    """The sums behind them; None where the figures were computed in advance."""
-    equity: float
-    margin_used: float
-    free_margin: float
-    value: float
-    """Equity as backtrader is shown it, never 0."""
-    fund_value: float
-
-
-class EquityCurve:
-    """Equity, margin used and free margin at the close of every bar, as arrays of doubles."""
-
-    def __init__(self, since: int = 0) -> None:
-        self.since = since
-        """The number of bars before the first one here."""
-        self.equity, self.margin_used, self.free_margin = array("d"), array("d"), array("d")
-
-    def append(self, figures: AccountSnapshot | metrics.PoolBalance) -> None:
-        """Add a bar."""
-        self.equity.append(figures.equity)
-        self.margin_used.append(figures.margin_used)
-        self.free_margin.append(figures.free_margin)
-
-    def replace_last(self, figures: AccountSnapshot) -> None:
-        """Replace the figures of the last bar."""
-        self.equity[-1], self.margin_used[-1] = figures.equity, figures.margin_used
-        self.free_margin[-1] = figures.free_margin
+from crossmargin_bt.protocols import QuietBars
 
 
 class BarEngine(Protocol):
@@ -74,13 +36,10 @@ class BarEngine(Protocol):
     executor: OrderExecutor
     monitor: RiskMonitor
     checks: PreTradeChecks
+    is_behind: bool
+    """Whether bars have passed that the session has not seen; `sync` brings it up to the last."""
     unsettled_bars: int
     """How many bars passed whose snapshot has not been taken; 0 where every bar takes its own."""
-
-    @property
-    def latest(self) -> AccountSnapshot | None:
-        """The snapshot of the last bar, once `settle` has been called where bars are unsettled."""
-        ...
 
     @property
     def bars(self) -> int:
@@ -101,6 +60,14 @@ class BarEngine(Protocol):
 
     def process(self) -> None:
         """Process the bar that the feeds have just delivered."""
+        ...
+
+    def unseen(self) -> QuietBars | None:
+        """Return the bars ahead that may pass without a call of `process`; None where there are none."""
+        ...
+
+    def count_run_through(self) -> None:
+        """Count the bars that passed without a call of `process`."""
         ...
 
     def sync(self) -> None:
@@ -135,16 +102,25 @@ class BarEngine(Protocol):
 class ReferenceEngine:
     """Processes every bar in full."""
 
-    def __init__(self, host: BrokerHost, session: BrokerSession, queue: OrderQueue | None = None) -> None:
+    is_behind = False
+    """Whether bars have passed that the session has not seen; never here."""
+
+    def __init__(
+        self,
+        host: BrokerHost,
+        session: BrokerSession,
+        queue: OrderQueue | None = None,
+        new_admission: Callable[..., ExactAdmission] | None = None,
+    ) -> None:
+        """Begin a run; a queue that sorts its orders, and another way to admit them, may be given."""
         self._host, self.session = host, session
-        self.new_admission: Callable[..., ExactAdmission] = self._exact_admission
+        self._new_admission = self._exact_admission if new_admission is None else new_admission
         host.pending = OrderQueue() if queue is None else queue
-        self.orders = OrderManager(host, session, self._begin_admission)
+        self.orders = OrderManager(host, session, self._new_admission)
         self.executor = OrderExecutor(host, session, self.orders)
         self.screen: EventScreen = NoScreen()
         self.bars = 0
         self.unsettled_bars = 0
-        self.latest: AccountSnapshot | None = None
         self.kept_curve: EquityCurve | None = None
         self.is_new_bar = False
         """Whether the bar's snapshot has not been taken yet."""
@@ -187,7 +163,7 @@ class ReferenceEngine:
         self.orders.admit_submitted()
         if self._host._userhist:
             self._host._process_order_history()
-        self.simulator.process_bar(bars, self.screen, self._begin_admission)
+        self.simulator.process_bar(bars, self.screen, self._new_admission)
         session.scale_rates(bars)
         return bars
 
@@ -197,6 +173,12 @@ class ReferenceEngine:
         self.checks.end_bar(bars)
         if self.session.pending_notifications:
             self._notify_strategies()
+
+    def unseen(self) -> None:
+        """Return None: every bar is processed."""
+
+    def count_run_through(self) -> None:
+        """Do nothing: every bar is processed."""
 
     def sync(self) -> None:
         """Do nothing: the session is never behind."""
@@ -260,7 +242,7 @@ class ReferenceEngine:
 
     def keep(self, snapshot: AccountSnapshot) -> None:
         """Make a snapshot the bar's own, in the curve too."""
-        self.latest = snapshot
+        self.session.snapshot = snapshot
         curve = self.kept_curve
         if curve is not None and self.is_new_bar:
             curve.append(snapshot)
@@ -278,8 +260,8 @@ class ReferenceEngine:
             host.cerebro.runstop()
             return False
         if host.p.on_liquidation == "refill":
-            assert self.latest is not None
-            missing = host.p.cash - self.latest.equity
+            assert self.session.snapshot is not None
+            missing = host.p.cash - self.session.snapshot.equity
             if missing > 0:
                 host._cash_addition.append(missing)
                 self.refresh()
@@ -306,9 +288,6 @@ class ReferenceEngine:
                 self._host.startingcash += amount
 
     # Admission
-
-    def _begin_admission(self, *, at_close: bool) -> ExactAdmission:
-        return self.new_admission(at_close=at_close)
 
     def _exact_admission(self, *, at_close: bool) -> ExactAdmission:  # noqa: ARG002 - bounded admission needs to know
         return ExactAdmission(self.session.account)

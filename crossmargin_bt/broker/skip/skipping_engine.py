@@ -7,15 +7,17 @@ orders far from the limit are admitted by an upper bound of their cost.
 """
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from crossmargin_bt.broker.bar.engine import VALUE_MIN, AccountSnapshot, EquityCurve, ReferenceEngine
+from crossmargin_bt.broker.bar.reference_engine import ReferenceEngine
+from crossmargin_bt.broker.session.account_snapshot import VALUE_MIN, AccountSnapshot, EquityCurve
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.session import BrokerSession
+from crossmargin_bt.broker.skip.admission_bound import BoundedAdmission, CostRates
 from crossmargin_bt.broker.skip.lookahead import BARS_MAX, BARS_MIN, Lookahead
-from crossmargin_bt.broker.skip.order_bound import BoundedAdmission, CostRates
 from crossmargin_bt.broker.skip.precomputed import BarEquity, PrecomputedEquity, balance_over
 from crossmargin_bt.broker.skip.price_sorted_queue import PriceSortedQueue
 from crossmargin_bt.broker.skip.quiet_interval import (
@@ -41,13 +43,12 @@ class SkippingEngine:
     def __init__(self, host: BrokerHost, session: BrokerSession) -> None:
         queue = PriceSortedQueue()
         self._host, self.session = host, session
-        self.inner = ReferenceEngine(host, session, queue)
-        self.inner.new_admission = self._bounded_admission
+        self.inner = ReferenceEngine(host, session, queue, self._bounded_admission)
         self.orders, self.executor = self.inner.orders, self.inner.executor
         self._queue = queue
         self._cost_rates: CostRates = {}
         self._interval: QuietInterval | None = None
-        self._is_behind = False
+        self.is_behind = False
         """Whether bars have passed unseen: feeds and marks are behind."""
         self.unsettled_bars = 0
         self._orders_raise_risk = session.account.rules.orders_raise_risk
@@ -82,7 +83,7 @@ class SkippingEngine:
     def process(self) -> None:
         """Process the bar that the feeds have just delivered, or pass it."""
         interval, host = self._interval, self._host
-        if self._is_behind:
+        if self.is_behind:
             if not host._cash_addition and interval is not None and interval.passes_unseen():
                 self.inner.bars += 1
                 self.unsettled_bars += 1
@@ -97,7 +98,7 @@ class SkippingEngine:
         if bars is None or self._begins_quietly():
             return
         self.inner.close_bar(bars)
-        self._interval = self._find_interval(self.inner.latest)
+        self._interval = self._find_interval(self.session.snapshot)
 
     def try_skip(self, interval: QuietInterval) -> bool:
         """Pass the new bar if it lies in a quiet interval and no order or cash waits for it; return whether it did."""
@@ -107,10 +108,13 @@ class SkippingEngine:
         if interval.may_pass_unseen():
             self.unsettled_bars += 1
             self.inner.is_new_bar = False
-            self._is_behind = True
+            self.is_behind = True
             return True
         if interval.passes():
-            self._defer_snapshot(interval)
+            self.unsettled_bars += 1
+            self.inner.is_new_bar = False
+            if self.inner.kept_curve is not None:
+                self._keep_exposed_curve(interval)
             return True
         return False
 
@@ -124,13 +128,17 @@ class SkippingEngine:
         if interval is None:
             return False
         interval.note_marks()
-        self._defer_snapshot(interval)
+        self.unsettled_bars += 1
+        self.inner.is_new_bar = False
+        if self.inner.kept_curve is not None:
+            self._keep_exposed_curve(interval)
         return True
 
     def _find_interval(self, snapshot: AccountSnapshot | None) -> QuietInterval | None:
         if self._host._userhist or self.inner.unvalued:
             return None
-        single_bars = float("inf") if self._account_is_exposed else max(0, self._no_skip_until_bar - self.inner.bars)
+        waits = self._no_skip_until_bar - self.inner.bars
+        single_bars = float("inf") if self._account_is_exposed else max(0, waits)
         balance = None if snapshot is None else snapshot.balance
         return find_quiet_interval(self._parts, single_bars=single_bars, balance=balance)
 
@@ -145,18 +153,13 @@ class SkippingEngine:
     @property
     def bars(self) -> int:
         """How many bars the account has gone through in this run."""
-        if self._is_behind:
+        if self.is_behind:
             self.count_run_through()
         return self.inner.bars
 
-    @property
-    def latest(self) -> AccountSnapshot | None:
-        """The snapshot of the last settled bar."""
-        return self.inner.latest
-
     def unseen(self) -> QuietInterval | None:
         """Return the interval whose bars may pass without a call of the broker; None where it has to be called."""
-        return self._interval if self._is_behind else None
+        return self._interval if self.is_behind else None
 
     def count_run_through(self) -> None:
         """Count the bars that the run loop has passed without calling the broker."""
@@ -166,9 +169,9 @@ class SkippingEngine:
 
     def sync(self) -> None:
         """Bring feeds and marks up to the last bar that passed unseen."""
-        if not self._is_behind:
+        if not self.is_behind:
             return
-        self._is_behind = False
+        self.is_behind = False
         interval = self._interval
         assert interval is not None
         self.count_run_through()
@@ -180,7 +183,8 @@ class SkippingEngine:
 
     def settle(self) -> None:
         """Bring the session and the snapshot up to the last bar delivered."""
-        self.sync()
+        if self.is_behind:
+            self.sync()
         waiting, self.unsettled_bars = self.unsettled_bars, 0
         if not waiting:
             return
@@ -190,7 +194,7 @@ class SkippingEngine:
         if curve is not None:
             marks = interval.take_marks()
             if waiting > 1:
-                inner.latest = inner.snapshot_of(self._extend_curve(curve, marks, waiting))
+                session.snapshot = inner.snapshot_of(self._extend_curve(curve, marks, waiting))
                 return
             inner.is_new_bar = True
         known = self._precomputed_equity(interval)
@@ -237,11 +241,9 @@ class SkippingEngine:
         if self._orders_raise_risk or entry.__class__ not in ORDER_ENTRIES:
             self._screen.risk_version += 1
 
-    def _defer_snapshot(self, interval: QuietInterval) -> None:
-        """Leave the snapshot of a quiet bar until it is read, or the account is about to change."""
-        self.unsettled_bars += 1
-        self.inner.is_new_bar = False
-        if self.inner.kept_curve is not None and (self._curve_is_exposed or not interval.is_computable):
+    def _keep_exposed_curve(self, interval: QuietInterval) -> None:
+        """Do not defer a snapshot of a curve that a caller holds, or that cannot be computed over arrays."""
+        if self._curve_is_exposed or not interval.is_computable:
             self.settle()
 
     def _precomputed_equity(self, interval: QuietInterval) -> BarEquity | None:
@@ -273,8 +275,11 @@ class SkippingEngine:
                 (curve.margin_used, whole.margin_used),
                 (curve.free_margin, whole.free_margin),
             ):
-                values.frombytes(np.broadcast_to(np.asarray(added, float), bars).tobytes())
-            last: Any = [float(one[-1]) if isinstance(one, np.ndarray) else one for one in whole]
+                if added.__class__ is np.ndarray:
+                    values.frombytes(added.tobytes())
+                else:
+                    values.extend(repeat(added, bars))
+            last: Any = [float(one[-1]) if one.__class__ is np.ndarray else one for one in whole]
             return metrics.PoolBalance(*last)
         for number in range(bars):
             for book, values in marks:
@@ -287,7 +292,7 @@ class SkippingEngine:
 
     def _bounded_admission(self, *, at_close: bool) -> BoundedAdmission:
         """Return admission by bounds at the present marks; at the close of a bar its snapshot tells what is free."""
-        account, latest = self.session.account, self.inner.latest
+        account, latest = self.session.account, self.session.snapshot
         is_known = (
             at_close and latest is not None and latest.version == account.version and self.session.is_one_currency
         )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmargin_bt import venues
-from crossmargin_bt.broker.skip.order_bound import BoundedAdmission
+from crossmargin_bt.broker.skip.admission_bound import BoundedAdmission
 from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
