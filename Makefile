@@ -25,6 +25,7 @@ check: $(VENV)/.installed-dev docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/calls.py --check
+	$(BIN)/python benchmarks/trips.py --check
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html

@@ -25,11 +25,11 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 
 ROOT = str(Path(crossmargin_bt.__file__).parent)
 LIMITS = {
-    "order files": 39,
-    "order functions": 239,
-    "order moves": 362,
-    "liquidation calls": 1500,
-    "liquidation risk": 27,
+    "order files": 36,
+    "order functions": 248,
+    "order moves": 319,
+    "liquidation calls": 1145,
+    "liquidation risk": 14,
 }
 
 
