@@ -260,5 +260,5 @@ def test_a_future_is_rolled_into_the_next() -> None:
     assert seen == [None, True, False, False, False, False]
     assert broker.getposition(broker.cerebro.datas[0]).size == 0
     assert broker.getposition(broker.cerebro.datas[1]).size == -5.0
-    with pytest.raises(ConfigurationError, match="has an expiry"):
+    with pytest.raises(ConfigurationError, match="needs an expiry"):
         roll(None, broker.cerebro.datas[1].__class__, None)
