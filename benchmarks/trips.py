@@ -120,8 +120,8 @@ def travelled(
 
 def measured() -> tuple[dict[str, int], Trip]:
     """Return the figures of both trips, and the first trip itself."""
-    calm = [100.0] * 8
-    order = travelled(calm, lambda strategy: strategy.buy(size=1.0), 4)
+    quiet = [100.0] * 8
+    order = travelled(quiet, lambda strategy: strategy.buy(size=1.0), 4)
     crash = [100.0, 100.0, 100.0, 100.0, 80.0, 80.0]
     ended = travelled(crash, lambda _: None, 4, before=lambda strategy: strategy.buy(size=60.0))
     return {

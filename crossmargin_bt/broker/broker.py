@@ -102,7 +102,7 @@ class CrossMarginBroker(CashModeBroker):
         liquidation_slippage: the part of the price that forced closes give away, beyond `slip_perc`.
         liquidation_impact: the further part they give away when they are as large as the bar's volume, in proportion.
         strict: in cash mode, mend the defects of the stock broker (docs/differences.md); the margin modes always do.
-        guards: list of guards (`crossmargin_bt.guards`), your own discipline; their refusals and acts are journaled.
+        guards: list of guards (`crossmargin_bt.guards`), limits of your own; their refusals and actions are journaled.
         engine: "skipping", or "reference": the same results from the bar engine without any shortcut, many times slower.
         check: assert the engine's invariants after every journal entry (slow).
 

@@ -646,8 +646,8 @@ def test_a_feed_that_is_only_looked_at_is_in_no_record() -> None:
         broker.liquidation_price("INDEX")
 
 
-def test_discipline_that_was_kept_sees_every_bar() -> None:
-    """Its last closes are those of now, also where calm bars would pass unseen."""
+def test_pre_trade_checks_that_are_kept_see_every_bar() -> None:
+    """Its last closes are those of now, also where quiet bars would pass unseen."""
     frame = bars(*[(100.0 + n / 100,) * 4 for n in range(60)])
     cerebro = crossmargin_bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))

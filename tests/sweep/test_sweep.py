@@ -329,7 +329,7 @@ def test_a_killed_sweep_resumes_with_the_remaining_runs(home: Path, jobs: int) -
 def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
     """A cluster of two workers, one of them killed: every row is present once and unchanged."""
     grid = ["--param", "period=3:22:1", "--param", "size=0.2:1.0:0.2", "--modes", "cross", "--jobs", 2]
-    swept(home, "calm", *grid)
+    swept(home, "whole_walk", *grid)
     process = started(home, "harmed", *grid, "--dask", "local")
     wait_for_parts(process, home / "harmed", 1)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -337,8 +337,8 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
     max(children, key=lambda child: child.cpu_times().user).kill()  # the busiest is a worker
     _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, said
-    assert (home / "harmed" / "results.parquet").read_bytes() == (home / "calm" / "results.parquet").read_bytes()
-    assert len(pq.read_table(home / "calm" / "results.parquet")) == 100
+    assert (home / "harmed" / "results.parquet").read_bytes() == (home / "whole_walk" / "results.parquet").read_bytes()
+    assert len(pq.read_table(home / "whole_walk" / "results.parquet")) == 100
 
 
 def test_a_failing_combination_is_a_row(home: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closing parts of a pool by force: at which price, for which fee, and whether what is left of it is safe."""
+"""Forced closes of a pool's positions: their price, their fee, and whether the remaining positions are safe."""
 
 import math
 from collections.abc import Callable, Sequence

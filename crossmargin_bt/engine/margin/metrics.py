@@ -319,7 +319,7 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
 
 
 def breakpoints(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tuple[str, int, float]]:
-    """Return the (symbol, direction, mark) at which a maintenance rule of the pool breakpoints or jumps."""
+    """Return the (symbol, direction, mark) at which a maintenance rate of the pool changes: a tier's bound, or a jump."""
     found: list[tuple[str, int, float]] = []
     books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
     for book in books:

@@ -124,11 +124,11 @@ def test_refusals_are_foreseen(venue: str, mode: str) -> None:
     cerebro.setbroker(CrossMarginBroker(venue=venue, mode=mode, cash=800.0, check=True))
     cerebro.addstrategy(Asker, seed=5)
     (strategy,) = cerebro.run()
-    foreseen = {ref for ref, answer in strategy.answers.items() if answer.refusal is not None}
+    previewed = {ref for ref, answer in strategy.answers.items() if answer.refusal is not None}
     last = max(strategy.answers)
-    assert foreseen - {last} <= strategy.refused
-    assert len(foreseen) > 3
-    surprised = strategy.refused - foreseen
+    assert previewed - {last} <= strategy.refused
+    assert len(previewed) > 3
+    surprised = strategy.refused - previewed
     assert len(surprised) < len(strategy.answers) / 10
 
 
