@@ -62,6 +62,7 @@ class IntrabarSimulator:
         self._orders, self._executor, self._monitor = orders, executor, monitor
         self._policy: str = host.p.path
         self._bars: Sequence[Bar] = ()
+        self._opens_ms = 0
         self._by_symbol: dict[str, Bar] = {}
         self._chosen: dict[str, BarPaths] = {}
         self._risks: dict[tuple[float, str], Risk] = {}
@@ -188,7 +189,7 @@ class IntrabarSimulator:
 
     def _begin(self, bars: Sequence[Bar]) -> None:
         """Start on the paths of these bars; they are chosen when a moment between open and close is first needed."""
-        self._bars = bars
+        self._bars, self._opens_ms = bars, self._session.time_ms
         self._by_symbol = {bar.book.instrument.symbol: bar for bar in bars}
         self._chosen = {}
         self._risks_version = -1
@@ -242,10 +243,11 @@ class IntrabarSimulator:
 
     def _time_ms(self, moment: float) -> float:
         """Return the time of a moment of the bar, which lasts as long as the shortest step between two bars so far."""
-        return self._session.time_ms + self._session.bar_ms * moment / CLOSE
+        return self._opens_ms + self._session.bar_ms * moment / CLOSE
 
     def _mark_closes(self, bars: Sequence[Bar]) -> None:
         """Mark every instrument of the bars at its close, where nothing happens on the way."""
+        self._opens_ms = self._session.time_ms
         for bar in bars:
             bar.book.set_mark(bar.mark.close)
         account = self._session.account

@@ -69,6 +69,8 @@ class Account:
         """By currency, the amount that the trader set aside: it counts as in use."""
         self.has_options = False
         """Whether options can be traded."""
+        self.options_count = portfolio
+        """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
         self.has_coins = False
         """Whether coins can be traded."""
         self.has_loans = False
@@ -103,11 +105,6 @@ class Account:
             "protected": self.protected,
         }
 
-    @property
-    def options_count(self) -> bool:
-        """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
-        return self.portfolio or (self.has_options and any(terms.value_counts for terms in self.rules.options))
-
     def list_instrument(self, instrument: Instrument) -> Book:
         """Open the book of an instrument; it trades in cross mode at 1x until a SettingChanged says otherwise.
 
@@ -133,7 +130,9 @@ class Account:
         if instrument.kind == "spot":
             self.balances.setdefault(instrument.base_currency, 0.0)
             self.has_coins = True
-        self.has_options |= instrument.kind == "option"
+        if instrument.kind == "option":
+            self.has_options = True
+            self.options_count = self.portfolio or any(terms.value_counts for terms in self.rules.options)
         self.has_loans |= instrument.kind == "margin"
         self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)

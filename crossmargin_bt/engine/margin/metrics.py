@@ -4,6 +4,7 @@
 All amounts are in the currency named; nothing here changes the account.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from crossmargin_bt.engine.ledger.account import Account
@@ -177,8 +178,12 @@ def total_margin_used(account: Account) -> float:
 
 def cross_profit(account: Account, currency: str) -> float:
     """Return the floating profit of the shared pool's positions."""
+    return _profit_of(account, account.busy_books(currency))
+
+
+def _profit_of(account: Account, books: Sequence[Book]) -> float:
     total = 0.0
-    for book in account.busy_books(currency):
+    for book in books:
         if book.legs and MODES[book.margin_mode].POOLED:
             profit = book.unrealised()
             total += account.conversion_rate(book.instrument.settle) * profit if account.pooled else profit
@@ -237,22 +242,23 @@ def risk(account: Account, pool: Pool, *, with_orders: bool = True) -> Risk:
     """
     if pool.isolated:
         return _isolated_risk(account, pool)
-    required = _shared_requirement(account, pool, with_orders=with_orders)
-    return Risk(_shared_collateral(account, pool, with_orders=with_orders), required)
+    books = account.busy_books(pool.currency)
+    required = _shared_requirement(account, pool, books, with_orders=with_orders)
+    return Risk(_shared_collateral(account, pool, books, with_orders=with_orders), required)
 
 
 def collateral(account: Account, pool: Pool, *, with_orders: bool = True) -> float:
     """Return the collateral of `risk` alone."""
     if pool.isolated:
         return _isolated_risk(account, pool).collateral
-    return _shared_collateral(account, pool, with_orders=with_orders)
+    return _shared_collateral(account, pool, account.busy_books(pool.currency), with_orders=with_orders)
 
 
 def required(account: Account, pool: Pool, *, with_orders: bool = True) -> float:
     """Return the requirement of `risk` alone."""
     if pool.isolated:
         return _isolated_risk(account, pool).requirement
-    return _shared_requirement(account, pool, with_orders=with_orders)
+    return _shared_requirement(account, pool, account.busy_books(pool.currency), with_orders=with_orders)
 
 
 def _isolated_risk(account: Account, pool: Pool) -> Risk:
@@ -265,15 +271,15 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     return Risk(position.margin + book.profit(position), margin + fee)
 
 
-def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> float:
+def _shared_collateral(account: Account, pool: Pool, books: Sequence[Book], *, with_orders: bool) -> float:
     if account.pooled:
         total = sum(one.collateral_value for one in currencies.holdings(account))
     else:
-        total = account.balances[pool.currency] + cross_profit(account, pool.currency)
+        total = account.balances[pool.currency] + _profit_of(account, books)
         if account.options_count:
             total += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
     if with_orders and account.rules.orders_lower_collateral:
-        for book in account.busy_books(pool.currency):
+        for book in books:
             if book.orders:
                 total -= account.conversion_rate(book.instrument.settle) * _orders_against(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
@@ -281,11 +287,11 @@ def _shared_collateral(account: Account, pool: Pool, *, with_orders: bool) -> fl
     return total
 
 
-def _shared_requirement(account: Account, pool: Pool, *, with_orders: bool) -> float:
+def _shared_requirement(account: Account, pool: Pool, books: Sequence[Book], *, with_orders: bool) -> float:
     total = sum(one.maintenance_margin for one in currencies.holdings(account)) if account.pooled else 0.0
     if account.portfolio:
         return total + sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
-    for book in account.busy_books(pool.currency):
+    for book in books:
         if MODES[book.margin_mode].POOLED:
             required = requirement.book_requirement(book, with_orders=with_orders)
             total += account.conversion_rate(book.instrument.settle) * required if account.pooled else required
