@@ -13,6 +13,7 @@ from crossmargin_bt.batch.layout import UNCHANGED, OrderSchedule, PositionArrays
 from crossmargin_bt.broker import CrossMarginBroker
 from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.position_lots import PositionLot
+from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.position import LegId
@@ -145,7 +146,7 @@ def _let_rest(broker: CrossMarginBroker, owner: TargetStrategy, order: RestingOr
     return entered
 
 
-def pool_names(run: Any) -> list[str]:
+def pool_names(run: BrokerSession) -> list[str]:
     """Return the names of the pools in the order of `PositionArrays.acted`."""
     isolated = [f"{book.instrument.symbol}:net" for book in run.books.values() if MODES[book.margin_mode].ISOLATED]
     return isolated or [run.currency]
@@ -179,7 +180,7 @@ def run_with_broker(
     return _state_after(broker, strategy)
 
 
-def _state_after(broker: Any, strategy: TargetStrategy) -> AccountState:
+def _state_after(broker: CrossMarginBroker, strategy: TargetStrategy) -> AccountState:
     """Return the state of the account at the end of a run, with the run's counts and equity curve."""
     engine = broker.bar_engine
     run = engine.session

@@ -8,7 +8,7 @@ import msgspec
 
 from crossmargin_bt.engine.terms.volatility import RealisedVolatility, VolatilityScaling
 from crossmargin_bt.errors import ConfigurationError
-from crossmargin_bt.guards.base import Entry, Guard, check_share
+from crossmargin_bt.guards.base import Entry, Guard, GuardedBroker, check_share
 from crossmargin_bt.time_units import MS_PER_DAY
 
 
@@ -34,7 +34,7 @@ class DeRisk(Guard):
             reference=self.above, cap=1.0, window_days=self.window_days, half_life_days=self.half_life_days
         )
 
-    def begin(self, broker: Any) -> None:  # noqa: ARG002
+    def begin(self, broker: GuardedBroker) -> None:  # noqa: ARG002
         """Reset the volatility estimates."""
         self._estimators, self._blocked = {}, set()
 
@@ -42,7 +42,7 @@ class DeRisk(Guard):
         """Refuse entries in an instrument whose volatility is above the limit."""
         return f"volatility of {entry.symbol} is above {self.above:.0%}" if entry.symbol in self._blocked else None
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:
+    def end_bar(self, broker: GuardedBroker, bars: list[Any]) -> None:
         """Update the estimates, and close a share of positions whose volatility has risen above the limit."""
         for bar in bars:
             symbol = bar.book.instrument.symbol
@@ -76,11 +76,11 @@ class ProfitSweep(Guard):
                 f"above of {self.name} must be above 0 (0.2 is a gain of 20 %), got {self.above!r}"
             )
 
-    def begin(self, broker: Any) -> None:
+    def begin(self, broker: GuardedBroker) -> None:
         """Set the reference to the fund value at the start, which deposits and withdrawals do not change."""
         self._reference = float(broker.fundvalue)
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:  # noqa: ARG002
+    def end_bar(self, broker: GuardedBroker, bars: list[Any]) -> None:  # noqa: ARG002
         """Withdraw a share of the gain if the fund value has grown enough."""
         now = float(broker.fundvalue)
         if now < self._reference * (1 + self.above):
@@ -106,11 +106,11 @@ class MarginLevelAlert(Guard):
                 f"level of {self.name} must be a margin level above 1 (2.0 is 200 %), got {self.level!r}"
             )
 
-    def begin(self, broker: Any) -> None:  # noqa: ARG002
+    def begin(self, broker: GuardedBroker) -> None:  # noqa: ARG002
         """Arm the alert."""
         self._has_alerted = False
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:  # noqa: ARG002
+    def end_bar(self, broker: GuardedBroker, bars: list[Any]) -> None:  # noqa: ARG002
         """Record an alert if the margin level has fallen below the limit."""
         level = broker.margin_level
         if level < self.level and not self._has_alerted:
@@ -135,7 +135,7 @@ class DailyLossLimit(Guard):
     def __post_init__(self) -> None:
         check_share(self, "share", self.share)
 
-    def begin(self, broker: Any) -> None:
+    def begin(self, broker: GuardedBroker) -> None:
         """Start with the fund value of the start, which deposits and withdrawals do not change."""
         self._day, self._is_stopped = -1.0, False
         self._start_value = self._last_value = float(broker.fundvalue)
@@ -144,7 +144,7 @@ class DailyLossLimit(Guard):
         """Refuse entries on a day whose loss exceeds the limit."""
         return f"the day has lost more than {self.share:.0%} of equity" if self._is_stopped else None
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:
+    def end_bar(self, broker: GuardedBroker, bars: list[Any]) -> None:
         """Check the day's loss so far; cancel opening orders and close positions if it exceeds the limit."""
         if not bars:
             return

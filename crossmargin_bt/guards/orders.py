@@ -10,7 +10,7 @@ import numpy as np
 
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.errors import ConfigurationError
-from crossmargin_bt.guards.base import Entry, Guard, check_share
+from crossmargin_bt.guards.base import Entry, Guard, GuardedBroker, check_share
 
 
 class EquityBuffer(Guard):
@@ -82,11 +82,11 @@ class CorrelatedExposure(Guard):
         if not (self.limit > 0 and self.window > 1):
             raise ConfigurationError(f"{self.name} needs a limit above 0 and a window of at least 2 bars")
 
-    def begin(self, broker: Any) -> None:  # noqa: ARG002
+    def begin(self, broker: GuardedBroker) -> None:  # noqa: ARG002
         """Clear the price history."""
         self._closes = {}
 
-    def end_bar(self, broker: Any, bars: list[Any]) -> None:
+    def end_bar(self, broker: GuardedBroker, bars: list[Any]) -> None:
         """Append the closes; an instrument without a new bar repeats its last close."""
         for symbol, price in broker.pre_trade_checks.last_closes.items() if bars else ():
             self._closes.setdefault(symbol, deque(maxlen=self.window + 1)).append(price)

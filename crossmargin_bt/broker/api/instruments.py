@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crossmargin_bt.broker.session import bars
+from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
@@ -12,7 +13,7 @@ from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 from crossmargin_bt.protocols import perpetual_feed
 
 
-def instruments(broker: Any, session: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
+def instruments(broker: BrokerHost, session: BrokerSession) -> Iterator[tuple[Any, Instrument]]:
     """Yield the feeds that trade and their instruments; list each before asking for the next.
 
     Raises:
@@ -25,7 +26,7 @@ def instruments(broker: Any, session: BrokerSession) -> Iterator[tuple[Any, Inst
             yield data, instrument
 
 
-def _check(broker: Any, session: BrokerSession, data: Any, instrument: Instrument) -> None:
+def _check(broker: BrokerHost, session: BrokerSession, data: Any, instrument: Instrument) -> None:
     if not data._name:
         raise FeedError(f"the feed of {instrument.symbol} has no name; add it with adddata(feed, name=...)")
     perpetual = perpetual_feed(data)
@@ -52,7 +53,7 @@ def _check(broker: Any, session: BrokerSession, data: Any, instrument: Instrumen
         )
 
 
-def check_names(broker: Any, session: BrokerSession, declared: Iterable[str]) -> None:
+def check_names(broker: BrokerHost, session: BrokerSession, declared: Iterable[str]) -> None:
     """Check that every feed named in a setting is there, and hand finer candles to the session.
 
     Raises:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from crossmargin_bt.broker.session.order_queue import OrderQueue
 from crossmargin_bt.engine.terms.instrument import Instrument
+from crossmargin_bt.guards.base import GuardedBroker
+from crossmargin_bt.venues import Venue
 
 
 class Match(NamedTuple):
@@ -85,9 +87,11 @@ class CommissionInfo(Protocol):
         ...
 
 
-class BrokerHost(BacktraderBroker, Protocol):
+class BrokerHost(BacktraderBroker, GuardedBroker, Protocol):
     """The whole broker as its components see it."""
 
+    venue: Venue
+    """The rule book of the run."""
     notifies_order_states: bool
     """Whether a listener wants to hear of an order's states beside its fills; trades are made of the fills."""
 
