@@ -26,9 +26,9 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 ROOT = str(Path(crossmargin_bt.__file__).parent)
 LIMITS = {
     "order files": 36,
-    "order functions": 248,
-    "order moves": 319,
-    "liquidation calls": 1145,
+    "order functions": 247,
+    "order moves": 305,
+    "liquidation calls": 1094,
     "liquidation risk": 14,
 }
 
