@@ -98,7 +98,7 @@ class Recorder(bt.Analyzer):
 
     @property
     def hears_orders(self) -> bool:
-        """Whether it has to be told of orders."""
+        """Whether it handles orders: in cash mode, which has no journal."""
         return not self._is_margin
 
     def _cash_entry(self, order: Any, event: str, size: float, price: float, fee: float) -> None:

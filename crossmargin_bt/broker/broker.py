@@ -581,7 +581,7 @@ class CrossMarginBroker(CashModeBroker):
 
     @property
     def bars(self) -> int:
-        """How many bars a margin account has gone through in this run."""
+        """The number of bars of this run so far; 0 in cash mode."""
         return 0 if self._engine is None else self._engine.bars
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Adaptive search with Optuna: one study per run group, asked for a batch of combinations at a time.
 
-A batch is asked for completely before its results are told, in the order of asking. A search is therefore deterministic for
+A batch is asked for completely before its results are reported, in the order of asking. A search is therefore deterministic for
 any number of processes, and an interrupted search is reproduced from its stored rows.
 """
 

@@ -81,7 +81,7 @@ class ContractCommission(bt.CommInfoBase):
 
 
 class FillCommission(ContractCommission):
-    """The same for one fill, which a trade of backtrader's is told of: it closes at the account's own average entry.
+    """Commission info of one fill, for backtrader's trades: it closes at the account's own average entry.
 
     backtrader's trades average prices arithmetically, an inverse contract's entry is their harmonic mean.
     """

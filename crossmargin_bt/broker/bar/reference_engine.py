@@ -43,7 +43,7 @@ class BarEngine(Protocol):
 
     @property
     def bars(self) -> int:
-        """How many bars the account has gone through in this run."""
+        """The number of bars of this run so far."""
         ...
 
     @property

@@ -147,9 +147,9 @@ class PreTradeChecks:
         return amount
 
     def orders_waiting(self, order: Any, *, opposite: bool) -> Iterator[Any]:
-        """Yield the orders of the same leg and the other direction that rest, were entered in this bar, or wait for this one.
+        """Yield the alive orders of the same leg, of the same or the opposite direction: open, submitted in this bar, or children of this one.
 
-        Those that end with the order (of its one-cancels-other group) are none of them.
+        Members of the order's own one-cancels-other group are left out.
         """
         host = self._host
         queues: tuple[Any, ...] = (host.pending, host.submitted, host._pchildren.get(order.ref, ()))
@@ -168,13 +168,13 @@ class PreTradeChecks:
         return self._session.books[order.data].instrument.symbol
 
     def _reason(self, guard: Guard, order: Any, resting: OpenOrder, lots: int) -> str | None:
-        """Return what a guard says of an order of so many lots; nothing where it would only close."""
+        """Return a guard's reason to refuse an order of these lots; None where it would only close."""
         entry = self._entry(order, resting, lots)
         held = self._entry(order, resting, 0).after.books[entry.symbol].leg(entry.side).lots
         return guard.judge(entry) if position.split_fill(held, entry.lots)[1] else None
 
     def _entry(self, order: Any, resting: OpenOrder, lots: int) -> Entry:
-        """Return an order as a guard sees it, filled with so many lots after what is immediate and what rests and adds."""
+        """Return an order as a guard sees it, filled with these lots after the immediate orders and the open orders that adds."""
         symbol = self._symbol(order)
         account = order_admission.after_immediate_orders(self._session.account)
         after = account.copy(*account.books)

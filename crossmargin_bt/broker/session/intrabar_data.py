@@ -89,7 +89,7 @@ class IntrabarCandles:
 
 
 def _filled(bar: Candle, rows: Any, places: Any, slots: int) -> list[Candle]:
-    """Return a candle a slot, from the bar's open to its close; a slot without one stands at the close before."""
+    """Return a candle a slot, from the bar's open to its close; a slot without one repeats the previous close."""
     found = dict(zip(places.tolist(), rows.tolist(), strict=True))
     price = bar.open
     candles = []

@@ -152,7 +152,7 @@ class SkippingEngine:
 
     @property
     def bars(self) -> int:
-        """How many bars the account has gone through in this run."""
+        """The number of bars of this run so far."""
         if self.is_behind:
             self.count_run_through()
         return self.inner.bars

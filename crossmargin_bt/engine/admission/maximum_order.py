@@ -69,7 +69,7 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
 
 
 def maximum_leverage(account: Account, symbol: str, collateral: float) -> float:
-    """Return the highest leverage at which `collateral` (settle currency) may stand behind a position of that size.
+    """Return the highest leverage at which `collateral` (settle currency) is enough for a position of that size.
 
     The contract's highest leverage, or what the tier of collateral x leverage allows.
     Source: docs/sources.md#maximum-order-size.

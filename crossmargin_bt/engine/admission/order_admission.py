@@ -148,7 +148,7 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
 
 
 def _pays_a_premium(book: Book, lots: int) -> bool:
-    """Return whether buying so many lots is paid for in full, out of the available balance: a long option."""
+    """Return whether buying these lots is paid for in full, out of the available balance: a long option."""
     return book.margin_mode == "option" and lots > 0
 
 
@@ -163,7 +163,7 @@ def without_orders_of(account: Account, entry: events.Filled) -> Account:
 
 
 def part_of(book: Book, entry: events.Filled, lots: int) -> events.Filled:
-    """Return so many lots of a fill, with their part of its fee."""
+    """Return `lots` of a fill, with their part of its fee."""
     fee = entry.fee * lots / entry.lots
     return fills.fill_entry(book, entry.time_ms, entry.side, number=entry.number, lots=lots, price=entry.price, fee=fee)
 

@@ -15,9 +15,9 @@ from crossmargin_bt.engine.terms.rates import SizeRate
 
 
 def limit_refusal(before: Account, after: Account, symbol: str, price: float) -> Refusal | None:
-    """Return why what an order makes of an account stands beyond a limit of its contract, or None.
+    """Return why the position after an order would exceed a limit of its contract, or None.
 
-    A position that already stands beyond one may not grow, and may always shrink. It is valued at the mark or at the
+    A position already above a limit may not grow, and may always shrink. It is valued at the mark or at the
     order's price, whichever is worth more.
     """
     book, then = before.books[symbol], after.books[symbol]
@@ -52,7 +52,7 @@ def _has_tier_limit(book: Book) -> bool:
 
 
 def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None = None) -> Refusal | None:
-    """Return why exposures stand in a tier of less leverage than is set, where the venue refuses that; None elsewhere."""
+    """Return why exposures are in a tier with a maximum leverage below the leverage set, where the venue refuses that; None elsewhere."""
     if not _has_tier_limit(book):
         return None
     for lots in exposed:
@@ -61,7 +61,7 @@ def tier_limit_refusal(book: Book, exposed: Sequence[int], price: float | None =
             return Refusal(
                 "rejected",
                 "above_tier_leverage",
-                f"a position of {book.instrument.size(lots):g} {book.instrument.symbol} stands in a tier of at most "
+                f"a position of {book.instrument.size(lots):g} {book.instrument.symbol} is in a tier of at most "
                 f"{1 / lowest:g}x, {book.leverage:g}x is set; lower the size or the leverage",
             )
     return None

@@ -83,7 +83,7 @@ class Account:
         """Yearly interest rates by currency in place of the venue's."""
         self._symbols: dict[str, list[str]] = {}
         self.sums: dict[tuple[str, str], float] = {}
-        """By kind and currency, what was paid (received, for funding) and borne so far."""
+        """By kind and currency, the fees paid, funding received and bad debt so far."""
         self._fund_at_start = math.inf if insurance_fund is None else insurance_fund
         self.insurance_fund = self._fund_at_start
         """What is left in the insurance fund, in the account's unit."""
@@ -180,7 +180,7 @@ class Account:
 
     @property
     def bad_debt(self) -> float:
-        """What was borne for the account so far, in its unit."""
+        """The bad debt of the account so far, paid by the insurance fund and the venue, in its unit."""
         return self.total("bad_debt")
 
     def balance(self, pool: str) -> float:

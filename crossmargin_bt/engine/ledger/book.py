@@ -15,7 +15,7 @@ from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.rules import FeePrice, Rules
 
-# The sides on which a position may stand, by position mode.
+# The sides that a position may have, by position mode.
 SIDES = {"one_way": ("net",), "hedge": ("long", "short")}
 
 MarginMode = Literal["cross", "isolated", "spot", "option"]
@@ -86,7 +86,7 @@ class Book(msgspec.Struct):
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The sides on which a position may stand."""
+        """The sides that a position may have."""
         return SIDES["hedge" if self.hedged else "one_way"]
 
     def prices(self) -> tuple[float, ...]:
@@ -167,7 +167,7 @@ class Book(msgspec.Struct):
         return self.closing_fee(how, self.instrument.value(position.lots, price), 1 if position.lots > 0 else -1)
 
     def pending(self, side: str, *, immediate: bool = True) -> PendingExposure:
-        """Return what the orders of a leg would add and open; without `immediate`, only those that rest."""
+        """Return what the orders of a leg would add and open; without `immediate`, market orders are left out."""
         orders = self.orders
         if not orders:
             return NO_PENDING_EXPOSURE
@@ -196,7 +196,7 @@ class Book(msgspec.Struct):
     def maintenance_of(self, lots: int, price: float, tier_lots: int | None = None) -> float:
         """Return the maintenance margin of an exposure of unsigned `lots` valued at `price`.
 
-        With `tier_lots` the rate is that of an exposure of so many; a fully hedged pair stands in the lowest tier.
+        With `tier_lots` the rate is that of an exposure of so many lots; a fully hedged pair is in the lowest tier.
         """
         if not lots or not price:
             return 0.0
@@ -218,8 +218,8 @@ class Book(msgspec.Struct):
 def exposure(book: Book, counted: str) -> tuple[int, int]:
     """Return the long and the short lots of a book with the orders that are `counted` (see `orders_in_maintenance`).
 
-    A one-way position stands on the side it is on; where orders count and the other side would be
-    the larger one, the larger quantity stands on its side.
+    A one-way position counts on its own side; where orders count and the other side would be
+    the larger one, the larger quantity counts on its side.
     """
     if book.hedged:
         long, short = book.leg("long").lots, -book.leg("short").lots

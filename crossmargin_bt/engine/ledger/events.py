@@ -219,7 +219,7 @@ class GuardActed(Event, frozen=True, gc=False, kw_only=True):
     """One of the trader's own guards did something.
 
     `action`: "refused" or "reduced" (an order, whose size is now `amount`), "closed" (`amount` contracts), "swept" (`amount`
-    left the account), "stopped" or "told" (`amount` is what it looked at). `number` is the order's, 0 without one.
+    left the account), "stopped" or "told" (`amount` is the figure it checked). `number` is the order's, 0 without one.
     """
 
     guard: str
@@ -256,7 +256,7 @@ class RiskState(Event, frozen=True, gc=False, kw_only=True):
     `state`: "warning" (the margin level fell to `threshold`), "orders_cancelled" (risk control began to cancel what
     adds to the requirement, `threshold` being its level, or 0 where more was in use than there was), "margin_call"
     (more is in use than there is, `threshold` is 0: nothing can be opened), "liquidation_check" (liquidation was due, orders
-    that add risk go before the pool is looked at again), "recovered" (the pool is above its requirement again), "closed_out" (nothing is left of it).
+    that add risk are cancelled before the pool is checked again), "recovered" (the pool is above its requirement again), "closed_out" (nothing is left of it).
     """
 
     pool: str
@@ -309,8 +309,8 @@ class InsuranceFundTakeover(Event, frozen=True, gc=False, kw_only=True):
     """A pool that closing in the market would leave below zero goes to the insurance fund where it is used up.
 
     By symbol:side, `markets` are the prices at which its legs would be closed and `takeovers` those at which the fund
-    takes them. `left` is what closing in the market would leave, below zero; `amount` what is borne for
-    the account, `by_fund` the part of it that the fund can bear. The rest is the venue's.
+    takes them. `left` is the negative balance that closing in the market would leave; `amount` is the bad debt taken over from
+    the account, `by_fund` the part that the insurance fund pays. The venue pays the rest.
     """
 
     pool: str

@@ -29,7 +29,7 @@ def exact(value: float) -> int:
 
 
 def rounded(value: int) -> float:
-    """Return the float nearest to so many units."""
+    """Return the float nearest to a number of units."""
     return value / UNIT
 
 
@@ -153,7 +153,7 @@ class OpenOrders(dict[int, OpenOrder]):
             return
         buys = order.lots > 0
         ladder = self._ladders[order.side, buys]
-        # Steps are told apart by when they came.
+        # The number of arrival distinguishes steps of one price.
         at = bisect_left(ladder.steps, (-order.price if buys else order.price, self._came[order.number]))
         _, _, lots, value = ladder.steps.pop(at)
         ladder.lots -= lots
@@ -201,7 +201,7 @@ class OpenOrders(dict[int, OpenOrder]):
         return lots
 
     def pending(self, side: str, held: int) -> PendingExposure:
-        """Return what `orders.pending` does, of plain orders valued at their own prices; losses are not looked at."""
+        """Return what `orders.pending` does, of plain orders valued at their own prices; losses are not counted."""
         rising = held >= 0 if side == "net" else side == "long"
         same = self._ladders.get((side, rising))
         opposite = self._ladders.get((side, not rising)) if side == "net" else None

@@ -16,7 +16,7 @@ from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import margin_pair, option
 from crossmargin_bt.engine.math import formulas
 
-# A count of lots that misses a whole one by a hair is that one.
+# A number of lots within this distance below a whole number is that whole number.
 LOT_HAIR = 1e-9
 
 

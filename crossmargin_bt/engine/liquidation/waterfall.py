@@ -49,7 +49,7 @@ def liquidation_entry(account: Account, time_ms: int, pool: Pool) -> events.Liqu
 def liquidate(work: PoolCloser, *, cooled: bool = False, deleverages: bool = False) -> Entries:
     """Yield the steps of the venue, the fills of each, and what the insurance fund pays or takes over.
 
-    The liquidation is due: something is closed even where rounding leaves the pool a hair above its requirement.
+    The liquidation is due: something is closed even where rounding leaves the pool just above its requirement.
     Apply each entry before asking for the next; cancel the pool's orders when the step is "all". A step of a
     fraction is the last until its cool-down is over: then come again with `cooled`. With `deleverages` profitable
     legs of the account's other pools are closed against what the fund cannot take over.
@@ -104,7 +104,7 @@ def _closing(work: PoolCloser, step: str, found: Sequence[Close], *, deleverages
 
 
 def _short(work: PoolCloser, entry: events.Filled) -> float:
-    """Return what the end of an isolated leg leaves below zero; what remains of a leg bears the loss of a part itself."""
+    """Return what the end of an isolated leg leaves below zero; the loss of a part is taken from the margin of the rest of the leg."""
     book = work.account.books[entry.symbol]
     return fills.isolated_shortfall(book, entry) if entry.lots == -book.leg(entry.side).lots else 0.0
 

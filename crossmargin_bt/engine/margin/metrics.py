@@ -16,7 +16,7 @@ from crossmargin_bt.engine.math import formulas
 
 
 class Pool(NamedTuple):
-    """Collateral that stands and falls together: a settle currency's shared pool, or one isolated leg."""
+    """Collateral that is liquidated together: the shared pool of a settle currency, or one isolated leg."""
 
     name: str
     currency: str
