@@ -20,7 +20,8 @@ from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.math.intrabar_path import POLICIES
-from crossmargin_bt.engine.terms.instrument import DUST, Instrument
+from crossmargin_bt.engine.math.tolerances import LOT_REMAINDER_MIN
+from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rates import TierTable
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, FeedError
@@ -200,7 +201,7 @@ class Market:
                     for price, size in zip(own[placed].tolist(), lots[:, n][placed].tolist(), strict=True)
                 ]
         self._check_prices(is_placed, on_ticks, " on its ticks")
-        dust = np.array([DUST * book.instrument.lot for book in self.books])[:, None]
+        dust = np.array([LOT_REMAINDER_MIN * book.instrument.lot for book in self.books])[:, None]
         too_small = int(((lots == 0) & (np.abs(sizes) >= dust)).sum())
         is_given = (lots != layout.UNCHANGED).any(axis=(1, 2))
         return LimitOrderSchedule(np.ascontiguousarray(lots), np.ascontiguousarray(on_ticks), is_given, too_small)

@@ -30,7 +30,7 @@ from crossmargin_bt.batch.layout import (
     OPEN,
     TAKER,
 )
-from crossmargin_bt.engine.terms.instrument import DUST
+from crossmargin_bt.engine.math.tolerances import LOT_REMAINDER_MIN
 
 
 @compiled_inline
@@ -46,7 +46,10 @@ def market_order_lots(contracts, i, target, lots):
 def is_below_one_lot(contracts, i, target, lots):
     """Return whether the order towards a target is smaller than one lot but larger than a rounding error."""
     size = abs(size_to_target(contracts, i, target, lots))
-    return DUST * contracts[i, LOT] <= size < contracts[i, LOT] and market_order_lots(contracts, i, target, lots) == 0
+    return (
+        LOT_REMAINDER_MIN * contracts[i, LOT] <= size < contracts[i, LOT]
+        and market_order_lots(contracts, i, target, lots) == 0
+    )
 
 
 @compiled

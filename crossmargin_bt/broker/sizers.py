@@ -7,6 +7,7 @@ import backtrader as bt
 import numpy as np
 
 from crossmargin_bt.broker.api.settings import finite_of
+from crossmargin_bt.engine.math.tolerances import REL_TOL
 from crossmargin_bt.errors import ConfigurationError
 from crossmargin_bt.guards import largest
 from crossmargin_bt.time_units import DAYS_PER_YEAR
@@ -31,7 +32,7 @@ class _Sizer(bt.Sizer):
         instrument = getattr(comminfo, "instrument", None)
         if instrument is None:
             return float(min(value / data.close[0], self._largest(data, isbuy=isbuy)))
-        lots = int(max(0.0, value) / (instrument.value(1, data.close[0]) * comminfo.rate) * (1 + 1e-12))
+        lots = int(max(0.0, value) / (instrument.value(1, data.close[0]) * comminfo.rate) * (1 + REL_TOL))
         return float(min(instrument.size(lots), self._largest(data, isbuy=isbuy)))
 
     def _positive(self, *names: str) -> None:

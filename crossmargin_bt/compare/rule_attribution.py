@@ -20,6 +20,7 @@ from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.math.tolerances import SAME_MOMENT_TOL
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.results import RuleVerdict, RunResult, VenueDifference
@@ -149,8 +150,4 @@ def _admission(account: Account, entry: events.OrderRefused) -> RuleVerdict:
 def _survival(account: Account, entry: events.Liquidated) -> RuleVerdict:
     pool = next(pool for pool in metrics.pools(account) if pool.name == entry.pool)
     risk = metrics.risk(account, pool)
-    return RuleVerdict(risk.gap > LIQUIDATION_REL_TOL * risk.requirement, risk.requirement, risk.collateral)
-
-
-# Collateral and requirement are equal up to rounding at the moment of a liquidation.
-LIQUIDATION_REL_TOL = 1e-6
+    return RuleVerdict(risk.gap > SAME_MOMENT_TOL * risk.requirement, risk.requirement, risk.collateral)

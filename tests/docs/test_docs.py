@@ -12,7 +12,7 @@ PAGES = ("whole-account.md",)
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_print_what_they_say(page: str) -> None:
-    """Every line behind a prompt runs, and its answer stands below it."""
+    """Every line behind a prompt runs, and prints the lines below it."""
     file = PROJECT / "docs" / page
     failed, tried = doctest.testfile(str(file), module_relative=False)
     assert tried > 10

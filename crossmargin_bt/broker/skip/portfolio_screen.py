@@ -15,6 +15,7 @@ from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.broker.skip.safe_range import NO_RANGE, RANGE_MARGIN, SafePriceRange
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
+from crossmargin_bt.engine.liquidation import risk_control
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 
@@ -135,8 +136,7 @@ def threshold_slacks(session: BrokerSession, monitor: RiskMonitor, pool: Pool, p
     found = [ThresholdSlack(BarEvent.THRESHOLD, price * (risk.collateral - level * risk.requirement), 1.0, level)]
     if monitor.watches_deficit(pool):
         balance = metrics.pool_balance(session.account, pool.currency)
-        surplus = balance.collateral_value + balance.cross_profit - balance.in_use
-        found.append(ThresholdSlack(BarEvent.THRESHOLD, price * surplus, 1.0, 1.0))
+        found.append(ThresholdSlack(BarEvent.THRESHOLD, -price * risk_control.margin_deficit(balance), 1.0, 1.0))
     if risk.requirement:
         slack = price * (risk.collateral - lowest * risk.requirement)
         found.append(ThresholdSlack(BarEvent.NEW_LOW_LEVEL, slack, 1.0, lowest))

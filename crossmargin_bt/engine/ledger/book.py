@@ -196,7 +196,7 @@ class Book(msgspec.Struct):
     def maintenance_of(self, lots: int, price: float, tier_lots: int | None = None) -> float:
         """Return the maintenance margin of an exposure of unsigned `lots` valued at `price`.
 
-        With `tier_lots` the rate is that of an exposure of so many lots; a fully hedged pair is in the lowest tier.
+        With `tier_lots`, the tier is that of a position of `tier_lots` lots; 0, a fully hedged pair, gives the lowest tier.
         """
         if not lots or not price:
             return 0.0

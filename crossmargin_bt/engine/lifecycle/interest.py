@@ -15,10 +15,8 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import currencies
 from crossmargin_bt.engine.margin.modes import margin_pair
+from crossmargin_bt.engine.math.tolerances import DEBT_GROWTH_MIN
 from crossmargin_bt.engine.terms.borrowing import INTEREST_FREE, Loan, loan_key
-
-# A smaller relative increase of a debt is a rounding error.
-RELATIVE_GROWTH_MIN = 1e-9
 
 
 class Debt(NamedTuple):
@@ -65,7 +63,7 @@ def due(
         periods = terms.clock.periods(made.since_ms, time_ms)
         new = periods - made.periods
         charged = debt.amount * new if new else 0.0
-        if not new and debt.amount > made.peak * (1 + RELATIVE_GROWTH_MIN):
+        if not new and debt.amount > made.peak * (1 + DEBT_GROWTH_MIN):
             first = terms.clock.periods(time_ms, time_ms)
             charged = (debt.amount - made.peak) * first
         rate = terms.rate_per_period(debt.currency, account.interest_rates)

@@ -15,9 +15,7 @@ from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import margin_pair, option
 from crossmargin_bt.engine.math import formulas
-
-# A number of lots within this distance below a whole number is that whole number.
-LOT_HAIR = 1e-9
+from crossmargin_bt.engine.math.tolerances import LOT_TOL
 
 
 def share_of(lots: int, share: float) -> int:
@@ -26,7 +24,7 @@ def share_of(lots: int, share: float) -> int:
     >>> share_of(10, 0.25), share_of(100, 1 - 0.7)
     (3, 30)
     """
-    return min(lots, math.ceil(lots * share - LOT_HAIR))
+    return min(lots, math.ceil(lots * share - LOT_TOL))
 
 
 class Close(NamedTuple):

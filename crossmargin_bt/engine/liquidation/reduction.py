@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.liquidation.forced_close import LOT_HAIR, Close, PoolCloser
+from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.options import option_greeks
+from crossmargin_bt.engine.math.tolerances import LOT_TOL
 from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
 from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
@@ -47,9 +48,9 @@ def _hedges(closer: PoolCloser, step: Hedges) -> list[Close]:  # noqa: ARG001
     now = closer.account.now_ms
     fine, coarse = sorted(pair, key=lambda close: _delta_per_lot(books[close.symbol], now))
     ratio = _delta_per_lot(books[coarse.symbol], now) / _delta_per_lot(books[fine.symbol], now)
-    lots_max = min(coarse.lots, int(fine.lots / ratio + LOT_HAIR))
+    lots_max = min(coarse.lots, int(fine.lots / ratio + LOT_TOL))
     return closer.min_lots_to_safety(
-        lots_max, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_HAIR))]
+        lots_max, lambda lots: [coarse._replace(lots=lots), fine._replace(lots=int(lots * ratio + LOT_TOL))]
     )
 
 

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.liquidation.forced_close import LOT_HAIR, Close
+from crossmargin_bt.engine.liquidation.forced_close import Close
 from crossmargin_bt.engine.margin import currencies
 from crossmargin_bt.engine.margin.currencies import Holding
 from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.math.tolerances import LOT_TOL, REL_TOL
 
-# An amount below this fraction of a total is a rounding error.
-RELATIVE_DUST = 1e-12
 # Upper bound of the passes over all debts: repaying one currency may create a debt in another.
 PASSES_MAX = 4
 
@@ -63,9 +62,9 @@ def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
     candidates = [
         one
         for one in currencies.holdings(account)
-        if one.debt == 0 and one.value > RELATIVE_DUST * abs(borrowed.value) and account.balances[one.currency] > 0
+        if one.debt == 0 and one.value > REL_TOL * abs(borrowed.value) and account.balances[one.currency] > 0
     ]
-    return candidates if borrowed.debt * borrowed.price > RELATIVE_DUST * sum(one.value for one in candidates) else []
+    return candidates if borrowed.debt * borrowed.price > REL_TOL * sum(one.value for one in candidates) else []
 
 
 def _repay(
@@ -89,7 +88,7 @@ def _lots_to_trade(account: Account, symbol: str, currency: str, price: Callable
         quote = book.instrument.settle
         per_lot = book.instrument.value(1, price(Close(symbol, "net", -held))) * (1 + book.taker)
         available = max(0.0, min(account.balances[quote], _holding(account, quote).amount))
-        return min(-held, math.ceil(debt / units - LOT_HAIR), math.floor(available / per_lot))
+        return min(-held, math.ceil(debt / units - LOT_TOL), math.floor(available / per_lot))
     if held > 0 and book.instrument.settle == currency:
         return -_lots_to_sell(account, symbol, debt, price)
     return 0
@@ -99,11 +98,11 @@ def _lots_to_sell(account: Account, symbol: str, proceeds: float, price: Callabl
     """Return the lots of a long whose sale pays `proceeds` of the settle currency, limited by the coins available."""
     book = account.books[symbol]
     available = account.balances[book.instrument.base_currency] / book.instrument.units_per_lot
-    held = min(book.legs["net"].lots, math.floor(available + LOT_HAIR))
+    held = min(book.legs["net"].lots, math.floor(available + LOT_TOL))
     if held <= 0 or proceeds <= 0:
         return 0
     per_lot = book.instrument.value(1, price(Close(symbol, "net", held))) * (1 - book.taker)
-    return min(held, math.ceil(proceeds / per_lot - LOT_HAIR))
+    return min(held, math.ceil(proceeds / per_lot - LOT_TOL))
 
 
 def _spot_fill(

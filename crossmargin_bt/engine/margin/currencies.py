@@ -9,10 +9,8 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.margin.modes import MODES, option, spot
+from crossmargin_bt.engine.math.tolerances import DEBT_MIN
 from crossmargin_bt.engine.terms.collateral import collateral_terms
-
-# A debt of a smaller value, in the account's currency, is a rounding error.
-DEBT_MIN = 1e-9
 
 
 class Holding(NamedTuple):

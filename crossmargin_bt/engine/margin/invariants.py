@@ -6,9 +6,7 @@ import math
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
-
-# The insurance fund may be overdrawn by this amount of rounding error, in the account's currency.
-FUND_TOLERANCE = 1e-6
+from crossmargin_bt.engine.math.tolerances import FUND_TOL, SUM_ABS_TOL, SUM_REL_TOL
 
 
 def check(account: Account) -> None:
@@ -33,10 +31,10 @@ def check(account: Account) -> None:
                 metrics.pool_balance(account, currency).equity,
                 balance + _equity_of_legs(account, currency),
             )
-            assert math.isclose(equity, summed, rel_tol=1e-9, abs_tol=1e-6), (
+            assert math.isclose(equity, summed, rel_tol=SUM_REL_TOL, abs_tol=SUM_ABS_TOL), (
                 f"{currency} equity is {equity}, not {summed}"
             )
-    assert account.insurance_fund >= -FUND_TOLERANCE, f"the insurance fund is overdrawn by {-account.insurance_fund}"
+    assert account.insurance_fund >= -FUND_TOL, f"the insurance fund is overdrawn by {-account.insurance_fund}"
 
 
 def _equity_of_legs(account: Account, currency: str) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple, Self
 
+from crossmargin_bt.engine.math.tolerances import ROOT_TOL, SEGMENT_EDGE
+
 # Moments of a path: before the bar (fills at the previous close), the open, and the close.
 BEFORE, OPEN, CLOSE = -1.0, 0.0, 3.0
 
@@ -157,12 +159,12 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, breakp
         at_right = near + slope * (width - width / 3)
         if min(at_left, at_right, near, far) > 0 and gap(right) > 0:
             continue
-        inside = left + EDGE_OFFSET * width
+        inside = left + SEGMENT_EDGE * width
         if gap(inside) <= 0:
             # Rounding may place the breakpoint slightly before the jump.
             return left if gap(left) <= 0 else inside
         below = next(
-            (at for at in (left + width / 3, right - width / 3, right - EDGE_OFFSET * width) if gap(at) <= 0), None
+            (at for at in (left + width / 3, right - width / 3, right - SEGMENT_EDGE * width) if gap(at) <= 0), None
         )
         if below is not None:
             return _bisect(gap, inside, below, guess=left - at_left / slope if slope < 0 else below)
@@ -171,16 +173,12 @@ def first_breach(gap: Callable[[float], float], start: float, end: float, breakp
     return end if gap(end) <= 0 else None
 
 
-# A segment is sampled at this relative distance from its edges.
-EDGE_OFFSET = 1e-9
-# A gap counts as zero if it is at most this fraction of the gap at the start of the segment.
-ROOT_TOLERANCE = 1e-9
 BISECTIONS = 60
 
 
 def _bisect(gap: Callable[[float], float], left: float, right: float, *, guess: float) -> float:
     """Return the root of the gap between `left`, where it is positive, and `right`: the guess, else bisection."""
-    if left <= guess <= right and abs(gap(guess)) <= ROOT_TOLERANCE * abs(gap(left)):
+    if left <= guess <= right and abs(gap(guess)) <= ROOT_TOL * abs(gap(left)):
         return guess
     for _ in range(BISECTIONS):
         middle = (left + right) / 2

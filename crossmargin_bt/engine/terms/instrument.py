@@ -11,14 +11,9 @@ import msgspec
 
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.numbers import to_python_number
+from crossmargin_bt.engine.math.tolerances import LOT_REL_TOL, LOT_REMAINDER_MIN, LOT_TOL
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
-
-# Rounding tolerance of a number of lots: 0.3 / 0.1 is 2.9999999999999996 and means 3. Absolute, in lots, and relative to
-# the number of lots, because the spacing of floats grows with it.
-LOT_TOLERANCE, COUNT_TOLERANCE = 1e-9, 1e-14
-# A remainder below this fraction of a lot is a rounding error between two equal sizes.
-DUST = 1e-6
 
 OPTIONAL_NUMBERS = ("maker", "taker", "strike")
 NUMBER_FIELDS = ("contract_size", "lot", "tick", "notional_min", "leverage_max", *OPTIONAL_NUMBERS)
@@ -31,7 +26,7 @@ HEDGE_MODE_KINDS = ("perpetual", "future")
 def whole_lots(size: float, lot: float, lots_per_contract: float) -> int:
     """Return the number of whole lots in `size` contracts, rounded toward zero."""
     exact = size * lots_per_contract if lots_per_contract else size / lot
-    return math.trunc(exact + math.copysign(LOT_TOLERANCE + COUNT_TOLERANCE * abs(exact), exact))
+    return math.trunc(exact + math.copysign(LOT_TOL + LOT_REL_TOL * abs(exact), exact))
 
 
 def size_of_lots(lots: int, lot: float, lots_per_contract: float) -> float:
@@ -154,7 +149,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def lots_per_contract(self) -> int:
         """The number of lots in one contract, 0 if a contract is not a whole number of lots."""
         ratio = 1 / self.lot
-        return round(ratio) if abs(ratio - round(ratio)) < LOT_TOLERANCE * ratio and ratio >= 1 else 0
+        return round(ratio) if abs(ratio - round(ratio)) < LOT_TOL * ratio and ratio >= 1 else 0
 
     @cached_property
     def units_per_lot(self) -> float:
@@ -179,7 +174,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         >>> Instrument(symbol="BTCUSDT", lot=0.001).is_dust(0.1 + 0.2 - 0.3)
         True
         """
-        return abs(size) < DUST * self.lot
+        return abs(size) < LOT_REMAINDER_MIN * self.lot
 
     def size(self, lots: int) -> float:
         """Return the size in contracts of `lots`.
