@@ -25,10 +25,10 @@ from crossmargin_bt import CrossMarginBroker, Instrument, feeds
 
 ROOT = str(Path(crossmargin_bt.__file__).parent)
 LIMITS = {
-    "order files": 36,
-    "order functions": 247,
+    "order files": 35,
+    "order functions": 246,
     "order moves": 305,
-    "liquidation calls": 1094,
+    "liquidation calls": 1097,
     "liquidation risk": 14,
 }
 

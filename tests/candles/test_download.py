@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from budget import in_rotation
 from downloads import DAY, START, check_rows, fetch, opened, request, times, truth
 from fake_exchange import HOUR, FakeExchange, Fault
 
@@ -60,9 +61,8 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("venue", VENUES)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}{fault.status or ''}")
-def test_every_fault_at_every_request(tmp_path: Path, venue: str, fault: Fault) -> None:
+@pytest.mark.parametrize(("fault", "venue"), in_rotation([(fault,) for fault in FAULTS], VENUES))
+def test_every_fault_at_every_request(tmp_path: Path, fault: Fault, venue: str) -> None:
     """With any single request of a download faulty, the rows still equal those of the exchange."""
     known = truth(days=7)
     what = ("candles", "funding")

@@ -7,7 +7,8 @@ from crossmargin_bt.engine.admission import order_admission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import liquidation_prices, metrics, requirement
+from crossmargin_bt.engine.margin import liquidation_prices, metrics
+from crossmargin_bt.engine.margin.modes import cross
 from crossmargin_bt.engine.terms.rates import PowerRate, flat_rate, tier_table
 from published.stage import account, rest, shared, trade
 
@@ -34,7 +35,7 @@ def htx_net(case: dict) -> dict:
         trade(made, "X", long, 1.0, "long")
         if short:
             trade(made, "X", -short, 1.0, "short")
-        found[f"net_{name}"] = requirement.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
+        found[f"net_{name}"] = cross.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
     return found
 
 
@@ -55,7 +56,7 @@ def coinex(case: dict) -> dict:
                 immediate=False, covered=0,
             )
         )  # fmt: skip
-    tier = requirement.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
+    tier = cross.margined_sides(made.books["X"], with_orders=True)[0].tier_lots
     exposed = given["long_pos"] + given["long_orders"] + given["short_orders"]
     return {
         "tier_qty": made.books["X"].instrument.size(tier),

@@ -85,7 +85,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with report and result of an example strategy under two venues, with stress scenarios."""
     folder = tmp_path_factory.mktemp("compared")
     crossmargin(
-        "compare", LONG_SHORT, "--leverage", 40, "--cash", 800, "--venue", "okx,kucoin", "--end", "2025-04-10", "--stress",
+        "compare", LONG_SHORT, "--leverage", 40, "--cash", 800, "--venue", "okx,kucoin", "--end", "2025-03-10", "--stress",
         "--report", folder / "out.html", "--json", folder / "out.json",
     )  # fmt: skip
     return folder
@@ -166,7 +166,7 @@ def test_zoom_is_shared_and_themes_change(compared: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 768, 1400])
+@pytest.mark.parametrize("width", [390, *(pytest.param(wide, marks=pytest.mark.slow) for wide in (768, 1400))])
 def test_no_page_is_wider_than_its_screen(compared: Path, width: int) -> None:
     """On phone, tablet and desktop widths; wide tables scroll on their own."""
     with opened(compared / "out.html", width=width) as browser:

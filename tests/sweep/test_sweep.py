@@ -373,7 +373,7 @@ def test_a_wider_grid_runs_only_new_combinations(home: Path) -> None:
     assert "0 of 2 runs are stored" in other_cash.stderr
 
 
-@pytest.mark.parametrize("objective", ["return", "return,margin_level"])
+@pytest.mark.parametrize("objective", ["return,margin_level", pytest.param("return", marks=pytest.mark.slow)])
 def test_an_optuna_search_is_deterministic(home: Path, objective: str) -> None:
     """On one process, on two, and when resumed after half of its rows are lost."""
     search = (

@@ -7,7 +7,6 @@ from typing import Any
 import backtrader as bt
 
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.terms.instrument import Instrument
 
@@ -133,7 +132,7 @@ class CommissionBook:
             settle = book.instrument.settle
             is_foreign = len(account.balances) > 1 and settle != self._session.currency
             price = (lambda: account.price(settle)) if is_foreign else None
-            leverage = 1.0 if MODES[book.margin_mode].FULLY_FUNDED else book.leverage
+            leverage = 1.0 if book.is_fully_funded else book.leverage
             made = self._infos[data] = kind(
                 instrument=book.instrument, leverage=leverage, commission=book.taker, price=price
             )

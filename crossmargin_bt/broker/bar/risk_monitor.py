@@ -299,8 +299,8 @@ class RiskMonitor:
         book = self._session.books[order.data]
         if pool.isolated:
             return (book.instrument.symbol, leg_of(order)) in pool.legs
-        mode, account = MODES[book.margin_mode], self._session.account
-        is_carried = mode.POOLED or (account.pooled and mode.FULLY_FUNDED)
+        account = self._session.account
+        is_carried = MODES[book.margin_mode].POOLED or (account.pooled and book.is_fully_funded)
         return is_carried and account.pool_of(book.instrument.settle) == pool.currency
 
     # Liquidation

@@ -49,7 +49,7 @@ class BoundedAdmission(ExactAdmission):
     def admit(self, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
         """Return the order as it may rest, or why it may not."""
         book = self._account.books[symbol]
-        only_closes = order.reduce_only and not MODES[book.margin_mode].FULLY_FUNDED
+        only_closes = order.reduce_only and not book.is_fully_funded
         # Members of a group close the same lots, so they do not count against each other.
         is_bounded = not (only_closes or book.orders.reducing or order.group in book.orders.groups)
         if is_bounded and self.try_reserve(book, order.side, order.lots, order.price):
@@ -83,7 +83,7 @@ class BoundedAdmission(ExactAdmission):
             self._free[key] = (
                 margin_lower_bound(self._account, book, self._rates)
                 if known is None
-                else known.available_for(_use(book))
+                else known.available_for(MODES[book.margin_mode].ORDER_USE)
             )
         if not most < self._free[key]:
             if self._balance is not None or key in self._exact:
@@ -122,7 +122,7 @@ def margin_lower_bound(account: Account, book: Book, rates: CostRates) -> float:
     if not account.is_plain or account.set_aside:
         return -math.inf
     settle = book.instrument.settle
-    gains = MODES[book.margin_mode].POOLED and _use(book) in book.rules.profit_pays_for
+    gains = MODES[book.margin_mode].POOLED and MODES[book.margin_mode].ORDER_USE in book.rules.profit_pays_for
     left = account.balances[settle]
     for other in account.busy_books(settle):
         cost_rate = _cost_rate(account, other, rates)
@@ -138,13 +138,9 @@ def margin_lower_bound(account: Account, book: Book, rates: CostRates) -> float:
     return left
 
 
-def _use(book: Book) -> str:
-    return "cross_orders" if MODES[book.margin_mode].POOLED else "isolated_orders"
-
-
 def _may_uncover_losses(book: Book, side: str, lots: int) -> bool:
     """Return whether a loss to be realised may have been offset by profit that the venue does not count."""
-    return _use(book) not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0
+    return MODES[book.margin_mode].ORDER_USE not in book.rules.profit_pays_for and book.leg(side).lots * lots < 0
 
 
 def _cost_rate(account: Account, book: Book, rates: CostRates) -> float | None:

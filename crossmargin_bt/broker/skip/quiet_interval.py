@@ -328,7 +328,11 @@ def _may_call_margin(session: BrokerSession, ranges: list[FeedRange], balance: m
     locked, worst = balance.in_use, 0.0
     for feed, _, _, low, high, _ in ranges:
         book, mode = feed.book, MODES[feed.book.margin_mode]
-        if mode.FULLY_FUNDED or not (book.legs or book.orders) or account.pool_of(book.instrument.settle) != currency:
+        if (
+            book.is_fully_funded
+            or not (book.legs or book.orders)
+            or account.pool_of(book.instrument.settle) != currency
+        ):
             continue
         if book.orders and book.maintenance.has_initial_floor:
             return True  # a rate that rises with the value adds another kink

@@ -55,7 +55,7 @@ def _leaves_room(account: Account, symbol: str, order: OpenOrder) -> bool:
     rules, book = account.rules, account.books[symbol]
     if (rules.order_size_share == 1 and not rules.order_size_fees) or order.reduce_only:
         return True
-    if MODES[book.margin_mode].FULLY_FUNDED:
+    if book.is_fully_funded:
         return True
     capital = metrics.available_margin(account, book) + MODES[book.margin_mode].in_use(book)
     after = book.copy()

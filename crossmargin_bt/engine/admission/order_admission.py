@@ -32,7 +32,7 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusa
     admitted. An order that by itself can only close is never refused: where other orders
     already close the position and there is no margin for more, it is admitted as reduce-only.
     """
-    if order.reduce_only and not MODES[account.books[symbol].margin_mode].FULLY_FUNDED:
+    if order.reduce_only and not account.books[symbol].is_fully_funded:
         return order
     after = after_immediate_orders(account)
     if order.reduce_only:
@@ -44,7 +44,7 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusa
     refusal = _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
-    if MODES[account.books[symbol].margin_mode].FULLY_FUNDED:
+    if account.books[symbol].is_fully_funded:
         return refusal
     if only_reduces(account.books[symbol], order):
         return msgspec.structs.replace(order, reduce_only=True)

@@ -11,7 +11,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.position import Position
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
+from crossmargin_bt.engine.margin.modes import MODES, margin_pair
 
 
 class CurrencyView(NamedTuple):
@@ -52,12 +52,11 @@ def currency_view(account: Account, name: str) -> CurrencyView:
         if book.instrument.settle != name or not book.legs:
             continue
         mode = MODES[book.margin_mode]
-        if mode.FULLY_FUNDED:
-            options += option.value(book) if book.margin_mode == "option" else 0.0
-        elif mode.POOLED:
+        options += mode.option_value(book)
+        if mode.POOLED:
             cross += book.unrealised()
-            value += sum(book.value(leg) for leg in book.legs.values())
-        else:
+            value += sum(book.value(leg) for leg in book.legs.values() if not book.is_fully_funded)
+        elif mode.ISOLATED:
             isolated += book.unrealised()
             margin += sum(leg.margin for leg in book.legs.values())
     price = account.price(name)

@@ -14,9 +14,9 @@ from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.margin import currencies, metrics, portfolio, requirement
+from crossmargin_bt.engine.margin import currencies, metrics, portfolio
 from crossmargin_bt.engine.margin.metrics import Pool
-from crossmargin_bt.engine.margin.modes import MODES
+from crossmargin_bt.engine.margin.modes import MODES, cross, isolated
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.engine.terms.rules import Rules
 
@@ -168,35 +168,28 @@ def _order_lines(account: Account, pool: Pool) -> list[str]:
     """Return the deductions of resting orders from the collateral, as far as the venue counts them."""
     lines = []
     for book in account.books_of(pool.currency):
-        if not book.orders:
-            continue
-        if MODES[book.margin_mode].FULLY_FUNDED and (account.pooled or book.margin_mode == "option"):
-            continue
-        if MODES[book.margin_mode].POOLED:
-            taken = requirement.orders_in_ratio(book)
-            if taken:
-                lines.append(f"  {book.instrument.symbol} fees and open losses of resting orders -{taken!r}")
-        elif account.rules.isolated_orders_in_ratio:
-            lines.append(
-                f"  {book.instrument.symbol} margin of isolated orders -{MODES[book.margin_mode].in_use(book)!r}"
-            )
+        taken = metrics.orders_against_collateral(account, book)
+        if taken:
+            what = "fees and open losses of resting" if MODES[book.margin_mode].POOLED else "margin of isolated"
+            lines.append(f"  {book.instrument.symbol} {what} orders -{taken!r}")
     return lines
 
 
 def _requirement_lines(account: Account, book: Book) -> list[str]:
     if book.margin_mode == "option" or book.instrument.kind == "margin":
-        margin = account.conversion_rate(book.instrument.settle) * requirement.book_requirement(book, with_orders=True)
+        margin = MODES[book.margin_mode].maintenance_margin(book, with_orders=True)
+        margin *= account.conversion_rate(book.instrument.settle)
         return [f"  {book.instrument.symbol} ({book.instrument.kind}), including the orders that count: {margin!r}"]
     lines = []
     scaled = "" if book.scale == 1.0 else f" (with rates x {book.scale!r} for volatility)"
-    for direction, lots, tier, price in requirement.margined_sides(book, with_orders=True):
+    for direction, lots, tier, price in cross.margined_sides(book, with_orders=True):
         value = book.instrument.value(lots, price)
         margin = book.maintenance_of(lots, price, tier)
         lines.append(
             f"  {book.instrument.symbol} {'long' if direction > 0 else 'short'} {book.instrument.size(lots):g} at {price!r}, "
             f"including the orders that count: {value!r} x {margin / value!r} = {margin!r}{scaled}"
         )
-    fees = requirement.closing_fees(book, with_orders=True)
+    fees = cross.closing_fees(book, with_orders=True)
     if fees:
         lines.append(f"  {book.instrument.symbol} closing fee {fees!r}")
     if len(lines) > 1 and book.rules.hedge_maintenance == "larger":
@@ -208,7 +201,7 @@ def _isolated_requirement_lines(account: Account, pool: Pool) -> list[str]:
     ((symbol, side),) = pool.legs
     book = account.books[symbol]
     leg = book.legs[side]
-    price, margin, fee = requirement.isolated_requirement(book, leg)
+    price, margin, fee = isolated.leg_requirement(book, leg)
     value = book.instrument.value(leg.lots, price)
     lines = [f"  {abs(book.instrument.size(leg.lots)):g} at {price!r}: {value!r} x {margin / value!r} = {margin!r}"]
     return [*lines, f"  closing fee {fee!r}"] if fee else lines

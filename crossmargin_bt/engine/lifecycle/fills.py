@@ -48,7 +48,7 @@ def fill_entry(
         realised=effect.realised,
         margin=moved - released_margin(held, effect.closed),
         forced=cause != "",
-        paid=units * (effect.opened * price + effect.closed * held.entry) if mode.FULLY_FUNDED else 0.0,
+        paid=units * (effect.opened * price + effect.closed * held.entry) if book.is_fully_funded else 0.0,
         received=units * lots if book.margin_mode == "spot" else 0.0,
         cause=cause,
     )

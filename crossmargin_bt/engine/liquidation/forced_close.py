@@ -13,7 +13,7 @@ from crossmargin_bt.engine.ledger.position import LegId, Position
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.metrics import Pool
-from crossmargin_bt.engine.margin.modes import margin_pair, option
+from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.tolerances import LOT_TOL
 
@@ -99,12 +99,7 @@ class PoolCloser(NamedTuple):
     def margin(self, close: Close) -> float:
         """Return the maintenance margin the whole leg keeps by itself at its mark, in the pool's currency."""
         book = self.account.books[close.symbol]
-        leg = book.legs[close.side]
-        if book.margin_mode == "option":
-            return self.rate(close) * option.requirement(book, with_orders=False)
-        if book.instrument.kind == "margin":
-            return self.rate(close) * margin_pair.maintenance(book, leg, book.mark_of(leg.lots))
-        return self.rate(close) * book.maintenance_of(abs(leg.lots), book.mark_of(leg.lots))
+        return self.rate(close) * MODES[book.margin_mode].leg_maintenance(book, book.legs[close.side])
 
     def value(self, close: Close) -> float:
         """Return what the part is worth at the mark, in the currency it settles in."""

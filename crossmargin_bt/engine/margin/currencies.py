@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.margin.modes import MODES, option, spot
+from crossmargin_bt.engine.margin.modes import MODES, spot
 from crossmargin_bt.engine.math.tolerances import DEBT_MIN
 from crossmargin_bt.engine.terms.collateral import collateral_terms
 
@@ -35,12 +35,10 @@ class Holding(NamedTuple):
 def holdings(account: Account) -> list[Holding]:
     """Return every currency of a multi-currency pool."""
     reserved = dict.fromkeys(account.balances, 0.0)
-    for book in account.books.values():
-        mode = MODES[book.margin_mode]
-        if book.orders and not mode.POOLED and not mode.ISOLATED:
-            sells, buys = spot.reserved(book)
-            reserved[book.instrument.base_currency] += sells
-            reserved[book.instrument.settle] += buys
+    for book in coin_books(account):
+        sells, buys = spot.reserved(book)
+        reserved[book.instrument.base_currency] += sells
+        reserved[book.instrument.settle] += buys
     return [_holding(account, currency, amount, reserved[currency]) for currency, amount in _amounts(account).items()]
 
 
@@ -51,8 +49,8 @@ def _amounts(account: Account) -> dict[str, float]:
         mode = MODES[book.margin_mode]
         if book.legs and mode.POOLED:
             profits[book.instrument.settle] += book.unrealised()
-            if account.options_count and mode.FULLY_FUNDED:
-                profits[book.instrument.settle] += option.value(book)
+            if account.options_count:
+                profits[book.instrument.settle] += mode.option_value(book)
     return {currency: balance + profits[currency] for currency, balance in account.balances.items()}
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.margin import currencies, metrics, options, requirement
+from crossmargin_bt.engine.margin import currencies, metrics, options
 from crossmargin_bt.engine.margin.metrics import Pool
+from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.intrabar_path import first_breach
 
@@ -86,7 +87,7 @@ def _gap_with_value_share(account: Account, book: Book, side: str, pool: Pool) -
     leg = book.legs[side]
     share = formulas.pro_rata(collateral, book.value(leg), sum(values)) - book.profit(leg)
     book.legs = {side: leg}
-    return lambda: share + book.profit(leg) - requirement.book_requirement(book, with_orders=False)
+    return lambda: share + book.profit(leg) - MODES[book.margin_mode].maintenance_margin(book, with_orders=False)
 
 
 class Distance(NamedTuple):

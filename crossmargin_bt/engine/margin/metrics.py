@@ -10,8 +10,8 @@ from typing import NamedTuple
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.position import LegId
-from crossmargin_bt.engine.margin import currencies, options, portfolio, requirement
-from crossmargin_bt.engine.margin.modes import MODES, margin_pair, option
+from crossmargin_bt.engine.margin import currencies, options, portfolio
+from crossmargin_bt.engine.margin.modes import MODES, isolated
 from crossmargin_bt.engine.math import formulas
 
 
@@ -122,10 +122,9 @@ def pool_balance(account: Account, currency: str) -> PoolBalance:
         rate = account.conversion_rate(book.instrument.settle) if account.pooled else 1.0
         if mode.POOLED:
             in_use += rate * mode.in_use(book) if not account.portfolio else 0.0
-            if mode.FULLY_FUNDED:
-                option_value += rate * option.value(book)
-            else:
-                cross_profit += rate * book.unrealised()
+            if account.has_options:
+                option_value += rate * mode.option_value(book)
+            cross_profit += rate * book.unrealised()
         elif mode.ISOLATED:
             in_use += rate * mode.in_use(book)
             isolated_profit += rate * book.unrealised()
@@ -196,7 +195,7 @@ def available_margin(account: Account, book: Book, *, pays: bool = False) -> flo
     Cross orders take free margin; isolated ones, coins and what `pays` a premium take available balance. This is either
     before it is cut at zero.
     """
-    use = "cross_orders" if MODES[book.margin_mode].POOLED and not pays else "isolated_orders"
+    use = "isolated_orders" if pays else MODES[book.margin_mode].ORDER_USE
     return pool_balance(account, account.pool_of(book.instrument.settle)).available_for(use)
 
 
@@ -205,7 +204,7 @@ def exposure_value(account: Account, currency: str) -> float:
     return sum(
         account.conversion_rate(book.instrument.settle) * book.value(leg)
         for book in account.books_of(currency)
-        if not MODES[book.margin_mode].FULLY_FUNDED
+        if not book.is_fully_funded
         for leg in book.legs.values()
     )
 
@@ -267,8 +266,8 @@ def _isolated_risk(account: Account, pool: Pool) -> Risk:
     if side not in book.legs:
         return Risk(0.0, 0.0)
     position = book.legs[side]
-    _, margin, fee = requirement.isolated_requirement(book, position)
-    return Risk(position.margin + book.profit(position), margin + fee)
+    required = isolated.leg_requirement(book, position)
+    return Risk(position.margin + book.profit(position), required.margin + required.closing_fee)
 
 
 def _shared_collateral(account: Account, pool: Pool, books: Sequence[Book], *, with_orders: bool) -> float:
@@ -277,11 +276,10 @@ def _shared_collateral(account: Account, pool: Pool, books: Sequence[Book], *, w
     else:
         total = account.balances[pool.currency] + _profit_of(account, books)
         if account.options_count:
-            total += sum(option.value(b) for b in account.books_of(pool.currency) if b.margin_mode == "option")
+            total += sum(MODES[book.margin_mode].option_value(book) for book in books)
     if with_orders and account.rules.orders_lower_collateral:
         for book in books:
-            if book.orders:
-                total -= account.conversion_rate(book.instrument.settle) * _orders_against(account, book)
+            total -= account.conversion_rate(book.instrument.settle) * orders_against_collateral(account, book)
     if not account.pooled and with_orders and account.has_coins and account.rules.isolated_orders_in_ratio:
         total -= currencies.reserved_coins(account, pool.currency)
     return total
@@ -292,22 +290,21 @@ def _shared_requirement(account: Account, pool: Pool, books: Sequence[Book], *, 
     if account.portfolio:
         return total + sum(unit.maintenance for unit in portfolio.units(account, with_orders=with_orders))
     for book in books:
-        if MODES[book.margin_mode].POOLED:
-            required = requirement.book_requirement(book, with_orders=with_orders)
+        mode = MODES[book.margin_mode]
+        if mode.POOLED:
+            required = mode.maintenance_margin(book, with_orders=with_orders)
             total += account.conversion_rate(book.instrument.settle) * required if account.pooled else required
     if account.has_options:
         total -= options.payoff_cap_reduction(account, pool.currency, initial=False)
     return total
 
 
-def _orders_against(account: Account, book: Book) -> float:
-    """Return what resting orders of a book take from the collateral, where the venue counts that."""
-    rules, mode = account.rules, MODES[book.margin_mode]
-    if mode.POOLED:
-        counted = rules.order_fees_in_ratio or rules.order_loss_in_ratio
-        return requirement.orders_in_ratio(book) if counted else 0.0
-    counted = rules.isolated_orders_in_ratio and not (account.pooled and mode.FULLY_FUNDED)
-    return mode.in_use(book) if counted else 0.0
+def orders_against_collateral(account: Account, book: Book) -> float:
+    """Return what resting orders of a book take from the collateral; coins reserved in a pool of many count as debt instead."""
+    mode = MODES[book.margin_mode]
+    if not book.orders or (account.pooled and book.is_fully_funded and not mode.POOLED):
+        return 0.0
+    return mode.orders_against_collateral(book)
 
 
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
@@ -326,32 +323,13 @@ def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
 
 def breakpoints(account: Account, pool: Pool, *, with_orders: bool = True) -> list[tuple[str, int, float]]:
     """Return the (symbol, direction, mark) at which a maintenance rate of the pool changes: a tier's bound, or a jump."""
-    found: list[tuple[str, int, float]] = []
-    books = [account.books[pool.legs[0][0]]] if pool.isolated else account.books_of(pool.currency)
-    for book in books:
-        if book.instrument.kind == "margin" and book.maintenance.breakpoints:
-            found.extend(
-                (book.instrument.symbol, 1 if leg.lots > 0 else -1, mark)
-                for leg in book.legs.values()
-                for mark in margin_pair.breakpoints(book, leg)
-            )
-        elif book.maintenance.breakpoints:
-            found.extend(
-                (book.instrument.symbol, direction, book.instrument.price_at_value(lots, bound))
-                for direction, lots in _tiered(account, pool, book, with_orders=with_orders)
-                for bound in book.maintenance.breakpoints
-            )
-    return found
-
-
-def _tiered(account: Account, pool: Pool, book: Book, *, with_orders: bool) -> list[tuple[int, int]]:
-    """Return the (direction, lots) whose value picks a tier as the mark moves."""
     if pool.isolated:
-        ((_, side),) = pool.legs
-        lots = book.legs[side].lots
-        return [] if account.rules.isolated_maintenance_price == "entry" else [(1 if lots > 0 else -1, abs(lots))]
-    if not MODES[book.margin_mode].POOLED or account.rules.maintenance_price == "entry":
-        return []
+        ((symbol, side),) = pool.legs
+        book = account.books[symbol]
+        return [(symbol, *found) for found in isolated.leg_breakpoints(book, book.legs[side])]
     return [
-        (c.direction, c.tier_lots) for c in requirement.margined_sides(book, with_orders=with_orders) if c.tier_lots
+        (book.instrument.symbol, *found)
+        for book in account.books_of(pool.currency)
+        if book.maintenance.breakpoints
+        for found in MODES[book.margin_mode].breakpoints(book, with_orders=with_orders)
     ]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.margin import requirement
 from crossmargin_bt.engine.margin.modes import option
 from crossmargin_bt.engine.math import pricing
 from crossmargin_bt.engine.math.pricing import Greeks
@@ -101,6 +100,6 @@ def _margin_above_max_loss(books: list[Book], *, initial: bool) -> float:
         legs[key] = legs.get(key, 0.0) + book.leg("net").lots * instrument.units_per_lot
         bare = book.copy()
         bare.orders.clear()
-        margin += option.in_use(bare) if initial else requirement.book_requirement(bare, with_orders=False)
+        margin += option.in_use(bare) if initial else option.maintenance_margin(bare, with_orders=False)
     loss = option.max_loss(legs)
     return 0.0 if loss is None else max(0.0, margin - loss)

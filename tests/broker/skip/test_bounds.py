@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import product
+from itertools import islice, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -240,10 +241,9 @@ def brought_to_the_bound(draw: random.Random, session: BrokerSession, monitor: R
         account.apply(events.CashTransferred(time_ms=0, currency=account.valuation.unit, amount=wanted))
 
 
-def portfolio_violations(seed: int, kind: str, settings: dict[str, Any], tries: int) -> tuple[int, int]:
-    """Return how many bars called quiet are not, at a corner or anywhere in the range found, and how many were called so."""
+def portfolio_draws(seed: int, kind: str, settings: dict[str, Any], tries: int) -> Iterator[int]:
+    """Yield, for every draw of bars called quiet, at how many prices of the bars and of the range found they are not."""
     draw = random.Random(f"{seed} {kind} {settings}")  # noqa: S311 - a seeded test
-    broken = quiet = 0
     for _ in range(tries):
         account = drawn_account(draw, kind, **settings)
         with_orders(draw, account, draw.choice([0, 0, 2]))
@@ -259,7 +259,7 @@ def portfolio_violations(seed: int, kind: str, settings: dict[str, Any], tries: 
         assert account.prices() == before, "a question moves no mark"
         if event is not BarEvent.NOTHING:
             continue
-        quiet += 1
+        broken = 0
         ranges = {bar.book.instrument.symbol: (bar.mark.low, bar.mark.high) for bar in bars}
         for region in (ranges, found.ranges):
             if not region:
@@ -272,23 +272,22 @@ def portfolio_violations(seed: int, kind: str, settings: dict[str, Any], tries: 
             for marks in at_corners:
                 slack = truth(session, monitor, marks)
                 broken += slack.thresholds <= 0 or slack.low_level < -1e-9
-    return broken, quiet
+        yield broken
 
 
 @pytest.mark.parametrize("seed", seeds(2, 20))
 @pytest.mark.parametrize(("kind", "settings"), PORTFOLIOS, ids=str)
 def test_quiet_bars_of_a_portfolio_are_quiet_at_every_corner(seed: int, kind: str, settings: dict[str, Any]) -> None:
     """Where the Lipschitz bound rules events out, no corner of the bars or of the range found has one."""
-    broken, _ = portfolio_violations(seed, kind, settings, 30)
-    assert not broken
+    assert not any(portfolio_draws(seed, kind, settings, 30))
 
 
 def test_the_portfolio_test_sees_quiet_bars_and_a_bound_too_tight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bars are called quiet often enough to matter; at a tenth of the bound some of them are not quiet."""
-    quiet = sum(portfolio_violations(0, kind, settings, 30)[1] for kind, settings in PORTFOLIOS)
-    assert quiet > 20
+    quiet = (draw for kind, settings in PORTFOLIOS for draw in portfolio_draws(0, kind, settings, 30))
+    assert len(list(islice(quiet, 21))) == 21
     monkeypatch.setattr(portfolio_screen, "LIPSCHITZ", 0.2)
-    assert sum(portfolio_violations(0, kind, settings, 60)[0] for kind, settings in PORTFOLIOS)
+    assert any(any(portfolio_draws(0, kind, settings, 60)) for kind, settings in PORTFOLIOS)
 
 
 BOUNDED = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken")

@@ -4,13 +4,16 @@
 Source: docs/sources.md#isolated (no offset between orders; the quantity that closes locks nothing).
 """
 
+from typing import NamedTuple
+
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.position import FillEffect
+from crossmargin_bt.engine.ledger.position import FillEffect, Position
+from crossmargin_bt.engine.margin.modes import cross, margin_pair
 from crossmargin_bt.engine.math import formulas
 
 POOLED = False
 ISOLATED = True
-FULLY_FUNDED = False
+ORDER_USE = "isolated_orders"
 
 
 def in_use(book: Book) -> float:
@@ -47,3 +50,55 @@ def opening_margin(book: Book, effect: FillEffect, price: float) -> float:
     direction = 1 if effect.position.lots > 0 else -1
     fee = book.closing_fee(book.rules.isolated_fee_in_margin, value, direction)
     return value * book.initial_rate(effect.position.lots) + fee
+
+
+def maintenance_margin(book: Book, *, with_orders: bool) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return 0: a shared pool keeps nothing for isolated legs, see `leg_requirement`."""
+    return 0.0
+
+
+leg_maintenance = cross.leg_maintenance
+option_value = cross.option_value
+
+
+class LegRequirement(NamedTuple):
+    """The requirement of an isolated leg: the price it is valued at, its maintenance margin there, the closing fee counted."""
+
+    price: float
+    margin: float
+    closing_fee: float
+
+
+def leg_requirement(book: Book, position: Position) -> LegRequirement:
+    """Return the requirement of an isolated leg, in the book's settle currency."""
+    rules = book.rules
+    if book.instrument.kind == "margin":
+        mark = book.mark_of(position.lots)
+        margin = margin_pair.maintenance(book, position, mark)
+        charged = rules.isolated_closing_fee != "none"
+        debt = margin_pair.debt_value(book, position, mark)
+        return LegRequirement(mark, margin, margin_pair.closing_fee(book, debt, margin) if charged else 0.0)
+    price = position.entry if rules.isolated_maintenance_price == "entry" else book.mark_of(position.lots)
+    margin = book.maintenance_of(abs(position.lots), price)
+    return LegRequirement(price, margin, book.closing_fee_of(rules.isolated_closing_fee, position))
+
+
+def orders_against_collateral(book: Book) -> float:
+    """Return the margin of orders, where the venue takes it from the collateral of the shared pool's risk ratio."""
+    return in_use(book) if book.rules.isolated_orders_in_ratio else 0.0
+
+
+def breakpoints(book: Book, *, with_orders: bool) -> list[tuple[int, float]]:  # noqa: ARG001 - the common signature
+    """Return none: isolated legs do not count in a shared pool, see `leg_breakpoints`."""
+    return []
+
+
+def leg_breakpoints(book: Book, position: Position) -> list[tuple[int, float]]:
+    """Return the (direction, mark) at which the maintenance rate of a leg changes: a tier's lower bound, or a jump."""
+    bounds = book.maintenance.breakpoints
+    if book.instrument.kind == "margin":
+        return margin_pair.leg_breakpoints(book, position)
+    if book.rules.isolated_maintenance_price == "entry":
+        return []
+    lots = position.lots
+    return [(1 if lots > 0 else -1, book.instrument.price_at_value(abs(lots), bound)) for bound in bounds]

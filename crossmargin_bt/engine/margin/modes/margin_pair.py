@@ -49,14 +49,30 @@ def closing_fee(book: Book, value: float, margin: float) -> float:
     return formulas.fee(value + margin, book.taker)
 
 
-def breakpoints(book: Book, position: Position) -> list[float]:
-    """Return the marks at which the value of the debt reaches a breakpoint of the maintenance rule."""
+def side_maintenance(book: Book, direction: int, lots: int, mark: float) -> float:
+    """Return the maintenance margin of one side of a book, its closing fee included where the venue counts it.
+
+    `lots` beyond the position are those of orders that count; their debt is as if borrowed at `mark`.
+    """
+    held = next((leg for leg in book.legs.values() if leg.lots * direction > 0), None)
+    opened = max(0, lots - (abs(held.lots) if held is not None else 0))
+    value, margin = book.instrument.value(opened, mark), book.maintenance_of(opened, mark)
+    if held is not None:
+        at = book.mark_of(held.lots)
+        value += debt_value(book, held, at)
+        margin += maintenance(book, held, at)
+    charged = book.rules.closing_fee_in_maintenance != "none"
+    return margin + (closing_fee(book, value, margin) if charged else 0.0)
+
+
+def leg_breakpoints(book: Book, position: Position) -> list[tuple[int, float]]:
+    """Return the (direction, mark) at which the value of a position's debt reaches a breakpoint of the maintenance rule."""
     owes_coins = position.lots < 0
     if owes_coins == book.instrument.in_coin:
         return []  # the debt is in the margin's currency: its value does not depend on the price
     debt = principal(book, position) + position.interest
     bounds = book.maintenance.breakpoints
-    return [bound / debt for bound in bounds] if owes_coins else [debt / bound for bound in bounds]
+    return [(-1, bound / debt) for bound in bounds] if owes_coins else [(1, debt / bound) for bound in bounds]
 
 
 def closable(book: Book, position: Position, *, has_initial_margin: bool) -> float:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.ledger.position import FillEffect
+from crossmargin_bt.engine.ledger.position import FillEffect, Position
+from crossmargin_bt.engine.margin.modes import cross
 from crossmargin_bt.engine.math import pricing
 
 POOLED = True
 ISOLATED = False
-FULLY_FUNDED = True
+ORDER_USE = "cross_orders"
 
 
 def in_use(book: Book) -> float:
@@ -28,7 +29,7 @@ def in_use(book: Book) -> float:
     )
 
 
-def requirement(book: Book, *, with_orders: bool) -> float:
+def maintenance_margin(book: Book, *, with_orders: bool) -> float:
     """Return the maintenance margin of a short position, and of sell orders that open if the venue counts orders."""
     held = book.leg("net").lots
     short = max(0, -held)
@@ -44,9 +45,18 @@ def requirement(book: Book, *, with_orders: bool) -> float:
     return short * instrument.units_per_lot * unit
 
 
-def value(book: Book) -> float:
+def leg_maintenance(book: Book, position: Position) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return the maintenance margin of the position, without orders."""
+    return maintenance_margin(book, with_orders=False)
+
+
+def option_value(book: Book) -> float:
     """Return the option value of the position at its mark, negative for a short, in the settle currency."""
     return sum(leg.lots * book.instrument.units_per_lot * book.mark_of(leg.lots) for leg in book.legs.values())
+
+
+orders_against_collateral = cross.orders_against_collateral
+breakpoints = cross.breakpoints
 
 
 def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the common signature of the modes

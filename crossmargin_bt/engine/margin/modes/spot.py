@@ -5,12 +5,13 @@ Their collateral value in a multi-currency pool is defined by `crossmargin_bt.en
 """
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.ledger.position import FillEffect
+from crossmargin_bt.engine.ledger.position import FillEffect, Position
+from crossmargin_bt.engine.margin.modes import cross
 from crossmargin_bt.engine.math import formulas
 
 POOLED = False
 ISOLATED = False
-FULLY_FUNDED = True
+ORDER_USE = "isolated_orders"
 
 
 def in_use(book: Book) -> float:
@@ -39,3 +40,26 @@ def reserved(book: Book) -> tuple[float, float]:
 def opening_margin(book: Book, effect: FillEffect, price: float) -> float:  # noqa: ARG001 - the common signature of the modes
     """Return 0: a spot position has no margin."""
     return 0.0
+
+
+def maintenance_margin(book: Book, *, with_orders: bool) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return 0: coins have no maintenance margin."""
+    return 0.0
+
+
+def leg_maintenance(book: Book, position: Position) -> float:  # noqa: ARG001 - the common signature of the modes
+    """Return 0: coins have no maintenance margin."""
+    return 0.0
+
+
+def orders_against_collateral(book: Book) -> float:
+    """Return the reserved quote currency, where the venue takes it from the collateral of the shared pool's risk ratio."""
+    return in_use(book) if book.rules.isolated_orders_in_ratio else 0.0
+
+
+option_value = cross.option_value
+
+
+def breakpoints(book: Book, *, with_orders: bool) -> list[tuple[int, float]]:  # noqa: ARG001 - the common signature
+    """Return none: there is no maintenance rate."""
+    return []
