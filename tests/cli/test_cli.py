@@ -291,7 +291,7 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
         for event, *_ in events[:40]:
             entry = journal[int(event)]
             explained[entry["event"]] += 1
-            if explained[entry["event"]] > 5:  # five of a kind are enough
+            if explained[entry["event"]] > 3:  # three of a kind are enough
                 continue
             text = CliRunner().invoke(commands, ["explain", str(file), "--run", str(number), "--event", event]).output
             seen.add(entry["event"])

@@ -270,11 +270,11 @@ def wait_for_parts(process: "subprocess.Popen[bytes]", folder: Path, count: int)
     wait_until(lambda: len(list((folder / "parts").glob("*.parquet"))) >= count, process)
 
 
-GRID = ("--param", "period=3:12:3", "--param", "leverage=2,10", "--param", "size=0.5,2")
+GRID = ("--param", "period=3,9", "--param", "leverage=2,10", "--param", "size=0.5,2")
 
 
 def test_all_executors_give_the_same_rows(home: Path) -> None:
-    """Byte for byte, in the order of the sweep; 4 x 2 x 2 combinations in two modes."""
+    """Byte for byte, in the order of the sweep; 2 x 2 x 2 combinations in two modes."""
     plain = swept(home, "plain", *GRID, "--jobs", 1)
     swept(home, "joblib", *GRID, "--jobs", 2)
     process = started(home, "dask", *GRID, "--jobs", 2, "--dask", "local")
@@ -282,10 +282,10 @@ def test_all_executors_give_the_same_rows(home: Path) -> None:
     assert process.returncode == 0, said
     bytes_of = [(home / name / "results.parquet").read_bytes() for name in ("plain", "joblib", "dask")]
     assert bytes_of[0] == bytes_of[1] == bytes_of[2]
-    assert len(plain) == 32
+    assert len(plain) == 16
     assert plain["key"].is_unique
     assert (plain["error"] == "").all()
-    assert plain["param_period"].tolist()[:5] == [3, 3, 3, 3, 6]
+    assert plain["param_period"].tolist()[:5] == [3, 3, 3, 3, 9]
     assert not list((home / "plain" / "parts").iterdir())
 
 
@@ -328,7 +328,7 @@ def test_a_killed_sweep_resumes_with_the_remaining_runs(home: Path, jobs: int) -
 
 def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
     """A cluster of two workers, one of them killed: every row is present once and unchanged."""
-    grid = ["--param", "period=3:22:1", "--param", "size=0.2:1.0:0.2", "--modes", "cross", "--jobs", 2]
+    grid = ["--param", "period=3:14:1", "--param", "size=0.2:1.0:0.2", "--modes", "cross", "--jobs", 2]
     swept(home, "whole_walk", *grid)
     process = started(home, "harmed", *grid, "--dask", "local")
     wait_for_parts(process, home / "harmed", 1)
@@ -338,7 +338,7 @@ def test_a_killed_dask_worker_loses_nothing(home: Path) -> None:
     _, said = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, said
     assert (home / "harmed" / "results.parquet").read_bytes() == (home / "whole_walk" / "results.parquet").read_bytes()
-    assert len(pq.read_table(home / "whole_walk" / "results.parquet")) == 100
+    assert len(pq.read_table(home / "whole_walk" / "results.parquet")) == 60
 
 
 def test_a_failing_combination_is_a_row(home: Path) -> None:
