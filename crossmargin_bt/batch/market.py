@@ -44,16 +44,16 @@ class Market:
             raise FeedError("candles must be a list of batch.Candles, as candles.folder.read returns it")
         one_of("path", path, POLICIES)
         self.path = path
-        self.venue = tiers.load_with(venue, None)
+        loaded = [_columns(one) for one in candles]
+        self._times = loaded[0][1]
+        self.venue = _rules_over(tiers.load_with(venue, None), self._times)
         engine = Account(self.venue.rules)
         self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
         _refuse_unknown(self.venue, self.books)
         if len(engine.books) < len(candles):
             raise FeedError("two of the candles are of the same instrument; give each a symbol of its own")
         self._candles = candles
-        loaded = [_columns(one) for one in candles]
         self._columns = columns = [own for own, _ in loaded]
-        self._times = loaded[0][1]
         for one, (_, times) in zip(candles, loaded, strict=True):
             if not times.equals(self._times):
                 raise FeedError(f"{one.symbol} and {candles[0].symbol} have different bars; give them the same")
@@ -232,6 +232,20 @@ class Market:
             highest = book.instrument.leverage_max
             Settings.check(book.instrument.symbol, leverage=account.leverage, leverage_max=highest)
         cash_of(account.cash)
+
+
+def _rules_over(venue: Venue, times: pd.DatetimeIndex) -> Venue:
+    """Return the rule book in force over all bars; refuse one that changes within them."""
+    if not len(times):
+        return venue
+    found = venue.at(times[0].to_pydatetime())
+    within = [change for change in found.changes if change.since_ms <= times[-1].timestamp() * 1000]
+    if within:
+        raise ConfigurationError(
+            f"a batch does not know rules that change: {venue.name} has new ones since {within[0].since} ({within[0].says}); "
+            "end the candles before that day or begin them on it, or use the broker, a sweep without --fast"
+        )
+    return found
 
 
 def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:

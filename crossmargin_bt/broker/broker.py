@@ -255,7 +255,9 @@ class CrossMarginBroker(CashModeBroker):
                 interest_rates=self.p.interest_rates,
                 portfolio=self.p.mode == "portfolio",
             )
-            session = BrokerSession(account, currency=self.p.currency, check=self.p.check)
+            session = BrokerSession(
+                account, currency=self.p.currency, check=self.p.check, rule_changes=self.venue.changes
+            )
             self._engine = ENGINES[self.p.engine](self, session)
             self._commissions = CommissionBook(session)
             self._controls = AccountControls(self, self._engine, self._settings, self._commissions)

@@ -2,6 +2,7 @@
 """`crossmargin venues`."""
 
 import sys
+from datetime import datetime
 
 import click
 
@@ -25,7 +26,7 @@ def venues(context: click.Context, only: str | None) -> None:
     chosen, failed = [], False
     for name in books.names() if only is None else split_list(only):
         try:
-            chosen.append(books.load(name))
+            chosen.append(books.load(name).at())
         except CrossMarginError as error:
             click.echo(f"error: {error}", err=True)
             failed = True
@@ -40,7 +41,10 @@ def venues(context: click.Context, only: str | None) -> None:
 @venues.command()
 @click.argument("venue")
 @click.option("--toml", is_flag=True, help="Print the TOML file, as a template for your own.")
-def show(venue: str, *, toml: bool) -> None:
+@click.option(
+    "--at", "day", type=click.DateTime(["%Y-%m-%d"]), help="The rules in force on this day; default: the latest."
+)
+def show(venue: str, *, toml: bool, day: datetime | None) -> None:
     """Print one rule book, given by name or by the path of a TOML file."""
     from rich.console import Console
 
@@ -51,4 +55,17 @@ def show(venue: str, *, toml: bool) -> None:
         if toml:
             click.echo(books.text(venue), nl=False)
         else:
-            Console().print(rulebook_tables.rule_book(books.load(venue)))
+            Console().print(rulebook_tables.rule_book(books.load(venue).at(None if day is None else day.date())))
+
+
+@venues.command()
+@click.argument("venue")
+def changes(venue: str) -> None:
+    """Print the dated changes of a rule book, the oldest first."""
+    from rich.console import Console
+
+    from crossmargin_bt import venues as books
+    from crossmargin_bt.report import rulebook_tables
+
+    with report_errors():
+        Console().print(rulebook_tables.changes(books.load(venue)))

@@ -8,6 +8,7 @@ several combined are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,13 +72,17 @@ class _DecidedEvent(NamedTuple):
         for kind, judge in kinds:
             at = next((n for n, one in enumerate(journal) if isinstance(one, kind) and one.prices), None)  # type: ignore[attr-defined]
             if at is not None:
-                past = [one for one in journal[:at] if not isinstance(one, events.MaintenanceChanged)]
+                # `verdict` puts the rules and terms of that time in force itself.
+                past = [
+                    one for one in journal[:at] if not isinstance(one, events.MaintenanceChanged | events.RulesChanged)
+                ]
                 decided.append(cls(result, past, journal[at], judge, instruments))
         return decided
 
     def difference(self, book: Venue, other: Venue) -> VenueDifference | None:
         """Return how another venue decides the event; None if it decides the same."""
-        mine, theirs = book.rules, other.rules
+        moment = datetime.fromtimestamp(self.entry.time_ms / 1000, tz=UTC)
+        mine, theirs = book.at(moment).rules, other.at(moment).rules
         own, foreign = self.verdict(mine), self.verdict(theirs)
         if own.passes or not foreign.passes:
             return None

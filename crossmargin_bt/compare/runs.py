@@ -191,12 +191,23 @@ def build_result(
         assumptions=[
             *rules.assumed,
             *(text for one in candles for text in one.assumptions),
+            *_early_rule_notes(rules, candles),
             *_dated_tier_notes(rules, candles, tiers),
         ],
         rules=msgspec.to_builtins(rules.rules),
         instruments=[msgspec.to_builtins(one.instrument) for one in candles],
         **curves,
     )
+
+
+def _early_rule_notes(venue: Venue, candles: Sequence[Candles]) -> list[str]:
+    """Return the assumption of a run that begins before the first day on which the venue's rules are established."""
+    first = min(one.frame.index[0] for one in candles)
+    if venue.known_since is None or first >= pd.Timestamp(str(venue.known_since), tz="UTC"):
+        return []
+    return [
+        f"the rules of {venue.name} are established from {venue.known_since} on; before that day the run uses those of that day"
+    ]
 
 
 def _dated_tier_notes(venue: Venue, candles: Sequence[Candles], file: Path | None) -> list[str]:

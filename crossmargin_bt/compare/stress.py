@@ -23,6 +23,7 @@ from crossmargin_bt.engine.terms.rates import (
     Tier,
     TierTable,
 )
+from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import CrossMarginError
 from crossmargin_bt.results import RunOutcome, RunResult, Shock
 from crossmargin_bt.venues import Venue
@@ -36,19 +37,19 @@ WICK_EXTENSION = 0.5
 
 
 class StressScenario(NamedTuple):
-    """One worsened input, as functions that change settings, candles or the venue."""
+    """One worsened input, as functions that change settings, candles or the rules of every period."""
 
     name: str
     what: str
     settings: Callable[[Settings], Settings] = lambda settings: settings
     candles: Callable[[Candles], Candles] = lambda candles: candles
-    venue: Callable[[Venue], Venue] = lambda venue: venue
+    rules: Callable[[Rules], Rules] = lambda rules: rules
 
 
 def stress_scenarios(candles: Sequence[Candles]) -> list[StressScenario]:
     """Return the scenarios that apply to these candles; funding only if the data contain it."""
     scenarios = [
-        StressScenario("fees", "all fees doubled, rebates removed", candles=_with_fees, venue=_venue_with_fees),
+        StressScenario("fees", "all fees doubled, rebates removed", candles=_with_fees, rules=_rules_with_fees),
         StressScenario("funding", f"all funding rates x {FUNDING_FACTOR:g}, paid and received", candles=_with_funding),
         StressScenario(
             "slippage",
@@ -59,7 +60,7 @@ def stress_scenarios(candles: Sequence[Candles]) -> list[StressScenario]:
             "tiers",
             f"maintenance rates x {MAINTENANCE_FACTOR:g}, capped at the initial rate, including options and debts (portfolio margin scenarios unchanged)",
             candles=_with_tiers,
-            venue=_venue_with_tiers,
+            rules=_rules_with_tiers,
         ),
         StressScenario(
             "worse path",
@@ -97,7 +98,7 @@ def run_stress(
     changed = scenario.settings(settings)
     for spec in specs:
         for venue, file in tiers_of.items():
-            book = scenario.venue(load_with(venue, file))
+            book = load_with(venue, file).with_rules(scenario.rules)
             for mode in modes:
                 on_run(f"{spec.name} {mode} {book.name}, {scenario.name}")
                 outcomes.append(_stressed_outcome(spec, stressed, book, mode, settings=changed, on_bar=on_bar))
@@ -208,14 +209,13 @@ def _with_fees(candles: Candles) -> Candles:
     return candles._replace(instrument=msgspec.structs.replace(own, **given))
 
 
-def _venue_with_fees(venue: Venue) -> Venue:
-    rules = venue.rules
+def _rules_with_fees(rules: Rules) -> Rules:
     fees = {key: _double_fee(getattr(rules, key)) for key in ("maker", "taker", "liquidation_fee")}
     options = tuple(
         msgspec.structs.replace(terms, fee=_double_fee(terms.fee), fee_cap=_double_fee(terms.fee_cap))
         for terms in rules.options
     )
-    return msgspec.structs.replace(venue, rules=msgspec.structs.replace(rules, **fees, options=options))
+    return msgspec.structs.replace(rules, **fees, options=options)
 
 
 def _with_funding(candles: Candles) -> Candles:
@@ -234,8 +234,7 @@ def _with_tiers(candles: Candles) -> Candles:
     )
 
 
-def _venue_with_tiers(venue: Venue) -> Venue:
-    rules = venue.rules
+def _rules_with_tiers(rules: Rules) -> Rules:
     contracts = tuple(
         msgspec.structs.replace(
             terms,
@@ -253,14 +252,13 @@ def _venue_with_tiers(venue: Venue) -> Venue:
     debts = rules.borrowing
     if debts is not None:
         debts = msgspec.structs.replace(debts, maintenance=stricter_maintenance(debts.maintenance))
-    changed = msgspec.structs.replace(
+    return msgspec.structs.replace(
         rules,
         maintenance=stricter_maintenance(rules.maintenance),
         contracts=contracts,
         options=options,
         borrowing=debts,
     )
-    return msgspec.structs.replace(venue, rules=changed)
 
 
 def stricter_maintenance(rule: MaintenanceRule) -> MaintenanceRule:

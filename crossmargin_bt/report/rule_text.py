@@ -14,6 +14,7 @@ from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.terms.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.engine.terms.volatility import VolatilityScaling
+from crossmargin_bt.venues import Venue
 
 _FEE_PRICES = {
     "none": "not counted",
@@ -218,6 +219,21 @@ def describe_step(one: LiquidationStep) -> str:
     if isinstance(one, Above):
         return f"the value above {one.value:,.0f}"
     return {Pairs: "opposite legs", Hedges: "hedged sets", Reduce: "the remainder, safest first"}[type(one)]
+
+
+def change_rows(venue: Venue) -> list[tuple[str, str, str, str, str, str]]:
+    """Return (since, key, value before, value after, sentence, source) of every rule that a dated change gives."""
+    rows: list[tuple[str, str, str, str, str, str]] = []
+    before = venue.rules
+    for change in venue.changes:
+        after = before.changed(change.rules)
+        since = f"{change.since}{' (positions opened since)' if change.positions == 'opened_since' else ''}"
+        rows.extend(
+            (since, key, describe_rule(before, key), describe_rule(after, key), change.says, change.source)
+            for key in change.rules
+        )
+        before = after
+    return rows
 
 
 def describe_rule(rules: Rules, key: str) -> str:

@@ -37,8 +37,21 @@ def _source(venue: Venue, key: str) -> str:
 
 def page(venue: Venue) -> str:
     """Return the page of one venue: rules with formulas and sources, tiers, contracts, statements, assumptions."""
+    changes = _changes(venue)
+    venue = venue.at()
     rules = venue.rules
-    lines = [f"# {venue.title}", "", f'`venue="{venue.name}"`', "", "## Rules", ""]
+    in_force = f"in force since {venue.known_since}" if venue.known_since else "in force"
+    lines = [
+        f"# {venue.title}",
+        "",
+        f'`venue="{venue.name}"`',
+        "",
+        *changes,
+        "## Rules",
+        "",
+        f"The latest, {in_force}.",
+        "",
+    ]
     lines += _table(
         ("rule", "value", "source"),
         [
@@ -68,8 +81,22 @@ def page(venue: Venue) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _changes(venue: Venue) -> list[str]:
+    """Return the section with the time line of dated changes; empty if there is none."""
+    if not venue.changes:
+        return []
+    known = f"Rules are established from {venue.known_since} on. " if venue.known_since else ""
+    rows = [
+        (since, f"`{key}`", before, after, f"{says} Source: {source}")
+        for since, key, before, after, says, source in rule_text.change_rows(venue)
+    ]
+    text = f"{known}A run uses the rules of each of its days; the sections below show the latest."
+    return ["## Changes by date", "", text, "", *_table(("since", "rule", "before", "after", "what changed"), rows), ""]
+
+
 def differences(venues: Sequence[Venue]) -> str:
-    """Return the page of differences: for each rule its values, each with the venues that use it."""
+    """Return the page of differences: for each rule its latest values, each with the venues that use it."""
+    venues = [venue.at() for venue in venues]
     lines = ["# Differences between venues", ""]
     for key in RULES:
         values: dict[str, list[str]] = {}

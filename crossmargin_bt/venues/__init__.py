@@ -5,6 +5,10 @@
 point of the group `crossmargin_bt.venues`: its name is the venue's name, its object is the path of the TOML file.
 """
 
+import math
+import re
+from collections.abc import Callable
+from datetime import date, datetime
 from functools import lru_cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -13,8 +17,9 @@ from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
-from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
+from crossmargin_bt.engine.terms.rules import ContractTerms, RuleChange, Rules, start_ms
 from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
+from crossmargin_bt.time_units import MS_PER_DAY
 
 ENTRY_POINTS = "crossmargin_bt.venues"
 
@@ -33,8 +38,19 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source: str = ""
 
 
+class VenueChange(RuleChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dated change of a rule book: rules, and the statements that are made anew with them."""
+
+    statements: dict[Topic, Statement] = msgspec.field(default_factory=dict)
+
+
 class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule book: the rules that the engine applies, the source of each value, and the assumptions."""
+    """A rule book: the rules that the engine applies, the source of each value, the assumptions, and changes by date.
+
+    Raises:
+        RuleError: the changes are not in the order of their dates, two of one day change the same key, or one leads to
+            rules that violate the schema.
+    """
 
     name: str
     title: str
@@ -47,6 +63,68 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The kind of contract that the default rates are for: amounts in the quote currency, or in coin."""
     statements: dict[Topic, Statement] = {}
     """Further practice of the venue in words: pools, thresholds, liquidation steps, collateral, interest, validity."""
+    known_since: date | None = None
+    """The day from which `rules` are established; runs before it use them too, which is an assumption."""
+    changes: tuple[VenueChange, ...] = ()
+    """Changes of the rules after `known_since`, the oldest first."""
+
+    def __post_init__(self) -> None:
+        before, since = set[str](), None
+        for change in self.changes:
+            if since is not None and change.since_ms < since.since_ms:
+                raise RuleError(f"the change of {change.since} stands after that of {since.since}; sort them by date")
+            if self.known_since is not None and change.since_ms <= start_ms(self.known_since):
+                raise RuleError(f"the change of {change.since} is not after known_since ({self.known_since})")
+            if since is None or change.since_ms > since.since_ms:
+                before, since = set(), change
+            twice = sorted(before & set(change.rules))
+            if twice:
+                raise RuleError(f"two changes of {change.since} give {twice[0]}; a key has one value a day")
+            before |= set(change.rules)
+        rules = self.rules
+        for change in self.changes:
+            try:
+                rules = rules.changed(change.rules)
+            except RuleError as error:
+                raise RuleError(f"the change of {change.since}: {error}") from error
+
+    def at(self, day: date | None = None) -> "Venue":
+        """Return the rule book as of a day (the latest without one): its rules are those in force, later changes remain.
+
+        A change within the day counts as in force.
+        """
+        end_ms = math.inf if day is None else start_ms(day) + (0 if isinstance(day, datetime) else MS_PER_DAY - 1)
+        due = [change for change in self.changes if change.since_ms <= end_ms]
+        if not due:
+            return self
+        rules, sources, statements = self.rules, dict(self.sources), dict(self.statements)
+        for change in due:
+            rules = rules.changed(change.rules)
+            sources.update(dict.fromkeys(change.rules, f"{change.source} (since {change.since})"))
+            statements.update(change.statements)
+        last = due[-1].since
+        known = last.date() if isinstance(last, datetime) else last
+        return msgspec.structs.replace(
+            self,
+            rules=rules,
+            sources=sources,
+            statements=statements,
+            known_since=known,
+            changes=self.changes[len(due) :],
+        )
+
+    def with_rules(self, function: Callable[[Rules], Rules]) -> "Venue":
+        """Return the rule book with `function` applied to the rules of every period."""
+        before, made = self.rules, function(self.rules)
+        changes = []
+        for change in self.changes:
+            before = before.changed(change.rules)
+            after = function(before)
+            values = {key: getattr(after, key) for key in RULES if getattr(after, key) != getattr(made, key)}
+            changes.append(msgspec.structs.replace(change, rules=msgspec.to_builtins(values)))
+            made = after
+        changed = tuple(change for change in changes if change.rules)
+        return msgspec.structs.replace(self, rules=function(self.rules), changes=changed)
 
     @property
     def unsourced(self) -> list[str]:
@@ -149,7 +227,7 @@ def parse(text: str, file: str) -> Venue:
     try:
         venue = msgspec.toml.decode(text, type=Venue)
     except (msgspec.DecodeError, RuleError) as error:
-        raise RuleError(f"{file}: {error}{_hint(str(error))}") from error
+        raise RuleError(f"{file}{_line(text, str(error))}: {error}{_hint(str(error))}") from error
     if not venue.name:
         raise RuleError(f"{file}: name is empty; give the name by which the venue is loaded")
     for key in venue.sources:
@@ -158,9 +236,22 @@ def parse(text: str, file: str) -> Venue:
     return venue
 
 
+def _line(text: str, message: str) -> str:
+    """Return ":" and the line of the dated change that a message is about, empty if it is about none."""
+    heads = [number for number, line in enumerate(text.splitlines(), 1) if line.strip() == "[[changes]]"]
+    numbered, dated = re.search(r"changes\[(\d+)\]", message), re.search(r"changes? of ([0-9-]+)", message)
+    if numbered is not None and int(numbered[1]) < len(heads):
+        return f":{heads[int(numbered[1])]}"
+    if dated is None:
+        return ""
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.match(rf"since\s*=\s*{dated[1]}", line)]
+    return f":{lines[-1]}" if lines else ""
+
+
 def _hint(message: str) -> str:
     """Return a correction to append to a decoder's message: the valid answers, the nearest key, the form of a date."""
-    key = message.rpartition("`$")[2].strip("`").rpartition(".")[2].partition("[")[0]
+    changed = re.search(r"(\w+): Invalid enum value", message)
+    key = changed[1] if changed else message.rpartition("`$")[2].strip("`").rpartition(".")[2].partition("[")[0]
     choices = get_args(get_type_hints(Rules).get(key))
     if "Invalid enum value" in message and choices:
         words = [word for choice in choices for word in (get_args(choice) or (choice,)) if isinstance(word, str)]

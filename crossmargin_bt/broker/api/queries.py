@@ -91,7 +91,7 @@ def explanation(session: BrokerSession | None, event: events.JournalEntry) -> st
     account, journal = session.account, session.journal
     instruments = {symbol: book.instrument for symbol, book in account.books.items()}
     at = next((n for n in equal if journal[n] is event), equal[0])
-    before = account_before(journal, at, account.rules, instruments, **account.setup)
+    before = account_before(journal, at, session.rules_at_start, instruments, **account.setup)
     return "\n".join(explain(before, event))
 
 

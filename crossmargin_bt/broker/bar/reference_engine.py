@@ -137,6 +137,7 @@ class ReferenceEngine:
         host, session = self._host, self.session
         self.unvalued = dict(deposits)
         self.monitor = RiskMonitor(host, session, self.orders, self.executor)
+        session.on_rules_changed = self.monitor.adopt_rules
         self.executor.record_forced = self.monitor.record
         self.simulator = IntrabarSimulator(host, session, self.orders, self.executor, self.monitor)
         add_to_reserve = self.monitor.add_to_reserve

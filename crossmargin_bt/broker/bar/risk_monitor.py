@@ -73,22 +73,26 @@ class RiskMonitor:
 
     def __init__(self, host: BrokerHost, session: BrokerSession, orders: OrderManager, executor: OrderExecutor) -> None:
         self._host, self._session, self._orders, self._executor = host, session, orders, executor
-        rules, params = session.account.rules, host.p
-        own = [Threshold(float(level), "warning") for level in params.warning_levels]
-        self._reserve: Reserve | None = params.reserve
-        self._reserve_left = 0.0
-        if self._reserve is not None:
-            self._reserve_left = self._reserve.amount
-            own.append(Threshold(self._reserve.at_level, "replenish"))
-        terms = rules.borrowing
-        if session.account.pooled and terms is not None and terms.repay_level > LIQUIDATION.level:
-            own.append(Threshold(terms.repay_level, "repay"))
-        self._levels = thresholds(rules, own)
+        self._reserve: Reserve | None = host.p.reserve
+        self._reserve_left = 0.0 if self._reserve is None else self._reserve.amount
+        self._levels: list[Threshold] = []
+        self.adopt_rules()
         self._acted: dict[str, set[Threshold]] = {}
         self._called: set[str] = set()
         self._cooldown_until: dict[str, float] = {}
         self.on_rearm: Callable[[], None] | None = None
         """Runs when thresholds re-arm: bounds proven with the lower thresholds no longer hold."""
+
+    def adopt_rules(self) -> None:
+        """Take the thresholds of the rules in force, with the trader's own."""
+        account = self._session.account
+        own = [Threshold(float(level), "warning") for level in self._host.p.warning_levels]
+        if self._reserve is not None:
+            own.append(Threshold(self._reserve.at_level, "replenish"))
+        terms = account.rules.borrowing
+        if account.pooled and terms is not None and terms.repay_level > LIQUIDATION.level:
+            own.append(Threshold(terms.repay_level, "repay"))
+        self._levels = thresholds(account.rules, own)
 
     # The state
 

@@ -14,7 +14,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.journal import Journal
 from crossmargin_bt.engine.margin import invariants, metrics
-from crossmargin_bt.engine.terms.rules import ContractTerms
+from crossmargin_bt.engine.terms.rules import ContractTerms, RuleChange
 from crossmargin_bt.engine.terms.volatility import RealisedVolatility
 
 # Margin levels from 1,000,000 % upwards are not recorded: no threshold is near, and following them costs more than the run.
@@ -24,8 +24,12 @@ LEVEL_RECORDED_MAX = 10_000.0
 class BrokerSession:
     """Account, journal, clock, feeds and order numbers of one run."""
 
-    def __init__(self, account: Account, *, currency: str, check: bool) -> None:
+    def __init__(
+        self, account: Account, *, currency: str, check: bool, rule_changes: Sequence[RuleChange] = ()
+    ) -> None:
         self.account = account
+        self.rules_at_start = account.rules
+        """The rules before any dated change; the journal has the changes."""
         self.currency = currency
         self.journal = Journal()
         self._append = self.journal.append
@@ -59,6 +63,11 @@ class BrokerSession:
         self._lots_left: dict[int, int] = {}
         self._next_expiry = 0.0
         self._next_terms: dict[str, list[ContractTerms]] = {}
+        self._next_rules = list(rule_changes)
+        self._rules_change_ms: float = math.inf if not rule_changes else rule_changes[0].since_ms
+        """When the venue's rules change next; infinity for never."""
+        self.on_rules_changed: Callable[[], None] | None = None
+        """Hook that runs after the venue's rules have changed."""
         self._volatility: dict[str, RealisedVolatility] = {}
 
     # The clock
@@ -74,8 +83,14 @@ class BrokerSession:
 
     @property
     def next_change_ms(self) -> float:
-        """When the next contract expires or changes its terms; infinity for never."""
-        return min([self._next_expiry, *(terms[0].since_ms for terms in self._next_terms.values() if terms)])
+        """When the next contract expires or changes its terms, or the venue changes its rules; infinity for never."""
+        return min(
+            [
+                self._next_expiry,
+                self._rules_change_ms,
+                *(terms[0].since_ms for terms in self._next_terms.values() if terms),
+            ]
+        )
 
     def new_bars(self) -> list[Bar]:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
@@ -103,6 +118,8 @@ class BrokerSession:
             self.account.now_ms = self.time_ms
             if feed.volatility is not None:
                 feed.read_option()
+            if bar.time_ms >= self._rules_change_ms:
+                self._adopt_rules(bar.time_ms)
             if self._next_terms:
                 self._adopt_terms(feed.book, bar.time_ms)
             self.last_close[feed.symbol] = bar.last.close
@@ -177,6 +194,24 @@ class BrokerSession:
                 self.record(
                     events.RatesScaled(time_ms=self.time_ms, symbol=symbol, volatility=volatility, factor=factor)
                 )
+
+    def _adopt_rules(self, at_ms: int) -> None:
+        """Put the venue's rules dated up to `at_ms` in force."""
+        while self._next_rules and self._next_rules[0].since_ms <= at_ms:
+            change = self._next_rules.pop(0)
+            self.record(
+                events.RulesChanged(
+                    time_ms=self.time_ms,
+                    since=str(change.since),
+                    changed=change.rules,
+                    opened_since=change.positions == "opened_since",
+                    says=change.says,
+                    source=change.source,
+                )
+            )
+        self._rules_change_ms = self._next_rules[0].since_ms if self._next_rules else math.inf
+        if self.on_rules_changed is not None:
+            self.on_rules_changed()
 
     def _adopt_terms(self, book: Book, at_ms: int) -> None:
         """Put the contract terms dated up to `at_ms` in force."""

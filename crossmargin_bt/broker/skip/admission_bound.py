@@ -147,7 +147,7 @@ def _cost_rate(account: Account, book: Book, rates: CostRates) -> float | None:
     """Return an upper bound on margin and fees per unit of value; None where an order's cost depends on the rest of the account."""
     if book.orders and not book.orders.is_plain:
         return None
-    setting = (book.leverage, book.scale, book.rates, book.margin_mode)
+    setting = (book.leverage, book.scale, book.rates, book.margin_mode, book.rules)
     known = rates.get(book.instrument.symbol)
     if known is None or known[0] != setting:
         known = rates[book.instrument.symbol] = (setting, _cost_rate_of_setting(account, book))

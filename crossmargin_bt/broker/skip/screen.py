@@ -169,7 +169,11 @@ class BoundScreen:
             for symbol, (low, high) in ranges.items()
             if (book := account.books[symbol]).legs or book.orders or account.pooled
         ]
-        if account.rules.order_loss_in_ratio and _has_orders(account):
+        rules = account.rules
+        counts_loss = rules.order_loss_in_ratio or (
+            rules.orders_cancelled_overdrawn and any(book.rules.values_orders_at_market for book, _, _ in books)
+        )
+        if counts_loss and _has_orders(account):
             return Slack(-math.inf, -math.inf)  # the losses of orders are not largest where the rest is worst
         kept = [(book, book.long_mark, book.short_mark) for book, _, _ in books]
         try:

@@ -75,6 +75,7 @@ class SkippingEngine:
         self._screen = BoundScreen(self.session, self.monitor)
         self.inner.screen = self._screen
         self.session.before_record = self._before_record
+        self.session.on_rules_changed = self._adopt_rules
         parts = (self._host, self.session, self.inner, self._queue, self._screen, Lookahead())
         self._parts = Parts(*parts)
 
@@ -240,6 +241,10 @@ class SkippingEngine:
             self.settle()
         if self._orders_raise_risk or entry.__class__ not in ORDER_ENTRIES:
             self._screen.risk_version += 1
+
+    def _adopt_rules(self) -> None:
+        self.monitor.adopt_rules()
+        self._orders_raise_risk = self.session.account.rules.orders_raise_risk
 
     def _keep_exposed_curve(self, interval: QuietInterval) -> None:
         """Do not defer a snapshot of a curve that a caller holds, or that cannot be computed over arrays."""

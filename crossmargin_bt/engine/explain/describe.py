@@ -37,4 +37,8 @@ def describe(entry: events.JournalEntry, currency: str) -> str:
         return f"{entry.pool} taken over: {entry.amount:,.2f} {entry.currency} of loss covered by the insurance fund and the venue"
     if isinstance(entry, events.CollateralToppedUp):
         return f"{entry.pool} topped up with {entry.amount:,.2f} {entry.currency}"
-    return type(entry).__name__
+    return (
+        f"rules of {entry.since} in force: {entry.says}"
+        if isinstance(entry, events.RulesChanged)
+        else type(entry).__name__
+    )

@@ -132,11 +132,27 @@ class Account:
             self.has_coins = True
         if instrument.kind == "option":
             self.has_options = True
-            self.options_count = self.portfolio or any(terms.value_counts for terms in self.rules.options)
+            self.count_options()
         self.has_loans |= instrument.kind == "margin"
         self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)
         return book
+
+    def count_options(self) -> None:
+        """Set whether option value is part of the collateral, by the rules in force."""
+        by_terms = self.has_options and any(terms.value_counts for terms in self.rules.options)
+        self.options_count = self.portfolio or by_terms
+
+    def adopt_rules(self, book: Book) -> None:
+        """Put the rules that wait for a book in force for it: fees, and the default rates where it has none of its own."""
+        before, rules = book.rules, book.next_rules
+        assert rules is not None
+        book.rules, book.next_rules = rules, None
+        instrument = book.instrument
+        book.maker = rules.maker if instrument.maker is None else instrument.maker
+        book.taker = rules.taker if instrument.taker is None else instrument.taker
+        if rules.maintenance != before.maintenance and not rules.terms(instrument.symbol):
+            book.rates = self._rates(instrument, ())
 
     def pool_of(self, currency: str) -> str:
         """Return the name of the shared pool that a currency belongs to."""
@@ -315,6 +331,8 @@ def _filled(account: Account, event: events.Filled) -> None:
         book.legs[event.side] = effect.position
     else:
         book.legs.pop(event.side, None)
+        if book.next_rules is not None and not book.legs:
+            account.adopt_rules(book)
     book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
     book.last = event.price
     account.balances[book.instrument.settle] += event.realised - event.fee - event.margin - event.paid
@@ -352,6 +370,15 @@ def _isolated_margin_adjusted(account: Account, event: events.IsolatedMarginAdju
 
 def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> None:
     account.books[event.symbol].rates = {"cross": event.maintenance, "isolated": event.isolated}
+
+
+def _rules_changed(account: Account, event: events.RulesChanged) -> None:
+    account.rules = account.rules.changed(event.changed)
+    account.count_options()
+    for book in account.books.values():
+        book.next_rules = account.rules
+        if not (event.opened_since and book.legs):
+            account.adopt_rules(book)
 
 
 def _rates_scaled(account: Account, event: events.RatesScaled) -> None:
@@ -434,6 +461,7 @@ POSTINGS: dict[type, Callable[[Account, Any], None]] = {
     events.FundingPaid: _funding_paid,
     events.IsolatedMarginAdjusted: _isolated_margin_adjusted,
     events.MaintenanceChanged: _maintenance_changed,
+    events.RulesChanged: _rules_changed,
     events.RatesScaled: _rates_scaled,
     events.DebtCovered: _debt_covered,
     events.InsuranceFundTakeover: _insurance_takeover,

@@ -8,7 +8,7 @@ positive in `CashTransferred`, `FundingPaid`, `DebtCovered`, `CollateralToppedUp
 event happened.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -65,6 +65,19 @@ class MaintenanceChanged(Event, frozen=True, gc=False, kw_only=True):
     symbol: str
     maintenance: MaintenanceRule
     isolated: MaintenanceRule
+    source: str
+
+
+class RulesChanged(Event, frozen=True, gc=False, kw_only=True):
+    """The venue's rules changed: from now on `changed` are in force, key by key of the rule book.
+
+    With `opened_since`, positions open at this moment keep the rules before it until they are closed.
+    """
+
+    since: str
+    changed: dict[str, Any]
+    opened_since: bool
+    says: str
     source: str
 
 
@@ -364,6 +377,7 @@ JournalEntry = (
     | SettingChanged
     | PositionModeChanged
     | MaintenanceChanged
+    | RulesChanged
     | RatesScaled
     | IsolatedMarginAdjusted
     | OrderPlaced

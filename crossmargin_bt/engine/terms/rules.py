@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A venue's rule book: every rule that differs between venues, as data."""
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
@@ -14,7 +15,7 @@ from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.volatility import VolatilityScaling
-from crossmargin_bt.errors import RuleError
+from crossmargin_bt.errors import RuleError, suggestion
 
 FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
 """The price at which a closing fee is estimated, "none" if it is not counted. At the bankruptcy price the loss equals
@@ -43,9 +44,17 @@ class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def since_ms(self) -> int:
         """The start of the day `since` in milliseconds since 1970-01-01 UTC, 0 if undated."""
-        if self.since is None:
-            return 0
-        return int(datetime(self.since.year, self.since.month, self.since.day, tzinfo=UTC).timestamp() * 1000)
+        return 0 if self.since is None else start_ms(self.since)
+
+
+def start_ms(since: date) -> int:
+    """Return a time, or the start of a day, in UTC as milliseconds since 1970-01-01.
+
+    >>> start_ms(date(1970, 1, 2)), start_ms(datetime(1970, 1, 1, 0, 0, 1))
+    (86400000, 1000)
+    """
+    at = since if isinstance(since, datetime) else datetime(since.year, since.month, since.day)  # noqa: DTZ001 - UTC below
+    return int(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -144,6 +153,24 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contracts: tuple[ContractTerms, ...] = ()
     """Contract-specific terms, by date."""
 
+    def changed(self, values: Mapping[str, Any]) -> "Rules":
+        """Return the rules with new values for some keys, given as a TOML file gives them.
+
+        Raises:
+            RuleError: a key or value violates the schema.
+        """
+        types = get_type_hints(Rules)
+        unknown = [key for key in values if key not in types]
+        if unknown:
+            raise RuleError(f"{unknown[0]!r} is not a rule{suggestion(unknown[0], types)}")
+        converted = {}
+        for key, value in values.items():
+            try:
+                converted[key] = msgspec.convert(value, types[key])
+            except msgspec.ValidationError as error:
+                raise RuleError(f"{key}: {error}") from error
+        return Rules(**{**{key: getattr(self, key) for key in self.__struct_fields__}, **converted})
+
     @cached_property
     def orders_lower_collateral(self) -> bool:
         """Whether resting orders reduce the collateral in the risk ratio."""
@@ -176,3 +203,40 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def terms(self, symbol: str) -> list[ContractTerms]:
         """Return the dated terms of a contract, oldest first; empty if only the default applies."""
         return sorted((one for one in self.contracts if symbol in one.symbols), key=lambda one: one.since_ms)
+
+
+class RuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dated change of a venue's rules: the new values of some keys, laid over the rules before it.
+
+    Raises:
+        RuleError: it has no date, source, sentence or key, or changes `contracts`, which have dates of their own.
+    """
+
+    since: Any
+    """The day or time (UTC) from which it is in force: `date` or `datetime`, in TOML without quotes."""
+    source: str
+    says: str
+    """The change in one sentence."""
+    rules: dict[str, Any]
+    """The new values by key of `Rules`, as a TOML file gives them."""
+    positions: Literal["all", "opened_since"] = "all"
+    """Whether positions that are open at the change keep the rules before it until they are closed. Rules of the account
+    as a whole (thresholds, ratio, liquidation) change at once."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.since, date):
+            raise RuleError(f"since is {self.since!r}; write the date without quotes (since = 2025-09-02)")
+        for name in ("source", "says"):
+            if not getattr(self, name).strip():
+                raise RuleError(f"the change of {self.since} has no {name}")
+        if not self.rules:
+            raise RuleError(f"the change of {self.since} changes no rule; give [changes.rules]")
+        if "contracts" in self.rules:
+            raise RuleError(
+                f"the change of {self.since} names contracts; give each of [[rules.contracts]] its own since"
+            )
+
+    @property
+    def since_ms(self) -> int:
+        """The start of `since` in milliseconds since 1970-01-01 UTC."""
+        return start_ms(self.since)

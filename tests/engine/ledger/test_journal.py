@@ -31,9 +31,13 @@ RULES = [load(venue).rules.maintenance for venue in names()]
 
 def entry_of(kind):
     """Draw an entry of a kind, each field by its type."""
-    drawn = {field.name: st.from_type(field.type) for field in msgspec.structs.fields(kind)}
+    drawn = {
+        field.name: st.deferred(lambda field=field: st.from_type(field.type)) for field in msgspec.structs.fields(kind)
+    }
     if kind is events.MaintenanceChanged:
         drawn |= dict.fromkeys(("maintenance", "isolated"), st.sampled_from(RULES))
+    if kind is events.RulesChanged:
+        drawn["changed"] = st.dictionaries(st.text(), st.one_of(st.booleans(), st.integers(), st.text()))
     return st.builds(kind, **drawn)
 
 
