@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import get_type_hints
@@ -68,6 +69,7 @@ class Stage:
             1e4,
             "path",
         )
+        self.day: date | None = None
         self.instruments: dict[str, Instrument] = {}
         self.leverage: dict[str, float] = {}
         self.modes: dict[str, str] = {}
@@ -77,8 +79,10 @@ class Stage:
 
     def take(self, word: str, rest: list[str]) -> bool:
         """Take a line that sets the stage; return False when it is an action."""
-        if word in ("venue", "mode", "position", "path"):
+        if word in ("mode", "position", "path"):
             setattr(self, word, rest[0])
+        elif word == "venue":
+            self.venue, self.day = rest[0], date.fromisoformat(rest[1]) if len(rest) > 1 else None
         elif word == "cash":
             self.cash = float(rest[0])
         elif word == "slippage":
@@ -122,7 +126,7 @@ class Stage:
         self.instruments[symbol] = Instrument(symbol=symbol, **settings)
 
     def book_rules(self):
-        rules = venues.load(self.venue).rules
+        rules = venues.load(self.venue).at(self.day).rules
         return msgspec.structs.replace(rules, **self.rules)
 
 
@@ -493,7 +497,7 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
         path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True, warning_levels=stage.warnings,
         liquidation_slippage=stage.forced[0], liquidation_impact=stage.forced[1],
     )  # fmt: skip
-    broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules())
+    broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules(), changes=())
     for symbol, mode in stage.modes.items():
         if mode != stage.mode:
             broker.set_margin_mode(symbol, mode)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import BatchAccount, LimitOrders
 from crossmargin_bt.batch.layout import LimitOrderSchedule
-from crossmargin_bt.batch.rule_support import unsupported_rules
+from crossmargin_bt.batch.rule_support import meets, unsupported_rules
 from crossmargin_bt.broker.api.settings import Settings, cash_of, one_of
 from crossmargin_bt.broker.bar.risk_monitor import thresholds
 from crossmargin_bt.candles.market import Candles
@@ -235,17 +236,18 @@ class Market:
 
 
 def _rules_over(venue: Venue, times: pd.DatetimeIndex) -> Venue:
-    """Return the rule book in force over all bars; refuse one that changes within them."""
+    """Return the rule book in force over all bars; refuse one in which a rule that a batch meets changes within them."""
     if not len(times):
         return venue
     found = venue.at(times[0].to_pydatetime())
-    within = [change for change in found.changes if change.since_ms <= times[-1].timestamp() * 1000]
+    end_ms = times[-1].timestamp() * 1000
+    within = [change for change in found.changes if change.since_ms <= end_ms and meets(change.rules)]
     if within:
         raise ConfigurationError(
             f"a batch does not know rules that change: {venue.name} has new ones since {within[0].since} ({within[0].says}); "
             "end the candles before that day or begin them on it, or use the broker, a sweep without --fast"
         )
-    return found
+    return msgspec.structs.replace(found, changes=())
 
 
 def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:

@@ -5,12 +5,15 @@ A key that is missing here, or an answer that is not listed, is refused: a new r
 its own.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from crossmargin_bt.engine.terms.rules import Rules
 
 ANY = "any"
-"""Every value: the compiled loop takes it as a number, or no account of a batch ever meets the rule."""
+"""Every value: the compiled loop takes it as a number."""
+UNMET = "unmet"
+"""Every value: no account of a batch ever meets the rule."""
 BROKER_FALLBACK = "broker fallback"
 """Every value: the rule acts only in bars that the broker processes, and the compiled loop never reads it."""
 PER_CONTRACT = "per contract"
@@ -21,7 +24,7 @@ class RuleSupport(NamedTuple):
     """The supported answers of one rule."""
 
     answers: Any
-    """A tuple of the supported answers, or ANY, BROKER_FALLBACK or PER_CONTRACT. Of a rule that is a tuple itself, the supported
+    """A tuple of the supported answers, or ANY, UNMET, BROKER_FALLBACK or PER_CONTRACT. Of a rule that is a tuple itself, the supported
     elements."""
     reason: str
     """Why the bounds of the compiled loop hold for these answers."""
@@ -73,8 +76,8 @@ SUPPORT: dict[str, RuleSupport] = {
         FEE_PRICES,
         "`orders_fit` deducts four fees of the maximum notional, closing at up to twice the value among them.",
     ),
-    "hedge_margin": RuleSupport(ANY, "Positions of a batch are one-way: no contract has two legs."),
-    "hedge_maintenance": RuleSupport(ANY, "Positions of a batch are one-way: no contract has two legs."),
+    "hedge_margin": RuleSupport(UNMET, "Positions of a batch are one-way: no contract has two legs."),
+    "hedge_maintenance": RuleSupport(UNMET, "Positions of a batch are one-way: no contract has two legs."),
     "tier_exposure": RuleSupport(
         ("each", "added", "larger", "net"),
         "The only leg of a one-way position picks its own tier, and resting orders are bounded by the tier of the sum of both.",
@@ -119,10 +122,11 @@ SUPPORT: dict[str, RuleSupport] = {
         "`orders_fit` counts unrealised profit only if it pays for cross orders; an isolated account has no cross profit, and "
         "nothing is withdrawn.",
     ),
-    "order_size_share": RuleSupport(ANY, "Limits the answer of a maximum-order query, not what an order may be."),
-    "order_size_fees": RuleSupport(ANY, "Limits the answer of a maximum-order query, not what an order may be."),
-    "displayed_liquidation_price": RuleSupport(ANY, "Display only: no fill or liquidation depends on it."),
-    "ratio": RuleSupport(ANY, "Display only: thresholds are margin levels either way."),
+    "withdrawal_notional_share": RuleSupport(UNMET, "Nothing is withdrawn from an account of a batch."),
+    "order_size_share": RuleSupport(UNMET, "Limits the answer of a maximum-order query, not what an order may be."),
+    "order_size_fees": RuleSupport(UNMET, "Limits the answer of a maximum-order query, not what an order may be."),
+    "displayed_liquidation_price": RuleSupport(UNMET, "Display only: no fill or liquidation depends on it."),
+    "ratio": RuleSupport(UNMET, "Display only: thresholds are margin levels either way."),
     "warning_levels": RuleSupport(ANY, "Thresholds of the loop: the broker processes the bar that may cross one."),
     "order_cancel_level": RuleSupport(ANY, "A threshold of the loop: the broker processes the bar that may cross it."),
     "orders_cancelled_overdrawn": RuleSupport(
@@ -135,12 +139,12 @@ SUPPORT: dict[str, RuleSupport] = {
         "The initial and maintenance rates of the loop do not change with time.",
         refusal="rates that follow volatility",
     ),
-    "collateral": RuleSupport(ANY, "A batch has one settle currency per account and no pool of many currencies."),
+    "collateral": RuleSupport(UNMET, "A batch has one settle currency per account and no pool of many currencies."),
     "borrowing": RuleSupport(
-        ANY, "A batch has neither a pool of many currencies nor margin pairs, so nothing is borrowed."
+        UNMET, "A batch has neither a pool of many currencies nor margin pairs, so nothing is borrowed."
     ),
-    "options": RuleSupport(ANY, "Options are refused as contracts."),
-    "portfolio": RuleSupport(ANY, "A batch has the modes cross and isolated, not portfolio margin."),
+    "options": RuleSupport(UNMET, "Options are refused as contracts."),
+    "portfolio": RuleSupport(UNMET, "A batch has the modes cross and isolated, not portfolio margin."),
     "contracts": RuleSupport(
         PER_CONTRACT, "The terms of a contract are its tier table; only terms that change by date are refused."
     ),
@@ -160,3 +164,8 @@ def unsupported_rules(rules: Rules, mode: str | None = None) -> list[str]:
         elif support.mode == mode and not support.supports(answer):
             found.append(support.refusal or f"{key} = {answer!r}")
     return found
+
+
+def meets(keys: Iterable[str]) -> bool:
+    """Return whether an account of a batch meets any of these rules."""
+    return any(key not in SUPPORT or SUPPORT[key].answers != UNMET for key in keys)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import backtrader as bt
 import msgspec
-import pandas as pd
 
 from crossmargin_bt import feeds
 from crossmargin_bt.broker import CrossMarginBroker
@@ -17,6 +16,7 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.compare.strategies import StrategySpec, describe_exception
 from crossmargin_bt.compare.warmup import with_warmup
+from crossmargin_bt.engine.terms.rules import start_ms
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
 from crossmargin_bt.results import LiquidationPrices, RunResult
 from crossmargin_bt.venues import Venue
@@ -202,8 +202,8 @@ def build_result(
 
 def _early_rule_notes(venue: Venue, candles: Sequence[Candles]) -> list[str]:
     """Return the assumption of a run that begins before the first day on which the venue's rules are established."""
-    first = min(one.frame.index[0] for one in candles)
-    if venue.known_since is None or first >= pd.Timestamp(str(venue.known_since), tz="UTC"):
+    first_ms = min(one.frame.index[0].timestamp() * 1000 for one in candles)
+    if venue.known_since is None or first_ms >= start_ms(venue.known_since):
         return []
     return [
         f"the rules of {venue.name} are established from {venue.known_since} on; before that day the run uses those of that day"
@@ -221,7 +221,7 @@ def _dated_tier_notes(venue: Venue, candles: Sequence[Candles], file: Path | Non
         if dated:
             dates = ", ".join(str(term.since) for term in dated)
             sources = ", ".join(dict.fromkeys(term.source for term in dated if term.source))
-            early = pd.Timestamp(str(dated[0].since), tz="UTC") > one.frame.index[0] and dated[0] is terms[0]
+            early = dated[0].since_ms > one.frame.index[0].timestamp() * 1000 and dated[0] is terms[0]
             before = f"; those of {dated[0].since} are also used before that date" if early else ""
             texts.append(f"{one.symbol}: tiers by date ({dates}) from {file or sources}{before}")
     return texts

@@ -27,6 +27,7 @@ _PRICES = {"mark": "mark price", "entry": "average entry price", "last": "last p
 # Descriptions of rules whose value is None.
 _IF_NONE = {
     "sell_order_markup": "order price",
+    "withdrawal_notional_share": "none",
     "order_cancel_level": "only at liquidation",
     "volatility_scaling": "none",
     "borrowing": "not available",
@@ -65,6 +66,7 @@ TITLES = {
     "isolated_closing_fee": "closing fee in maintenance margin (isolated)",
     "isolated_fee_in_margin": "closing fee added to isolated margin",
     "profit_pays_for": "permitted uses of unrealised profit of cross positions",
+    "withdrawal_notional_share": "share of the notional value that a withdrawal leaves",
     "order_size_share": "maximum order as a share of the largest order that fits",
     "order_size_fees": "taker fees reserved by a maximum order",
     "displayed_liquidation_price": "liquidation price shown in cross mode",

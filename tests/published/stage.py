@@ -17,7 +17,7 @@ from crossmargin_bt.engine.terms.rates import flat_rate
 def account(*, cash: float, mode: str = "cross", position_mode: str = "one_way", **instruments: dict) -> Account:
     """Return an account with instruments given by symbol as dict(leverage=, rule=, **facts), under plain rules."""
     rules = instruments.pop("rules", {})
-    base = venues.load(str(rules.pop("venue", "generic"))).rules
+    base = venues.load(str(rules.pop("venue", "generic"))).at(rules.pop("at", None)).rules
     made = Account(msgspec.structs.replace(base, **{"maker": 0.0, "taker": 0.0, **rules}), position_mode=position_mode)
     for symbol, given in instruments.items():
         facts = dict(given)

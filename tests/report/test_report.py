@@ -410,7 +410,7 @@ def test_a_stress_scenario_matches_its_description(name: str) -> None:
     spec = StrategySpec("Once", Once)
     usual = Settings(cash=100_000.0)
     base = run(spec, market, venue="generic", mode="cross", settings=usual)
-    book = scenario.venue(venues.load("generic"))
+    book = venues.load("generic").with_rules(scenario.rules)
     stressed = run(
         spec, [scenario.candles(one) for one in market], venue=book, mode="cross", settings=scenario.settings(usual)
     )
@@ -443,7 +443,7 @@ def test_stress_scenarios_include_options_and_debts() -> None:
     for name in venues.shipped():
         book = venues.load(name)
         by_name = {one.name: one for one in stress.stress_scenarios([])}
-        costly, strict = by_name["fees"].venue(book), by_name["tiers"].venue(book)
+        costly, strict = (book.with_rules(by_name[name].rules) for name in ("fees", "tiers"))
         for before, after in zip(book.rules.options, costly.rules.options, strict=True):
             assert after.fee == 2 * before.fee
         for before, after in zip(book.rules.options, strict.rules.options, strict=True):

@@ -185,7 +185,7 @@ def randomly_changing(seed: int) -> Venue:
     draw = random.Random(seed)  # noqa: S311 - a seeded test
     days = ("2025-01-02", "2025-01-03", "2025-01-05")
     given = [(day, {key: draw.choice(KEYS[key]) for key in draw.sample(sorted(KEYS), 4)}) for day in days]
-    return changing(*given, base=venues.load(draw.choice(["generic", "okx", "binance", "bybit", "kucoin"])).at(), positions=draw.choice(["all", "opened_since"]))  # fmt: skip
+    return changing(*given, base=msgspec.structs.replace(venues.load(draw.choice(["generic", "okx", "binance", "bybit", "kucoin"])), known_since=None, changes=()), positions=draw.choice(["all", "opened_since"]))  # fmt: skip
 
 
 def journal_of(seed: int, engine: str, *, mode: str, position_mode: str) -> list:
@@ -233,6 +233,8 @@ def test_a_batch_takes_the_rules_of_its_days_or_refuses_them() -> None:
     after = [Candles("AAA", frame.loc["2025-01-02":], None, Instrument(symbol="AAA", lot=0.01))]
     before = [Candles("AAA", frame.loc[:"2025-01-01"], None, Instrument(symbol="AAA", lot=0.01))]
     assert [Market(one, venue).books[0].taker for one in (before, after)] == [BASE.rules.taker, 0.004]
+    unmet = changing(("2025-01-02", {"order_size_fees": 2, "ratio": "collateral_over_requirement"}))
+    assert Market(market, unmet).bars == 60, "no account of a batch meets these rules"
 
 
 def test_stress_reaches_the_rules_of_every_period() -> None:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which feeds trade what at the start of a session, and why one cannot."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import msgspec
 
 from crossmargin_bt.broker.session import bars
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.intrabar_data import IntrabarCandles
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
+from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 from crossmargin_bt.protocols import perpetual_feed
 
@@ -23,7 +27,30 @@ def instruments(broker: BrokerHost, session: BrokerSession) -> Iterator[tuple[An
         instrument = getattr(data, "instrument", None) or (broker.p.instruments or {}).get(data._name)
         if instrument is not None:
             _check(broker, session, data, instrument)
-            yield data, instrument
+            terms = session.account.rules.portfolio if session.account.portfolio else None
+            yield data, instrument if terms is None else with_underlying(instrument, terms)
+
+
+def with_underlying(instrument: Instrument, terms: PortfolioTerms) -> Instrument:
+    """Return an instrument with the coin that picks its risk unit, taken from its symbol where `underlying` is not set.
+
+    A symbol that is itself a coin of the venue's terms is that coin.
+
+    Raises:
+        FeedError: the symbol does not say which coin it is.
+    """
+    if instrument.base_currency:
+        return instrument
+    symbol, quote = instrument.symbol, instrument.quote_currency
+    is_coin = any(symbol in unit.underlyings for unit in terms.units)
+    first = re.split(r"[/:_-]", symbol)[0]
+    coin = first if is_coin or first != symbol else symbol.removesuffix(quote)
+    if not coin or (coin == symbol and not is_coin):
+        raise FeedError(
+            f"{symbol} names no coin and quote currency {quote}, by which portfolio margin picks its parameters; set "
+            f"underlying= on its instrument (Instrument(symbol={symbol!r}, underlying='BTC'))"
+        )
+    return msgspec.structs.replace(instrument, underlying=coin)
 
 
 def _check(broker: BrokerHost, session: BrokerSession, data: Any, instrument: Instrument) -> None:

@@ -350,4 +350,4 @@ class RiskMonitor:
                 self._record_state(pool, "recovered", LIQUIDATION.level)
                 return
             self._cancel_all(pool)
-            self._record_state(pool, "closed_out", session.account.rules.safe_level)
+            self._record_state(pool, "closed_out", session.account.safe_level)

@@ -210,7 +210,8 @@ def _short_of(subject: str, needed: float, account: Account, book: Book, *, pays
 def margin_move_refusal(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
     """Return why `amount` may not go from the shared balance to an isolated leg (or back, when negative), or None.
 
-    Assumption: margin may be taken back down to the leg's initial margin at its entry, floating losses counted.
+    Assumption: margin may be taken back down to the leg's initial margin at its entry, floating losses counted, or to the
+    venue's share of its notional value (`Rules.withdrawal_notional_share`).
     """
     settle = book.instrument.settle
     if amount > 0:
@@ -223,6 +224,7 @@ def margin_move_refusal(account: Account, book: Book, side: str, amount: float) 
         return Refusal("margin", "insufficient_balance", text, amount, available, settle)
     leg = book.legs[side]
     initial = book.instrument.value(leg.lots, leg.entry) * book.initial_rate(leg.lots)
+    initial = max(initial, (account.rules.withdrawal_notional_share or 0.0) * book.value(leg))
     pool = next(pool for pool in metrics.pools(account) if (book.instrument.symbol, side) in pool.legs)
     spare = max(0.0, min(leg.margin + min(0.0, book.profit(leg)) - initial, metrics.risk(account, pool).gap))
     if fits(-amount, spare, leg.margin):

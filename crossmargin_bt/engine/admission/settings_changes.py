@@ -64,8 +64,16 @@ def position_mode_refusal(account: Account) -> Refusal | None:
 
 
 def withdrawable(account: Account, currency: str) -> float:
-    """Return how much of a currency may leave the account: what is there of it, as far as free margin without gains reaches."""
-    free = metrics.pool_balance(account, account.pool_of(currency)).withdrawable
+    """Return how much of a currency may leave the account: what is there of it, as far as free margin without gains reaches.
+
+    Where the venue asks for it, a share of the positions' notional value stays (`Rules.withdrawal_notional_share`).
+    """
+    balance = metrics.pool_balance(account, account.pool_of(currency))
+    share = account.rules.withdrawal_notional_share
+    if share is not None:
+        kept = share * metrics.cross_notional(account, account.pool_of(currency))
+        balance = balance._replace(in_use=max(balance.in_use, kept))
+    free = balance.withdrawable
     if not account.pooled:
         return free
     price = account.conversion_rate(currency)

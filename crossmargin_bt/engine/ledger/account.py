@@ -20,6 +20,7 @@ from crossmargin_bt.engine.ledger.position import LegId, Position
 from crossmargin_bt.engine.ledger.valuation import Valuation
 from crossmargin_bt.engine.terms.borrowing import Loan, loan_key
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS, Instrument
+from crossmargin_bt.engine.terms.liquidation_steps import LiquidationStep
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 
@@ -137,6 +138,18 @@ class Account:
         self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)
         return book
+
+    @property
+    def liquidation(self) -> tuple[LiquidationStep, ...]:
+        """The steps of a partial liquidation: the venue's, or those of its portfolio margin."""
+        terms = self.rules.portfolio if self.portfolio else None
+        return self.rules.liquidation if terms is None or terms.liquidation is None else terms.liquidation
+
+    @property
+    def safe_level(self) -> float:
+        """The margin level above which a partial liquidation stops: the venue's, or that of its portfolio margin."""
+        terms = self.rules.portfolio if self.portfolio else None
+        return self.rules.safe_level if terms is None or terms.safe_level is None else terms.safe_level
 
     def count_options(self) -> None:
         """Set whether option value is part of the collateral, by the rules in force."""

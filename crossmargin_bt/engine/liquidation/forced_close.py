@@ -54,7 +54,7 @@ class PoolCloser(NamedTuple):
         if self.pool.isolated and not self.all_legs():
             return True
         risk = metrics.risk(self.account, self.pool)
-        return risk.collateral > self.account.rules.safe_level * risk.requirement
+        return risk.collateral > self.account.safe_level * risk.requirement
 
     @property
     def is_bankrupt(self) -> bool:

@@ -59,7 +59,7 @@ def liquidate(work: PoolCloser, *, cooled: bool = False, deleverages: bool = Fal
         for entry in repayment.repayments(work.account, work.time_ms, work.price, "liquidation"):
             due = False
             yield entry
-    for step in () if work.is_bankrupt else work.account.rules.liquidation:
+    for step in () if work.is_bankrupt else work.account.liquidation:
         is_fraction = isinstance(step, Fraction)
         if is_fraction and cooled:
             continue
@@ -115,4 +115,4 @@ def _covered(work: PoolCloser, short: float) -> Iterator[events.DebtCovered]:
 
 def cooldown_ms(account: Account) -> float:
     """Return how long a pool rests after a fraction of it was closed, in milliseconds."""
-    return next((1000 * step.cooldown_s for step in account.rules.liquidation if isinstance(step, Fraction)), 0.0)
+    return next((1000 * step.cooldown_s for step in account.liquidation if isinstance(step, Fraction)), 0.0)

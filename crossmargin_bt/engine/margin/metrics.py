@@ -209,6 +209,16 @@ def exposure_value(account: Account, currency: str) -> float:
     )
 
 
+def cross_notional(account: Account, pool: str) -> float:
+    """Return the summed mark value of the cross positions of a shared pool, in its currency."""
+    return sum(
+        account.conversion_rate(book.instrument.settle) * book.value(leg)
+        for book in account.busy_books(pool)
+        if MODES[book.margin_mode].POOLED and not book.is_fully_funded
+        for leg in book.legs.values()
+    )
+
+
 def account_exposure(account: Account) -> float:
     """Return the summed mark value of all positions of an account, in its unit."""
     shared = dict.fromkeys(map(account.pool_of, account.balances))

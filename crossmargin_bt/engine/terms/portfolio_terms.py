@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from crossmargin_bt.engine.terms.liquidation_steps import LiquidationStep
 from crossmargin_bt.engine.terms.rates import MarginalRates
 from crossmargin_bt.errors import RuleError
 
@@ -224,7 +225,7 @@ class UnitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return array("d", [one.weight for one in self.all_scenarios])
 
 
-class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Portfolio margin of a venue: terms per risk unit; terms without `underlyings` are the default of all other coins.
 
     If the account's currency trades at a dollar price p below `peg_threshold`, the initial factor rises by
@@ -234,6 +235,12 @@ class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     units: tuple[UnitTerms, ...]
     peg_threshold: float = 0.0
     peg_factor: float = 0.0
+    minimum: MinimumCharge | None = None
+    """The minimum charge of units without one of their own."""
+    liquidation: tuple[LiquidationStep, ...] | None = None
+    """The steps of a partial liquidation of a portfolio account; None for those of `Rules`."""
+    safe_level: float | None = None
+    """The margin level above which the liquidation of a portfolio account stops; None for that of `Rules`."""
 
     def __post_init__(self) -> None:
         if not any(not unit.underlyings for unit in self.units):
@@ -241,5 +248,14 @@ class PortfolioTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def unit_terms(self, underlying: str) -> UnitTerms:
         """Return the terms of the risk unit of a coin."""
-        own = next((unit for unit in self.units if underlying in unit.underlyings), None)
-        return own or next(unit for unit in self.units if not unit.underlyings)
+        return self._by_underlying.get(underlying) or self._by_underlying[""]
+
+    @cached_property
+    def _by_underlying(self) -> dict[str, UnitTerms]:
+        """The terms by coin, those of all other coins under "", each with its minimum charge."""
+        found: dict[str, UnitTerms] = {}
+        for unit in self.units:
+            own = unit if unit.minimum is not None else msgspec.structs.replace(unit, minimum=self.minimum)
+            for name in unit.underlyings or ("",):
+                found.setdefault(name, own)
+        return found

@@ -120,6 +120,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     is collateral; "none" if it is not."""
     profit_pays_for: tuple[Literal["cross_orders", "isolated_orders", "withdrawals"], ...]
     """The permitted uses of the unrealised profit of cross positions; unrealised losses always count."""
+    withdrawal_notional_share: float | None = None
+    """The share of the notional value of cross positions that a withdrawal must leave, where that exceeds the margin in
+    use; the same of an isolated position when margin is taken out of it. None for none."""
     order_size_share: float
     """The maximum order size as a fraction of the size that available margin covers (1 for all of it)."""
     order_size_fees: int
@@ -156,6 +159,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def changed(self, values: Mapping[str, Any]) -> "Rules":
         """Return the rules with new values for some keys, given as a TOML file gives them.
 
+        A table changes key by key, unless it is of another kind (its `rule` or `step` differs); a list is replaced whole.
+
         Raises:
             RuleError: a key or value violates the schema.
         """
@@ -166,7 +171,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         converted = {}
         for key, value in values.items():
             try:
-                converted[key] = msgspec.convert(value, types[key])
+                converted[key] = msgspec.convert(_merged(getattr(self, key), value), types[key])
             except msgspec.ValidationError as error:
                 raise RuleError(f"{key}: {error}") from error
         return Rules(**{**{key: getattr(self, key) for key in self.__struct_fields__}, **converted})
@@ -193,6 +198,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise RuleError(f"{name} is a fraction (0.0005 is 0.05 %), got {getattr(self, name)!r}")
         if not 0 < self.order_size_share <= 1 or self.order_size_fees < 0:
             raise RuleError("order_size_share must lie in (0, 1], and order_size_fees must not be negative")
+        if not 0 <= (self.withdrawal_notional_share or 0.0) < 1:
+            raise RuleError("withdrawal_notional_share must lie in [0, 1)")
         if self.safe_level < 1 or any(level <= 1 for level in (*self.warning_levels, self.order_cancel_level or 2.0)):
             raise RuleError("safe_level must be at least 1, and warning_levels and order_cancel_level above 1")
         dated = [(symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols]
@@ -203,6 +210,16 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def terms(self, symbol: str) -> list[ContractTerms]:
         """Return the dated terms of a contract, oldest first; empty if only the default applies."""
         return sorted((one for one in self.contracts if symbol in one.symbols), key=lambda one: one.since_ms)
+
+
+def _merged(before: Any, value: Any) -> Any:
+    """Return a value with the keys of the table before it that it does not give."""
+    if not isinstance(value, dict):
+        return value
+    known = msgspec.to_builtins(before) if isinstance(before, msgspec.Struct) else before
+    if not isinstance(known, dict) or any(known.get(tag) != value.get(tag, known.get(tag)) for tag in ("rule", "step")):
+        return value
+    return {**known, **{key: _merged(known.get(key), one) for key, one in value.items()}}
 
 
 class RuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
 from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.venues import Venue
 
 FALL = [FLAT, FLAT, FLAT, (100.0, 100.0, 95.0, 96.0), (96.0, 96.0, 89.0, 90.0), FLAT, FLAT, FLAT]
 
@@ -152,9 +153,15 @@ def test_settings_of_risk_are_checked() -> None:
         CrossMarginBroker(reserve=100.0)
 
 
+def lot_by_lot() -> Venue:
+    """Return OKX's rules with a liquidation that closes the fewest lots."""
+    okx = venues.load("okx")
+    return msgspec.structs.replace(okx, rules=okx.rules.changed({"liquidation": [{"step": "reduce"}]}))
+
+
 def test_a_partial_close_reaches_the_oldest_trade_first() -> None:
-    """OKX takes as few lots as needed: they come out of the strategy and tradeid that opened first."""
-    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="okx")
+    """A venue that takes as few lots as needed: they come out of the strategy and tradeid that opened first."""
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue=lot_by_lot())
 
     def enter(strategy) -> None:
         strategy.buy(size=40, tradeid=1)
@@ -467,7 +474,7 @@ def test_a_long_bar_tells_nothing_of_its_seconds() -> None:
     rows = [(a, max(a, b), min(a, b), b) for a, b in zip(opens, closes, strict=True)]
     index = pd.date_range("2025-01-01", periods=len(rows), freq="D")
     frame = pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index)
-    broker = CrossMarginBroker(venue="okx", cash=60_000.0, leverage=20.0)
+    broker = CrossMarginBroker(venue=lot_by_lot(), cash=60_000.0, leverage=20.0)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1e-4)))
     cerebro.setbroker(broker)
