@@ -20,11 +20,12 @@ _PRIORITY = {
     events.InsuranceFundTakeover: 0,
     events.CollateralToppedUp: 1,
     events.RiskState: 1,
+    events.RulesChanged: 1,
     events.OrderRefused: 2,
 }
 _KINDS: dict[type, EventKind] = {
     events.Liquidated: "liquidation", events.InsuranceFundTakeover: "state", events.CollateralToppedUp: "warning",
-    events.RiskState: "warning", events.OrderRefused: "refusal",
+    events.RiskState: "warning", events.OrderRefused: "refusal", events.RulesChanged: "state",
 }  # fmt: skip
 # Risk states that are part of a liquidation or end one; every other risk state is a warning.
 _STATES = ("liquidation_check", "recovered", "closed_out")

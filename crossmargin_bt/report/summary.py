@@ -89,6 +89,7 @@ def caveats(file: ResultFile) -> list[str]:
         for name, result in zip(run_names(results), results, strict=True):
             texts += [f"{strategy}, {name}: {text}" for text in _run_caveats(result)]
     texts += _data_caveats(file.markets)
+    texts += [f"the rules changed within the run: {text}" for text in rule_changes(file.results)]
     changed = [f"{shock.name}: {text}" for shock in file.shocks for text in shock.changes]
     if changed:
         texts.append(f"{len(changed)} conclusions change under stress; the first: {changed[0]}.")
@@ -97,6 +98,19 @@ def caveats(file: ResultFile) -> list[str]:
         what = "assumption applies" if len(assumed) == 1 else "assumptions apply"
         texts.append(f"{len(assumed)} {what}; see the list at the end.")
     return texts
+
+
+def rule_changes(results: Sequence[RunResult]) -> list[str]:
+    """Return the dated changes of rule books that fell into runs; those of portfolio margin only where a run has it."""
+    found = dict.fromkeys(
+        f"{result.venue} since {entry['since']}, {entry['says']}"
+        for result in results
+        for entry in result.journal
+        if entry["event"] == "RulesChanged"
+        and entry["time_ms"] > result.times_ms[0]
+        and (result.mode == "portfolio" or set(entry["changed"]) != {"portfolio"})
+    )
+    return list(found)
 
 
 def _run_caveats(result: RunResult) -> list[str]:

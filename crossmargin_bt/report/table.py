@@ -12,6 +12,7 @@ from rich.text import Text
 from crossmargin_bt.report import rule_text
 from crossmargin_bt.report.metric_rows import by_strategy, equity_and_liquidations, run_names, visible_rows
 from crossmargin_bt.report.metrics import summarise
+from crossmargin_bt.report.summary import rule_changes
 from crossmargin_bt.results import RunResult, Shock, VenueDifference
 
 # Liquidations listed individually below a table; the remaining ones are counted.
@@ -32,6 +33,10 @@ def build_tables(
         parts.extend(_venue_differences(differences))
     if shocks:
         parts.extend(_stress_tables(results, shocks))
+    changes = rule_changes(results)
+    if changes:
+        parts.append(Text("Rules that changed within the run", style="bold"))
+        parts.extend(Text(f"  - {text}") for text in changes)
     assumptions = dict.fromkeys(f"{result.venue}: {text}" for result in results for text in result.assumptions)
     if assumptions:
         parts.append(Text("Assumptions", style="bold"))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from random_trader import RandomTrader, candles, seeds
+from rich.console import Console
 from scripted import FLAT, PLAIN, bars, run
 
-from crossmargin_bt import CrossMarginBroker, Instrument, feeds, venues
+from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds, venues
 from crossmargin_bt.batch.market import Market
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cli.venues_command import venues as command
@@ -25,6 +27,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.report import event_table, summary, table
 from crossmargin_bt.venues import Venue
 
 TEXT = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8")
@@ -265,3 +268,39 @@ def test_the_command_line_shows_a_day_and_all_changes(tmp_path: Path) -> None:
     assert all(word in told for word in ("2025-01-02", "initial_price", "mark", "entry", "it changed", "page"))
     assert "no dated change is known" in CliRunner().invoke(command, ["changes", "generic"]).output
     assert CliRunner().invoke(command, ["show", "okx", "--at", "soon"]).exit_code == 2
+
+
+def test_a_report_names_the_changes_within_a_run() -> None:
+    """Those that were in force at the start are not named; nor are those of portfolio margin in another mode."""
+    venue = changing(
+        ("2024-01-02", {"taker": 0.002}), ("2025-01-02", {"taker": 0.004}), ("2025-01-02", {"portfolio": {"peg_factor": 0.0}}),
+        base=msgspec.structs.replace(venues.load("okx"), changes=(), known_since=None),
+    )  # fmt: skip
+    market = [Candles("AAA", candles(1, 60), None, Instrument(symbol="AAA", lot=0.01))]
+    result = compare.run(
+        compare.load("strategies/scalping.py"), market, venue=venue, mode="cross", settings=compare.Settings()
+    )
+    assert summary.rule_changes([result]) == ["okx since 2025-01-02, it changed"]
+    printed = Console(width=200, file=io.StringIO())
+    printed.print(table.build_tables([result]))
+    assert "okx since 2025-01-02, it changed" in printed.file.getvalue()
+    rows = event_table.build_event_table(result).rows
+    assert [row.text for row in rows if "in force" in row.text][:2] == [
+        "rules of 2024-01-02 in force: it changed", "rules of 2025-01-02 in force: it changed",
+    ]  # fmt: skip
+
+
+def test_a_run_before_the_first_known_day_says_so() -> None:
+    """As an assumption of its result."""
+    market = [Candles("AAA", candles(1, 60), None, Instrument(symbol="AAA", lot=0.01))]
+    told = {}
+    for known in (dt.date(2025, 1, 1), dt.date(2025, 1, 2)):
+        venue = msgspec.structs.replace(BASE, known_since=known)
+        result = compare.run(
+            compare.load("strategies/scalping.py"), market, venue=venue, mode="cross", settings=compare.Settings()
+        )
+        told[known.day] = [text for text in result.assumptions if "established from" in text]
+    assert told == {
+        1: [],
+        2: ["the rules of generic are established from 2025-01-02 on; before that day the run uses those of that day"],
+    }
