@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from crossmargin_bt import CrossMarginBroker, feeds, venues
-from crossmargin_bt.engine.admission import maximum_order, order_admission
+from crossmargin_bt.engine.admission import maximum_order, order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
@@ -108,7 +108,7 @@ class Stage:
         settings: dict = {"lot": 1.0, "leverage_max": 1000.0, "maintenance": flat_rate(0.005)}
         for key, value in facts.items():
             if key == "maintenance":
-                settings[key] = flat_rate(float(value))
+                settings[key] = None if value == "venue" else flat_rate(float(value))
             elif key == "tiers":
                 kind, _, rows = value.partition("/")
                 rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
@@ -311,7 +311,7 @@ def read(account: Account, key: str) -> float:
         "used": lambda: metrics.pool_balance(account, CURRENCY).margin_used,
         "free": lambda: metrics.pool_balance(account, CURRENCY).free_margin,
         "available": lambda: metrics.pool_balance(account, CURRENCY).available_balance,
-        "withdrawable": lambda: metrics.pool_balance(account, CURRENCY).withdrawable,
+        "withdrawable": lambda: settings_changes.withdrawable(account, CURRENCY),
         "bad_debt": lambda: account.bad_debt,
         "fees": lambda: account.fees,
         "funding": lambda: account.funding,
@@ -530,7 +530,12 @@ def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
 
 def run_file(path: Path, **cerebro_settings):
     """Run one scenario file."""
-    lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+    return run_text(path.read_text(encoding="utf-8"), **cerebro_settings)
+
+
+def run_text(text: str, **cerebro_settings):
+    """Run the lines of a scenario."""
+    lines = [line.partition("#")[0].split() for line in text.splitlines()]
     stage, actions = Stage(), []
     for word, *rest in (line for line in lines if line):
         if actions or not stage.take(word, rest):

@@ -7,7 +7,7 @@ point of the group `crossmargin_bt.venues`: its name is the venue's name, its ob
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from importlib import metadata, resources
@@ -95,14 +95,16 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         end_ms = math.inf if day is None else start_ms(day) + (0 if isinstance(day, datetime) else MS_PER_DAY - 1)
         due = [change for change in self.changes if change.since_ms <= end_ms]
-        if not due:
+        contracts = _terms_at(self.rules.contracts, end_ms)
+        if not due and contracts == self.rules.contracts:
             return self
         rules, sources, statements = self.rules, dict(self.sources), dict(self.statements)
+        rules = msgspec.structs.replace(rules, contracts=contracts)
         for change in due:
             rules = rules.changed(change.rules)
             sources.update(dict.fromkeys(change.rules, f"{change.source} (since {change.since})"))
             statements.update(change.statements)
-        last = due[-1].since
+        last = due[-1].since if due else self.known_since
         known = last.date() if isinstance(last, datetime) else last
         return msgspec.structs.replace(
             self,
@@ -136,6 +138,21 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Assumptions for the report: the sentences, and the rules without a source."""
         without = self.unsourced
         return (*self.assumptions, f"no source for {', '.join(without)}") if without else self.assumptions
+
+
+def _terms_at(contracts: Sequence[ContractTerms], end_ms: float) -> tuple[ContractTerms, ...]:
+    """Return the terms of contracts without those that others have replaced by a time."""
+    latest: dict[str, int] = {}
+    for one in contracts:
+        for symbol in one.symbols:
+            if one.since_ms <= end_ms:
+                latest[symbol] = max(latest.get(symbol, 0), one.since_ms)
+    kept = []
+    for one in contracts:
+        symbols = tuple(symbol for symbol in one.symbols if one.since_ms >= latest.get(symbol, 0))
+        if symbols:
+            kept.append(msgspec.structs.replace(one, symbols=symbols))
+    return tuple(kept)
 
 
 # The rules with one value per venue; the terms of single contracts state their own source.

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which rules of which book a case guards: turn a rule, and some case has to fail.
+
+PYTHONPATH=tests:. python -m guards            # per book the rules that are guarded, and the others by name
+PYTHONPATH=tests:. python -m guards --write    # writes docs/guards.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+import scenario
+import worked
+import worked_accounts
+from places import TESTS
+from published import test_published, test_recorded_accounts
+
+from crossmargin_bt import venues
+from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.errors import RuleError
+from crossmargin_bt.venues import Venue
+
+SCALE = 1.1
+PAGE = TESTS.parent / "docs" / "guards.md"
+
+
+class Turn(NamedTuple):
+    """One rule of a book with another answer: of the base, or of the change with index `change`."""
+
+    venue: str
+    key: str
+    change: int | None
+    answer: Any
+
+    @property
+    def label(self) -> str:
+        """The rule in words, without the answer."""
+        return (
+            self.key
+            if self.change is None
+            else f"{self.key} since {venues.load(self.venue).changes[self.change].since}"
+        )
+
+    def apply(self, book: Venue) -> Venue:
+        """Return the book with the other answer."""
+        if self.change is None:
+            return msgspec.structs.replace(book, rules=book.rules.changed({self.key: self.answer}))
+        changes = list(book.changes)
+        one = changes[self.change]
+        changes[self.change] = msgspec.structs.replace(one, rules={**one.rules, self.key: self.answer})
+        return msgspec.structs.replace(book, changes=tuple(changes))
+
+
+def turns(name: str) -> Iterator[Turn]:
+    """Yield every rule of a book that names a source with every other answer; of numbers and tables one other."""
+    book = venues.load(name)
+    for key in book.sources:
+        for answer in others(key, getattr(book.rules, key)):
+            yield Turn(name, key, None, answer)
+    rules = book.rules
+    for number, change in enumerate(book.changes):
+        before, rules = rules, rules.changed(change.rules)
+        for key in change.rules:
+            yield Turn(name, key, number, msgspec.to_builtins(getattr(before, key)))
+
+
+USES: tuple[list[str], ...] = ([], ["cross_orders"], ["cross_orders", "isolated_orders", "withdrawals"])
+STEPS: tuple[list[dict[str, str]], ...] = ([], [{"step": "reduce"}])
+
+
+def others(key: str, value: Any) -> list[Any]:
+    """Return the other answers that a rule may have, as a TOML file gives them."""
+    kind = get_type_hints(Rules)[key]
+    if isinstance(value, bool):
+        return [not value]
+    if get_origin(kind) is Literal:
+        return [answer for answer in get_args(kind) if answer != value]
+    if isinstance(value, float | int):
+        return [value * SCALE if value else 0.01]
+    plain = msgspec.to_builtins(value)
+    listed: dict[str, Sequence[Any]] = {"profit_pays_for": USES, "liquidation": STEPS}
+    if key == "warning_levels":
+        return [[level * SCALE for level in plain]]
+    return [
+        answer for answer in listed.get(key, [scaled(plain)]) if answer != (list(plain) if key in listed else plain)
+    ]
+
+
+def scaled(plain: Any) -> Any:
+    """Return a table with every rate and amount in it that is no threshold, multiple or list of moves a little higher."""
+    if isinstance(plain, dict):
+        return {
+            key: value
+            if key in ("notional_min", "amount_min", "leverage_max", "moves", "step", "rule")
+            else scaled(value)
+            for key, value in plain.items()
+        }
+    if isinstance(plain, list | tuple):
+        return [scaled(one) for one in plain]
+    return plain * 0.9 if isinstance(plain, float) and 0 < plain < 10 else plain
+
+
+@contextmanager
+def loading(change: Callable[[str, Venue], Venue]) -> Iterator[None]:
+    """Have `venues.load` return what `change` makes of a book."""
+    load = venues.load
+    venues.load = lambda name: change(name, load(name))  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        venues.load = load
+
+
+class Case(NamedTuple):
+    """A case with figures, as a name and a function that raises where one is not met."""
+
+    kind: Literal["published", "recorded", "worked"]
+    name: str
+    check: Callable[[], Any]
+    venues: frozenset[str]
+
+
+def _case(kind: Literal["published", "recorded", "worked"], name: str, check: Callable[[], Any]) -> Case:
+    """Return a case with the books that it asks for."""
+    asked = set[str]()
+
+    def note(name: str, book: Venue) -> Venue:
+        asked.add(name)
+        return book
+
+    with loading(note):
+        check()
+    return Case(kind, name, check, frozenset(asked))
+
+
+@cache
+def cases() -> list[Case]:
+    """Return every case that runs on a shipped book: scenarios, published examples, recorded accounts."""
+    found = [
+        _case("worked", path.stem, lambda path=path: scenario.run_file(path))
+        for path in sorted((TESTS / "scenarios").glob("*.txt"))
+        if "\nvenue " in f"\n{path.read_text(encoding='utf-8')}"
+    ]
+    found += [
+        _case("published", name, lambda name=name: test_published.test_published_number(name))
+        for name in test_published.CHECKED
+    ]
+    found += [_case("worked", one.name, one.check) for one in worked.cases()]
+    found += [_case("worked", name, check) for name, check in worked_accounts.cases()]
+    found += [
+        _case("recorded", check.__name__, lambda check=check, given=given: check(*given))
+        for check, given in _recorded()
+    ]
+    return [one for one in found if one.venues - {"generic"}]
+
+
+def _recorded() -> Iterator[tuple[Callable[..., None], tuple[Any, ...]]]:
+    """Yield the tests of recorded accounts with their arguments."""
+    for name, check in vars(test_recorded_accounts).items():
+        if name.startswith("test_"):
+            marks = [mark for mark in getattr(check, "pytestmark", ()) if mark.name == "parametrize"]
+            yield from ((check, (value,)) for value in marks[0].args[1]) if marks else [(check, ())]
+
+
+def is_noticed(turn: Turn) -> bool:
+    """Return whether a case fails with the rule turned."""
+    asking = [one for one in cases() if turn.venue in one.venues]
+    with loading(lambda name, book: turn.apply(book) if name == turn.venue else book):
+        return any(_fails(one.check) for one in asking)
+
+
+def _fails(check: Callable[[], Any]) -> bool:
+    try:
+        check()
+    except Exception:  # noqa: BLE001 - whatever stops a case is noticed
+        return True
+    return False
+
+
+def unguarded(name: str) -> tuple[int, list[str]]:
+    """Return how many rules of a book name a source, and those of which an answer can be turned unnoticed."""
+    found: dict[str, list[Any]] = {}
+    labels = []
+    for turn in turns(name):
+        labels.append(turn.label)
+        try:
+            turn.apply(venues.load(name)).at()
+        except RuleError:
+            continue
+        if not is_noticed(turn):
+            found.setdefault(turn.label, []).append(turn.answer)
+    return len(dict.fromkeys(labels)), [f"{label} = {answers!r}"[:140] for label, answers in found.items()]
+
+
+def page() -> str:
+    """Return docs/guards.md: per book how many rules are guarded, and by how many cases of which kind."""
+    lines = [
+        "# What guards a rule book",
+        "",
+        "A case compares figures on a shipped rule book, as it is on a day: a *published* worked example, a *recorded* answer of an",
+        "exchange about an account, or a figure *worked* by hand from the sentence that the book names as the source of the rule",
+        "(`tests/scenarios`, `tests/venues/worked.toml`, `tests/worked_accounts.py`). A test turns every rule that names a source to",
+        "each of its other answers, dated changes included, a number or a table by a tenth, and demands that a case fails. Single",
+        "numbers inside a table are not turned one by one. Generated by `python -m guards --write` in `tests`.",
+        "",
+        "| rule book | rules with a source | guarded | published | recorded | worked |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in venues.shipped():
+        count, missing = unguarded(name)
+        kinds = [one.kind for one in cases() if name in one.venues]
+        numbers = " | ".join(str(kinds.count(kind)) for kind in ("published", "recorded", "worked"))
+        lines.append(f"| {name} | {count} | {count - len(missing)} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    if "--write" in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+        return
+    for name in venues.shipped():
+        count, found = unguarded(name)
+        sys.stdout.write(f"{name}: {count - len(found)} of {count}\n" + "".join(f"    {text}\n" for text in found))
+
+
+if __name__ == "__main__":
+    main()

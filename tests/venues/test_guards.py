@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""No rule of a shipped book that names a source can be turned unnoticed, and the cases that notice hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import guards
+import pytest
+import worked
+import worked_accounts
+
+from crossmargin_bt import venues
+
+
+@pytest.mark.parametrize("case", list(worked.cases()), ids=lambda case: case.name)
+def test_a_figure_worked_by_hand(case: worked.Worked) -> None:
+    """The account has every figure of the case."""
+    case.check()
+
+
+@pytest.mark.parametrize(("name", "check"), list(worked_accounts.cases()))
+def test_a_whole_account_worked_by_hand(name: str, check: Callable[[], None]) -> None:
+    """The account has every figure of the case."""
+    assert name
+    check()
+
+
+@pytest.mark.parametrize("name", venues.shipped())
+def test_no_rule_with_a_source_can_be_turned_unnoticed(name: str) -> None:
+    """With any other answer, in the base or in a dated change, a published, recorded or worked case fails."""
+    assert guards.unguarded(name)[1] == []
+
+
+def test_an_unguarded_rule_is_found() -> None:
+    """The generic book names no source and has no case of its own: nothing notices a turn there."""
+    assert not guards.is_noticed(guards.Turn("generic", "order_size_fees", None, 3))
+
+
+def test_the_page_of_guards_is_current() -> None:
+    """docs/guards.md is what `python -m guards --write` writes."""
+    assert guards.PAGE.read_text(encoding="utf-8") == guards.page()
