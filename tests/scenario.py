@@ -31,7 +31,7 @@ from crossmargin_bt.engine.liquidation import waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import invariants, liquidation_prices, metrics
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Portion, Reduce, Tiers
 from crossmargin_bt.engine.terms.rates import (
     LeverageTier,
     LinearRate,
@@ -130,7 +130,15 @@ class Stage:
         return msgspec.structs.replace(rules, **self.rules)
 
 
-STEPS = {"pairs": Pairs, "hedges": Hedges, "reduce": Reduce, "tiers": Tiers, "fraction": Fraction, "above": Above}
+STEPS = {
+    "pairs": Pairs,
+    "hedges": Hedges,
+    "reduce": Reduce,
+    "portion": Portion,
+    "tiers": Tiers,
+    "fraction": Fraction,
+    "above": Above,
+}
 
 
 def rule_value(key: str, text: str):

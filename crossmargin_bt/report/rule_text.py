@@ -8,7 +8,16 @@ import msgspec
 
 from crossmargin_bt.engine.terms.borrowing import Borrowing
 from crossmargin_bt.engine.terms.collateral import CollateralTerms
-from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.terms.liquidation_steps import (
+    Above,
+    Fraction,
+    Hedges,
+    LiquidationStep,
+    Pairs,
+    Portion,
+    Reduce,
+    Tiers,
+)
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.terms.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
@@ -220,6 +229,8 @@ def describe_step(one: LiquidationStep) -> str:
         return f"{one.share:.0%} of positions above {one.above:,.0f}, then a cooldown of {one.cooldown_s:g} s"
     if isinstance(one, Above):
         return f"the value above {one.value:,.0f}"
+    if isinstance(one, Portion):
+        return f"portions of {one.share:.0%}, at least {one.value_min:,.0f}"
     return {Pairs: "opposite legs", Hedges: "hedged sets", Reduce: "the remainder, safest first"}[type(one)]
 
 

@@ -23,6 +23,7 @@ SLIVERS = {
     ),
     "download.py": (["1"], "rows/s"),
     "growth.py": (["--out", "{out}", "--scale", "0.001"], "bars of a batch of one account"),
+    "liquidation_by_venue.py": (["{folder}", "--venue", "okx"], "| okx | 1 | 8,788.95 | 1 | 8,788.95 |"),
     "many_runs.py": (["batch", "--bars", "200", "--cpus", "1"], '"runs": 64'),
     "one_run.py": (["W2", "house", "--bars", "200"], '"bars": 800'),
     "peers.py": (["--bars", "200", "--workload", "W1"], "| batch |"),

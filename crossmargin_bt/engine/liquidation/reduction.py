@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Partial liquidation: the legs and lots that each of the venue's steps closes next, the minimum that makes the pool safe."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,16 @@ from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.options import option_greeks
 from crossmargin_bt.engine.math.tolerances import LOT_TOL
-from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, LiquidationStep, Pairs, Reduce, Tiers
+from crossmargin_bt.engine.terms.liquidation_steps import (
+    Above,
+    Fraction,
+    Hedges,
+    LiquidationStep,
+    Pairs,
+    Portion,
+    Reduce,
+    Tiers,
+)
 from crossmargin_bt.engine.terms.rates import ShareTable, TierTable
 
 
@@ -73,11 +83,24 @@ def _delta_per_lot(book: Book, now_ms: float) -> float:
 
 
 def _reduce(closer: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
-    margined = closer.margined_legs()
-    if not margined:
+    best = _best_to_close(closer)
+    return [] if best is None else closer.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
+
+
+def _portion(closer: PoolCloser, step: Portion) -> list[Close]:
+    best = _best_to_close(closer)
+    if best is None:
         return []
-    best = max(margined, key=lambda close: (_gap_after_closing(closer, close), close.symbol, close.side))
-    return closer.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
+    worth = math.ceil(best.lots * step.value_min / closer.value(best)) if closer.value(best) else best.lots
+    return [best._replace(lots=min(best.lots, max(worth, math.ceil(best.lots * step.share))))]
+
+
+def _best_to_close(closer: PoolCloser) -> Close | None:
+    """Return the leg whose closing leaves the largest excess of collateral."""
+    ranked = [
+        ((_gap_after_closing(closer, close), close.symbol, close.side), close) for close in closer.margined_legs()
+    ]
+    return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def _gap_after_closing(closer: PoolCloser, close: Close) -> float:
@@ -120,6 +143,7 @@ STEP_NAMES: dict[type, str] = {
     Pairs: "pairs",
     Hedges: "hedges",
     Reduce: "reduce",
+    Portion: "portion",
     Tiers: "tiers",
     Above: "above",
     Fraction: "fraction",
@@ -128,6 +152,7 @@ STEP_FUNCTIONS: dict[type, Callable[[PoolCloser, Any], list[Close]]] = {
     Pairs: _pairs,
     Hedges: _hedges,
     Reduce: _reduce,
+    Portion: _portion,
     Tiers: _tiers,
     Above: _above,
     Fraction: _fraction,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of a partial liquidation, as data: a rule book lists them in the venue's order.
 
-Every step closes the minimum that makes the pool safe and stops there. If the pool is still unsafe
+Every step closes what makes the pool safe, in the quantities of the step, and stops there. If the pool is still unsafe
 after all steps, its remaining positions are closed in full. Source: docs/sources.md#liquidation-steps.
 """
 
@@ -24,6 +24,20 @@ class Hedges(Step, frozen=True, tag="hedges"):
 
 class Reduce(Step, frozen=True, tag="reduce"):
     """Close leg by leg: first the leg whose closing leaves the largest excess of collateral; the minimum number of lots."""
+
+
+class Portion(Step, frozen=True, tag="portion"):
+    """Close leg by leg in portions: `share` of the leg, or a value of `value_min` (settle currency) where that is more.
+
+    The leg goes first whose closing leaves the largest excess of collateral.
+    """
+
+    share: float
+    value_min: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share < 1 and self.value_min >= 0):
+            raise RuleError("a portion step needs 0 < share < 1 and value_min >= 0")
 
 
 class Tiers(Step, frozen=True, tag="tiers"):
@@ -59,4 +73,4 @@ class Above(Step, frozen=True, tag="above"):
             raise RuleError("an above step needs a value above 0")
 
 
-LiquidationStep = Pairs | Hedges | Reduce | Tiers | Fraction | Above
+LiquidationStep = Pairs | Hedges | Reduce | Portion | Tiers | Fraction | Above

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import guards
 import pytest
+import rule_guards
 import worked
 import worked_accounts
 
@@ -29,14 +29,14 @@ def test_a_whole_account_worked_by_hand(name: str, check: Callable[[], None]) ->
 @pytest.mark.parametrize("name", venues.shipped())
 def test_no_rule_with_a_source_can_be_turned_unnoticed(name: str) -> None:
     """With any other answer, in the base or in a dated change, a published, recorded or worked case fails."""
-    assert guards.unguarded(name)[1] == []
+    assert rule_guards.unguarded(name)[1] == []
 
 
 def test_an_unguarded_rule_is_found() -> None:
     """The generic book names no source and has no case of its own: nothing notices a turn there."""
-    assert not guards.is_noticed(guards.Turn("generic", "order_size_fees", None, 3))
+    assert not rule_guards.is_noticed(rule_guards.Turn("generic", "order_size_fees", None, 3))
 
 
 def test_the_page_of_guards_is_current() -> None:
-    """docs/guards.md is what `python -m guards --write` writes."""
-    assert guards.PAGE.read_text(encoding="utf-8") == guards.page()
+    """docs/guards.md is what `python -m rule_guards --write` writes."""
+    assert rule_guards.PAGE.read_text(encoding="utf-8") == rule_guards.page()
