@@ -104,6 +104,8 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "okx collateral of a coin", partial(collateral, "okx", "BTC", 2.0, 50_000.0, 100_000.0 * 0.95)
     # 6,000 BTC at 20,000 count for 119,500,000: 100,000,000 + 20,000,000 x 97.5 %.
     yield "binance collateral", partial(collateral, "binance", "BTC", 6_000.0, 20_000.0, 119_500_000.0)
+    yield "bybit collateral", partial(collateral, "bybit", "BTC", 2.0, 50_000.0, 100_000.0 * 0.95)
+    yield "generic collateral", partial(collateral, "generic", "ETH", 2.0, 3_000.0, 6_000.0 * 0.95)
     yield "kraken collateral", partial(collateral, "kraken", "BTC", 2.0, 50_000.0, 100_000.0 * 0.95)
     # At 5x a debt needs a fifth, and keeps 5 % or 8 %; at Bybit 10x and 4 %.
     yield "okx debt", partial(debt, "okx", 2_000.0, 500.0)

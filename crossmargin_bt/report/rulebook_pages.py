@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossmargin_bt.report import rule_text
-from crossmargin_bt.venues import RULES, TOPICS, Venue
+from crossmargin_bt.venues import RULES, TOPICS, Statement, Venue
 
 TIER_HEADS = ("value from", "rate", "deduction", "maximum leverage")
 
@@ -75,10 +75,17 @@ def page(venue: Venue) -> str:
     said = [(topic.replace("_", " "), venue.statements[topic]) for topic in TOPICS if topic in venue.statements]
     lines += _table(
         ("topic", "what the venue does", "simulated", "source"),
-        [(topic, one.says, "yes" if one.simulated else "no", one.source or "-") for topic, one in said],
+        [(topic, one.says, _simulated(one), one.source or "-") for topic, one in said],
     )
     lines += ["", "## Assumptions", "", *(f"- {text}" for text in venue.assumptions)]
     return "\n".join(lines) + "\n"
+
+
+def _simulated(said: Statement) -> str:
+    """Return whether runs follow a practice, with the test case that shows it."""
+    if not said.simulated:
+        return "no"
+    return f"yes (`{said.scenario}`)" if said.scenario else "yes"
 
 
 def _changes(venue: Venue) -> list[str]:

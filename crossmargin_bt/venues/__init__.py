@@ -36,6 +36,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     says: str
     simulated: bool
     source: str = ""
+    scenario: str = ""
+    """The case that shows that runs follow it: a file of `tests/scenarios`, or another case of the tests by its name."""
 
 
 class VenueChange(RuleChange, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,22 @@ def test_no_rule_with_a_source_can_be_turned_unnoticed(name: str) -> None:
     assert rule_guards.unguarded(name)[1] == []
 
 
+# Practice that every book shares, which one case shows for all.
+SHARED_TOPICS = ("pools", "funding", "collateral", "interest", "takeover", "order_cancellation")
+
+
+@pytest.mark.parametrize("name", venues.shipped())
+def test_a_simulated_practice_names_the_case_that_shows_it(name: str) -> None:
+    """Of the book itself where books differ; `validity` says when a book was read, which no run can show."""
+    known = {case.name: case for case in rule_guards.cases()}
+    for topic, said in venues.load(name).statements.items():
+        if said.simulated and topic != "validity":
+            assert said.scenario in known, f"{name}, {topic}: {said.scenario!r} is no case"
+            assert name in known[said.scenario].venues or topic in SHARED_TOPICS, (name, topic)
+        elif not said.simulated:
+            assert not said.scenario, f"{name}, {topic} is not simulated"
+
+
 def test_an_unguarded_rule_is_found() -> None:
     """The generic book names no source and has no case of its own: nothing notices a turn there."""
     assert not rule_guards.is_noticed(rule_guards.Turn("generic", "order_size_fees", None, 3))
