@@ -52,7 +52,6 @@ class Account:
         interest_rates: Mapping[str, float] | None = None,
         portfolio: bool = False,
     ) -> None:
-        self.rules = rules
         self._position_mode = position_mode
         self.hedged = SIDES[position_mode] != ("net",)
         self.balances: dict[str, float] = {}
@@ -70,8 +69,7 @@ class Account:
         """By currency, the amount that the trader set aside: it counts as in use."""
         self.has_options = False
         """Whether options can be traded."""
-        self.options_count = portfolio
-        """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
+        self.take_rules(rules)
         self.has_coins = False
         """Whether coins can be traded."""
         self.has_loans = False
@@ -133,28 +131,24 @@ class Account:
             self.has_coins = True
         if instrument.kind == "option":
             self.has_options = True
-            self.count_options()
+            self.take_rules(self.rules)
         self.has_loans |= instrument.kind == "margin"
         self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)
         return book
 
-    @property
-    def liquidation(self) -> tuple[LiquidationStep, ...]:
+    def take_rules(self, rules: Rules) -> None:
+        """Put rules in force for the account as a whole; its books adopt them apart."""
+        self.rules = rules
+        terms = rules.portfolio if self.portfolio else None
+        steps, level = (None, None) if terms is None else (terms.liquidation, terms.safe_level)
+        self.liquidation: tuple[LiquidationStep, ...] = rules.liquidation if steps is None else steps
         """The steps of a partial liquidation: the venue's, or those of its portfolio margin."""
-        terms = self.rules.portfolio if self.portfolio else None
-        return self.rules.liquidation if terms is None or terms.liquidation is None else terms.liquidation
-
-    @property
-    def safe_level(self) -> float:
+        self.safe_level: float = rules.safe_level if level is None else level
         """The margin level above which a partial liquidation stops: the venue's, or that of its portfolio margin."""
-        terms = self.rules.portfolio if self.portfolio else None
-        return self.rules.safe_level if terms is None or terms.safe_level is None else terms.safe_level
-
-    def count_options(self) -> None:
-        """Set whether option value is part of the collateral, by the rules in force."""
-        by_terms = self.has_options and any(terms.value_counts for terms in self.rules.options)
+        by_terms = self.has_options and any(one.value_counts for one in rules.options)
         self.options_count = self.portfolio or by_terms
+        """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
 
     def adopt_rules(self, book: Book) -> None:
         """Put the rules that wait for a book in force for it: fees, and the default rates where it has none of its own."""
@@ -386,8 +380,7 @@ def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> 
 
 
 def _rules_changed(account: Account, event: events.RulesChanged) -> None:
-    account.rules = account.rules.changed(event.changed)
-    account.count_options()
+    account.take_rules(account.rules.changed(event.changed))
     for book in account.books.values():
         book.next_rules = account.rules
         if not (event.opened_since and book.legs):
