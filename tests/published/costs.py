@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import liquidation_prices, metrics
@@ -134,14 +136,14 @@ def frozen_fee(case: dict) -> dict:
     """The rules before 2025-05: the fee of closing is kept with the margin, the predicted funding part of the rate."""
     given = case["inputs"]
     cost = given["entry"] * given["qty"]
+    leverage = cost / (given["pos_margin"] - given["pos_comm"])
     rules = {
-        "isolated_maintenance_price": "entry",
-        "isolated_fee_in_margin": "entry",
-        "isolated_closing_fee": "entry",
-        "taker": given["pos_comm"] / cost,
+        "venue": "kucoin",
+        "at": date(2025, 5, 21),
+        "taker": given["pos_comm"] / (cost * (1 - 1 / leverage)),
     }
     facts = {
-        "leverage": cost / (given["pos_margin"] - given["pos_comm"]),
+        "leverage": leverage,
         "rule": flat_rate(given["mmr"] + given["predicted_funding_rate"]),
     }
     made = account(cash=1e6, mode="isolated", rules=rules, X=facts)
@@ -150,6 +152,7 @@ def frozen_fee(case: dict) -> dict:
     return {
         "liquidation_price": liquidation_prices.liquidation_price(made, "X").price,
         "pos_maint": metrics.risk(made, pool).requirement,
+        "bankrupt_price": metrics.bankruptcy_prices(made, pool)["X:net"],
     }
 
 

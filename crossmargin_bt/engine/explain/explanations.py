@@ -246,6 +246,9 @@ def _explain_takeover(account: Account, entry: events.InsuranceFundTakeover) -> 
         profit = book.instrument.profit(leg.lots, leg.entry, at)
         text = f"  {name} {book.instrument.size(leg.lots):+g} from {leg.entry!r} at {at!r}: profit {profit!r}"
         lines.append(f"{text}; taken over at {entry.takeovers[name]!r}")
+    aside = metrics.fee_set_aside(account, pool)
+    if aside:
+        lines.append(f"  closing fee set aside -{aside!r}")
     fund = f"{entry.by_fund!r} by the insurance fund, {entry.amount - entry.by_fund!r} by the venue"
     return [*lines, f"  = {entry.left!r} {entry.currency}", "", f"Loss covered: {entry.amount!r}; {fund}"]
 

@@ -12,6 +12,7 @@ import msgspec
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, share_of
+from crossmargin_bt.engine.margin import metrics
 
 # Assumption: cap of the takeover price, at most 50 % better than the market; any further deficit becomes bad debt.
 TAKEOVER_RELIEF_MAX = 0.5
@@ -20,12 +21,14 @@ TAKEOVER_RELIEF_MAX = 0.5
 def insurance_takeover(closer: PoolCloser, closes: Sequence[Close]) -> events.InsuranceFundTakeover | None:
     """Return the takeover of a pool if these closes are all it holds and would leave negative equity; else None.
 
+    A closing fee set aside in an isolated margin pays the fee of the takeover and no losses.
+
     Assumption: all legs are taken over at their market prices moved in their favour by the same fraction, as KuCoin
     moves the prices of a shared pool to derive its liquidation prices (docs/sources.md#liquidation-price).
     """
     if sorted(closes) != sorted(closer.all_legs()):
         return None
-    left = closer.equity_if_closed()
+    left = closer.equity_if_closed() - metrics.fee_set_aside(closer.account, closer.pool)
     books = closer.account.books
     markets = {str(close.leg): closer.price(close) for close in closes}
     values = {
@@ -74,7 +77,8 @@ def takeover_entries(
         alone = closer.pool.isolated or not closer.account.pooled
         if takeover.amount == -takeover.left and close == closes[-1] and alone:
             # Removes the rounding error: the pool ends at exactly 0.
-            entry = msgspec.structs.replace(entry, realised=_loss_of_all_collateral(closer, close), fee=0.0)
+            fee = metrics.fee_set_aside(closer.account, closer.pool)
+            entry = msgspec.structs.replace(entry, realised=fee + _loss_of_all_collateral(closer, close), fee=fee)
         yield entry
     unpaid = 1 - takeover.by_fund / takeover.amount
     for close in closes if unpaid > 0 and deleverages else ():

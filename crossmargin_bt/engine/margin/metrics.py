@@ -317,9 +317,21 @@ def orders_against_collateral(account: Account, book: Book) -> float:
     return mode.orders_against_collateral(book)
 
 
+def fee_set_aside(account: Account, pool: Pool) -> float:
+    """Return the closing fee that the margin of an isolated leg includes, 0 for a shared pool."""
+    if not pool.isolated:
+        return 0.0
+    ((symbol, side),) = pool.legs
+    book = account.books[symbol]
+    return isolated.fee_set_aside(book, book.leg(side))
+
+
 def bankruptcy_prices(account: Account, pool: Pool) -> dict[str, float]:
-    """Return, by symbol:side, the price at which that leg alone uses the pool's collateral up, all other marks unchanged."""
-    there_is = collateral(account, pool, with_orders=False)
+    """Return, by symbol:side, the price at which that leg alone uses the pool's collateral up, all other marks unchanged.
+
+    A closing fee set aside in an isolated margin is not used up.
+    """
+    there_is = collateral(account, pool, with_orders=False) - fee_set_aside(account, pool)
     prices = {}
     for symbol, side in pool.legs:
         book = account.books[symbol]

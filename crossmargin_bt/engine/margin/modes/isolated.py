@@ -83,6 +83,12 @@ def leg_requirement(book: Book, position: Position) -> LegRequirement:
     return LegRequirement(price, margin, book.closing_fee_of(rules.isolated_closing_fee, position))
 
 
+def fee_set_aside(book: Book, position: Position) -> float:
+    """Return the closing fee that the margin of a leg includes, at the average entry; it does not cover losses."""
+    value = book.instrument.value(position.lots, position.entry)
+    return book.closing_fee(book.rules.isolated_fee_in_margin, value, 1 if position.lots > 0 else -1)
+
+
 def orders_against_collateral(book: Book) -> float:
     """Return the margin of orders, where the venue takes it from the collateral of the shared pool's risk ratio."""
     return in_use(book) if book.rules.isolated_orders_in_ratio else 0.0
