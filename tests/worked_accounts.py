@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from crossmargin_bt import Instrument, venues
+from crossmargin_bt.engine.explain import account_view
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.lifecycle import fills
@@ -55,6 +56,7 @@ def collateral(venue: str, currency: str, amount: float, price: float, counted: 
     made.apply(events.CashTransferred(time_ms=0, currency=currency, amount=amount))
     found = next(one for one in currencies.holdings(made) if one.currency == currency)
     assert found.collateral_value == pytest.approx(counted, rel=1e-12)
+    assert account_view.currency_view(made, currency).collateral_value == found.collateral_value
 
 
 def debt(venue: str, initial: float, maintenance: float) -> None:

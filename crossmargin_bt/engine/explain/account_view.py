@@ -15,7 +15,7 @@ from crossmargin_bt.engine.margin.modes import MODES, margin_pair
 
 
 class CurrencyView(NamedTuple):
-    """One currency of an account. Amounts are in that currency; `price` and `value` are in the account's currency."""
+    """One currency of an account. Amounts are in that currency; `price`, `value` and `collateral_value` are in the account's currency."""
 
     currency: str
     balance: float
@@ -37,6 +37,9 @@ class CurrencyView(NamedTuple):
     """Notional of the cross positions that settle in it / (balance + unrealised profit of cross positions)."""
     price: float
     value: float
+    collateral_value: float
+    """What it counts for as collateral: in a multi-currency pool its value after the haircut; in a pool of its own, balance +
+    unrealised profit of cross positions, which back that currency's positions alone."""
 
 
 def currency_view(account: Account, name: str) -> CurrencyView:
@@ -82,7 +85,15 @@ def currency_view(account: Account, name: str) -> CurrencyView:
         leverage=value / carried if carried > 0 else 0.0,
         price=price,
         value=equity * price,
+        collateral_value=_collateral_value(account, name, carried * price),
     )
+
+
+def _collateral_value(account: Account, name: str, alone: float) -> float:
+    """Return what a currency counts for in its pool; `alone` is its value in a pool of its own."""
+    if not account.pooled:
+        return alone
+    return next(one.collateral_value for one in currencies.holdings(account) if one.currency == name)
 
 
 class LoanView(NamedTuple):
