@@ -28,7 +28,7 @@ LIMITS = {
     "order files": 35,
     "order functions": 246,
     "order moves": 305,
-    "liquidation calls": 1097,
+    "liquidation calls": 1100,
     "liquidation risk": 14,
 }
 

@@ -212,6 +212,8 @@ def page() -> str:
     ]
     for name in venues.shipped():
         count, missing = unguarded(name)
+        if not count:
+            continue
         kinds = [one.kind for one in cases() if name in one.venues]
         numbers = " | ".join(str(kinds.count(kind)) for kind in ("published", "recorded", "worked"))
         lines.append(f"| {name} | {count} | {count - len(missing)} | {numbers} |")

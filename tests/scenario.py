@@ -112,7 +112,9 @@ class Stage:
             elif key == "tiers":
                 kind, _, rows = value.partition("/")
                 rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
-                settings["maintenance"] = tier_table([(*row, None)[:3] for row in rows], marginal=kind == "marginal")
+                table = tier_table([(*row, None)[:3] for row in rows], marginal=kind.startswith("marginal"))
+                measure = "quantity" if kind.endswith("_by_quantity") else "value"
+                settings["maintenance"] = msgspec.structs.replace(table, measure=measure)
             elif key in RATES:
                 settings["maintenance"] = RATES[key](*(float(x) for x in value.split(":")))
             elif key == "share":

@@ -256,8 +256,8 @@ def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
     for book in books:
         if book.is_fully_funded or book.instrument.kind == "margin" or book.instrument.expiry is not None:
             unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
-        if any(not isinstance(rule, TierTable) for rule in book.rates.values()):
-            unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers")
+        if any(not isinstance(rule, TierTable) or rule.measure != "value" for rule in book.rates.values()):
+            unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers by value")
         if len(venue.rules.terms(book.instrument.symbol)) > 1 and book.instrument.maintenance is None:
             unknown.append(f"terms of {book.instrument.symbol} that change")
     if len({book.instrument.settle for book in books}) > 1:

@@ -269,7 +269,7 @@ def stricter_maintenance(rule: MaintenanceRule) -> MaintenanceRule:
             Tier(one.notional_min, min(k * one.maintenance_rate, 1 / (one.leverage_max or 1.0)), one.leverage_max)
             for one in rule.tiers
         )
-        return TierTable(tuple(tiers), rule.marginal)
+        return TierTable(tuple(tiers), rule.marginal, rule.measure)
     if isinstance(rule, ShareTable):
         return msgspec.structs.replace(rule, share=min(1.0, k * rule.share))
     if isinstance(rule, LinearRate):

@@ -258,12 +258,20 @@ def describe_rule(rules: Rules, key: str) -> str:
     return text or describe_value(rules, key)
 
 
+_TABLE_FORMULAS = {
+    ("value", False): "V x MMR of the tier of V",
+    ("value", True): "V x MMR - deduction of the tier of V",
+    ("quantity", False): "V x MMR of the tier of q",
+    ("quantity", True): "V / q x (q x MMR - deduction of the tier of q)",
+}
+
+
 def maintenance_formula(rule: MaintenanceRule) -> str:
     """Return the formula of the maintenance margin, with its constants, for a notional value V and a size q."""
     if isinstance(rule, TierTable):
         if len(rule.tiers) == 1:
             return f"V x {rule.tiers[0].maintenance_rate:.3%}"
-        return "V x MMR - deduction of the tier of V" if rule.marginal else "V x MMR of the tier of V"
+        return _TABLE_FORMULAS[rule.measure, rule.marginal]
     if isinstance(rule, ShareTable):
         form = "V x MMR - deduction" if rule.marginal and len(rule.tiers) > 1 else "V x MMR"
         return f"{form}, MMR = {rule.share:g} / maximum leverage of the tier"
@@ -315,7 +323,7 @@ def tier_rows(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
         return []
     return [
         (
-            f"{tier.notional_min:,.0f}",
+            f"{tier.notional_min:,.0f}" if table.measure == "value" else f"{tier.notional_min:,.10g} coins",
             f"{tier.maintenance_rate:.3%}",
             f"{deduction:,.2f}" if deduction >= TWO_DECIMALS_FROM else f"{deduction:,.8g}",
             "-" if tier.leverage_max is None else f"{tier.leverage_max:g}",

@@ -106,6 +106,11 @@ class PoolCloser(NamedTuple):
         book = self.account.books[close.symbol]
         return book.instrument.value(close.lots, book.mark_of(book.legs[close.side].lots))
 
+    def quantity(self, close: Close) -> float:
+        """Return the base coins of the part at the mark."""
+        book = self.account.books[close.symbol]
+        return book.instrument.base_quantity(close.lots, book.mark_of(book.legs[close.side].lots))
+
     def after(self, found: Sequence[Close]) -> "PoolCloser":
         """Return the same on an account in which these closes have happened."""
         after = self._replace(account=self.account.copy(*{close.symbol for close in found}))

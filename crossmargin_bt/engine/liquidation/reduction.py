@@ -114,13 +114,16 @@ def _tiers(closer: PoolCloser, step: Tiers) -> list[Close]:
         return []
     best = max(margined, key=lambda close: (closer.margin(close), close.symbol, close.side))
     rule = closer.account.books[best.symbol].maintenance
-    bounds = rule.breakpoints if isinstance(rule, TierTable | ShareTable) else ()
-    tier = sum(1 for bound in bounds if bound <= closer.value(best)) + 1
+    table = rule.tier_table if isinstance(rule, ShareTable) else rule
+    bounds = table.bounds if isinstance(table, TierTable) else ()
+    by_quantity = isinstance(table, TierTable) and table.measure == "quantity"
+    measured = closer.quantity if by_quantity else closer.value
+    tier = sum(1 for bound in bounds if bound <= measured(best)) + 1
     if tier < step.whole_below or tier == 1:
         return [best]
     bound = bounds[max(1, tier - step.down) - 1]
-    remaining = min(best.lots - 1, int(best.lots * bound / closer.value(best)) + 1)
-    while remaining and closer.value(best._replace(lots=remaining)) >= bound:
+    remaining = min(best.lots - 1, int(best.lots * bound / measured(best)) + 1)
+    while remaining and measured(best._replace(lots=remaining)) >= bound:
         remaining -= 1
     return [best._replace(lots=best.lots - remaining)]
 

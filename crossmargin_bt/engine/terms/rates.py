@@ -62,7 +62,8 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     """A table of tiers; a single tier from zero is a flat rate.
 
     With `marginal`, the part of the value inside each tier is charged at that tier's rate: value x rate - deduction.
-    Otherwise the tier that contains the value sets the rate of the whole value.
+    Otherwise the tier that contains the value sets the rate of the whole value. With the measure "quantity", bounds
+    (`notional_min`) are numbers of base coins instead of amounts; a venue that prints contracts means contracts x contract size.
     Source: docs/sources.md#tiers.
 
     Raises:
@@ -72,10 +73,13 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     >>> table = TierTable((Tier(0, 0.004), Tier(50_000, 0.005)), marginal=True)
     >>> round(table.margin(100_000.0, 1.0), 9)
     450.0
+    >>> TierTable((Tier(0, 0.01), Tier(10, 0.02)), measure="quantity").margin(1200.0, 12.0)
+    24.0
     """
 
     tiers: tuple[Tier, ...]
     marginal: bool = False
+    measure: Literal["value", "quantity"] = "value"
 
     def __post_init__(self) -> None:
         if not self.tiers or self.tiers[0].notional_min != 0:
@@ -105,7 +109,12 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
 
     @cached_property
     def breakpoints(self) -> tuple[float, ...]:
-        """Values (settle currency) at which the margin changes slope or jumps: the lower bounds of the tiers."""
+        """Values (settle currency) at which the margin changes slope or jumps; none if the tier depends on the quantity."""
+        return () if self.measure == "quantity" else self.bounds
+
+    @cached_property
+    def bounds(self) -> tuple[float, ...]:
+        """The lower bounds of the tiers above the first."""
         return tuple(tier.notional_min for tier in self.tiers[1:])
 
     @cached_property
@@ -120,14 +129,17 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         """The deduction of each tier (Binance: maintenance amount); zeros if the rates apply to the whole value."""
         return self.marginal_rates.deductions if self.marginal else (0.0,) * len(self.tiers)
 
-    def margin(self, value: float, quantity: float) -> float:  # noqa: ARG002 - the common signature of the rules
-        """Return the maintenance margin of `value` (settle currency)."""
-        n = bisect_right(self.breakpoints, value)
-        return formulas.tiered_amount(value, self.tiers[n].maintenance_rate, self.deductions[n])
+    def margin(self, value: float, quantity: float) -> float:
+        """Return the maintenance margin of `value` (settle currency), held as `quantity` base coins."""
+        measured = value if self.measure == "value" else quantity
+        n = bisect_right(self.bounds, measured)
+        margin = formulas.tiered_amount(measured, self.tiers[n].maintenance_rate, self.deductions[n])
+        return margin if measured is value else formulas.pro_rata(margin, value, quantity)
 
-    def initial_floor(self, value: float, quantity: float) -> float:  # noqa: ARG002
-        """Return the minimum initial rate in the tier of `value`: 1 / its maximum leverage, 0 without one."""
-        highest = self.tiers[bisect_right(self.breakpoints, value)].leverage_max
+    def initial_floor(self, value: float, quantity: float) -> float:
+        """Return the minimum initial rate in the tier of a position: 1 / its maximum leverage, 0 without one."""
+        measured = value if self.measure == "value" else quantity
+        highest = self.tiers[bisect_right(self.bounds, measured)].leverage_max
         return 0.0 if highest is None else 1 / highest
 
 
