@@ -141,7 +141,7 @@ class ComparisonRun(NamedTuple):
         if len(self.tiers_of) == 1:
             return None
         books = {book.name: book for book in (load_with(venue, file) for venue, file in self.tiers_of.items())}
-        return comparisons.differences(results, books, {one.symbol: one.instrument for one in self.candles})
+        return comparisons.differences(results, books)
 
 
 def _unique_names(specs: "list[StrategySpec]") -> "list[StrategySpec]":

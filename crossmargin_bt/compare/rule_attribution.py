@@ -28,9 +28,7 @@ from crossmargin_bt.results import RuleVerdict, RunResult, VenueDifference
 from crossmargin_bt.venues import RULES, Venue
 
 
-def differences(
-    results: Sequence[RunResult], books: Mapping[str, Venue], instruments: Mapping[str, Instrument]
-) -> list[VenueDifference]:
+def differences(results: Sequence[RunResult], books: Mapping[str, Venue]) -> list[VenueDifference]:
     """Return how other venues would decide the first refusal and the first liquidation of every margin run.
 
     `books` maps venue names to rule books. Only decisions that differ are returned.
@@ -42,7 +40,7 @@ def differences(
             if (one.strategy, one.mode) == (result.strategy, result.mode) and one.venue != result.venue
         ]  # fmt: skip
         if result.mode != "cash" and others:
-            for event in _DecidedEvent.of(result, instruments):
+            for event in _DecidedEvent.of(result):
                 judged = [event.difference(books[result.venue], other) for other in others]
                 differing.extend(one for one in judged if one is not None)
     return differing
@@ -58,12 +56,14 @@ class _DecidedEvent(NamedTuple):
     instruments: Mapping[str, Instrument]
 
     @classmethod
-    def of(cls, result: RunResult, instruments: Mapping[str, Instrument]) -> "list[_DecidedEvent]":
+    def of(cls, result: RunResult) -> "list[_DecidedEvent]":
         """Return the first refusal and the first liquidation that depend on venue rules.
 
         Refusals for other reasons, such as a size below one lot, record no prices and are skipped.
         """
         journal = [msgspec.convert(entry, type=events.JournalEntry) for entry in result.journal]
+        traded = [msgspec.convert(one, type=Instrument) for one in result.instruments]
+        instruments = {one.symbol: one for one in traded}
         kinds: tuple[tuple[type, Callable[[Account, Any], RuleVerdict]], ...] = (
             (events.OrderRefused, _admission),
             (events.Liquidated, _survival),

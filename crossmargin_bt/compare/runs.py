@@ -132,7 +132,9 @@ def build_cerebro(
     for one in candles:
         cerebro.adddata(feeds.from_frame(one.frame, name=one.symbol, instrument=one.instrument, funding=one.funding))
         if mode == "cash":
-            taker = broker.venue.rules.taker if one.instrument.taker is None else one.instrument.taker
+            # The stock broker has one fee a run: that of the first bar.
+            rules = broker.venue.at(one.frame.index[0].to_pydatetime()).rules
+            taker = rules.taker if one.instrument.taker is None else one.instrument.taker
             broker.addcommissioninfo(info(instrument=one.instrument, commission=taker), name=one.symbol)
     cerebro.addstrategy(
         spec.strategy if trade_from_ms is None else with_warmup(spec.strategy, trade_from_ms), **spec.params
@@ -177,6 +179,8 @@ def build_result(
 ) -> RunResult:
     """Return the result of a run from the analysis of its `Recorder`."""
     rules = broker.venue
+    # In portfolio mode the broker takes a missing `underlying` from the symbol.
+    traded = {} if broker.account is None else {name: book.instrument for name, book in broker.account.books.items()}
     curves = {**record, "liquidation_prices": LiquidationPrices(**record["liquidation_prices"])}
     return RunResult(
         strategy=spec.name,
@@ -189,13 +193,13 @@ def build_result(
         currency=settings.currency,
         starting_cash=settings.cash,
         assumptions=[
-            *rules.assumed,
+            *rules.at(candles[0].frame.index[0].to_pydatetime()).assumed,
             *(text for one in candles for text in one.assumptions),
             *_early_rule_notes(rules, candles),
             *_dated_tier_notes(rules, candles, tiers),
         ],
         rules=msgspec.to_builtins(rules.rules),
-        instruments=[msgspec.to_builtins(one.instrument) for one in candles],
+        instruments=[msgspec.to_builtins(traded.get(one.instrument.symbol, one.instrument)) for one in candles],
         **curves,
     )
 

@@ -141,7 +141,7 @@ def describe_value(rules: Rules, key: str) -> str:
     """Return the value of a rule in a few words, close to its form in the rule file."""
     value = getattr(rules, key)
     if key == "maintenance":
-        return _kind(value)
+        return maintenance_kind(value)
     if value is None:
         return _IF_NONE[key]
     if isinstance(value, bool):
@@ -235,18 +235,29 @@ def describe_step(one: LiquidationStep) -> str:
 
 
 def change_rows(venue: Venue) -> list[tuple[str, str, str, str, str, str]]:
-    """Return (since, key, value before, value after, sentence, source) of every rule that a dated change gives."""
-    rows: list[tuple[str, str, str, str, str, str]] = []
+    """Return (since, key, value before, value after, sentence, source) of every dated change, those of single contracts too."""
+    rows: list[tuple[int, tuple[str, str, str, str, str, str]]] = []
     before = venue.rules
     for change in venue.changes:
         after = before.changed(change.rules)
         since = f"{change.since}{' (positions opened since)' if change.positions == 'opened_since' else ''}"
         rows.extend(
-            (since, key, describe_rule(before, key), describe_rule(after, key), change.says, change.source)
+            (
+                change.since_ms,
+                (since, key, describe_rule(before, key), describe_rule(after, key), change.says, change.source),
+            )
             for key in change.rules
         )
         before = after
-    return rows
+    for terms in venue.rules.contracts:
+        if terms.since is not None:
+            symbol = terms.symbols[0]
+            older = [one for one in venue.rules.terms(symbol) if one.since_ms < terms.since_ms]
+            was = maintenance_kind(older[-1].maintenance if older else venue.rules.maintenance)
+            what = f"maintenance of {', '.join(terms.symbols)}"
+            row = (str(terms.since), "contracts", was, maintenance_kind(terms.maintenance), what, terms.source)
+            rows.append((terms.since_ms, row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
 def describe_rule(rules: Rules, key: str) -> str:
@@ -288,7 +299,8 @@ def maintenance_formula(rule: MaintenanceRule) -> str:
     return f"{text}; initial rate at least {rule.initial_factor:.4g} times that rate"
 
 
-def _kind(rule: MaintenanceRule) -> str:
+def maintenance_kind(rule: MaintenanceRule) -> str:
+    """Return the form of a maintenance rule in a few words."""
     if isinstance(rule, SizeRate | LinearRate):
         return "grows with size"
     if isinstance(rule, PowerRate):

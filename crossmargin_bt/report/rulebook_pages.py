@@ -90,12 +90,13 @@ def _simulated(said: Statement) -> str:
 
 def _changes(venue: Venue) -> list[str]:
     """Return the section with the time line of dated changes; empty if there is none."""
-    if not venue.changes:
+    changes = rule_text.change_rows(venue)
+    if not changes:
         return []
     known = f"Rules are established from {venue.known_since} on. " if venue.known_since else ""
     rows = [
         (since, f"`{key}`", before, after, f"{says} Source: {source}")
-        for since, key, before, after, says, source in rule_text.change_rows(venue)
+        for since, key, before, after, says, source in changes
     ]
     text = f"{known}A run uses the rules of each of its days; the sections below show the latest."
     return ["## Changes by date", "", text, "", *_table(("since", "rule", "before", "after", "what changed"), rows), ""]

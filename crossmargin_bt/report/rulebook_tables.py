@@ -66,13 +66,14 @@ def rule_book(venue: Venue) -> Group:
 
 def changes(venue: Venue) -> Group:
     """Return the dated changes of a rule book: day, key, value before and after, sentence and source."""
-    if not venue.changes:
+    rows = rule_text.change_rows(venue)
+    if not rows:
         since = f" since {venue.known_since}" if venue.known_since else ""
         return Group(Text(f"{venue.title}: no dated change is known{since}."))
     table = Table(title=escape(venue.title), title_justify="left", title_style="bold", show_lines=True)
     for column in ("since", "rule", "before", "after", "what changed", "source"):
         table.add_column(column, overflow="fold")
-    for row in rule_text.change_rows(venue):
+    for row in rows:
         table.add_row(*map(escape, row))
     return Group(table)
 

@@ -102,6 +102,12 @@ def caveats(file: ResultFile) -> list[str]:
 
 def rule_changes(results: Sequence[RunResult]) -> list[str]:
     """Return the dated changes of rule books that fell into runs; those of portfolio margin only where a run has it."""
+    dated = dict.fromkeys(
+        f"{result.venue} on {format_time(entry['time_ms'])[:10]}, tiers of {entry['symbol']} ({entry['source']})"
+        for result in results
+        for entry in result.journal
+        if entry["event"] == "MaintenanceChanged" and entry["time_ms"] > result.times_ms[0]
+    )
     found = dict.fromkeys(
         f"{result.venue} since {entry['since']}, {entry['says']}"
         for result in results
@@ -110,7 +116,7 @@ def rule_changes(results: Sequence[RunResult]) -> list[str]:
         and entry["time_ms"] > result.times_ms[0]
         and (result.mode == "portfolio" or set(entry["changed"]) != {"portfolio"})
     )
-    return list(found)
+    return [*found, *dated]
 
 
 def _run_caveats(result: RunResult) -> list[str]:

@@ -8,7 +8,7 @@ point of the group `crossmargin_bt.venues`: its name is the venue's name, its ob
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -107,7 +107,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             sources.update(dict.fromkeys(change.rules, f"{change.source} (since {change.since})"))
             statements.update(change.statements)
         last = due[-1].since if due else self.known_since
-        known = last.date() if isinstance(last, datetime) else last
+        known = last if last is None else datetime.fromtimestamp(start_ms(last) / 1000, tz=UTC).date()
         return msgspec.structs.replace(
             self,
             rules=rules,
@@ -257,14 +257,24 @@ def parse(text: str, file: str) -> Venue:
 
 def _line(text: str, message: str) -> str:
     """Return ":" and the line of the dated change that a message is about, empty if it is about none."""
-    heads = [number for number, line in enumerate(text.splitlines(), 1) if line.strip() == "[[changes]]"]
+    lines = list(enumerate(text.splitlines(), 1))
+    heads = [number for number, line in lines if re.match(r"\s*\[\[\s*changes\s*\]\]", line)]
     numbered, dated = re.search(r"changes\[(\d+)\]", message), re.search(r"changes? of ([0-9-]+)", message)
     if numbered is not None and int(numbered[1]) < len(heads):
         return f":{heads[int(numbered[1])]}"
-    if dated is None:
+    if dated is None or not heads:
         return ""
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if re.match(rf"since\s*=\s*{dated[1]}", line)]
-    return f":{lines[-1]}" if lines else ""
+    # Only what follows the first change: terms of contracts have dates too.
+    found = [number for number, line in lines if number > heads[0] and re.match(rf"\s*since\s*=\s*{dated[1]}", line)]
+    return f":{found[-1]}" if found else ""
+
+
+FIELDS_AT: dict[str, type[msgspec.Struct]] = {
+    "": Venue,
+    ".rules": Rules,
+    ".rules.contracts": ContractTerms,
+    ".changes": VenueChange,
+}
 
 
 def _hint(message: str) -> str:
@@ -277,8 +287,9 @@ def _hint(message: str) -> str:
         return f"; choose from {', '.join(words)}"
     if "unknown field" in message:
         wrong = message.partition("unknown field `")[2].partition("`")[0]
-        where = ContractTerms if "contracts" in message else Rules if "$.rules" in message else Venue
-        return suggestion(wrong, where.__struct_fields__)
+        path = re.sub(r"\[\d*\.*\]", "", message.rpartition("`$")[2].strip("`"))
+        where = FIELDS_AT.get(path)
+        return suggestion(wrong, where.__struct_fields__) if where is not None else ""
     if "`date" in message:
-        return "; write the date without quotes (since = 2022-02-16)"
+        return "; write a day without quotes and without a time (since = 2022-02-16)"
     return ""

@@ -40,7 +40,7 @@ def run(
     spec = StrategySpec(strategy.__name__, strategy)
     settings = compare.Settings(cash=cash, leverage=10.0)
     results = [compare.run(spec, candles, venue=name, mode=mode, settings=settings) for name in names]
-    return results, compare.differences(results, {name: venues.load(name) for name in names}, {"BTC": instrument})
+    return results, compare.differences(results, {name: venues.load(name) for name in names})
 
 
 def test_a_refusal_is_explained_by_the_offset_rule() -> None:

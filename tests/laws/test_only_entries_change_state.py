@@ -99,10 +99,9 @@ def test_when_another_venue_judges_a_decision(entries: list[str]) -> None:
     spec = compare.StrategySpec("Trader", random_runs.RandomTrader)
     market = [Candles(name, frame, None, cm.Instrument(symbol=name, lot=0.1)) for name in ("AAA", "BBB")]
     settings = compare.Settings(cash=1_000.0, leverage=20.0)
-    instruments = {one.symbol: one.instrument for one in market}
     results = [compare.run(spec, market, venue=venue, mode="cross", settings=settings) for venue in ("okx", "bybit")]
     entries.clear()
-    rule_attribution.differences(results, {name: venues.load(name) for name in ("okx", "bybit")}, instruments)
+    rule_attribution.differences(results, {name: venues.load(name) for name in ("okx", "bybit")})
     assert {"OrderPlaced", "Filled"} <= set(entries)
 
 

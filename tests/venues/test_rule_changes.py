@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from crossmargin_bt.compare import stress
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
 from crossmargin_bt.engine.terms.rules import Rules
-from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.errors import ConfigurationError, FeedError, RuleError
 from crossmargin_bt.report import event_table, summary, table
 from crossmargin_bt.venues import Venue
 
@@ -38,13 +38,14 @@ def change(since: str = "2025-01-02", rules: str = 'initial_price = "entry"', mo
     return f'\n[[changes]]\nsince = {since}\nsource = "page"\nsays = "it changed"\n{more}\n[changes.rules]\n{rules}\n'
 
 
-def changing(*given: tuple[str, dict[str, Any]], base: Venue = BASE, positions: str = "all") -> Venue:
-    """Return a rule book with changes, each as (date, values)."""
+def changing(*given: tuple[str, dict[str, Any]], base: Venue = BASE, positions: str | Sequence[str] = "all") -> Venue:
+    """Return a rule book with changes, each as (date, values), for positions of one kind or of one kind each."""
+    kinds = [positions] * len(given) if isinstance(positions, str) else positions
     made = [
         venues.VenueChange(
-            since=dt.date.fromisoformat(day), source="page", says="it changed", rules=values, positions=positions
+            since=dt.date.fromisoformat(day), source="page", says="it changed", rules=values, positions=kind
         )
-        for day, values in given
+        for (day, values), kind in zip(given, kinds, strict=True)
     ]
     return msgspec.structs.replace(base, changes=tuple(made))
 
@@ -66,6 +67,8 @@ def changing(*given: tuple[str, dict[str, Any]], base: Venue = BASE, positions: 
         (change() + change(), 9, "two changes of 2025-01-02 give initial_price; a key has one value a day"),
         (change() + change("2024-01-02"), 9, "the change of 2024-01-02 stands after that of 2025-01-02; sort them by date"),
         (change(more='positions = "new"'), 0, "Invalid enum value 'new'"),
+        (change(more='sourc = "x"'), 0, "unknown field `sourc`.*did you mean 'source'"),
+        (change().replace("[[changes]]", "[[changes]] # first").replace('source = "page"', "") + change("2025-03-01"), 0, "`source`"),
     ],
 )  # fmt: skip
 def test_a_wrong_change_is_named_with_file_and_line(text: str, line: int | None, message: str) -> None:
@@ -144,6 +147,83 @@ def test_open_positions_keep_the_rules_they_were_opened_under() -> None:
     assert rates == {27: pytest.approx(BASE.rules.maintenance.margin(100.0, 1.0) / 100), 30: pytest.approx(0.02)}
 
 
+TABLE = {"rule": "tiers", "marginal": False, "tiers": [{"notional_min": 0.0, "maintenance_rate": 0.02}]}
+
+
+def rate_after(script: dict[int, Callable[[Any], Any]], venue: Venue, **settings: Any) -> float:
+    """Return the maintenance rate of BTC at the end of 60 flat hours from 2025-01-01 on."""
+    broker = CrossMarginBroker(cash=1000.0, venue=venue, check=True, **settings)
+    run(broker, bars(*[FLAT] * 60), scripts=(script,), instrument=Instrument(symbol="BTC", lot=1.0))
+    return round(broker.account.books["BTC"].maintenance.margin(100.0, 1.0) / 100, 9)
+
+
+def test_a_later_change_for_all_positions_does_not_end_what_others_keep() -> None:
+    """It applies to the rules that an open position keeps, and leaves the change that waits for its end waiting."""
+    venue = changing(
+        ("2025-01-02", {"maintenance": TABLE}), ("2025-01-03", {"taker": 0.002}), positions=["opened_since", "all"]
+    )
+    old = round(BASE.rules.maintenance.margin(100.0, 1.0) / 100, 9)
+    assert rate_after({20: lambda s: s.buy(size=1)}, venue) == old
+    assert rate_after({20: lambda s: s.buy(size=1), 55: lambda s: s.close()}, venue) == 0.02
+    broker = CrossMarginBroker(cash=1000.0, venue=venue)
+    script = {20: lambda s: s.buy(size=1), 55: lambda s: s.buy(size=1)}
+    run(broker, bars(*[FLAT] * 60), scripts=(script,), instrument=Instrument(symbol="BTC", lot=1.0))
+    assert broker.account.books["BTC"].rules.taker == broker.account.books["BTC"].taker == 0.002
+
+
+def test_a_position_turned_by_one_order_is_a_new_one() -> None:
+    """It has the rules of its day, as one closed and opened again; one leg of two is not enough."""
+    venue = changing(("2025-01-02", {"maintenance": TABLE}), positions="opened_since")
+    assert rate_after({20: lambda s: s.buy(size=1), 30: lambda s: s.sell(size=2)}, venue) == 0.02
+    legs = {
+        20: lambda s: s.buy(size=1, position_side="long"),
+        30: lambda s: s.sell(size=1, position_side="short"),
+        40: lambda s: s.sell(size=1, position_side="long"),
+    }
+    assert rate_after(legs, venue, position_mode="hedge") == 0.005
+    legs[50] = lambda s: s.buy(size=1, position_side="short")
+    assert rate_after(legs, venue, position_mode="hedge") == 0.02
+
+
+def test_a_change_may_end_a_rule() -> None:
+    """With "none", where the rule may be absent; levels of 0 or NaN are refused."""
+    rules = BASE.rules.changed({"order_cancel_level": 1.5})
+    assert rules.changed({"order_cancel_level": "none"}).order_cancel_level is None
+    with pytest.raises(RuleError, match="taker: Expected `float`, got `str`"):
+        rules.changed({"taker": "none"})
+    for level in (0.0, float("nan"), float("inf")):
+        with pytest.raises(RuleError, match="order_cancel_level above 1"):
+            rules.changed({"order_cancel_level": level})
+
+
+def test_cash_mode_pays_the_fee_of_its_first_bar() -> None:
+    """The stock broker has one fee a run."""
+    venue = changing(("2024-06-01", {"taker": 0.005}), ("2025-01-03", {"taker": 0.009}))
+    market = [Candles("AAA", candles(1, 100), None, Instrument(symbol="AAA", lot=0.01))]
+    built = compare.runs.build_cerebro(
+        compare.load("strategies/scalping.py"), market, venue=venue, mode="cash", settings=compare.Settings()
+    )
+    assert built.broker.getcommissioninfo(built.datas[0]).p.commission == 0.005
+
+
+def test_a_result_keeps_the_instrument_that_was_traded() -> None:
+    """In portfolio mode the coin comes from the symbol, for the explanation and the comparison of venues too."""
+    market = [Candles("BTCUSDT", candles(1, 40), None, Instrument(symbol="BTCUSDT", lot=0.01))]
+    result = compare.run(
+        compare.load("strategies/scalping.py"), market, venue="okx", mode="portfolio", settings=compare.Settings()
+    )
+    assert [one["underlying"] for one in result.instruments] == ["BTC"]
+
+
+def test_an_instrument_whose_symbol_names_no_coin_is_refused_in_portfolio_mode() -> None:
+    """Instead of being margined as some other coin."""
+    broker = CrossMarginBroker(venue="okx", mode="portfolio")
+    with pytest.raises(
+        FeedError, match=r"XBTM names no coin and quote currency USDT, .* set underlying= on its instrument"
+    ):
+        run(broker, bars(FLAT, FLAT), instrument=Instrument(symbol="XBTM", lot=1.0))
+
+
 def test_an_instruments_own_rates_and_fees_outlast_a_change() -> None:
     """What the user wrote into the instrument is not replaced."""
     table = {"rule": "tiers", "tiers": [{"notional_min": 0.0, "maintenance_rate": 0.02}]}
@@ -188,7 +268,7 @@ def randomly_changing(seed: int) -> Venue:
     draw = random.Random(seed)  # noqa: S311 - a seeded test
     days = ("2025-01-02", "2025-01-03", "2025-01-05")
     given = [(day, {key: draw.choice(KEYS[key]) for key in draw.sample(sorted(KEYS), 4)}) for day in days]
-    return changing(*given, base=msgspec.structs.replace(venues.load(draw.choice(["generic", "okx", "binance", "bybit", "kucoin"])), known_since=None, changes=()), positions=draw.choice(["all", "opened_since"]))  # fmt: skip
+    return changing(*given, base=msgspec.structs.replace(venues.load(draw.choice(["generic", "okx", "binance", "bybit", "kucoin"])), known_since=None, changes=()), positions=[draw.choice(["all", "opened_since"]) for _ in given])  # fmt: skip
 
 
 def journal_of(seed: int, engine: str, *, mode: str, position_mode: str) -> list:
@@ -265,6 +345,7 @@ def test_the_command_line_shows_a_day_and_all_changes(tmp_path: Path) -> None:
     assert "entry" not in prices["2025-01-01"]
     assert "entry" in prices["2025-01-02"]
     told = CliRunner().invoke(command, ["changes", str(file)], env={"COLUMNS": "200"}).output
+    assert "2025-07-29" in CliRunner().invoke(command, ["changes", "gate"], env={"COLUMNS": "200"}).output
     assert all(word in told for word in ("2025-01-02", "initial_price", "mark", "entry", "it changed", "page"))
     assert "no dated change is known" in CliRunner().invoke(command, ["changes", "generic"]).output
     assert CliRunner().invoke(command, ["show", "okx", "--at", "soon"]).exit_code == 2

@@ -150,11 +150,9 @@ class Account:
         self.options_count = self.portfolio or by_terms
         """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
 
-    def adopt_rules(self, book: Book) -> None:
-        """Put the rules that wait for a book in force for it: fees, and the default rates where it has none of its own."""
-        before, rules = book.rules, book.next_rules
-        assert rules is not None
-        book.rules, book.next_rules = rules, None
+    def adopt_rules(self, book: Book, rules: Rules) -> None:
+        """Put rules in force for a book: its fees, and the default rates where it has none of its own."""
+        before, book.rules = book.rules, rules
         instrument = book.instrument
         book.maker = rules.maker if instrument.maker is None else instrument.maker
         book.taker = rules.taker if instrument.taker is None else instrument.taker
@@ -327,8 +325,9 @@ def _order_removed(account: Account, event: events.OrderRemoved) -> None:
 
 def _filled(account: Account, event: events.Filled) -> None:
     book = account.books[event.symbol]
+    held = book.leg(event.side)
     effect = position.apply_fill(
-        book.leg(event.side),
+        held,
         event.lots,
         event.price,
         instrument=book.instrument,
@@ -338,8 +337,10 @@ def _filled(account: Account, event: events.Filled) -> None:
         book.legs[event.side] = effect.position
     else:
         book.legs.pop(event.side, None)
-        if book.next_rules is not None and not book.legs:
-            account.adopt_rules(book)
+    turned = held.lots * effect.position.lots < 0 and len(book.legs) == 1
+    if book.keeps_rules and (turned or not book.legs):
+        book.keeps_rules = False
+        account.adopt_rules(book, account.rules)
     book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
     book.last = event.price
     account.balances[book.instrument.settle] += event.realised - event.fee - event.margin - event.paid
@@ -382,9 +383,11 @@ def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> 
 def _rules_changed(account: Account, event: events.RulesChanged) -> None:
     account.take_rules(account.rules.changed(event.changed))
     for book in account.books.values():
-        book.next_rules = account.rules
-        if not (event.opened_since and book.legs):
-            account.adopt_rules(book)
+        if event.opened_since and book.legs:
+            book.keeps_rules = True
+        else:
+            # A book that keeps older rules takes this change alone.
+            account.adopt_rules(book, book.rules.changed(event.changed) if book.keeps_rules else account.rules)
 
 
 def _rates_scaled(account: Account, event: events.RatesScaled) -> None:

@@ -46,8 +46,8 @@ class Book(msgspec.Struct):
     orders: OpenOrders
     is_fully_funded: bool = False
     """Whether what is traded is paid for in full: a coin, an option."""
-    next_rules: Rules | None = None
-    """The rules that come into force when the position is closed, see `RuleChange.positions`."""
+    keeps_rules: bool = False
+    """Whether its positions keep rules older than the account's until they are closed, see `RuleChange.positions`."""
     scale: float = 1.0
     """What the rates are multiplied by, see `Rules.volatility_scaling`."""
     legs: dict[str, Position] = msgspec.field(default_factory=dict)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A venue's rule book: every rule that differs between venues, as data."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -159,7 +160,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def changed(self, values: Mapping[str, Any]) -> "Rules":
         """Return the rules with new values for some keys, given as a TOML file gives them.
 
-        A table changes key by key, unless it is of another kind (its `rule` or `step` differs); a list is replaced whole.
+        A table changes key by key, unless it is of another kind (its `rule` or `step` differs); a list is replaced whole;
+        "none" ends a rule that may be absent.
 
         Raises:
             RuleError: a key or value violates the schema.
@@ -171,7 +173,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         converted = {}
         for key, value in values.items():
             try:
-                converted[key] = msgspec.convert(_merged(getattr(self, key), value), types[key])
+                is_removed = value == "none" and type(None) in get_args(types[key])
+                converted[key] = None if is_removed else msgspec.convert(_merged(getattr(self, key), value), types[key])
             except msgspec.ValidationError as error:
                 raise RuleError(f"{key}: {error}") from error
         return Rules(**{**{key: getattr(self, key) for key in self.__struct_fields__}, **converted})
@@ -200,7 +203,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise RuleError("order_size_share must lie in (0, 1], and order_size_fees must not be negative")
         if not 0 <= (self.withdrawal_notional_share or 0.0) < 1:
             raise RuleError("withdrawal_notional_share must lie in [0, 1)")
-        if self.safe_level < 1 or any(level <= 1 for level in (*self.warning_levels, self.order_cancel_level or 2.0)):
+        cancel = () if self.order_cancel_level is None else (self.order_cancel_level,)
+        if not 1 <= self.safe_level < math.inf or not all(
+            1 < one < math.inf for one in (*self.warning_levels, *cancel)
+        ):
             raise RuleError("safe_level must be at least 1, and warning_levels and order_cancel_level above 1")
         dated = [(symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols]
         twice = next((pair for pair in dated if dated.count(pair) > 1), None)
