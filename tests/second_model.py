@@ -16,6 +16,8 @@ from fractions import Fraction as F  # noqa: N817 - a number is written F(x) in 
 from typing import Any
 
 ZERO, ONE = F(0), F(1)
+ROUNDING = F(1, 10**12)
+"""The part of an amount by which floats may miss a bound that they aim at."""
 
 
 # --- contracts and rates ---------------------------------------------------------------------------------------------
@@ -40,8 +42,8 @@ def profit(instrument: Any, lots: int, entry: F, price: F) -> F:
 
 
 def tier_of(rule: Any, amount: F) -> int:
-    """Return the index of the tier that contains an amount; lower bounds are inclusive."""
-    return max(n for n, tier in enumerate(rule.tiers) if F(tier.notional_min) <= amount)
+    """Return the index of the tier that contains an amount; lower bounds are inclusive, and reached within rounding."""
+    return max(n for n, tier in enumerate(rule.tiers) if F(tier.notional_min) <= amount * (1 + ROUNDING))
 
 
 def tier_rate(rule: Any, number: int) -> F:
@@ -77,8 +79,9 @@ def size_rate(rule: Any, size: F) -> F:
 def maintenance(rule: Any, amount: F, size: F, exposure: F | None = None) -> F:
     """Return the maintenance margin of a value; `exposure` selects the tier where it is not the value itself."""
     if is_table(rule):
-        tier = tier_of(rule, amount if exposure is None else exposure)
-        return max(ZERO, amount * tier_rate(rule, tier) - deduction(rule, tier))
+        whole = amount if exposure is None else exposure
+        tier = tier_of(rule, whole)
+        return amount * (tier_rate(rule, tier) - deduction(rule, tier) / whole)
     if hasattr(rule, "slope"):
         return amount * (F(rule.maintenance) + F(rule.slope) * size)
     return amount * (size_rate(rule, size) if hasattr(rule, "doubling") else power_rate(rule, amount, size))
@@ -381,7 +384,10 @@ def cross_in_use(book: Book, side: str) -> F:
 
 
 def rate_of(book: Book, side: str, lots: int) -> F:
-    """Return the initial rate of lots: the tier is that of their value at the mark."""
+    """Return the initial rate of lots: the tier is that of their value at the mark, in cross mode of both legs if they are added."""
+    if book.mode == "cross" and book.rules.tier_exposure in ("added", "larger"):
+        others = [largest_size(book, one) for one in book.legs if one != side]
+        lots = sum([lots, *others]) if book.rules.tier_exposure == "added" else max([lots, *others])
     return book.initial_rate(book.value(lots, book.mark(side)), base_size(book, lots, side))
 
 
@@ -425,14 +431,12 @@ def net_value_offset(book: Book, side: str, held: F, buys: list, sells: list) ->
     margins = []
     for parts, direction in ((buys, 1), (sells, -1)):
         ordered = direction * total(book, [(one, abs(one.lots)) for one, _ in parts])
-        count = abs(leg.lots + sum(one.lots for one, _ in parts))
-        rate = rate_of(book, side, count)
-        margin = abs(sign * held + ordered) * rate
+        rate = rate_of(book, side, abs(leg.lots + sum(one.lots for one, _ in parts)))
+        worth, fee = at_entry + ordered, ZERO
         if book.rules.closing_fee_reserved == "bankruptcy":
-            worth = at_entry + ordered
-            margin += bankruptcy_fee(book, abs(worth), 1 if worth > 0 else -1)
-        margins.append(margin)
-    return max(margins)
+            fee = bankruptcy_fee(book, abs(worth), 1 if worth > 0 else -1)
+        margins.append((abs(sign * held + ordered) * rate, fee))
+    return sum(max(margins, key=lambda one: one[0]))
 
 
 OFFSETS = {"sum": sum_offset, "larger_side": larger_side_offset, "net": net_offset, "net_value": net_value_offset}
@@ -486,10 +490,8 @@ def exposure(book: Book, side: str) -> int:
     """Return the lots whose value selects the tier of a leg."""
     def lots_of(one: str) -> int:
         held = book.legs[one].lots
-        if not book.rules.orders_in_tier:
-            return abs(held)
-        buys, sells = split_orders(book, one)
-        return max(abs(held + sum(o.lots for o, _ in buys)), abs(held + sum(o.lots for o, _ in sells)))
+        orders = book.shown(one) if book.rules.orders_in_tier else []
+        return abs(held) + sum(abs(order.lots) for order in orders if order.lots * held > 0)
 
     by = book.rules.tier_exposure
     if by == "each":
@@ -687,3 +689,128 @@ def change_rules(account: Account, rules: Any, *, opened_since: bool) -> None:
         book.next_rules = rules
         if not opened_since or not book.is_held():
             book.adopt()
+
+
+# --- liquidation -------------------------------------------------------------------------------------------------------
+
+
+def members(account: Account, pool: str) -> list[tuple[str, str]]:
+    """Return the legs of a pool that are open, as symbol and side."""
+    alone = ":" in pool
+    legs = [(symbol, side) for symbol, book in account.books.items() for side, leg in book.legs.items() if leg.lots]
+    if alone:
+        return [(symbol, side) for symbol, side in legs if f"{symbol}:{side}" == pool]
+    return [(symbol, side) for symbol, side in legs if account.books[symbol].mode == "cross"]
+
+
+def is_safe(account: Account, pool: str) -> bool:
+    """Whether a partial liquidation may stop: the margin level is above the safe level."""
+    return account.collateral(pool) > account.requirement(pool) * F(account.rules.safe_level)
+
+
+def after_closing(account: Account, closing: dict[tuple[str, str], int]) -> Account:
+    """Return a copy of the account in which lots are closed at the last price, with taker and liquidation fee."""
+    later = copy.deepcopy(account)
+    for (symbol, side), lots in closing.items():
+        if lots:
+            book = later.books[symbol]
+            fee = book.value(lots, book.last) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
+            fill(later, symbol, side, lots, book.last, fee=fee, forced=True)
+    return later
+
+
+def forced_fee(account: Account, symbol: str, side: str, lots: int, price: F) -> F:
+    """Return the taker and liquidation fee of a forced close, at most what is left of the collateral after the loss."""
+    book = account.books[symbol]
+    full = book.value(lots, price) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
+    later = copy.deepcopy(account)
+    fill(later, symbol, side, lots, price, fee=ZERO, forced=True)
+    if book.mode == "isolated":
+        leg = book.legs[side]
+        left = leg.margin + profit(book.instrument, -lots, leg.entry, price)
+        if later.books[symbol].legs[side].lots:
+            left += later.books[symbol].profit(side)
+    else:
+        left = later.balance + later.cross_profit()
+    return min(full, max(ZERO, left))
+
+
+def fewest(account: Account, pool: str, legs: list[tuple[str, str]], most: int) -> int:
+    """Return the fewest lots, closed of each leg, that make the pool safe; `most` if none do."""
+
+    def safe(lots: int) -> bool:
+        signs = {leg: -1 if account.books[leg[0]].legs[leg[1]].lots > 0 else 1 for leg in legs}
+        later = after_closing(account, {leg: signs[leg] * lots for leg in legs})
+        return not members(later, pool) or is_safe(later, pool)
+
+    if most and safe(1):
+        return 1
+    if not safe(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if safe(middle) else (middle, high)
+    return high
+
+
+def kept_by(account: Account, leg: tuple[str, str]) -> F:
+    """Return the maintenance margin of a leg, which decides the order of a step."""
+    book = account.books[leg[0]]
+    size = book.legs[leg[1]].lots
+    return maintenance(book.rule, book.value(size, book.mark(leg[1])), quantity(book.instrument, size, book.mark(leg[1])))
+
+
+def tiers_close(account: Account, step: Any, leg: tuple[str, str]) -> int:
+    """Return the lots that a leg loses in a step down the tiers: all of them below the tier `whole_below`."""
+    book = account.books[leg[0]]
+    lots, mark = abs(book.legs[leg[1]].lots), book.mark(leg[1])
+    if not is_table(book.rule):
+        return lots
+    number = tier_of(book.rule, book.value(lots, mark))
+    if number + 1 < (step.whole_below or step.down + 1) or number < step.down:
+        return lots
+    bound = F(book.rule.tiers[number - step.down + 1].notional_min)
+    one = book.value(1, mark)
+    return lots - (math.ceil(bound / one) - 1)
+
+
+def step_closes(account: Account, pool: str, step: Any) -> dict[str, int]:
+    """Return the lots that a liquidation step closes first, signed, by symbol:side; `step` is None for the last, all."""
+    legs = sorted(members(account, pool), key=lambda leg: -kept_by(account, leg))
+    sizes = {leg: abs(account.books[leg[0]].legs[leg[1]].lots) for leg in legs}
+    name = type(step).__name__ if step is not None else "All"
+    closing: dict[tuple[str, str], int] = {}
+    if name == "All":
+        closing = sizes
+    elif name == "Pairs":
+        for symbol in dict.fromkeys(symbol for symbol, _ in legs):
+            both = [leg for leg in legs if leg[0] == symbol]
+            if len(both) == 2 and not closing:
+                lots = fewest(account, pool, both, min(sizes[leg] for leg in both))
+                closing = dict.fromkeys(both, lots)
+    elif name == "Tiers" and legs:
+        closing = {legs[0]: tiers_close(account, step, legs[0])}
+    elif name == "Fraction":
+        for leg in legs:
+            if account.books[leg[0]].value(sizes[leg], account.books[leg[0]].mark(leg[1])) > F(step.above):
+                closing[leg] = max(1, round(sizes[leg] * F(str(step.share))))
+    elif name == "Above":
+        for leg in legs:
+            one = account.books[leg[0]].value(1, account.books[leg[0]].mark(leg[1]))
+            most = sizes[leg] - math.floor(F(step.value) / one)
+            if most > 0 and not closing:
+                closing = {leg: fewest(account, pool, [leg], most)}
+    elif name == "Reduce" and legs:
+        excess = {}
+        for leg in legs:
+            sign = -1 if account.books[leg[0]].legs[leg[1]].lots > 0 else 1
+            later = after_closing(account, {leg: sign * sizes[leg]})
+            excess[leg] = later.collateral(pool) - later.requirement(pool)
+        first = max(legs, key=lambda leg: excess[leg])
+        closing = {first: fewest(account, pool, [first], sizes[first])}
+    return {
+        f"{symbol}:{side}": lots * (-1 if account.books[symbol].legs[side].lots > 0 else 1)
+        for (symbol, side), lots in closing.items()
+        if lots
+    }

@@ -126,6 +126,9 @@ class Audit:
     found: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     seen: int = 0
+    is_first_step: bool = False
+    premiums: dict[str, F] = field(default_factory=dict)
+    """Mark over last price in this bar: one number a bar in these candles, on the way of the path too."""
 
     def __post_init__(self) -> None:
         rules = venues.load(self.case.venue).at(__import__("datetime").date.fromisoformat(self.case.day)).rules
@@ -169,6 +172,7 @@ class Audit:
         """Follow the entries of the bar, then compare the account at its close."""
         broker = strategy.broker
         journal = broker.journal
+        self.premiums = {d._name: F(d.mark_close[0]) / F(d.close[0]) for d in strategy.datas}
         for entry in journal[self.seen :]:
             handler = getattr(self, f"on_{type(entry).__name__}", None)
             if handler:
@@ -216,8 +220,20 @@ class Audit:
             verdict = model.judge(self.account, entry.symbol, order)
             small = F(CLOSE) * F(self.case.cash)
             self.decide("admitted", verdict.needed <= verdict.available + small, (entry, float(verdict.needed), float(verdict.available)))
-            self.decide("within its tier", not model.leads_to_a_lower_leverage(self.account, entry.symbol, order), entry)
+            self.decide("within its tier", not self.breaches(entry.symbol, order), entry)
         self.account.books[entry.symbol].orders[entry.number] = order
+
+    def breaches(self, symbol: str, order: model.Order) -> bool:
+        """Whether an order leads to a tier of a lower leverage.
+
+        Known difference: the broker does not ask where the order leaves the largest size that fills can produce as it was.
+        """
+        book = self.account.books[symbol]
+        before = model.largest_size(book, order.side)
+        book.orders[order.number] = order
+        raises = order.immediate or model.largest_size(book, order.side) > before
+        del book.orders[order.number]
+        return raises and model.leads_to_a_lower_leverage(self.account, symbol, order)
 
     def on_OrderRefused(self, entry: Any) -> None:
         self.mark(entry.prices)
@@ -250,7 +266,11 @@ class Audit:
             if not order.lots:
                 del book.orders[entry.number]
         fee = F(entry.fee) if entry.forced else None
-        done = model.fill(account, entry.symbol, entry.side, entry.lots, F(entry.price), maker=maker, fee=fee, forced=entry.forced)
+        if entry.forced:
+            mark = F(entry.price) * self.premiums[entry.symbol]
+            book.marks = dict.fromkeys(("net", "long", "short"), mark)
+            self.compare("forced fee", model.forced_fee(account, entry.symbol, entry.side, entry.lots, F(entry.price)), entry.fee, entry)
+        done = model.fill(account, entry.symbol, entry.side, entry.lots, F(entry.price), maker=maker, fee=fee, forced=entry.forced, mark=F(entry.price) * self.premiums[entry.symbol])
         self.compare("fill fee", done.fee, entry.fee, entry)
         self.compare("fill realised", done.realised, entry.realised, entry)
         self.compare("fill margin", done.margin, entry.margin, entry)
@@ -273,6 +293,7 @@ class Audit:
 
     def on_Liquidated(self, entry: Any) -> None:
         self.mark(entry.prices)
+        self.is_first_step = True
         self.compare("liquidation collateral", self.account.collateral(entry.pool), entry.collateral, entry)
         self.compare("liquidation requirement", self.account.requirement(entry.pool), entry.requirement, entry)
         self.decide("liquidated", entry.collateral <= entry.requirement * (1 + CLOSE), entry)
@@ -283,7 +304,15 @@ class Audit:
         self.compare(f"state {entry.state} requirement", self.account.requirement(entry.pool), entry.requirement, entry)
 
     def on_LiquidationStepTaken(self, entry: Any) -> None:
-        pass
+        if not self.is_first_step:
+            return  # The prices of a later step are not recorded.
+        self.is_first_step = False
+        kinds = {type(one).__name__.lower(): one for one in self.account.rules.liquidation}
+        if entry.step in kinds or entry.step == "all":
+            for symbol, book in self.account.books.items():
+                book.last = book.mark(next(iter(book.legs))) / self.premiums[symbol]
+            mine = model.step_closes(self.account, entry.pool, kinds.get(entry.step))
+            self.decide(f"step {entry.step}", mine == entry.closes, (entry, mine))
 
     def on_RulesChanged(self, entry: Any) -> None:
         model.change_rules(self.account, self.account.rules.changed(entry.changed), opened_since=entry.opened_since)
