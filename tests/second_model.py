@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A second model of a margin account, written from docs/concepts.md and the rule books, in exact fractions.
 
-It shares no code with the engine: it reads a venue's rules and an instrument's terms as data and computes every figure again,
-slowly. Facts that the path of a bar and backtrader's matching decide (which order fills, when, at which price) are taken from
-the journal; every amount and every decision is the model's own. Not modelled: currencies, spot, options, margin
-pairs, portfolio margin, guards, reserves.
+It shares no code with the engine: it reads a venue's rules and an instrument's terms as data and computes every figure again, slowly.
+This module has the account and its margins, `second_model_decisions` fills, admission and liquidation. Facts that the path of a bar
+and backtrader's matching decide (which order fills, when, at which price) are taken from the journal; every amount and every decision
+is the model's own. Not modelled: other currencies, spot, options, margin pairs, portfolio margin, groups of orders, KuCoin's largest
+open size, the step `hedges`, guards, reserves, takeovers by the insurance fund. Powers are computed in floats.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction as F  # noqa: N817 - a number is written F(x) in every line
@@ -147,7 +147,10 @@ class Book:
     def adopt(self) -> None:
         """Take over the rules that wait for the position to be closed."""
         if self.next_rules is not None and not self.own_rates:
-            self.rates = {mode: self.next_rules.maintenance if rate == self.rules.maintenance else rate for mode, rate in self.rates.items()}
+            self.rates = {
+                mode: self.next_rules.maintenance if rate == self.rules.maintenance else rate
+                for mode, rate in self.rates.items()
+            }
         self.rules, self.next_rules = self.next_rules or self.rules, None
 
     def fee_rate(self, maker: bool) -> F:
@@ -488,10 +491,12 @@ def maintenance_parts(book: Book, side: str) -> int:
 
 def exposure(book: Book, side: str) -> int:
     """Return the lots whose value selects the tier of a leg."""
+
     def lots_of(one: str) -> int:
         held = book.legs[one].lots
         orders = book.shown(one) if book.rules.orders_in_tier else []
-        return abs(held) + sum(abs(order.lots) for order in orders if order.lots * held > 0)
+        placed = abs(held) + sum(abs(order.lots) for order in orders if order.lots * held > 0)
+        return max(placed, maintenance_parts(book, one))
 
     by = book.rules.tier_exposure
     if by == "each":
@@ -509,7 +514,7 @@ def leg_requirement(book: Book, side: str) -> tuple[F, F]:
         return ZERO, ZERO
     price = leg.entry if rules.maintenance_price == "entry" and leg.lots else book.mark(side)
     amount = book.value(lots, price)
-    tier = max(exposure(book, side), lots)
+    tier = exposure(book, side)
     kept = maintenance(book.rule, amount, quantity(book.instrument, lots, price), book.value(tier, price))
     by = rules.closing_fee_in_maintenance
     if by == "mark":
@@ -533,284 +538,3 @@ def isolated_requirement(book: Book, side: str) -> F:
     price = leg.entry if rules.isolated_maintenance_price == "entry" else book.mark(side)
     kept = maintenance(book.rule, book.value(leg.lots, price), quantity(book.instrument, leg.lots, price))
     return kept + closing_fee(book, side, leg.lots, rules.isolated_closing_fee)
-
-
-# --- fills and admission -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Fill:
-    """What a fill does: realised profit, fee, and the change of the leg's own margin."""
-
-    realised: F
-    fee: F
-    margin: F
-
-
-def closes(held: int, lots: int) -> int:
-    """Return how many of signed lots close a position."""
-    return min(abs(held), abs(lots)) if held * lots < 0 else 0
-
-
-def fill(account: Account, symbol: str, side: str, lots: int, price: F, *, maker: bool = False, fee: F | None = None, forced: bool = False, mark: F | None = None) -> Fill:
-    """Book a fill: the part that closes realises profit, the rest opens at the price."""
-    book = account.books[symbol]
-    leg = book.legs[side]
-    if not lots:
-        return Fill(ZERO, ZERO, ZERO)
-    closed = closes(leg.lots, lots)
-    opened = abs(lots) - closed
-    sign = 1 if lots > 0 else -1
-    realised, margin = ZERO, ZERO
-    paid = book.value(lots, price) * book.fee_rate(maker) if fee is None else fee
-    if closed:
-        realised = profit(book.instrument, -sign * closed, leg.entry, price)
-        margin -= leg.margin * closed / abs(leg.lots)
-        if forced and closed < abs(leg.lots) and book.mode == "isolated":
-            margin = realised - paid  # What remains keeps the margin: only the loss and the fee leave it.
-    before = leg.lots + sign * closed
-    if opened:
-        leg.entry = average(book, before, leg.entry, opened, price)
-        if book.mode == "isolated":
-            margin += opening_margin(book, abs(before), opened, sign, price, mark)
-    leg.lots += lots
-    leg.margin += margin
-    account.balance += realised - paid - margin
-    account.fees += paid
-    if not leg.lots:
-        leg.entry = leg.margin = ZERO
-        if not book.is_held():
-            book.adopt()
-    return Fill(realised, paid, margin)
-
-
-def average(book: Book, held: int, entry: F, opened: int, price: F) -> F:
-    """Return the average entry: by quantity, of inverse contracts the harmonic mean."""
-    held = abs(held)
-    if not held:
-        return price
-    if book.instrument.inverse:
-        return (held + opened) / (held / entry + opened / price)
-    return (held * entry + opened * price) / (held + opened)
-
-
-def opening_margin(book: Book, held: int, opened: int, sign: int, price: F, mark: F | None) -> F:
-    """Return the margin that an isolated opening takes, at the rate of the tier of the whole position."""
-    amount, at = book.value(opened, price), price if mark is None else mark
-    rate = book.initial_rate(book.value(held + opened, at), quantity(book.instrument, held + opened, at))
-    by = book.rules.isolated_fee_in_margin
-    if by == "none":
-        return amount * rate
-    return amount * rate + (bankruptcy_fee(book, amount, sign) if by == "bankruptcy" else amount * book.fee_rate(maker=False))
-
-
-def pays_maker(order: Order, price: F) -> bool:
-    """Whether a fill pays the maker fee: of a limit order that rested, not of one that traded at the open after its entry."""
-    return not order.immediate and not (order.fresh and price != order.price)
-
-
-def executable(book: Book, order: Order) -> int:
-    """Return the lots that an order may fill now: of a reduce-only order, or one against a leg in hedge mode, what it closes."""
-    closed = closes(book.legs[order.side].lots, order.lots)
-    exits = order.reduce_only or (order.side == "long" and order.lots < 0) or (order.side == "short" and order.lots > 0)
-    return int(math.copysign(closed, order.lots)) if exits else order.lots
-
-
-def after_market_orders(account: Account) -> Account:
-    """Return a copy of the account in which the market orders that were admitted have been filled at their prices."""
-    later = copy.deepcopy(account)
-    for symbol, book in later.books.items():
-        for one in sorted(book.orders.values(), key=lambda order: order.number):
-            if one.immediate:
-                del book.orders[one.number]
-                fill(later, symbol, one.side, executable(book, one), one.price, mark=book.mark(one.side))
-    return later
-
-
-@dataclass
-class Verdict:
-    """Whether an order is admitted, and the amounts a refusal names."""
-
-    admitted: bool
-    needed: F = ZERO
-    available: F = ZERO
-
-
-def judge(account: Account, symbol: str, order: Order, *, at_fill: bool = False) -> Verdict:
-    """Decide on an order: as one that rests, a market order and a fill through the fill itself.
-
-    What a fill closes is booked first, with its fee; the lots that open need their margin and the loss against the mark.
-    """
-    state = copy.deepcopy(account)
-    rested = state.books[symbol].orders.pop(order.number, None)
-    maker = at_fill and rested is not None and pays_maker(rested, order.price)
-    if at_fill:
-        for one in state.books.values():
-            one.orders = {number: other for number, other in one.orders.items() if not other.immediate}
-    else:
-        state = after_market_orders(state)
-    book = state.books[symbol]
-    lots = order.lots if not order.immediate else executable(book, order)
-    if order.immediate or at_fill:
-        closed = int(math.copysign(closes(book.legs[order.side].lots, lots), lots))
-        fill(state, symbol, order.side, closed, order.price, maker=maker, mark=book.mark(order.side))
-        lots -= closed
-    free = state.available(book.mode)
-    before = state.balance + state.cross_profit() - state.in_use()
-    if order.immediate or at_fill:
-        fee = None if account.rules.order_fees_reserved or book.mode == "isolated" else ZERO
-        fill(state, symbol, order.side, lots, order.price, maker=maker, fee=fee, mark=book.mark(order.side))
-    else:
-        book.orders[order.number] = order
-    needed = before - (state.balance + state.cross_profit() - state.in_use())
-    return Verdict(needed <= free, needed, free)
-
-
-def leads_to_a_lower_leverage(account: Account, symbol: str, order: Order) -> bool:
-    """Whether an order that opens leads to a tier whose maximum leverage is below the leverage set, on a venue that refuses."""
-    state = after_market_orders(account)
-    book = state.books[symbol]
-    if book.rules.tier_leverage_breach != "refuse" or not is_table(book.rule) or order.reduce_only:
-        return False
-    held = book.legs[order.side].lots
-    same = sum(one.lots for one in book.shown(order.side) if one.lots * order.lots > 0)
-    largest = abs(held + same + order.lots) if (held + same + order.lots) * order.lots > 0 else 0
-    if order.lots * (1 if order.side == "long" else -1 if order.side == "short" else order.lots) < 0:
-        return False
-    worth = max(book.value(largest, order.price), book.value(largest, book.mark(order.side)))
-    highest = book.rule.tiers[tier_of(book.rule, worth)].leverage_max
-    return bool(highest) and F(highest) < book.leverage
-
-
-def change_rules(account: Account, rules: Any, *, opened_since: bool) -> None:
-    """Adopt changed rules; with `opened_since` contracts with an open position follow when they are flat."""
-    account.rules = rules
-    for book in account.books.values():
-        book.next_rules = rules
-        if not opened_since or not book.is_held():
-            book.adopt()
-
-
-# --- liquidation -------------------------------------------------------------------------------------------------------
-
-
-def members(account: Account, pool: str) -> list[tuple[str, str]]:
-    """Return the legs of a pool that are open, as symbol and side."""
-    alone = ":" in pool
-    legs = [(symbol, side) for symbol, book in account.books.items() for side, leg in book.legs.items() if leg.lots]
-    if alone:
-        return [(symbol, side) for symbol, side in legs if f"{symbol}:{side}" == pool]
-    return [(symbol, side) for symbol, side in legs if account.books[symbol].mode == "cross"]
-
-
-def is_safe(account: Account, pool: str) -> bool:
-    """Whether a partial liquidation may stop: the margin level is above the safe level."""
-    return account.collateral(pool) > account.requirement(pool) * F(account.rules.safe_level)
-
-
-def after_closing(account: Account, closing: dict[tuple[str, str], int]) -> Account:
-    """Return a copy of the account in which lots are closed at the last price, with taker and liquidation fee."""
-    later = copy.deepcopy(account)
-    for (symbol, side), lots in closing.items():
-        if lots:
-            book = later.books[symbol]
-            fee = book.value(lots, book.last) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
-            fill(later, symbol, side, lots, book.last, fee=fee, forced=True)
-    return later
-
-
-def forced_fee(account: Account, symbol: str, side: str, lots: int, price: F) -> F:
-    """Return the taker and liquidation fee of a forced close, at most what is left of the collateral after the loss."""
-    book = account.books[symbol]
-    full = book.value(lots, price) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
-    later = copy.deepcopy(account)
-    fill(later, symbol, side, lots, price, fee=ZERO, forced=True)
-    if book.mode == "isolated":
-        leg = book.legs[side]
-        left = leg.margin + profit(book.instrument, -lots, leg.entry, price)
-        if later.books[symbol].legs[side].lots:
-            left += later.books[symbol].profit(side)
-    else:
-        left = later.balance + later.cross_profit()
-    return min(full, max(ZERO, left))
-
-
-def fewest(account: Account, pool: str, legs: list[tuple[str, str]], most: int) -> int:
-    """Return the fewest lots, closed of each leg, that make the pool safe; `most` if none do."""
-
-    def safe(lots: int) -> bool:
-        signs = {leg: -1 if account.books[leg[0]].legs[leg[1]].lots > 0 else 1 for leg in legs}
-        later = after_closing(account, {leg: signs[leg] * lots for leg in legs})
-        return not members(later, pool) or is_safe(later, pool)
-
-    if most and safe(1):
-        return 1
-    if not safe(most):
-        return most
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if safe(middle) else (middle, high)
-    return high
-
-
-def kept_by(account: Account, leg: tuple[str, str]) -> F:
-    """Return the maintenance margin of a leg, which decides the order of a step."""
-    book = account.books[leg[0]]
-    size = book.legs[leg[1]].lots
-    return maintenance(book.rule, book.value(size, book.mark(leg[1])), quantity(book.instrument, size, book.mark(leg[1])))
-
-
-def tiers_close(account: Account, step: Any, leg: tuple[str, str]) -> int:
-    """Return the lots that a leg loses in a step down the tiers: all of them below the tier `whole_below`."""
-    book = account.books[leg[0]]
-    lots, mark = abs(book.legs[leg[1]].lots), book.mark(leg[1])
-    if not is_table(book.rule):
-        return lots
-    number = tier_of(book.rule, book.value(lots, mark))
-    if number + 1 < (step.whole_below or step.down + 1) or number < step.down:
-        return lots
-    bound = F(book.rule.tiers[number - step.down + 1].notional_min)
-    one = book.value(1, mark)
-    return lots - (math.ceil(bound / one) - 1)
-
-
-def step_closes(account: Account, pool: str, step: Any) -> dict[str, int]:
-    """Return the lots that a liquidation step closes first, signed, by symbol:side; `step` is None for the last, all."""
-    legs = sorted(members(account, pool), key=lambda leg: -kept_by(account, leg))
-    sizes = {leg: abs(account.books[leg[0]].legs[leg[1]].lots) for leg in legs}
-    name = type(step).__name__ if step is not None else "All"
-    closing: dict[tuple[str, str], int] = {}
-    if name == "All":
-        closing = sizes
-    elif name == "Pairs":
-        for symbol in dict.fromkeys(symbol for symbol, _ in legs):
-            both = [leg for leg in legs if leg[0] == symbol]
-            if len(both) == 2 and not closing:
-                lots = fewest(account, pool, both, min(sizes[leg] for leg in both))
-                closing = dict.fromkeys(both, lots)
-    elif name == "Tiers" and legs:
-        closing = {legs[0]: tiers_close(account, step, legs[0])}
-    elif name == "Fraction":
-        for leg in legs:
-            if account.books[leg[0]].value(sizes[leg], account.books[leg[0]].mark(leg[1])) > F(step.above):
-                closing[leg] = max(1, round(sizes[leg] * F(str(step.share))))
-    elif name == "Above":
-        for leg in legs:
-            one = account.books[leg[0]].value(1, account.books[leg[0]].mark(leg[1]))
-            most = sizes[leg] - math.floor(F(step.value) / one)
-            if most > 0 and not closing:
-                closing = {leg: fewest(account, pool, [leg], most)}
-    elif name == "Reduce" and legs:
-        excess = {}
-        for leg in legs:
-            sign = -1 if account.books[leg[0]].legs[leg[1]].lots > 0 else 1
-            later = after_closing(account, {leg: sign * sizes[leg]})
-            excess[leg] = later.collateral(pool) - later.requirement(pool)
-        first = max(legs, key=lambda leg: excess[leg])
-        closing = {first: fewest(account, pool, [first], sizes[first])}
-    return {
-        f"{symbol}:{side}": lots * (-1 if account.books[symbol].legs[side].lots > 0 else 1)
-        for (symbol, side), lots in closing.items()
-        if lots
-    }
