@@ -10,6 +10,7 @@ from fractions import Fraction as F  # noqa: N817 - as in the model
 from typing import Any
 
 from second_model import (
+    ROUNDING,
     ZERO,
     Account,
     Book,
@@ -278,7 +279,7 @@ def tiers_close(account: Account, step: Any, leg: tuple[str, str]) -> int:
         return lots
     bound = F(book.rule.tiers[number - step.down + 1].notional_min)
     one = book.value(1, mark)
-    return lots - (math.ceil(bound / one) - 1)
+    return lots - (math.ceil(bound * (1 - ROUNDING) / one) - 1)
 
 
 def opposite(account: Account, leg: tuple[str, str]) -> int:

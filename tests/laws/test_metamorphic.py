@@ -134,7 +134,7 @@ def scaled_frame(frame: pd.DataFrame, factor: float) -> pd.DataFrame:
     return frame.assign(**{name: frame[name] * factor for name in prices})
 
 
-@cases(14, 200)
+@cases(8, 200)
 def test_prices_and_cash_in_another_unit(seed: int) -> None:
     """Scale: with prices, cash and bounds of tiers times 8 every amount is times 8 (a power of two: floats scale exactly)."""
     frames = frames_of(seed)
@@ -149,7 +149,7 @@ def test_prices_and_cash_in_another_unit(seed: int) -> None:
     agree(one, play(large, flat, moved, cash=8000.0, **settings), 8.0)
 
 
-@cases(14, 200)
+@cases(8, 200)
 def test_a_contract_of_another_size(seed: int) -> None:
     """Split: contracts a quarter as large, four times as many, are the same position."""
     frames = frames_of(seed)
@@ -160,7 +160,7 @@ def test_a_contract_of_another_size(seed: int) -> None:
     agree(one, play(frames, small, many, **setting(seed)))
 
 
-@cases(8, 100)
+@cases(5, 100)
 def test_other_names(seed: int) -> None:
     """Rename: with other symbols, in the same order, the run is the same."""
     frames = frames_of(seed)
@@ -172,7 +172,7 @@ def test_other_names(seed: int) -> None:
     agree(one, play(renamed, instruments_of(renamed), moved, **setting(seed)))
 
 
-@cases(8, 100)
+@cases(5, 100)
 def test_another_day(seed: int) -> None:
     """Shift: a week later, within one period of the venue's rules, the run is the same."""
     frames = frames_of(seed)
@@ -182,7 +182,7 @@ def test_another_day(seed: int) -> None:
     agree(one, play(later, instruments_of(later), orders, **setting(seed)))
 
 
-@cases(8, 100)
+@cases(5, 100)
 def test_finer_bars(seed: int) -> None:
     """Finer bars: a bar whose prices only fall or rise, or its halves, take the account to the same close."""
     frames = {}
@@ -223,11 +223,16 @@ def halves(frame: pd.DataFrame) -> pd.DataFrame:
     return both.assign(high=both[["open", "close"]].max(axis=1), low=both[["open", "close"]].min(axis=1))
 
 
-@cases(10, 100)
+@cases(6, 100)
 def test_a_lone_position_cross_or_isolated(seed: int) -> None:
     """Lone position: isolated, with all of the balance moved to its margin, it is liquidated at the mark where the cross pool is."""
     draw = random.Random(seed)  # noqa: S311 - a seeded test
     frames = frames_of(seed, 120, ("AAA",))
+    # The bar of the fill does not move: the margin is added at its close.
+    for name in ("high", "low", "close"):
+        frames["AAA"].loc[frames["AAA"].index[2], [name, f"mark_{name}"]] = (
+            frames["AAA"].iloc[2][["open", "mark_open"]].to_numpy()
+        )
     leverage = float(draw.choice([10, 20, 40]))
     size = round(700.0 * leverage / 100.0, 2) * draw.choice([1, -1])
     ends = []
@@ -242,7 +247,7 @@ def test_a_lone_position_cross_or_isolated(seed: int) -> None:
     assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-9, abs=1e-6)
 
 
-@cases(14, 200)
+@cases(8, 200)
 def test_a_hedge_with_one_leg(seed: int) -> None:
     """Hedge: long legs alone, never sold beyond what they hold, are the positions of one-way mode."""
     frames = frames_of(seed)
@@ -259,7 +264,7 @@ def test_a_hedge_with_one_leg(seed: int) -> None:
     agree(one, play(frames, instruments_of(frames), legs, cash=100_000.0, position_mode="hedge", **setting(seed)))
 
 
-@cases(8, 100)
+@cases(5, 100)
 def test_the_mirror_of_a_linear_contract_is_inverse(seed: int) -> None:
     """Mirror: at prices 1/p the inverse contract, bought where the linear one is sold, has the same profit, value and margin.
 

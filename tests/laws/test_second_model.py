@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction as F  # noqa: N817 - as in the model
 from typing import Any
 
@@ -53,7 +53,7 @@ class Case:
     cash: float
     leverage: float
     day: str
-    bars: int = 40
+    bars: int = 28
 
     @classmethod
     def drawn(cls, seed: int) -> Case:
@@ -227,7 +227,9 @@ class Audit:
                 theirs = broker.getposition(data) if side == "net" else broker.getposition(data, side)
                 self.compare("size", leg.lots * F(book.instrument.lot), theirs.size)
                 self.compare("entry", leg.entry if leg.lots else F(0), theirs.price if leg.lots else 0.0)
-        for pool in account.pools():
+        # Between two steps of a liquidation, and so at the close of their bar, a pool may be below its requirement.
+        stepped = {one.pool for one in entries if isinstance(one, events.LiquidationStepTaken)}
+        for pool in set(account.pools()) - stepped:
             self.decide("not liquidated", account.collateral(pool) > account.requirement(pool), pool)
 
     # --- entries
@@ -268,8 +270,8 @@ class Audit:
         """
         book = self.account.books[symbol]
         before = model.largest_size(book, order.side)
-        book.orders[order.number] = order
-        raises = order.immediate or model.largest_size(book, order.side) > before
+        book.orders[order.number] = replace(order, immediate=False)
+        raises = model.largest_size(book, order.side) > before
         del book.orders[order.number]
         return raises and decisions.leads_to_a_lower_leverage(self.account, symbol, order)
 
@@ -285,8 +287,7 @@ class Audit:
             self.counts[entry.code] = self.counts.get(entry.code, 0) + 1
             return
         verdict = decisions.judge(self.account, entry.symbol, self.order(entry), at_fill=entry.at_fill)
-        waiting = [one for book in self.account.books.values() for one in book.orders.values() if one.immediate]
-        if entry.at_fill and any(one.number > entry.number for one in waiting):
+        if entry.at_fill and self.waits(entry.number):
             # Known difference: at the fill of a market order the broker counts those entered after it as resting.
             self.counts["before other market orders"] = self.counts.get("before other market orders", 0) + 1
             return
@@ -294,6 +295,11 @@ class Audit:
         kind = f"{'fill' if entry.at_fill else 'market' if entry.immediate else 'limit'}"
         self.compare(f"needed {kind}", verdict.needed, entry.needed, entry)
         self.compare(f"available {kind}", verdict.available, entry.available, entry)
+
+    def waits(self, after: int = 0) -> bool:
+        """Whether market orders entered after an order wait for their fill."""
+        books = self.account.books.values()
+        return any(one.immediate and one.number > after for book in books for one in book.orders.values())
 
     def on_order_removed(self, entry: Any) -> None:
         self.account.books[entry.symbol].orders.pop(entry.number, None)
@@ -356,9 +362,23 @@ class Audit:
         self.decide("liquidated", entry.collateral <= entry.requirement * (1 + CLOSE), entry)
 
     def on_risk_state(self, entry: Any) -> None:
+        """Compare the figures, and whether the state is due."""
         self.mark(entry.prices)
-        self.compare(f"state {entry.state} collateral", self.account.collateral(entry.pool), entry.collateral, entry)
-        self.compare(f"state {entry.state} requirement", self.account.requirement(entry.pool), entry.requirement, entry)
+        account, state = self.account, entry.state
+        collateral, requirement = account.collateral(entry.pool), account.requirement(entry.pool)
+        self.compare(f"state {state} collateral", collateral, entry.collateral, entry)
+        self.compare(f"state {state} requirement", requirement, entry.requirement, entry)
+        small = F(CLOSE) * F(self.case.cash)
+        if state == "margin_call" or (state == "orders_cancelled" and not entry.threshold):
+            overdrawn = account.in_use() + small >= account.balance + account.cross_profit()
+            # Known difference: market orders that wait for the open count as margin in use here.
+            self.decide(f"state {state}", overdrawn or self.waits(), entry)
+        elif state in ("warning", "orders_cancelled", "liquidation_check"):
+            self.decide(f"state {state}", collateral <= F(entry.threshold) * requirement + small, entry)
+        elif state == "recovered":
+            self.decide(f"state {state}", collateral + small > requirement, entry)
+        else:
+            self.decide(f"state {state}", not decisions.members(account, entry.pool), entry)
 
     def on_liquidation_step_taken(self, entry: Any) -> None:
         for symbol, book in self.account.books.items():
@@ -382,7 +402,7 @@ def audit(case: Case) -> Audit:
     return auditor
 
 
-@pytest.mark.parametrize("seed", seeds(200, 3000))
+@pytest.mark.parametrize("seed", seeds(150, 3000))
 def test_the_broker_agrees_with_the_second_model(seed: int) -> None:
     """Every figure and decision of the run is the model's."""
     assert audit(Case.drawn(seed)).found == []
