@@ -11,7 +11,7 @@ open size, the step `hedges`, guards, reserves, takeovers by the insurance fund.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction as F  # noqa: N817 - a number is written F(x) in every line
 from typing import Any
 
@@ -140,6 +140,11 @@ class Book:
     last: F = ZERO
     next_rules: Any = None
 
+    def copy(self) -> Book:
+        """Return a copy whose legs and orders may change without this one."""
+        legs = {side: replace(leg) for side, leg in self.legs.items()}
+        return replace(self, legs=legs, orders={number: replace(one) for number, one in self.orders.items()})
+
     def is_held(self) -> bool:
         """Whether a position is open."""
         return any(leg.lots for leg in self.legs.values())
@@ -197,6 +202,10 @@ class Account:
     bad_debt: F = ZERO
     fees: F = ZERO
     funding: F = ZERO
+
+    def copy(self) -> Account:
+        """Return a copy whose balance, legs and orders may change without this one."""
+        return replace(self, books={symbol: book.copy() for symbol, book in self.books.items()})
 
     # --- totals
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from fractions import Fraction as F  # noqa: N817 - as in the model
@@ -118,7 +117,7 @@ def executable(book: Book, order: Order) -> int:
 
 def after_market_orders(account: Account) -> Account:
     """Return a copy of the account in which the market orders that were admitted have been filled at their prices."""
-    later = copy.deepcopy(account)
+    later = account.copy()
     for symbol, book in later.books.items():
         for one in sorted(book.orders.values(), key=lambda order: order.number):
             if one.immediate:
@@ -141,7 +140,7 @@ def judge(account: Account, symbol: str, order: Order, *, at_fill: bool = False)
 
     What a fill closes is booked first, with its fee; the lots that open need their margin and the loss against the mark.
     """
-    state = copy.deepcopy(account)
+    state = account.copy()
     rested = state.books[symbol].orders.pop(order.number, None)
     maker = at_fill and rested is not None and pays_maker(rested, order.price)
     if at_fill:
@@ -212,7 +211,7 @@ def is_safe(account: Account, pool: str) -> bool:
 
 def after_closing(account: Account, closing: dict[tuple[str, str], int]) -> Account:
     """Return a copy of the account in which lots are closed at the last price, with taker and liquidation fee."""
-    later = copy.deepcopy(account)
+    later = account.copy()
     for (symbol, side), lots in closing.items():
         if lots:
             book = later.books[symbol]
@@ -225,7 +224,7 @@ def forced_fee(account: Account, symbol: str, side: str, lots: int, price: F) ->
     """Return the taker and liquidation fee of a forced close, at most what is left of the collateral after the loss."""
     book = account.books[symbol]
     full = book.value(lots, price) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
-    later = copy.deepcopy(account)
+    later = account.copy()
     fill(later, symbol, side, lots, price, fee=ZERO, forced=True)
     if book.mode == "isolated":
         leg = book.legs[side]
