@@ -153,6 +153,7 @@ class Audit:
     counts: dict[str, int] = field(default_factory=dict)
     seen: int = 0
     is_first_step: bool = False
+    knows_prices: bool = True
     premiums: dict[str, F] = field(default_factory=dict)
     """Mark over last price in this bar: one number a bar in these candles, on the way of the path too."""
 
@@ -317,12 +318,13 @@ class Audit:
         if entry.forced:
             mark = F(entry.price) * self.premiums[entry.symbol]
             book.marks = dict.fromkeys(("net", "long", "short"), mark)
-            self.compare(
-                "forced fee",
-                decisions.forced_fee(account, entry.symbol, entry.side, entry.lots, F(entry.price)),
-                entry.fee,
-                entry,
-            )
+            if self.knows_prices:
+                self.compare(
+                    "forced fee",
+                    decisions.forced_fee(account, entry.symbol, entry.side, entry.lots, F(entry.price)),
+                    entry.fee,
+                    entry,
+                )
         done = decisions.fill(
             account,
             entry.symbol,
@@ -383,6 +385,7 @@ class Audit:
     def on_liquidation_step_taken(self, entry: Any) -> None:
         for symbol, book in self.account.books.items():
             book.last = book.mark(next(iter(book.legs))) / self.premiums[symbol]
+        self.knows_prices = self.is_first_step
         if not self.is_first_step:
             return  # The prices of a later step are not recorded.
         self.is_first_step = False
