@@ -178,7 +178,7 @@ def test_another_day(seed: int) -> None:
     frames = frames_of(seed)
     orders = script(seed, frames)
     one = play(frames, instruments_of(frames), orders, **setting(seed))
-    later = {name: frame.set_axis(frame.index + pd.Timedelta(days=14), axis=0) for name, frame in frames.items()}
+    later = {name: frame.set_axis(frame.index + pd.Timedelta(days=7), axis=0) for name, frame in frames.items()}
     agree(one, play(later, instruments_of(later), orders, **setting(seed)))
 
 
@@ -254,14 +254,19 @@ def test_a_hedge_with_one_leg(seed: int) -> None:
     held = dict.fromkeys(frames, 0.0)
     orders: list[Order] = []
     for bar, name, size, limit, _ in script(seed, frames, worth=1500.0):
-        # Market orders that always fill: what is held is known without the account.
+        # Market orders that always fill, at a leverage that is not liquidated: what is held is known without the account.
         kept = round(max(-held[name], size), 2)
         if kept and limit is None and held[name] + kept < 40.0:
             held[name] = round(held[name] + kept, 2)
             orders.append((bar, name, kept, None, None))
-    one = play(frames, instruments_of(frames), orders, cash=100_000.0, **setting(seed))
+    one = play(frames, instruments_of(frames), orders, cash=100_000.0, leverage=2.0, **setting(seed))
     legs = [(bar, name, size, limit, "long") for bar, name, size, limit, _ in orders]
-    agree(one, play(frames, instruments_of(frames), legs, cash=100_000.0, position_mode="hedge", **setting(seed)))
+    agree(
+        one,
+        play(
+            frames, instruments_of(frames), legs, cash=100_000.0, leverage=2.0, position_mode="hedge", **setting(seed)
+        ),
+    )
 
 
 @cases(5, 100)
