@@ -314,6 +314,16 @@ def above_close(
     return {}
 
 
+def portion_close(
+    account: Account, pool: str, step: Any, sizes: dict[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """Return the share of the leg that `reduce_close` takes first, or as many lots as are worth `value_min`."""
+    (first,) = reduce_close(account, pool, sizes)
+    book = account.books[first[0]]
+    worth = math.ceil(F(str(step.value_min)) / book.value(1, book.mark(first[1])))
+    return {first: min(sizes[first], max(worth, math.ceil(sizes[first] * F(str(step.share)))))}
+
+
 def reduce_close(account: Account, pool: str, sizes: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
     """Return the fewest lots of the leg whose complete closing leaves the largest excess of collateral."""
 
@@ -335,6 +345,7 @@ def step_closes(account: Account, pool: str, step: Any) -> dict[str, int]:
         "Tiers": lambda: {legs[0]: tiers_close(account, step, legs[0])},
         "Fraction": lambda: fraction_close(account, step, sizes),
         "Above": lambda: above_close(account, pool, step, sizes),
+        "Portion": lambda: portion_close(account, pool, step, sizes),
         "Reduce": lambda: reduce_close(account, pool, sizes),
     }
     closing = ways[type(step).__name__]() if legs else {}

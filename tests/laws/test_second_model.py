@@ -215,10 +215,8 @@ class Audit:
         self.mark({d._name: (d.mark_close[0], d.mark_close[0], d.close[0]) for d in strategy.datas})
         account = self.account
         self.compare("equity", account.equity(), broker.equity)
-        if not any(isinstance(one, events.OrderRemoved) and one.reason == "risk control" for one in entries):
-            # Known difference: orders that risk control cancels at the end of a bar are still in these two figures.
-            self.compare("margin used", account.in_use() + account.isolated_margin(), broker.margin_used)
-            self.compare("free margin", account.free_margin(), broker.getcash())
+        self.compare("margin used", account.in_use() + account.isolated_margin(), broker.margin_used)
+        self.compare("free margin", account.free_margin(), broker.getcash())
         self.compare("balance", account.balance, broker.account.balances["USDT"])
         self.compare("fees", account.fees, broker.account.fees)
         self.compare("level", account.level(), broker.margin_level)

@@ -196,7 +196,10 @@ class ReferenceEngine:
             self._transfer(float(additions.popleft()))
         balance = metrics.pool_balance(account, account.pool_of(currency))
         self._count_valued_deposits()
+        version = account.version
         self.monitor.end_bar(balance)
+        if account.version != version:  # risk control has cancelled orders
+            balance = metrics.pool_balance(account, account.pool_of(currency))
         self.keep(self.snapshot_of(balance))
 
     def _transfer(self, amount: float) -> None:

@@ -20,7 +20,7 @@ from crossmargin_bt.errors import RuleError, suggestion
 
 FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
 """The price at which a closing fee is estimated, "none" if it is not counted. At the bankruptcy price the loss equals
-the initial margin."""
+value / leverage, also where a tier raises the initial rate."""
 
 
 class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
