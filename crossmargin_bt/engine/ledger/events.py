@@ -136,7 +136,7 @@ class OrderRefused(Event, frozen=True, gc=False, kw_only=True):
 
 
 class OrderRemoved(Event, frozen=True, gc=False, kw_only=True):
-    """An order left the venue: filled, cancelled, expired or refused at its fill."""
+    """An order left the venue before it was filled whole: cancelled, expired or refused at its fill."""
 
     number: int
     symbol: str
