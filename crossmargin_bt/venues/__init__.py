@@ -287,7 +287,7 @@ def _hint(message: str) -> str:
         return f"; choose from {', '.join(words)}"
     if "unknown field" in message:
         wrong = message.partition("unknown field `")[2].partition("`")[0]
-        path = re.sub(r"\[\d*\.*\]", "", message.rpartition("`$")[2].strip("`"))
+        path = re.sub(r"\[\d*\.*\]", "", message.partition("`$")[2].strip("`"))
         where = FIELDS_AT.get(path)
         return suggestion(wrong, where.__struct_fields__) if where is not None else ""
     if "`date" in message:

@@ -241,7 +241,7 @@ def test_the_best_by_signals_is_run_bar_by_bar(fast: Path) -> None:
         (
             "Fast",
             ("--venue", "hyperliquid"),
-            "no table of tiers (venue hyperliquid); use the broker, a sweep without --fast",
+            "no table of tiers by value (venue hyperliquid); use the broker, a sweep without --fast",
         ),
         ("Broken", (), "Broken.signals returned str, which is not numeric"),
         ("Exits", (), "Exits.signals failed: SystemExit"),

@@ -54,5 +54,5 @@ def test_an_unguarded_rule_is_found() -> None:
 
 
 def test_the_page_of_guards_is_current() -> None:
-    """docs/guards.md is what `python -m rule_guards --write` writes."""
-    assert rule_guards.PAGE.read_text(encoding="utf-8") == rule_guards.page()
+    """docs/guards.md is what `python -m rule_guards --write` writes where no rule is unguarded, as the test above demands."""
+    assert rule_guards.PAGE.read_text(encoding="utf-8") == rule_guards.page(lambda _: 0)

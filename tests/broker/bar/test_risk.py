@@ -395,7 +395,7 @@ def test_impact_does_not_close_more_than_needed() -> None:
     frame = bars(FLAT, FLAT, (100.0, 100.0, 90.0, 95.0), (95.0,) * 4)
     frame["volume"] = 100.0
     dear = msgspec.structs.replace(PLAIN, maintenance=flat_rate(0.01))
-    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue="dydx", liquidation_impact=0.02)
+    broker = CrossMarginBroker(cash=1000.0, leverage=10.0, venue=lot_by_lot(), liquidation_impact=0.02)
     run(broker, frame, scripts=({1: lambda s: s.buy(size=100)},), instrument=dear)
     first = next(event for event in broker.journal if isinstance(event, events.LiquidationStepTaken))
     assert first.closes == {"BTC:net": -1}
