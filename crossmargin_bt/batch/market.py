@@ -247,7 +247,14 @@ def _rules_over(venue: Venue, times: pd.DatetimeIndex) -> Venue:
             f"a batch does not know rules that change: {venue.name} has new ones since {within[0].since} ({within[0].says}); "
             "end the candles before that day or begin them on it, or use the broker, a sweep without --fast"
         )
-    return msgspec.structs.replace(found, changes=())
+    # Terms of contracts dated after the last bar are never met, unless they are the oldest, which hold before their date too.
+    oldest = {symbol: found.rules.terms(symbol)[0] for one in found.rules.contracts for symbol in one.symbols}
+    contracts = tuple(
+        one
+        for one in found.rules.contracts
+        if one.since_ms <= end_ms or any(oldest[symbol] is one for symbol in one.symbols)
+    )
+    return msgspec.structs.replace(found, rules=msgspec.structs.replace(found.rules, contracts=contracts), changes=())
 
 
 def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:

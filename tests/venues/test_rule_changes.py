@@ -316,6 +316,8 @@ def test_a_batch_takes_the_rules_of_its_days_or_refuses_them() -> None:
     after = [Candles("AAA", frame.loc["2025-01-02":], None, Instrument(symbol="AAA", lot=0.01))]
     before = [Candles("AAA", frame.loc[:"2025-01-01"], None, Instrument(symbol="AAA", lot=0.01))]
     assert [Market(one, venue).books[0].taker for one in (before, after)] == [BASE.rules.taker, 0.004]
+    later = [Candles("BTCUSDT", candles(1, 60), None, Instrument(symbol="BTCUSDT", lot=0.01))]
+    assert Market(later, "gate").bars == 60, "its tiers change months after the last bar"
     unmet = changing(("2025-01-02", {"order_size_fees": 2, "ratio": "collateral_over_requirement"}))
     assert Market(market, unmet).bars == 60, "no account of a batch meets these rules"
 
