@@ -13,7 +13,7 @@ import pandas as pd
 from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import BatchAccount, LimitOrders
 from crossmargin_bt.batch.layout import LimitOrderSchedule
-from crossmargin_bt.batch.rule_support import meets, unsupported_rules
+from crossmargin_bt.batch.rule_support import any_applies, unsupported_rules
 from crossmargin_bt.broker.api.settings import Settings, cash_of, one_of
 from crossmargin_bt.broker.bar.risk_monitor import thresholds
 from crossmargin_bt.candles.market import Candles
@@ -236,18 +236,18 @@ class Market:
 
 
 def _rules_over(venue: Venue, times: pd.DatetimeIndex) -> Venue:
-    """Return the rule book in force over all bars; refuse one in which a rule that a batch meets changes within them."""
+    """Return the rule book in force over all bars; refuse one in which a rule that applies to a batch changes within them."""
     if not len(times):
         return venue
     found = venue.at(times[0].to_pydatetime())
     end_ms = times[-1].timestamp() * 1000
-    within = [change for change in found.changes if change.since_ms <= end_ms and meets(change.rules)]
+    within = [change for change in found.changes if change.since_ms <= end_ms and any_applies(change.rules)]
     if within:
         raise ConfigurationError(
             f"a batch does not know rules that change: {venue.name} has new ones since {within[0].since} ({within[0].says}); "
             "end the candles before that day or begin them on it, or use the broker, a sweep without --fast"
         )
-    # Terms of contracts dated after the last bar are never met, unless they are the oldest, which hold before their date too.
+    # Terms of contracts dated after the last bar never apply, unless they are the oldest, which hold before their date too.
     oldest = {symbol: found.rules.terms(symbol)[0] for one in found.rules.contracts for symbol in one.symbols}
     contracts = tuple(
         one

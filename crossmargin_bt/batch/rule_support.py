@@ -12,8 +12,8 @@ from crossmargin_bt.engine.terms.rules import Rules
 
 ANY = "any"
 """Every value: the compiled loop takes it as a number."""
-UNMET = "unmet"
-"""Every value: no account of a batch ever meets the rule."""
+NOT_APPLICABLE = "not applicable"
+"""Every value: the rule applies to no account of a batch."""
 BROKER_FALLBACK = "broker fallback"
 """Every value: the rule acts only in bars that the broker processes, and the compiled loop never reads it."""
 PER_CONTRACT = "per contract"
@@ -24,7 +24,7 @@ class RuleSupport(NamedTuple):
     """The supported answers of one rule."""
 
     answers: Any
-    """A tuple of the supported answers, or ANY, UNMET, BROKER_FALLBACK or PER_CONTRACT. Of a rule that is a tuple itself, the supported
+    """A tuple of the supported answers, or ANY, NOT_APPLICABLE, BROKER_FALLBACK or PER_CONTRACT. Of a rule that is a tuple itself, the supported
     elements."""
     reason: str
     """Why the bounds of the compiled loop hold for these answers."""
@@ -76,8 +76,8 @@ SUPPORT: dict[str, RuleSupport] = {
         FEE_PRICES,
         "`orders_fit` deducts four fees of the maximum notional, closing at up to twice the value among them.",
     ),
-    "hedge_margin": RuleSupport(UNMET, "Positions of a batch are one-way: no contract has two legs."),
-    "hedge_maintenance": RuleSupport(UNMET, "Positions of a batch are one-way: no contract has two legs."),
+    "hedge_margin": RuleSupport(NOT_APPLICABLE, "Positions of a batch are one-way: no contract has two legs."),
+    "hedge_maintenance": RuleSupport(NOT_APPLICABLE, "Positions of a batch are one-way: no contract has two legs."),
     "tier_exposure": RuleSupport(
         ("each", "added", "larger", "net"),
         "The only leg of a one-way position picks its own tier, and resting orders are bounded by the tier of the sum of both.",
@@ -122,11 +122,15 @@ SUPPORT: dict[str, RuleSupport] = {
         "`orders_fit` counts unrealised profit only if it pays for cross orders; an isolated account has no cross profit, and "
         "nothing is withdrawn.",
     ),
-    "withdrawal_notional_share": RuleSupport(UNMET, "Nothing is withdrawn from an account of a batch."),
-    "order_size_share": RuleSupport(UNMET, "Limits the answer of a maximum-order query, not what an order may be."),
-    "order_size_fees": RuleSupport(UNMET, "Limits the answer of a maximum-order query, not what an order may be."),
-    "displayed_liquidation_price": RuleSupport(UNMET, "Display only: no fill or liquidation depends on it."),
-    "ratio": RuleSupport(UNMET, "Display only: thresholds are margin levels either way."),
+    "withdrawal_notional_share": RuleSupport(NOT_APPLICABLE, "Nothing is withdrawn from an account of a batch."),
+    "order_size_share": RuleSupport(
+        NOT_APPLICABLE, "Limits the answer of a maximum-order query, not what an order may be."
+    ),
+    "order_size_fees": RuleSupport(
+        NOT_APPLICABLE, "Limits the answer of a maximum-order query, not what an order may be."
+    ),
+    "displayed_liquidation_price": RuleSupport(NOT_APPLICABLE, "Display only: no fill or liquidation depends on it."),
+    "ratio": RuleSupport(NOT_APPLICABLE, "Display only: thresholds are margin levels either way."),
     "warning_levels": RuleSupport(ANY, "Thresholds of the loop: the broker processes the bar that may cross one."),
     "order_cancel_level": RuleSupport(ANY, "A threshold of the loop: the broker processes the bar that may cross it."),
     "orders_cancelled_overdrawn": RuleSupport(
@@ -139,12 +143,14 @@ SUPPORT: dict[str, RuleSupport] = {
         "The initial and maintenance rates of the loop do not change with time.",
         refusal="rates that follow volatility",
     ),
-    "collateral": RuleSupport(UNMET, "A batch has one settle currency per account and no pool of many currencies."),
-    "borrowing": RuleSupport(
-        UNMET, "A batch has neither a pool of many currencies nor margin pairs, so nothing is borrowed."
+    "collateral": RuleSupport(
+        NOT_APPLICABLE, "A batch has one settle currency per account and no pool of many currencies."
     ),
-    "options": RuleSupport(UNMET, "Options are refused as contracts."),
-    "portfolio": RuleSupport(UNMET, "A batch has the modes cross and isolated, not portfolio margin."),
+    "borrowing": RuleSupport(
+        NOT_APPLICABLE, "A batch has neither a pool of many currencies nor margin pairs, so nothing is borrowed."
+    ),
+    "options": RuleSupport(NOT_APPLICABLE, "Options are refused as contracts."),
+    "portfolio": RuleSupport(NOT_APPLICABLE, "A batch has the modes cross and isolated, not portfolio margin."),
     "contracts": RuleSupport(
         PER_CONTRACT, "The terms of a contract are its tier table; only terms that change by date are refused."
     ),
@@ -166,6 +172,6 @@ def unsupported_rules(rules: Rules, mode: str | None = None) -> list[str]:
     return found
 
 
-def meets(keys: Iterable[str]) -> bool:
-    """Return whether an account of a batch meets any of these rules."""
-    return any(key not in SUPPORT or SUPPORT[key].answers != UNMET for key in keys)
+def any_applies(keys: Iterable[str]) -> bool:
+    """Return whether any of these rules applies to accounts of a batch."""
+    return any(key not in SUPPORT or SUPPORT[key].answers != NOT_APPLICABLE for key in keys)

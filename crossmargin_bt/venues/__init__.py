@@ -74,7 +74,9 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         before, since = set[str](), None
         for change in self.changes:
             if since is not None and change.since_ms < since.since_ms:
-                raise RuleError(f"the change of {change.since} stands after that of {since.since}; sort them by date")
+                raise RuleError(
+                    f"the change of {change.since} is listed after the later one of {since.since}; sort them by date"
+                )
             if self.known_since is not None and change.since_ms <= start_ms(self.known_since):
                 raise RuleError(f"the change of {change.since} is not after known_since ({self.known_since})")
             if since is None or change.since_ms > since.since_ms:
@@ -246,7 +248,7 @@ def parse(text: str, file: str) -> Venue:
     try:
         venue = msgspec.toml.decode(text, type=Venue)
     except (msgspec.DecodeError, RuleError) as error:
-        raise RuleError(f"{file}{_line(text, str(error))}: {error}{_hint(str(error))}") from error
+        raise RuleError(f"{file}{_line(text, str(error))}: {error}{_hint(text, str(error))}") from error
     if not venue.name:
         raise RuleError(f"{file}: name is empty; give the name by which the venue is loaded")
     for key in venue.sources:
@@ -277,7 +279,7 @@ FIELDS_AT: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def _hint(message: str) -> str:
+def _hint(text: str, message: str) -> str:
     """Return a correction to append to a decoder's message: the valid answers, the nearest key, the form of a date."""
     changed = re.search(r"(\w+): Invalid enum value", message)
     key = changed[1] if changed else message.rpartition("`$")[2].strip("`").rpartition(".")[2].partition("[")[0]
@@ -290,6 +292,9 @@ def _hint(message: str) -> str:
         path = re.sub(r"\[\d*\.*\]", "", message.partition("`$")[2].strip("`"))
         where = FIELDS_AT.get(path)
         return suggestion(wrong, where.__struct_fields__) if where is not None else ""
+    broken = re.search(r"at line (\d+)", message)
+    if broken is not None and re.match(r"\s*(known_)?since\s*=", text.splitlines()[int(broken[1]) - 1]):
+        return "; a date is written 2022-02-16, without quotes"
     if "`date" in message:
         return "; write a day without quotes and without a time (since = 2022-02-16)"
     return ""

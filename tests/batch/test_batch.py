@@ -19,7 +19,14 @@ import crossmargin_bt as cm
 from crossmargin_bt import batch, venues
 from crossmargin_bt.batch.layout import OrderSchedule, PositionArrays, RestingOrders
 from crossmargin_bt.batch.market import Market
-from crossmargin_bt.batch.rule_support import ANY, BROKER_FALLBACK, PER_CONTRACT, SUPPORT, UNMET, unsupported_rules
+from crossmargin_bt.batch.rule_support import (
+    ANY,
+    BROKER_FALLBACK,
+    NOT_APPLICABLE,
+    PER_CONTRACT,
+    SUPPORT,
+    unsupported_rules,
+)
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.engine.math.intrabar_path import Candle, candle_path
 from crossmargin_bt.engine.terms.rates import flat_rate
@@ -528,7 +535,7 @@ def test_every_rule_has_an_entry_in_the_table_of_support() -> None:
     for key, support in SUPPORT.items():
         assert support.reason.endswith("."), key
         if isinstance(support.answers, str):
-            assert support.answers in {ANY, UNMET, BROKER_FALLBACK, PER_CONTRACT}
+            assert support.answers in {ANY, NOT_APPLICABLE, BROKER_FALLBACK, PER_CONTRACT}
         elif answers_of(key):
             assert set(support.answers) <= answers_of(key), key
 

@@ -20,6 +20,7 @@ from scripted import FLAT, PLAIN, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, compare, feeds, venues
 from crossmargin_bt.batch.market import Market
+from crossmargin_bt.broker.api.instruments import with_underlying
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cli.venues_command import venues as command
 from crossmargin_bt.compare import stress
@@ -54,7 +55,7 @@ def changing(*given: tuple[str, dict[str, Any]], base: Venue = BASE, positions: 
     ("text", "line", "message"),
     [
         (change('"2025-01-02"'), 0, "write the date without quotes"),
-        (change("2025-01-32"), None, "Expected newline"),
+        (change("2025-01-32"), None, r"at line \d+, .*; a date is written 2022-02-16, without quotes"),
         (change().replace("since = 2025-01-02\n", ""), 0, "missing required field `since`"),
         (change().replace('source = "page"', 'source = ""'), 0, "the change of 2025-01-02 has no source"),
         (change().replace('source = "page"\n', ""), 0, "missing required field `source`"),
@@ -65,7 +66,7 @@ def changing(*given: tuple[str, dict[str, Any]], base: Venue = BASE, positions: 
         (change(rules="taker = 5.0"), 1, "taker is a fraction"),
         (change(rules="contracts = []"), 0, "give each of .*rules.contracts.* its own since"),
         (change() + change(), 9, "two changes of 2025-01-02 give initial_price; a key has one value a day"),
-        (change() + change("2024-01-02"), 9, "the change of 2024-01-02 stands after that of 2025-01-02; sort them by date"),
+        (change() + change("2024-01-02"), 9, "the change of 2024-01-02 is listed after the later one of 2025-01-02; sort them by date"),
         (change(more='positions = "new"'), 0, "Invalid enum value 'new'"),
         (change(more='sourc = "x"'), 0, "unknown field `sourc`.*did you mean 'source'"),
         (change().replace("[[changes]]", "[[changes]] # first").replace('source = "page"', "") + change("2025-03-01"), 0, "`source`"),
@@ -215,6 +216,24 @@ def test_a_result_keeps_the_instrument_that_was_traded() -> None:
     assert [one["underlying"] for one in result.instruments] == ["BTC"]
 
 
+@pytest.mark.parametrize(
+    ("symbol", "coin"),
+    [
+        ("BTCUSDT", "BTC"), ("BTC/USDT:USDT", "BTC"), ("BTC-USDT-SWAP", "BTC"), ("LINK_USDT", "LINK"), ("BTCUSDT_250627", "BTC"),
+        ("BTC", "BTC"), ("XBTUSDT", None), ("1000PEPEUSDT", None), ("XBTUSDTM", None), ("AAA", None), ("USDT", None),
+    ],
+)  # fmt: skip
+def test_a_symbol_says_for_certain_which_coin_it_is(symbol: str, coin: str | None) -> None:
+    """Or it is refused."""
+    terms = venues.load("okx").rules.portfolio
+    instrument = Instrument(symbol=symbol, lot=1.0)
+    if coin is not None:
+        assert with_underlying(instrument, terms).underlying == coin
+        return
+    with pytest.raises(FeedError, match="set underlying="):
+        with_underlying(instrument, terms)
+
+
 def test_an_instrument_whose_symbol_names_no_coin_is_refused_in_portfolio_mode() -> None:
     """Instead of being margined as some other coin."""
     broker = CrossMarginBroker(venue="okx", mode="portfolio")
@@ -319,7 +338,7 @@ def test_a_batch_takes_the_rules_of_its_days_or_refuses_them() -> None:
     later = [Candles("BTCUSDT", candles(1, 60), None, Instrument(symbol="BTCUSDT", lot=0.01))]
     assert Market(later, "gate").bars == 60, "its tiers change months after the last bar"
     unmet = changing(("2025-01-02", {"order_size_fees": 2, "ratio": "collateral_over_requirement"}))
-    assert Market(market, unmet).bars == 60, "no account of a batch meets these rules"
+    assert Market(market, unmet).bars == 60, "these rules apply to no account of a batch"
 
 
 def test_stress_reaches_the_rules_of_every_period() -> None:
@@ -387,3 +406,16 @@ def test_a_run_before_the_first_known_day_says_so() -> None:
         1: [],
         2: ["the rules of generic are established from 2025-01-02 on; before that day the run uses those of that day"],
     }
+
+
+def test_rates_are_no_longer_scaled_when_their_rule_ends() -> None:
+    """The factor of the last bar does not outlast the rule of volatility scaling, in either engine."""
+    scaling = {"reference": 0.1, "cap": 3.0, "window_days": 1.0, "half_life_days": 0.25}
+    base = msgspec.structs.replace(BASE, rules=BASE.rules.changed({"volatility_scaling": scaling}))
+    venue = changing(("2025-01-02", {"volatility_scaling": "none"}), base=base)
+    for engine in ("skipping", "reference"):
+        broker = CrossMarginBroker(venue=venue, engine=engine)
+        run(broker, candles(1, 60, volatility=0.05), instrument=Instrument(symbol="BTC", lot=1.0))
+        factors = [e.factor for e in broker.journal if isinstance(e, events.RatesScaled)]
+        assert max(factors) == 3.0
+        assert factors[-1] == broker.account.books["BTC"].scale == 1.0

@@ -44,8 +44,9 @@ def with_underlying(instrument: Instrument, terms: PortfolioTerms) -> Instrument
     symbol, quote = instrument.symbol, instrument.quote_currency
     is_coin = any(symbol in unit.underlyings for unit in terms.units)
     first = re.split(r"[/:_-]", symbol)[0]
-    coin = first if is_coin or first != symbol else symbol.removesuffix(quote)
-    if not coin or (coin == symbol and not is_coin):
+    coin = first if is_coin else first.removesuffix(quote)
+    # XBT is another name of BTC, and 1000PEPE is a thousand PEPE: neither picks the parameters of its coin.
+    if not coin.isalpha() or coin == "XBT" or (coin == symbol and not is_coin):
         raise FeedError(
             f"{symbol} names no coin and quote currency {quote}, by which portfolio margin picks its parameters; set "
             f"underlying= on its instrument (Instrument(symbol={symbol!r}, underlying='BTC'))"

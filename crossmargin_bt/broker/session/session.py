@@ -196,7 +196,8 @@ class BrokerSession:
                 )
 
     def _adopt_rules(self, at_ms: int) -> None:
-        """Put the venue's rules dated up to `at_ms` in force."""
+        """Put the venue's rules dated up to `at_ms` in force; another scaling of rates begins without history."""
+        before = self.account.rules.volatility_scaling
         while self._next_rules and self._next_rules[0].since_ms <= at_ms:
             change = self._next_rules.pop(0)
             self.record(
@@ -210,6 +211,11 @@ class BrokerSession:
                 )
             )
         self._rules_change_ms = self._next_rules[0].since_ms if self._next_rules else math.inf
+        if self.account.rules.volatility_scaling != before:
+            self._volatility.clear()
+            scaled = [symbol for symbol, book in self.account.books.items() if book.scale != 1.0]
+            for symbol in scaled:
+                self.record(events.RatesScaled(time_ms=self.time_ms, symbol=symbol, volatility=0.0, factor=1.0))
         if self.on_rules_changed is not None:
             self.on_rules_changed()
 

@@ -69,7 +69,7 @@ class Account:
         """By currency, the amount that the trader set aside: it counts as in use."""
         self.has_options = False
         """Whether options can be traded."""
-        self.take_rules(rules)
+        self.set_rules(rules)
         self.has_coins = False
         """Whether coins can be traded."""
         self.has_loans = False
@@ -131,14 +131,14 @@ class Account:
             self.has_coins = True
         if instrument.kind == "option":
             self.has_options = True
-            self.take_rules(self.rules)
+            self.set_rules(self.rules)
         self.has_loans |= instrument.kind == "margin"
         self.is_plain = not (self.pooled or self.has_coins or self.has_options)
         self.valuation.list(book)
         return book
 
-    def take_rules(self, rules: Rules) -> None:
-        """Put rules in force for the account as a whole; its books adopt them apart."""
+    def set_rules(self, rules: Rules) -> None:
+        """Put rules in force for the account as a whole; `set_book_rules` puts them in force for a book."""
         self.rules = rules
         terms = rules.portfolio if self.portfolio else None
         steps, level = (None, None) if terms is None else (terms.liquidation, terms.safe_level)
@@ -150,7 +150,7 @@ class Account:
         self.options_count = self.portfolio or by_terms
         """Whether what options are worth is part of the collateral: in a portfolio, and where a venue's margins leave it out."""
 
-    def adopt_rules(self, book: Book, rules: Rules) -> None:
+    def set_book_rules(self, book: Book, rules: Rules) -> None:
         """Put rules in force for a book: its fees, and the default rates where it has none of its own."""
         before, book.rules = book.rules, rules
         instrument = book.instrument
@@ -340,7 +340,7 @@ def _filled(account: Account, event: events.Filled) -> None:
     turned = held.lots * effect.position.lots < 0 and len(book.legs) == 1
     if book.keeps_rules and (turned or not book.legs):
         book.keeps_rules = False
-        account.adopt_rules(book, account.rules)
+        account.set_book_rules(book, account.rules)
     book.realised[event.side] = book.realised.get(event.side, 0.0) + event.realised
     book.last = event.price
     account.balances[book.instrument.settle] += event.realised - event.fee - event.margin - event.paid
@@ -381,13 +381,13 @@ def _maintenance_changed(account: Account, event: events.MaintenanceChanged) -> 
 
 
 def _rules_changed(account: Account, event: events.RulesChanged) -> None:
-    account.take_rules(account.rules.changed(event.changed))
+    account.set_rules(account.rules.changed(event.changed))
     for book in account.books.values():
         if event.opened_since and book.legs:
             book.keeps_rules = True
         else:
             # A book that keeps older rules takes this change alone.
-            account.adopt_rules(book, book.rules.changed(event.changed) if book.keeps_rules else account.rules)
+            account.set_book_rules(book, book.rules.changed(event.changed) if book.keeps_rules else account.rules)
 
 
 def _rates_scaled(account: Account, event: events.RatesScaled) -> None:
