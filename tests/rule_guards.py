@@ -141,10 +141,7 @@ def _case(kind: Literal["published", "recorded", "worked"], name: str, check: Ca
 @cache
 def cases() -> list[Case]:
     """Return every case: scenarios, published examples, figures worked by hand, recorded accounts."""
-    found = [
-        _case("worked", path.stem, lambda path=path: scenario.run_file(path))
-        for path in sorted((TESTS / "scenarios").glob("*.txt"))
-    ]
+    found = [_case("worked", path.stem, lambda path=path: scenario.run_file(path)) for path in scenario.files()]
     found += [
         _case("published", name, lambda name=name: test_published.test_published_number(name))
         for name in test_published.CHECKED

@@ -9,153 +9,26 @@ describes every line. Numbers are compared to the digits written.
 from __future__ import annotations
 
 import datetime as dt
-import math
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import get_type_hints
 
 import backtrader as bt
 import msgspec
 import pandas as pd
-import pytest
+from places import TESTS
+from scenario_figures import read, written
+from scenario_stage import START, Stage
 
-from crossmargin_bt import CrossMarginBroker, feeds, venues
+from crossmargin_bt import CrossMarginBroker, feeds
 from crossmargin_bt.engine.admission import maximum_order, order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.lifecycle import fills
-from crossmargin_bt.engine.liquidation import waterfall
+from crossmargin_bt.engine.lifecycle import expiry, fills, interest
+from crossmargin_bt.engine.liquidation import repayment, waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
-from crossmargin_bt.engine.margin import invariants, liquidation_prices, metrics
-from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.engine.terms.liquidation_steps import Above, Fraction, Hedges, Pairs, Portion, Reduce, Tiers
-from crossmargin_bt.engine.terms.rates import (
-    LeverageTier,
-    LinearRate,
-    PowerRate,
-    ShareTable,
-    SizeRate,
-    flat_rate,
-    tier_table,
-)
-from crossmargin_bt.engine.terms.rules import Rules
-
-CURRENCY = "USDT"
-RATES = {"size": SizeRate, "linear": LinearRate, "power": PowerRate}
-
-
-def written(text: str):
-    """Return a number to compare with, as exact as it is written: 28.55 means 28.55 to half a cent of its last digit."""
-    if text in ("inf", "-inf"):
-        return float(text)
-    if text == "none":
-        return pytest.approx(math.nan, nan_ok=True)
-    exponent = Decimal(text).as_tuple().exponent
-    return pytest.approx(float(text), rel=1e-12, abs=0.5001 * 10.0 ** int(exponent) if "." in text else 1e-6)
-
-
-class Stage:
-    """Everything set before the first bar or fill."""
-
-    def __init__(self) -> None:
-        self.venue, self.rules, self.mode, self.position, self.cash, self.path = (
-            "generic",
-            {},
-            "cross",
-            "one_way",
-            1e4,
-            "path",
-        )
-        self.day: date | None = None
-        self.instruments: dict[str, Instrument] = {}
-        self.leverage: dict[str, float] = {}
-        self.modes: dict[str, str] = {}
-        self.slippage = 0.0
-        self.warnings: tuple[float, ...] = ()
-        self.forced = (0.0, 0.0)
-
-    def take(self, word: str, rest: list[str]) -> bool:
-        """Take a line that sets the stage; return False when it is an action."""
-        if word in ("mode", "position", "path"):
-            setattr(self, word, rest[0])
-        elif word == "venue":
-            self.venue, self.day = rest[0], date.fromisoformat(rest[1]) if len(rest) > 1 else None
-        elif word == "cash":
-            self.cash = float(rest[0])
-        elif word == "slippage":
-            self.slippage = float(rest[0])
-        elif word == "warnings":
-            self.warnings = tuple(float(level) for level in rest)
-        elif word == "forced":
-            self.forced = (float(rest[0]), float(rest[1]))
-        elif word == "rule":
-            self.rules[rest[0]] = rule_value(rest[0], rest[1])
-        elif word == "fees":
-            self.rules["maker"], self.rules["taker"] = float(rest[0]), float(rest[1])
-            self.rules["liquidation_fee"] = float(rest[2]) if len(rest) > 2 else 0.0
-        elif word == "instrument":
-            self._instrument(rest[0], dict(pair.split("=") for pair in rest[1:]))
-        else:
-            return False
-        return True
-
-    def _instrument(self, symbol: str, facts: dict[str, str]) -> None:
-        self.leverage[symbol] = float(facts.pop("leverage", "1"))
-        self.modes[symbol] = facts.pop("mode", self.mode)
-        settings: dict = {"lot": 1.0, "leverage_max": 1000.0, "maintenance": flat_rate(0.005)}
-        for key, value in facts.items():
-            if key == "maintenance":
-                settings[key] = None if value == "venue" else flat_rate(float(value))
-            elif key == "tiers":
-                kind, _, rows = value.partition("/")
-                rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
-                table = tier_table([(*row, None)[:3] for row in rows], marginal=kind.startswith("marginal"))
-                measure = "quantity" if kind.endswith("_by_quantity") else "value"
-                settings["maintenance"] = msgspec.structs.replace(table, measure=measure)
-            elif key in RATES:
-                settings["maintenance"] = RATES[key](*(float(x) for x in value.split(":")))
-            elif key == "share":
-                share, _, rows = value.partition("/")
-                tiers = tuple(LeverageTier(*(float(x) for x in row.split(":"))) for row in rows.split(","))
-                settings["maintenance"] = ShareTable(tiers, float(share))
-            elif key == "inverse":
-                settings[key] = value == "true"
-            else:
-                settings[key] = value if key in ("settle", "underlying") else float(value)
-        self.instruments[symbol] = Instrument(symbol=symbol, **settings)
-
-    def book_rules(self):
-        rules = venues.load(self.venue).at(self.day).rules
-        return msgspec.structs.replace(rules, **self.rules)
-
-
-STEPS = {
-    "pairs": Pairs,
-    "hedges": Hedges,
-    "reduce": Reduce,
-    "portion": Portion,
-    "tiers": Tiers,
-    "fraction": Fraction,
-    "above": Above,
-}
-
-
-def rule_value(key: str, text: str):
-    """Return a rule's answer from the text of a scenario: `true`, `none`, `3,1.5`, `pairs,tiers:2`."""
-    if key == "liquidation":
-        steps = (step.split(":") for step in text.split(",") if step != "all")
-        return tuple(
-            STEPS[name](*(int(n) if name == "tiers" else float(n) for n in numbers)) for name, *numbers in steps
-        )
-    if key in ("profit_pays_for", "warning_levels"):
-        return tuple(text.split(",")) if key == "profit_pays_for" else tuple(float(level) for level in text.split(","))
-    value = {"true": True, "false": False}.get(
-        text, None if text == "none" and key.endswith(("level", "markup")) else text
-    )
-    return msgspec.convert(value, type=get_type_hints(Rules)[key], strict=False)
+from crossmargin_bt.engine.margin import invariants, metrics
+from crossmargin_bt.time_units import MS_PER_HOUR
 
 
 def parse_order(rest: list[str]) -> tuple[str, int, float, dict]:
@@ -181,15 +54,26 @@ class AccountScenario:
         self.stage = stage
         self.journal: list = []
         self.orders = 0
-        self.account = Account(stage.book_rules(), position_mode=stage.position)
+        self.setup = {
+            "position_mode": stage.position, "pooling": stage.pooling, "unit": stage.currency, "prices": stage.prices,
+            "interest_rates": stage.interest, "portfolio": stage.mode == "portfolio",
+        }  # fmt: skip
+        self.account = Account(stage.book_rules(), **self.setup)
+        self.account.now_ms = 1000 * START.timestamp()
         for symbol, instrument in stage.instruments.items():
-            self.account.list_instrument(instrument)
-            self.record(
-                events.SettingChanged(
-                    time_ms=0, symbol=symbol, margin_mode=stage.modes[symbol], leverage=stage.leverage[symbol]
+            if not self.account.list_instrument(instrument).is_fully_funded:
+                self.record(
+                    events.SettingChanged(
+                        time_ms=0, symbol=symbol, margin_mode=stage.modes[symbol], leverage=stage.leverage[symbol]
+                    )
                 )
-            )
-        self.record(events.CashTransferred(time_ms=0, currency=CURRENCY, amount=stage.cash))
+        for currency, amount in ((stage.currency, stage.cash), *stage.deposits.items()):
+            self.record(events.CashTransferred(time_ms=0, currency=currency, amount=amount))
+
+    @property
+    def time_ms(self) -> int:
+        """The present time of the scenario, in milliseconds."""
+        return round(self.account.now_ms)
 
     def record(self, event) -> None:
         self.account.apply(event)
@@ -201,6 +85,67 @@ class AccountScenario:
 
     def do_mark(self, rest) -> None:
         self.account.set_mark(rest[0], float(rest[1]))
+        self.account.update_option_indices()
+
+    def do_index(self, rest) -> None:
+        self.account.books[rest[0]].index = float(rest[1])
+
+    def do_volatility(self, rest) -> None:
+        self.account.books[rest[0]].volatility = float(rest[1])
+
+    def do_deposit(self, rest) -> None:
+        self.record(events.CashTransferred(time_ms=self.time_ms, currency=rest[0], amount=float(rest[1])))
+
+    def do_withdraw(self, rest) -> None:
+        refusal = self.money_refusal(rest, aside=False)
+        assert refusal is None, str(refusal)
+        self.record(events.CashTransferred(time_ms=self.time_ms, currency=rest[0], amount=-float(rest[1])))
+
+    def do_set_aside(self, rest) -> None:
+        refusal = self.money_refusal(rest, aside=True)
+        assert refusal is None, str(refusal)
+        self.record(events.SetAside(time_ms=self.time_ms, currency=rest[0], amount=float(rest[1]), reason="a scenario"))
+
+    def money_refusal(self, rest, *, aside: bool) -> Refusal | None:
+        return settings_changes.money_refusal(self.account, rest[0], float(rest[1]), aside=aside)
+
+    def do_unavailable(self, rest) -> None:
+        """`unavailable USDT 900`: so much may not be withdrawn."""
+        assert self.money_refusal(rest, aside=False) is not None, "the withdrawal was possible"
+
+    def do_accrue(self, rest) -> None:
+        """`accrue 3`: interest is charged now and at the end of each of so many hours."""
+        for hour in range(int(rest[0]) + 1):
+            self.account.now_ms += MS_PER_HOUR if hour else 0
+            for event in interest.due(self.account, self.time_ms, interest.debts(self.account)):
+                self.record(event)
+
+    def do_repay(self, rest) -> None:
+        """`repay`: debts are paid back out of what else is held, as at the venue's level of automatic repayment."""
+        for event in repayment.repayments(self.account, self.time_ms, self.mark_of, "repayment"):
+            self.record(event)
+
+    def do_expire(self, rest) -> None:
+        entry = expiry.expiry_entry(self.account, self.time_ms, rest[0])
+        self.record(entry)
+        for event in expiry.settlement_fills(self.account, entry):
+            self.record(event)
+
+    def do_converted(self, rest) -> None:
+        """`converted BTC 0.01 USDT 100 | ...`: what was exchanged so far to pay debts, and what came of it."""
+        found = [entry for entry in self.journal if isinstance(entry, events.Converted)]
+        groups = [group.split() for group in " ".join(rest).split("|")]
+        assert len(found) == len(groups), found
+        for entry, (currency, amount, into, received) in zip(found, groups, strict=True):
+            assert (entry.currency, entry.into) == (currency, into)
+            assert entry.amount == written(amount)
+            assert entry.received == written(received)
+
+    def do_forced(self, rest) -> None:
+        """`forced BTC -12 @ 90`: a forced fill of a liquidation or a repayment."""
+        symbol, lots, *_ = parse_order(rest)
+        found = [entry for entry in self.journal if isinstance(entry, events.Filled) and entry.forced]
+        assert any((e.symbol, e.lots) == (symbol, lots) and e.price == written(rest[3]) for e in found), found
 
     def do_fill(self, rest) -> None:
         symbol, lots, price, options = parse_order(rest)
@@ -285,7 +230,7 @@ class AccountScenario:
 
     def do_expect(self, rest) -> None:
         for key, value in zip(rest[::2], rest[1::2], strict=True):
-            assert self.reading(key) == written(value), key
+            assert read(self.account, key) == written(value), key
 
     def do_leg(self, rest) -> None:
         symbol, side, lots, *figures = rest
@@ -294,61 +239,10 @@ class AccountScenario:
         for name, value in (figure.split("=") for figure in figures):
             assert getattr(leg, name) == written(value), name
 
-    def reading(self, key: str) -> float:
-        return read(self.account, key)
-
     def finish(self) -> None:
-        again = replay(self.journal, self.account.rules, self.stage.instruments, position_mode=self.stage.position)
+        again = replay(self.journal, self.account.rules, self.stage.instruments, **self.setup)
         assert again.balances == self.account.balances
         assert {s: b.legs for s, b in again.books.items()} == {s: b.legs for s, b in self.account.books.items()}
-
-
-def read(account: Account, key: str) -> float:
-    """Return one of the figures a scenario may expect."""
-    key, _, where = key.partition(":")
-    if key in ("liquidation", "fall", "rise"):
-        found = estimate(account, key, where)
-        return math.nan if found is None else found
-    if key == "bankruptcy":
-        pool = next(p for p in metrics.pools(account) if where in [f"{s}:{side}" for s, side in p.legs])
-        return metrics.bankruptcy_prices(account, pool)[where]
-    if key.partition("_")[0] in ("maintenance", "level", "ratio"):
-        return risk_figure(account, key, where)
-    return {
-        "equity": lambda: metrics.pool_balance(account, CURRENCY).equity,
-        "balance": lambda: account.balances[CURRENCY],
-        "in_use": lambda: metrics.pool_balance(account, CURRENCY).in_use,
-        "used": lambda: metrics.pool_balance(account, CURRENCY).margin_used,
-        "free": lambda: metrics.pool_balance(account, CURRENCY).free_margin,
-        "available": lambda: metrics.pool_balance(account, CURRENCY).available_balance,
-        "withdrawable": lambda: settings_changes.withdrawable(account, CURRENCY),
-        "bad_debt": lambda: account.bad_debt,
-        "fees": lambda: account.fees,
-        "funding": lambda: account.funding,
-        "realised": lambda: sum(account.books[where].realised.values()),
-        "value": lambda: account.books[where].value(account.books[where].leg("net")),
-    }[key]()
-
-
-def estimate(account: Account, key: str, where: str) -> float | None:
-    """Return a liquidation price, or how far all prices may fall or rise together (betas as ETH=2)."""
-    if key == "liquidation":
-        symbol, _, side = where.partition(":")
-        return liquidation_prices.liquidation_price(account, symbol, side or "net").price
-    betas = {symbol: float(beta) for symbol, beta in (pair.split("=") for pair in where.split(",") if pair)}
-    return getattr(liquidation_prices.aggregate_distance(account, betas), key)
-
-
-def risk_figure(account: Account, key: str, where: str) -> float:
-    """Return requirement, margin level or the venue's ratio of a pool."""
-    name, _, positions = key.partition("_")
-    pool = next((p for p in metrics.pools(account) if p.name == (where or CURRENCY)), None)
-    if pool is None:
-        return {"maintenance": 0.0, "level": math.inf, "ratio": 0.0}[name]
-    risk = metrics.risk(account, pool, with_orders=not positions)
-    if name == "ratio":
-        return risk.ratio(account.rules.ratio)
-    return {"maintenance": risk.requirement, "level": risk.margin_level}[name]
 
 
 class Script(bt.Strategy):
@@ -433,8 +327,22 @@ class Script(bt.Strategy):
     def do_margin_mode(self, rest) -> None:
         self.outcome = self.broker.set_margin_mode(rest[0], rest[1])
 
+    def do_deposit(self, rest) -> None:
+        self.outcome = self.broker.transfer(rest[0], float(rest[1]))
+
+    def do_withdraw(self, rest) -> None:
+        self.outcome = self.broker.transfer(rest[0], -float(rest[1]))
+
+    def do_set_aside(self, rest) -> None:
+        self.outcome = self.broker.set_aside(rest[0], float(rest[1]))
+
     def do_outcome(self, rest) -> None:
         assert (self.outcome is None) == (rest[0] == "done"), str(self.outcome)
+
+    def do_expired(self, rest) -> None:
+        """`expired CALL 1500`: a contract came to its end at that price."""
+        found = [e for e in self.broker.journal if isinstance(e, events.Expired)]
+        assert any(e.symbol == rest[0] and e.price == written(rest[1]) for e in found), found
 
     def do_expect(self, rest) -> None:
         for key, value in zip(rest[::2], rest[1::2], strict=True):
@@ -503,13 +411,15 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
     for symbol, instrument in stage.instruments.items():
         cerebro.adddata(feeds.from_frame(bars_frame(rows[symbol]), name=symbol, instrument=instrument))
     broker = CrossMarginBroker(
-        cash=stage.cash, venue=stage.venue, mode=stage.mode, leverage=stage.leverage, position_mode=stage.position,
+        cash=stage.cash, currency=stage.currency, deposits=stage.deposits, prices=stage.prices, pooling=stage.pooling,
+        interest_rates=stage.interest,
+        venue=stage.venue, mode=stage.mode, leverage=stage.leverage, position_mode=stage.position,
         path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True, warning_levels=stage.warnings,
         liquidation_slippage=stage.forced[0], liquidation_impact=stage.forced[1],
     )  # fmt: skip
     broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules(), changes=())
     for symbol, mode in stage.modes.items():
-        if mode != stage.mode:
+        if stage.mode not in (mode, "portfolio"):
             broker.set_margin_mode(symbol, mode)
     cerebro.setbroker(broker)
     cerebro.addstrategy(Script, steps=steps)
@@ -521,8 +431,11 @@ def reduced(journal) -> list[events.LiquidationStepTaken]:
     return [event for event in journal if isinstance(event, events.LiquidationStepTaken)]
 
 
+COLUMNS = {"funding": "funding_rate", "index": "index_price", "volatility": "volatility"}
+
+
 def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
-    """Return candles from `open high low close [mark open high low close] [funding rate]`, one hour apart."""
+    """Return candles from `open high low close [mark open high low close] [funding rate] [index price] [volatility v]`, one hour apart."""
     records = []
     for hour, figures in rows:
         record = {**dict(zip(("open", "high", "low", "close"), map(float, figures[:4]), strict=True)), "volume": 1000.0}
@@ -533,9 +446,14 @@ def bars_frame(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
                 marks = ("mark_open", "mark_high", "mark_low", "mark_close")
                 record.update(zip(marks, (float(rest.pop(0)) for _ in range(4)), strict=True))
             else:
-                record["funding_rate"] = float(rest.pop(0))
-        records.append({"date": pd.Timestamp("2025-01-01") + pd.Timedelta(hour, "h"), **record})
+                record[COLUMNS[word]] = float(rest.pop(0))
+        records.append({"date": pd.Timestamp(START).tz_localize(None) + pd.Timedelta(hour, "h"), **record})
     return pd.DataFrame(records)
+
+
+def files() -> list[Path]:
+    """Return every scenario."""
+    return sorted((TESTS / "scenarios").rglob("*.txt"))
 
 
 def run_file(path: Path, **cerebro_settings):

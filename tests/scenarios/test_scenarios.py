@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import scenario
 from budget import in_rotation
-from places import TESTS
 
-FILES = sorted((TESTS / "scenarios").glob("*.txt"))
+FILES = scenario.files()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -37,5 +36,7 @@ def test_scenario_in_every_run_mode(path: Path, settings: dict) -> None:
 
 
 def test_there_are_scenarios() -> None:
-    """At least thirty, so a wrong folder is noticed."""
-    assert len(FILES) >= 30
+    """At least thirty of contracts and forty of whole accounts, so a wrong folder is noticed."""
+    whole = [path for path in FILES if path.parent.name == "whole_account"]
+    assert len(whole) >= 40
+    assert len(FILES) - len(whole) >= 30

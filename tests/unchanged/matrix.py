@@ -74,7 +74,7 @@ def digest_of_run(strategy: Any, *parts: Any) -> dict[str, Any]:
 
 def scenarios() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Yield every scenario by its name."""
-    for path in sorted((TESTS / "scenarios").rglob("*.txt")):
+    for path in scenario.files():
 
         def told(path: Path = path) -> dict[str, Any]:
             done = scenario.run_file(path)
