@@ -47,6 +47,9 @@ def parse_order(rest: list[str]) -> tuple[str, int, float, dict]:
     return symbol, int(lots), float(price), options
 
 
+MAY_BE_REFUSED = ("withdraw", "set_aside", "leverage", "margin_mode", "position_mode", "margin")
+
+
 class AccountScenario:
     """A scenario on the engine's account."""
 
@@ -97,21 +100,47 @@ class AccountScenario:
         self.record(events.CashTransferred(time_ms=self.time_ms, currency=rest[0], amount=float(rest[1])))
 
     def do_withdraw(self, rest) -> None:
-        refusal = self.money_refusal(rest, aside=False)
-        assert refusal is None, str(refusal)
+        self.allowed("withdraw", rest)
         self.record(events.CashTransferred(time_ms=self.time_ms, currency=rest[0], amount=-float(rest[1])))
 
     def do_set_aside(self, rest) -> None:
-        refusal = self.money_refusal(rest, aside=True)
-        assert refusal is None, str(refusal)
+        self.allowed("set_aside", rest)
         self.record(events.SetAside(time_ms=self.time_ms, currency=rest[0], amount=float(rest[1]), reason="a scenario"))
 
-    def money_refusal(self, rest, *, aside: bool) -> Refusal | None:
-        return settings_changes.money_refusal(self.account, rest[0], float(rest[1]), aside=aside)
+    def do_leverage(self, rest) -> None:
+        self.allowed("leverage", rest)
+        self._set(rest[0], leverage=float(rest[1]))
 
-    def do_unavailable(self, rest) -> None:
-        """`unavailable USDT 900`: so much may not be withdrawn."""
-        assert self.money_refusal(rest, aside=False) is not None, "the withdrawal was possible"
+    def do_margin_mode(self, rest) -> None:
+        self.allowed("margin_mode", rest)
+        self._set(rest[0], margin_mode=rest[1])
+
+    def _set(self, symbol: str, **changed) -> None:
+        book = self.account.books[symbol]
+        setting = {"margin_mode": book.margin_mode, "leverage": book.leverage, **changed}
+        self.record(events.SettingChanged(time_ms=self.time_ms, symbol=symbol, **setting))
+
+    def do_position_mode(self, rest) -> None:
+        self.allowed("position_mode", rest)
+        self.record(events.PositionModeChanged(time_ms=self.time_ms, position_mode=rest[0]))
+
+    def allowed(self, action: str, rest) -> None:
+        refusal = self.refusal_of(action, rest)
+        assert refusal is None, str(refusal)
+
+    def refusal_of(self, action: str, rest) -> Refusal | None:
+        """Return why an action on the account's money or settings may not be, or None."""
+        account = self.account
+        if action in ("withdraw", "set_aside"):
+            return settings_changes.money_refusal(account, rest[0], float(rest[1]), aside=action == "set_aside")
+        if action == "position_mode":
+            return settings_changes.position_mode_refusal(account)
+        book = account.books[rest[0]]
+        if action == "leverage":
+            return settings_changes.leverage_refusal(account, book, float(rest[1]))
+        if action == "margin_mode":
+            return settings_changes.margin_mode_refusal(account, book, rest[1])
+        return order_admission.margin_move_refusal(account, book, rest[1], float(rest[2]))
 
     def do_accrue(self, rest) -> None:
         """`accrue 3`: interest is charged now and at the end of each of so many hours."""
@@ -182,10 +211,15 @@ class AccountScenario:
         )  # fmt: skip
 
     def do_refused(self, rest) -> None:
-        _, _, refusal = self._order([word for word in rest if "=" not in word])
-        assert refusal is not None, "the order was admitted"
-        for pair in (word.split("=") for word in rest if "=" in word):
-            assert getattr(refusal, pair[0]) == written(pair[1]), f"{pair[0]}: {refusal}"
+        """`refused [ACTION] ... [code=C] [needed=X] [available=Y] [currency=C] [says TEXT]`: an order, without an action."""
+        words, _, said = " ".join(rest).partition(" says ")
+        given = [word for word in words.split() if "=" not in word]
+        refusal = self.refusal_of(given[0], given[1:]) if given[0] in MAY_BE_REFUSED else self._order(given)[2]
+        assert refusal is not None, "it was allowed"
+        assert said in refusal.reason, refusal.reason
+        for name, value in (word.split("=") for word in words.split() if "=" in word):
+            found = getattr(refusal, name)
+            assert found == (value if isinstance(found, str) else written(value)), f"{name}: {found!r}, {refusal}"
 
     def do_cancel(self, rest) -> None:
         number = int(rest[0])
@@ -193,6 +227,7 @@ class AccountScenario:
         self.record(events.OrderRemoved(time_ms=0, number=number, symbol=symbol, reason="canceled"))
 
     def do_margin(self, rest) -> None:
+        self.allowed("margin", rest)
         self.record(events.IsolatedMarginAdjusted(time_ms=0, symbol=rest[0], side=rest[1], amount=float(rest[2])))
 
     def do_maximum(self, rest) -> None:
@@ -200,7 +235,10 @@ class AccountScenario:
         symbol, lots, price, options = parse_order(rest)
         if not self.account.books[symbol].long_mark:
             self.account.set_mark(symbol, price)
-        found = maximum_order.maximum_order_lots(self.account, symbol, options["side"], 1 if lots > 0 else -1, price)
+        direction = -1 if rest[1].startswith("-") else 1
+        found = maximum_order.maximum_order_lots(
+            self.account, symbol, options["side"], direction, price, immediate=options["immediate"]
+        )
         assert found == abs(lots)
 
     def do_funding(self, rest) -> None:
