@@ -143,16 +143,17 @@ def _compiled_for(checksum: int) -> Any:  # noqa: C901 - one loop over bars
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def run(  # noqa: C901, PLR0912 - as above
-        start, last, mark, funding, has_funding, targets, contracts, tables, levels, terms,
+        start, end, last, mark, funding, has_funding, targets, contracts, tables, levels, terms,
         lots, entry, margin, acted, money, counts, curve, bounds,
         limit_lots=None, limit_prices=None, has_limits=None, orders=None, prices=None,
     ):  # fmt: skip
-        """Continue after bar `start`; return the last bar processed, after which a bar is uncertain or the data end.
+        """Continue after bar `start`; return the last bar processed, after which a bar is uncertain or `end` is reached.
 
         Arrays are separate parameters because numba counts references to arrays inside tuples in every bar.
 
         Args:
             start: index of the last bar processed before.
+            end: index after the last bar to process: the number of bars, or the first bar with other terms.
             last: shape (instruments, bars, 4), float64: open, high, low, close.
             mark: the same for the mark price.
             funding: shape (instruments, bars), float64: the rate due at the bar's open, 0 for none.
@@ -188,7 +189,7 @@ def _compiled_for(checksum: int) -> Any:  # noqa: C901 - one loop over bars
         if limit_lots is not None:
             new_orders, new_prices, new_bounds = orders.copy(), prices.copy(), bounds.copy()
             band, proven_balance = np.empty((len(lots), 4)), np.inf
-        for bar in range(start + 1, last.shape[1]):
+        for bar in range(start + 1, end):
             balance, fees, funded, fills, refused = (
                 money[BALANCE],
                 money[FEES_PAID],
@@ -250,7 +251,7 @@ def _compiled_for(checksum: int) -> Any:  # noqa: C901 - one loop over bars
                         last, mark, targets, bar, contracts, tables, terms, top_level, lots, entry, bounds, money[BALANCE], band,
                     )  # fmt: skip
             _record_equity(mark, bar, contracts, terms.isolated, lots, entry, margin, money, curve)
-        return last.shape[1] - 1
+        return max(start, end - 1)
 
     return run
 

@@ -4,9 +4,8 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pandas as pd
 
@@ -28,11 +27,51 @@ from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.feeds import from_frame
 from crossmargin_bt.frames import candle_arrays
-from crossmargin_bt.venues import Venue, tiers
+from crossmargin_bt.venues import Venue, load_with
 
 # Upper bound on lots: above it the rounding tolerance of `crossmargin_bt.engine.terms.instrument.whole_lots` is a whole lot, so that
 # rounding twice may differ from rounding once.
 LOTS_MAX = 10**13
+
+
+class Period(NamedTuple):
+    """The bars from `first` up to, not including, `end`, in which one set of rules and contract terms is in force."""
+
+    first: int
+    end: int
+    rules: Rules
+    books: list[Book]
+    contracts: Any
+    """The contracts as one array, shape (instruments, 7), float64, see `layout.UNITS`."""
+    levels: Any
+    """Margin levels of the venue's thresholds, in descending order, shape (thresholds,), float64."""
+
+    def terms(self, account: BatchAccount, path: str) -> layout.TradingTerms:
+        """Return the terms of an account for the compiled loop."""
+        return layout.TradingTerms(
+            tier_raises_rate=self.rules.tier_leverage_breach == "raise",
+            notional_min=float(max(book.instrument.notional_min for book in self.books)),
+            profit_pays="cross_orders" in self.rules.profit_pays_for,
+            sell_markup=float(self.rules.sell_order_markup or 0.0),
+            leverage=float(account.leverage),
+            isolated=account.mode == "isolated",
+            nets_orders=self.rules.order_offset != "sum",
+            is_adverse=path == "adverse",
+        )
+
+    def tables(self, mode: str) -> Any:
+        """Return the tiers of every contract in a mode, shape (instruments, 4, tiers)."""
+        own = [book.rates[mode] for book in self.books]
+        most = max(len(table.tiers) for table in own if isinstance(table, TierTable))
+        filled = np.zeros((len(own), 4, most))
+        filled[:, layout.NOTIONAL_MIN] = np.inf
+        for n, table in enumerate(own):
+            assert isinstance(table, TierTable)
+            for k, tier in enumerate(table.tiers):
+                floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
+                places = [layout.NOTIONAL_MIN, layout.MAINTENANCE_RATE, layout.DEDUCTION, layout.INITIAL_RATE_MIN]
+                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
+        return filled
 
 
 class Market:
@@ -47,12 +86,13 @@ class Market:
         self.path = path
         loaded = [_columns(one) for one in candles]
         self._times = loaded[0][1]
-        self.venue = _rules_over(tiers.load_with(venue, None), self._times)
-        engine = Account(self.venue.rules)
-        self.books: list[Book] = [engine.list_instrument(one.instrument) for one in candles]
-        _refuse_unknown(self.venue, self.books)
-        if len(engine.books) < len(candles):
+        instruments = [one.instrument for one in candles]
+        if len({one.symbol for one in instruments}) < len(candles):
             raise FeedError("two of the candles are of the same instrument; give each a symbol of its own")
+        self.venue = load_with(venue, None)
+        self.periods = _periods(self.venue, instruments, self._times)
+        """The periods between changes of rules or contract terms, in order; at least one."""
+        self.books = self.periods[0].books
         self._candles = candles
         self._columns = columns = [own for own, _ in loaded]
         for one, (_, times) in zip(candles, loaded, strict=True):
@@ -61,9 +101,7 @@ class Market:
         self.last = _side_by_side(columns, [PRICES] * len(columns))
         marked = [MARKS if MARKS[0] in own else PRICES for own in columns]
         self.mark = _side_by_side(columns, marked) if MARKS in marked else self.last
-        self.contracts = _contract_array(self.books, self.venue.rules)
         self.funding = np.array([np.nan_to_num(own["funding_rate"]) for own in columns])
-        self.levels = np.array([threshold.level for threshold in thresholds(self.venue.rules)])
 
     @cached_property
     def times_ms(self) -> Any:
@@ -91,38 +129,14 @@ class Market:
         days, step_ms = self._steps
         return float(days[at]), int(step_ms[at])
 
+    def period(self, at: int) -> Period:
+        """Return the period that contains a bar."""
+        return [one for one in self.periods if one.first <= at][-1]
+
     @property
     def bars(self) -> int:
         """Number of bars."""
         return int(self.last.shape[1])
-
-    def terms(self, account: BatchAccount) -> layout.TradingTerms:
-        """Return the terms of an account for the compiled loop."""
-        rules = self.venue.rules
-        return layout.TradingTerms(
-            tier_raises_rate=rules.tier_leverage_breach == "raise",
-            notional_min=float(max(book.instrument.notional_min for book in self.books)),
-            profit_pays="cross_orders" in rules.profit_pays_for,
-            sell_markup=float(rules.sell_order_markup or 0.0),
-            leverage=float(account.leverage),
-            isolated=account.mode == "isolated",
-            nets_orders=rules.order_offset != "sum",
-            is_adverse=self.path == "adverse",
-        )
-
-    def tables(self, mode: str) -> Any:
-        """Return the tiers of every contract in a mode, shape (instruments, 4, tiers)."""
-        own = [book.rates[mode] for book in self.books]
-        most = max(len(table.tiers) for table in own if isinstance(table, TierTable))
-        filled = np.zeros((len(own), 4, most))
-        filled[:, layout.NOTIONAL_MIN] = np.inf
-        for n, table in enumerate(own):
-            assert isinstance(table, TierTable)
-            for k, tier in enumerate(table.tiers):
-                floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
-                places = [layout.NOTIONAL_MIN, layout.MAINTENANCE_RATE, layout.DEDUCTION, layout.INITIAL_RATE_MIN]
-                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
-        return filled
 
     def target_sizes(self, targets: Any) -> Any:
         """Return checked target positions for the compiled loop, shape (bars, instruments), float64.
@@ -222,8 +236,10 @@ class Market:
         Raises:
             ConfigurationError: the text names the setting or the rule.
         """
-        unsupported = unsupported_rules(self.venue.rules, account.mode)
-        if unsupported:
+        for period in self.periods:
+            unsupported = unsupported_rules(period.rules, account.mode)
+            if not unsupported:
+                continue
             other = "isolated" if account.mode == "cross" else "cross"
             raise ConfigurationError(
                 f"a batch does not know {'; '.join(unsupported)} (venue {self.venue.name}); use mode {other!r}, or the broker, a sweep "
@@ -235,43 +251,50 @@ class Market:
         cash_of(account.cash)
 
 
-def _rules_over(venue: Venue, times: pd.DatetimeIndex) -> Venue:
-    """Return the rule book in force over all bars; refuse one in which a rule that applies to a batch changes within them."""
-    if not len(times):
-        return venue
-    found = venue.at(times[0].to_pydatetime())
-    end_ms = times[-1].timestamp() * 1000
-    within = [change for change in found.changes if change.since_ms <= end_ms and any_applies(change.rules)]
+def _periods(venue: Venue, instruments: Sequence[Instrument], times: pd.DatetimeIndex) -> list[Period]:
+    """Return the periods of a market; refuse one whose rules or contracts the compiled loop does not support.
+
+    Of contracts with maintenance of their own (`Instrument.maintenance`) the venue's dated terms do not count.
+    """
+    applying = [change for change in venue.changes if any_applies(change.rules)]
+    moments = [change.since_ms for change in applying]
+    for one in instruments:
+        if one.maintenance is None:
+            moments.extend(terms.since_ms for terms in venue.rules.terms(one.symbol)[1:])
+    times_ms = times.as_unit("ms").asi8
+    firsts = sorted({0, *(bar for bar in np.searchsorted(times_ms, moments).tolist() if bar < len(times_ms))})
+    found = []
+    for first, end in zip(firsts, [*firsts[1:], len(times_ms)], strict=True):
+        rules = venue.rules if not len(times) else venue.at(times[first].to_pydatetime()).rules
+        account = Account(rules)
+        books = [account.list_instrument(one) for one in instruments]
+        _refuse_unknown(venue.name, rules, books)
+        levels = np.array([threshold.level for threshold in thresholds(rules)])
+        found.append(Period(first, end, rules, books, _contract_array(books, rules), levels))
+    kept = [change for change in applying if change.positions == "opened_since"]
+    within = [change for change in kept if len(times_ms) and times_ms[0] < change.since_ms <= times_ms[-1]]
     if within:
         raise ConfigurationError(
-            f"a batch does not know rules that change: {venue.name} has new ones since {within[0].since} ({within[0].says}); "
-            "end the candles before that day or begin them on it, or use the broker, a sweep without --fast"
+            f"a batch does not know positions that keep older rules: {venue.name} has new ones for positions opened since "
+            f"{within[0].since} ({within[0].says}); end the candles before that day or begin them on it, or use the broker, a "
+            "sweep without --fast"
         )
-    # Terms of contracts dated after the last bar never apply, unless they are the oldest, which hold before their date too.
-    oldest = {symbol: found.rules.terms(symbol)[0] for one in found.rules.contracts for symbol in one.symbols}
-    contracts = tuple(
-        one
-        for one in found.rules.contracts
-        if one.since_ms <= end_ms or any(oldest[symbol] is one for symbol in one.symbols)
-    )
-    return msgspec.structs.replace(found, rules=msgspec.structs.replace(found.rules, contracts=contracts), changes=())
+    return found
 
 
-def _refuse_unknown(venue: Venue, books: Sequence[Book]) -> None:
+def _refuse_unknown(venue: str, rules: Rules, books: Sequence[Book]) -> None:
     """Refuse rules and contracts that the compiled loop does not support."""
-    unknown = unsupported_rules(venue.rules)
+    unknown = unsupported_rules(rules)
     for book in books:
         if book.is_fully_funded or book.instrument.kind == "margin" or book.instrument.expiry is not None:
             unknown.append(f"{book.instrument.symbol}, which is of kind {book.instrument.kind!r} or expires")
         if any(not isinstance(rule, TierTable) or rule.measure != "value" for rule in book.rates.values()):
             unknown.append(f"maintenance of {book.instrument.symbol} that is no table of tiers by value")
-        if len(venue.rules.terms(book.instrument.symbol)) > 1 and book.instrument.maintenance is None:
-            unknown.append(f"terms of {book.instrument.symbol} that change")
     if len({book.instrument.settle for book in books}) > 1:
         unknown.append("several settle currencies")
     if unknown:
         raise ConfigurationError(
-            f"a batch does not know {'; '.join(unknown)} (venue {venue.name}); use the broker, a sweep without --fast"
+            f"a batch does not know {'; '.join(unknown)} (venue {venue}); use the broker, a sweep without --fast"
         )
 
 

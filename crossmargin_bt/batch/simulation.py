@@ -13,7 +13,7 @@ from crossmargin_bt.batch import layout
 from crossmargin_bt.batch.accounts import BatchAccount, BatchResult, LimitOrders
 from crossmargin_bt.batch.broker_fallback import AccountState, run_with_broker
 from crossmargin_bt.batch.layout import OrderSchedule, PositionArrays, RestingOrders
-from crossmargin_bt.batch.market import Market
+from crossmargin_bt.batch.market import Market, Period
 from crossmargin_bt.broker.api.settings import MARGIN_MODES
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.errors import ConfigurationError
@@ -133,6 +133,8 @@ class _AccountRun:
         self._curve = np.full(market.bars if curves else 0, float(account.cash))
         self._warnings = self._liquidations = self._broker_bars = 0
         self._bad_debt = 0.0
+        self._arguments_from: dict[int, tuple[Any, ...]] = {}
+        """The arguments of the compiled loop by the first bar of their period."""
         self._settings = {
             "venue": market.venue, "mode": account.mode, "leverage": account.leverage, "cash": account.cash,
             "currency": market.books[0].instrument.settle, "path": market.path,
@@ -140,11 +142,11 @@ class _AccountRun:
 
     def run(self, kernel: Any) -> BatchResult:
         """Run to the end of the data: the compiled loop, and the broker wherever the loop stops."""
-        market, arguments = self._market, self._arguments()
+        market, last = self._market, self._market.bars - 1
         if self._schedule.limit_orders is not None:
             self._counts[layout.REFUSED] = self._schedule.limit_orders.too_small
         at, stretch, broker_end = 0, 1, -1
-        while (at := int(kernel.run(at, *arguments))) < market.bars - 1:
+        while (at := self._continue_loop(kernel, at)) < last:
             stretch = min(2 * stretch, STRETCH_MAX) if at == broker_end else 1
             state, end = _run_until_at_rest(
                 market, self._schedule, at, self._state(at), stretch=stretch, settings=self._settings
@@ -152,7 +154,7 @@ class _AccountRun:
             self._restore(state, at, end)
             self._counts[layout.RESTING] = kernel.resting.aggregate_orders(*self._resting)
             at = broker_end = end - 1
-        if broker_end != market.bars - 1:  # otherwise the broker has processed the orders of the last bar
+        if broker_end != last:  # otherwise the broker has processed the orders of the last bar
             self._counts[layout.REFUSED] += _orders_below_one_lot(market, self._schedule, self._positions)
         money, counts = self._money, self._counts
         return BatchResult(
@@ -170,13 +172,23 @@ class _AccountRun:
             curve=self._curve if len(self._curve) else None,
         )
 
-    def _arguments(self) -> tuple[Any, ...]:
-        """Return the arguments of the compiled loop after `start`, see `kernel.run`."""
+    def _continue_loop(self, kernel: Any, at: int) -> int:
+        """Continue the compiled loop after bar `at`; return the last bar processed, after which the broker takes over.
+
+        It stops before each change of rules or contract terms, so that the broker processes the first bar with the new ones.
+        """
+        period = self._market.period(at)
+        if period.first not in self._arguments_from:
+            self._arguments_from[period.first] = self._arguments(period)
+        return int(kernel.run(at, *self._arguments_from[period.first]))
+
+    def _arguments(self, period: Period) -> tuple[Any, ...]:
+        """Return the arguments of the compiled loop in a period, after `start`, see `kernel.run`."""
         market, limits = self._market, self._schedule.limit_orders
         arguments: tuple[Any, ...] = (
-            market.last, market.mark, market.funding, bool(market.funding.any()), self._schedule.targets, market.contracts,
-            market.tables(self._account.mode), market.levels, market.terms(self._account), *self._positions, self._money,
-            self._counts, self._curve, self._resting.bounds,
+            period.end, market.last, market.mark, market.funding, bool(market.funding.any()), self._schedule.targets,
+            period.contracts, period.tables(self._account.mode), period.levels, period.terms(self._account, market.path),
+            *self._positions, self._money, self._counts, self._curve, self._resting.bounds,
         )  # fmt: skip
         if limits is None:
             return arguments

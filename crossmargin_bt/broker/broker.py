@@ -40,7 +40,7 @@ from crossmargin_bt.engine.math import intrabar_path
 from crossmargin_bt.engine.math.pricing import Greeks
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, suggestion
-from crossmargin_bt.venues import Venue, tiers
+from crossmargin_bt.venues import Venue, load_with
 
 ENGINES = {"skipping": SkippingEngine, "reference": ReferenceEngine}
 
@@ -221,7 +221,7 @@ class CrossMarginBroker(CashModeBroker):
         settings.take_risk_control(p)
         self._refuse_unchecked(p.checksubmit)
         settings.check_instruments(p.instruments)
-        self.venue = tiers.load_with(p.venue, None if p.tiers is None else Path(p.tiers))
+        self.venue = load_with(p.venue, None if p.tiers is None else Path(p.tiers))
         if p.mode == "portfolio" and self.venue.rules.portfolio is None:
             raise ConfigurationError(
                 f"venue {self.venue.name!r} has no portfolio margin (no rules.portfolio); choose another venue or mode"

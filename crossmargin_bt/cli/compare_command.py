@@ -136,7 +136,7 @@ class ComparisonRun(NamedTuple):
     def differences(self, results: "Sequence[RunResult]") -> "Sequence[VenueDifference] | None":
         """Return the differences between venues; None if only one was compared."""
         from crossmargin_bt import compare as comparisons
-        from crossmargin_bt.venues.tiers import load_with
+        from crossmargin_bt.venues import load_with
 
         if len(self.tiers_of) == 1:
             return None

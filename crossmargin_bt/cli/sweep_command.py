@@ -85,7 +85,7 @@ def sweep(
     from crossmargin_bt.sweep import SweepDefinition, SweepStore, parse_axis, parse_objectives, plan, search_space
     from crossmargin_bt.sweep.executors import Executor
     from crossmargin_bt.sweep.runner import SEARCHES
-    from crossmargin_bt.venues.tiers import load_with
+    from crossmargin_bt.venues import load_with
 
     with report_errors(debug=debug):
         if trials < 1 or jobs == 0:

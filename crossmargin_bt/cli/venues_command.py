@@ -44,7 +44,8 @@ def venues(context: click.Context, only: str | None) -> None:
 @click.option(
     "--at", "day", type=click.DateTime(["%Y-%m-%d"]), help="The rules in force on this day; default: the latest."
 )
-def show(venue: str, *, toml: bool, day: datetime | None) -> None:
+@click.option("--contract", metavar="SYMBOL", help="Only the margin tiers of this contract, by date.")
+def show(venue: str, *, toml: bool, day: datetime | None, contract: str | None) -> None:
     """Print one rule book, given by name or by the path of a TOML file."""
     from rich.console import Console
 
@@ -54,8 +55,11 @@ def show(venue: str, *, toml: bool, day: datetime | None) -> None:
     with report_errors():
         if toml:
             click.echo(books.text(venue), nl=False)
-        else:
-            Console().print(rulebook_tables.rule_book(books.load(venue).at(None if day is None else day.date())))
+            return
+        book, on = books.load(venue), None if day is None else day.date()
+        Console().print(
+            rulebook_tables.rule_book(book.at(on)) if contract is None else rulebook_tables.contract(book, contract, on)
+        )
 
 
 @venues.command()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One run of a strategy on candles under one venue and margin mode."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cerebro import Cerebro
 from crossmargin_bt.compare.strategies import StrategySpec, describe_exception
 from crossmargin_bt.compare.warmup import with_warmup
-from crossmargin_bt.engine.terms.rules import start_ms
+from crossmargin_bt.engine.terms.rules import ContractTerms, start_ms
 from crossmargin_bt.errors import CrossMarginError, FeedError, StrategyFileError
 from crossmargin_bt.results import LiquidationPrices, RunResult
 from crossmargin_bt.venues import Venue
@@ -198,7 +199,7 @@ def build_result(
             *_early_rule_notes(rules, candles),
             *_dated_tier_notes(rules, candles, tiers),
         ],
-        rules=msgspec.to_builtins(rules.rules),
+        rules=msgspec.to_builtins(rules.rules.of_contracts([one.instrument.symbol for one in candles])),
         instruments=[msgspec.to_builtins(traded.get(one.instrument.symbol, one.instrument)) for one in candles],
         **curves,
     )
@@ -219,16 +220,27 @@ def _dated_tier_notes(venue: Venue, candles: Sequence[Candles], file: Path | Non
     texts = []
     for one in candles:
         terms = [] if one.instrument.maintenance else venue.rules.terms(one.symbol)
-        dated = [term for term in terms if term.since]
+        first_ms, last_ms = (one.frame.index[at].timestamp() * 1000 for at in (0, -1))
+        dated = [term for term in _in_force(terms, first_ms, last_ms) if term.since]
         if file is not None and not dated and not one.instrument.maintenance:
             texts.append(f"{one.symbol}: {file} has no tiers for it; the venue's own tiers apply")
         if dated:
             dates = ", ".join(str(term.since) for term in dated)
             sources = ", ".join(dict.fromkeys(term.source for term in dated if term.source))
-            early = dated[0].since_ms > one.frame.index[0].timestamp() * 1000 and dated[0] is terms[0]
+            early = dated[0].since_ms > first_ms and dated[0] is terms[0]
             before = f"; those of {dated[0].since} are also used before that date" if early else ""
             texts.append(f"{one.symbol}: tiers by date ({dates}) from {file or sources}{before}")
     return texts
+
+
+def _in_force(terms: Sequence[ContractTerms], first_ms: float, last_ms: float) -> list[ContractTerms]:
+    """Return the terms of a contract in force on some day of a run; the oldest also before their date."""
+    later = [*(one.since_ms for one in terms[1:]), math.inf]
+    return [
+        one
+        for number, (one, end) in enumerate(zip(terms, later, strict=False))
+        if end > first_ms and (one.since_ms <= last_ms or not number)
+    ]
 
 
 def run_cerebro(cerebro: bt.Cerebro, spec: StrategySpec, count: int) -> bt.Strategy:

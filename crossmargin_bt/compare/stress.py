@@ -26,8 +26,7 @@ from crossmargin_bt.engine.terms.rates import (
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import CrossMarginError
 from crossmargin_bt.results import RunOutcome, RunResult, Shock
-from crossmargin_bt.venues import Venue
-from crossmargin_bt.venues.tiers import load_with
+from crossmargin_bt.venues import Venue, load_with
 
 FUNDING_FACTOR = 3.0
 STRESS_SLIPPAGE = 0.001

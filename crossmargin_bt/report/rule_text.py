@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Descriptions of rules and their values; in formulas V is a notional value, q a size, f the taker fee, L the leverage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from crossmargin_bt.engine.terms.liquidation_steps import (
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
 from crossmargin_bt.engine.terms.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
-from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 from crossmargin_bt.engine.terms.volatility import VolatilityScaling
 from crossmargin_bt.venues import Venue
 
@@ -234,8 +234,44 @@ def describe_step(one: LiquidationStep) -> str:
     return {Pairs: "opposite legs", Hedges: "hedged sets", Reduce: "the remainder, safest first"}[type(one)]
 
 
+CONTRACTS_MAX = 8
+"""The most contracts whose terms are printed in full; of more, one line for each."""
+CONTRACT_HEADS = (
+    "contract",
+    "tables in force since",
+    "rates of the latest",
+    "maximum leverages",
+    "source of the latest",
+)
+
+
+def has_many_contracts(venue: Venue) -> bool:
+    """Return whether a rule book has terms of more contracts than are printed in full."""
+    return len({one.symbols[0] for one in venue.rules.contracts}) > CONTRACTS_MAX
+
+
+def contract_rows(contracts: Sequence[ContractTerms]) -> list[tuple[str, str, str, str, str]]:
+    """Return a row of `CONTRACT_HEADS` for each contract."""
+    by_symbol: dict[str, list[ContractTerms]] = {}
+    for one in contracts:
+        by_symbol.setdefault(one.symbols[0], []).append(one)
+    rows = []
+    for symbol, terms in by_symbol.items():
+        latest = max(terms, key=lambda one: one.since_ms)
+        rows_of = [(row[1], row[3]) for row in tier_rows(latest.maintenance)]
+        spans = (
+            [f"{one} to {last}" for one, last in zip(rows_of[0], rows_of[-1], strict=True)] if rows_of else ["-"] * 2
+        )
+        days = ", ".join(str(one.since) for one in sorted(terms, key=lambda one: one.since_ms) if one.since) or "-"
+        rows.append((symbol, days, spans[0], spans[1], latest.source or "-"))
+    return rows
+
+
 def change_rows(venue: Venue) -> list[tuple[str, str, str, str, str, str]]:
-    """Return (since, key, value before, value after, sentence, source) of every dated change, those of single contracts too."""
+    """Return (since, key, value before, value after, sentence, source) of every dated change, those of a few contracts too.
+
+    A book with terms of many contracts has them in `contract_rows`.
+    """
     rows: list[tuple[int, tuple[str, str, str, str, str, str]]] = []
     before = venue.rules
     for change in venue.changes:
@@ -249,7 +285,7 @@ def change_rows(venue: Venue) -> list[tuple[str, str, str, str, str, str]]:
             for key in change.rules
         )
         before = after
-    for terms in venue.rules.contracts:
+    for terms in () if has_many_contracts(venue) else venue.rules.contracts:
         if terms.since is not None:
             symbol = terms.symbols[0]
             older = [one for one in venue.rules.terms(symbol) if one.since_ms < terms.since_ms]

@@ -37,9 +37,8 @@ def _source(venue: Venue, key: str) -> str:
 
 def page(venue: Venue) -> str:
     """Return the page of one venue: rules with formulas and sources, tiers, contracts, statements, assumptions."""
-    changes = _changes(venue)
-    venue = venue.at()
-    rules = venue.rules
+    every, venue = venue, venue.at()
+    changes, rules = _changes(every), venue.rules
     in_force = f"in force since {venue.known_since}" if venue.known_since else "in force"
     lines = [
         f"# {venue.title}",
@@ -63,14 +62,7 @@ def page(venue: Venue) -> str:
     rows = rule_text.tier_rows(rules.maintenance)
     if rows:
         lines += _table(TIER_HEADS, rows)
-    for terms in rules.contracts:
-        since = f" from {terms.since}" if terms.since else ""
-        head = f"**{', '.join(terms.symbols)}{since}**: `{rule_text.maintenance_formula(terms.maintenance)}`. Source: {terms.source}."
-        lines += ["", head, ""]
-        if rule_text.tier_rows(terms.maintenance):
-            lines += _table(TIER_HEADS, rule_text.tier_rows(terms.maintenance))
-        if terms.isolated is not None:
-            lines += ["", f"In isolated mode: `{rule_text.maintenance_formula(terms.isolated)}`."]
+    lines += _contracts(every if rule_text.has_many_contracts(every) else venue)
     lines += ["", "## Other rules", ""]
     said = [(topic.replace("_", " "), venue.statements[topic]) for topic in TOPICS if topic in venue.statements]
     lines += _table(
@@ -79,6 +71,26 @@ def page(venue: Venue) -> str:
     )
     lines += ["", "## Assumptions", "", *(f"- {text}" for text in venue.assumptions)]
     return "\n".join(lines) + "\n"
+
+
+def _contracts(venue: Venue) -> list[str]:
+    """Return the terms of single contracts: each in full, or of many contracts a line for each."""
+    lines: list[str] = []
+    if rule_text.has_many_contracts(venue):
+        text = (
+            f"Tiers by date of single contracts; `crossmargin venues show {venue.name} --contract SYMBOL` prints them."
+        )
+        rows = rule_text.contract_rows(venue.rules.contracts)
+        return ["", "## Contracts", "", text, "", *_table(rule_text.CONTRACT_HEADS, rows)]
+    for terms in venue.rules.contracts:
+        since = f" from {terms.since}" if terms.since else ""
+        head = f"**{', '.join(terms.symbols)}{since}**: `{rule_text.maintenance_formula(terms.maintenance)}`. Source: {terms.source}."
+        lines += ["", head, ""]
+        if rule_text.tier_rows(terms.maintenance):
+            lines += _table(TIER_HEADS, rule_text.tier_rows(terms.maintenance))
+        if terms.isolated is not None:
+            lines += ["", f"In isolated mode: `{rule_text.maintenance_formula(terms.isolated)}`."]
+    return lines
 
 
 def _simulated(said: Statement) -> str:
@@ -122,8 +134,13 @@ def _values(venue: Venue, key: str) -> list[tuple[str, str]]:
     """Return a venue's value of a rule, and for maintenance rates also those of contracts with their own."""
     values = [(rule_text.describe_rule(venue.rules, key), venue.name)]
     if key == "maintenance":
-        rules = {terms.symbols[0]: rule_text.maintenance_formula(terms.maintenance) for terms in venue.rules.contracts}
-        values.extend((formula, f"{venue.name} ({symbol})") for symbol, formula in rules.items())
+        by_formula: dict[str, list[str]] = {}
+        for symbol, terms in {terms.symbols[0]: terms for terms in venue.rules.contracts}.items():
+            by_formula.setdefault(rule_text.maintenance_formula(terms.maintenance), []).append(symbol)
+        for formula, symbols in by_formula.items():
+            count = f"{len(symbols)} contracts"
+            named = count if len(symbols) > rule_text.CONTRACTS_MAX else ", ".join(symbols)
+            values.append((formula, f"{venue.name} ({named})"))
     return values
 
 

@@ -20,6 +20,7 @@ import msgspec
 from crossmargin_bt.engine.terms.rules import ContractTerms, RuleChange, Rules, start_ms
 from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
 from crossmargin_bt.time_units import MS_PER_DAY
+from crossmargin_bt.venues import tiers
 
 ENTRY_POINTS = "crossmargin_bt.venues"
 
@@ -69,6 +70,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The day from which `rules` are established; runs before it use them too, which is an assumption."""
     changes: tuple[VenueChange, ...] = ()
     """Changes of the rules after `known_since`, the oldest first."""
+    tiers: str = ""
+    """A JSON file of tier tables by date beside this file (`crossmargin_bt.venues.tiers`), or of this package."""
 
     def __post_init__(self) -> None:
         before, since = set[str](), None
@@ -155,7 +158,7 @@ def _terms_at(contracts: Sequence[ContractTerms], end_ms: float) -> tuple[Contra
     for one in contracts:
         symbols = tuple(symbol for symbol in one.symbols if one.since_ms >= latest.get(symbol, 0))
         if symbols:
-            kept.append(msgspec.structs.replace(one, symbols=symbols))
+            kept.append(one if symbols == one.symbols else msgspec.structs.replace(one, symbols=symbols))
     return tuple(kept)
 
 
@@ -182,12 +185,60 @@ def load(venue: str) -> Venue:
         RuleError: the file violates the schema; the text names the file and the key.
     """
     file = _file(venue)
-    found = parse(text(venue), file.name if venue in shipped() else str(file))
+    name = file.name if venue in shipped() else str(file)
+    found = parse(text(venue), name)
     if not str(venue).endswith(".toml") and found.name != venue:
         raise RuleError(
             f"{file}: the venue is named {found.name!r}, its entry point {venue!r}; give both the same name"
         )
-    return found
+    return _with_own_tiers(text(venue), name, _tier_file(file, found.tiers)) if found.tiers else found
+
+
+def load_with(venue: str | Venue, file: Path | None) -> Venue:
+    """Return a venue, given as such or by its name or TOML file, with the terms of a tiers file if one is given.
+
+    Raises:
+        ConfigurationError, RuleError: see `load` and `crossmargin_bt.venues.tiers.read`.
+    """
+    book = venue if isinstance(venue, Venue) else load(venue)
+    if file is None:
+        return book
+    terms = tiers.read(file)
+    try:
+        return with_tiers(book, terms)
+    except RuleError as error:
+        raise RuleError(f"{file}: {error}") from error
+
+
+def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
+    """Return the venue with these terms, which replace all of its own terms of the same contracts."""
+    replaced = {symbol for one in terms for symbol in one.symbols}
+    contracts = []
+    for one in venue.rules.contracts:
+        others = tuple(symbol for symbol in one.symbols if symbol not in replaced)
+        if others:
+            contracts.append(msgspec.structs.replace(one, symbols=others))
+    rules = msgspec.structs.replace(venue.rules, contracts=(*contracts, *terms))
+    return msgspec.structs.replace(venue, rules=rules)
+
+
+def _tier_file(file: Traversable, name: str) -> bytes:
+    """Return the content of the tiers file that a venue's file names: beside it, or one of this package.
+
+    Raises:
+        RuleError: there is none.
+    """
+    beside = file.parent / name if isinstance(file, Path) else None
+    found = beside if beside is not None and beside.is_file() else resources.files(__package__).joinpath(name)
+    if not found.is_file():
+        raise RuleError(f"{file}: tiers names {name!r}, which is no file beside it; give the name of a JSON file there")
+    return found.read_bytes()
+
+
+@lru_cache(maxsize=16)
+def _with_own_tiers(text: str, file: str, content: bytes) -> Venue:
+    venue = parse(text, file)
+    return with_tiers(venue, tiers.parse(content, f"{file}, {venue.tiers}"))
 
 
 def text(venue: str) -> str:

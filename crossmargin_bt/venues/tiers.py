@@ -15,7 +15,6 @@ import msgspec
 from crossmargin_bt.engine.terms.rates import Tier, TierTable
 from crossmargin_bt.engine.terms.rules import ContractTerms
 from crossmargin_bt.errors import ConfigurationError, RuleError
-from crossmargin_bt.venues import Venue, load
 
 # Relative tolerance between a published deduction and the one computed from the rates.
 DEDUCTION_TOLERANCE = 1e-6
@@ -56,17 +55,26 @@ def read(path: Path) -> list[ContractTerms]:
     """
     if not path.is_file():
         raise ConfigurationError(f"tiers file {path} does not exist")
+    return parse(path.read_bytes(), str(path))
+
+
+def parse(content: bytes, file: str) -> list[ContractTerms]:
+    """Return the contract terms in the content of a file; `file` is the name that errors use.
+
+    Raises:
+        RuleError: see `read`.
+    """
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=File)
+        decoded = msgspec.json.decode(content, type=File)
     except msgspec.DecodeError as error:
-        raise RuleError(f"{path}: {error}") from error
+        raise RuleError(f"{file}: {error}") from error
     found = [
-        _terms(f"{path}: snapshot {snapshot.as_of}, {symbol}", snapshot, symbol, rows)
-        for snapshot in file.snapshots
+        _terms(f"{file}: snapshot {snapshot.as_of}, {symbol}", snapshot, symbol, rows)
+        for snapshot in decoded.snapshots
         for symbol, rows in snapshot.tiers.items()
     ]
     if not found:
-        raise RuleError(f"{path}: the file contains no tier table")
+        raise RuleError(f"{file}: the file contains no tier table")
     return found
 
 
@@ -106,31 +114,3 @@ def short_symbol(symbol: str) -> str:
     """
     pair, _, settle = symbol.partition(":")
     return symbol if "-" in settle else pair.replace("/", "")
-
-
-def load_with(venue: str | Venue, file: Path | None) -> Venue:
-    """Return a venue, given as such or by its name or TOML file, with the terms of a tiers file if one is given.
-
-    Raises:
-        ConfigurationError, RuleError: see `venues.load` and `read`.
-    """
-    book = venue if isinstance(venue, Venue) else load(venue)
-    if file is None:
-        return book
-    terms = read(file)
-    try:
-        return with_tiers(book, terms)
-    except RuleError as error:
-        raise RuleError(f"{file}: {error}") from error
-
-
-def with_tiers(venue: Venue, terms: Sequence[ContractTerms]) -> Venue:
-    """Return the venue with these terms, which replace all of its own terms of the same contracts."""
-    replaced = {symbol for one in terms for symbol in one.symbols}
-    contracts = []
-    for one in venue.rules.contracts:
-        others = tuple(symbol for symbol in one.symbols if symbol not in replaced)
-        if others:
-            contracts.append(msgspec.structs.replace(one, symbols=others))
-    rules = msgspec.structs.replace(venue.rules, contracts=(*contracts, *terms))
-    return msgspec.structs.replace(venue, rules=rules)

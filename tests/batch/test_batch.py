@@ -2,6 +2,7 @@
 """`crossmargin_bt.batch` against the broker: every account ends as a run of the broker does, bit for bit."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import backtrader as bt
@@ -29,8 +30,8 @@ from crossmargin_bt.batch.rule_support import (
 )
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.engine.math.intrabar_path import Candle, candle_path
-from crossmargin_bt.engine.terms.rates import flat_rate
-from crossmargin_bt.engine.terms.rules import Rules
+from crossmargin_bt.engine.terms.rates import flat_rate, tier_table
+from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 from crossmargin_bt.engine.terms.volatility import VolatilityScaling
 from crossmargin_bt.errors import ConfigurationError, FeedError
 
@@ -272,10 +273,11 @@ def resting_after(market: Market, account: batch.BatchAccount, schedule: OrderSc
     """Return the resting limit orders after the last bar of the compiled loop."""
     held, orders = PositionArrays.empty(1), RestingOrders.empty(1, 4)
     assert schedule.limit_orders is not None
+    (period,) = market.periods
     money, counts = np.array([account.cash, 0.0, 0.0, account.cash, 0.0]), np.zeros(4, np.int64)
     ended = batch.simulation.compiled_loop().run(
-        0, market.last, market.mark, market.funding, False, schedule.targets, market.contracts, market.tables("cross"),
-        market.levels, market.terms(account), *held, money, counts, np.zeros(0), orders.bounds, *schedule.limit_orders[:-1],
+        0, market.bars, market.last, market.mark, market.funding, False, schedule.targets, period.contracts,
+        period.tables("cross"), period.levels, period.terms(account, market.path), *held, money, counts, np.zeros(0), orders.bounds, *schedule.limit_orders[:-1],
         orders.orders, orders.prices,
     )  # fmt: skip
     assert ended == market.bars - 1
@@ -558,6 +560,19 @@ def test_an_answer_outside_the_table_is_refused(monkeypatch: Any) -> None:
     assert unsupported_rules(rules) == ["the rule safe_level"]
 
 
+def test_the_broker_processes_only_the_bars_at_which_terms_change() -> None:
+    """A small long at Binance from 2022 to 2025: a bar for each of ten new tables of BTCUSDT, and one equity either way."""
+    index = pd.date_range("2022-03-01", "2025-12-31", freq="D")
+    close = 40_000.0 + 10.0 * np.arange(len(index))
+    frame = pd.DataFrame({"open": close, "high": close + 5, "low": close - 5, "close": close, "volume": 1.0}, index)
+    market = Candles("BTCUSDT", frame, None, cm.Instrument(symbol="BTCUSDT", lot=0.001))
+    found = same([market], np.full(len(index), 0.1), batch.BatchAccount(0, 10.0, "cross", 10_000.0), "binance")
+    assert (found.fills, found.broker_bars) == (1, 10)
+
+
+RULES_CHANGE, TIERS_CHANGE = datetime(2025, 1, 3, 7, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC)
+
+
 def supported_rules() -> st.SearchStrategy[dict[str, Any]]:
     """Return rule books as changes of a venue's: every rule of listed answers has any of the supported ones."""
     listed = {
@@ -582,6 +597,8 @@ def supported_rules() -> st.SearchStrategy[dict[str, Any]]:
 @given(
     **MARKETS_AND_ACCOUNTS,
     rules=supported_rules(),
+    later=st.none() | supported_rules(),
+    tiers_change=st.booleans(),
     exposure=st.sampled_from([0.3, 1.0, 5.0, 15.0]),
     with_orders=st.booleans(),
 )
@@ -596,21 +613,40 @@ def test_rule_books_made_of_supported_answers_end_as_the_broker_ends_them(
     marked: bool,
     funded: bool,
     rules: dict[str, Any],
+    later: dict[str, Any] | None,
+    tiers_change: bool,
     exposure: float,
     with_orders: bool,
 ) -> None:
-    """The table of support is true of answers that no venue combines: random rule books, with limit orders or without."""
+    """The table of support is true of answers that no venue combines: random rule books, with limit orders or without.
+
+    Rules change in the middle of the run, and the tiers of the first contract.
+    """
     shipped = venues.load(venue)
-    rules |= {key: one.answers[0] for key, one in SUPPORT.items() if one.mode == mode}
-    book = msgspec.structs.replace(shipped, rules=msgspec.structs.replace(shipped.rules, **rules))
+    fixed = {key: one.answers[0] for key, one in SUPPORT.items() if one.mode == mode}
+    contracts = [ContractTerms(symbols=("S0",), maintenance=shipped.rules.maintenance, source="a test")]
+    if tiers_change:
+        steeper = tier_table([(0.0, 0.01, 20.0), (5_000.0, 0.03, 10.0)], marginal=True)
+        contracts.append(ContractTerms(symbols=("S0",), maintenance=steeper, source="a test", since=TIERS_CHANGE))
+    changed = (
+        {} if later is None else {key: "none" if value is None else value for key, value in (later | fixed).items()}
+    )
+    changes = (
+        [venues.VenueChange(since=RULES_CHANGE, source="a test", says="new rules", rules=changed)] if changed else []
+    )
+    book = msgspec.structs.replace(
+        shipped,
+        rules=msgspec.structs.replace(shipped.rules, contracts=tuple(contracts), **(rules | fixed)),
+        changes=tuple(changes),
+    )
     inverse = venue == "binance_coinm"
     candles = markets(seed, count, 120, wild=wild, marked=marked, funded=funded, inverse=inverse)
     random = np.random.default_rng(seed)
     cash = 10.0 if inverse else 10_000.0
     unit = (cash * 100.0 if inverse else cash / 100.0) * exposure / count
     targets = np.full((120, count), np.nan)
-    changes = random.random(targets.shape) < 0.08
-    targets[changes] = random.choice([0.0, 1.0, -1.0, 2.5], changes.sum()) * unit
+    sent = random.random(targets.shape) < 0.08
+    targets[sent] = random.choice([0.0, 1.0, -1.0, 2.5], sent.sum()) * unit
     orders = placed(random, candles, 2, often=0.1, away=0.002, unit=unit / 2) if with_orders else None
     same(candles, targets, batch.BatchAccount(0, leverage, mode, cash), book, path, orders)
 

@@ -323,22 +323,26 @@ def test_skipping_bars_changes_nothing_when_rules_change(seed: int) -> None:
     assert journal_of(seed, "skipping", mode=mode, position_mode=position_mode) == walked
 
 
-def test_a_batch_takes_the_rules_of_its_days_or_refuses_them() -> None:
-    """A change within the candles is refused in words; candles before or after it get its rules."""
+def test_a_batch_takes_the_rules_of_its_days() -> None:
+    """A change within the candles divides them; only positions that keep older rules are refused, in words."""
     frame = candles(1, 60)
     venue = changing(("2025-01-02", {"taker": 0.004}))
     market = [Candles("AAA", frame, None, Instrument(symbol="AAA", lot=0.01))]
+    periods = Market(market, venue).periods
+    assert [(one.first, one.end, one.books[0].taker) for one in periods] == [(0, 24, BASE.rules.taker), (24, 60, 0.004)]
+    keeping = changing(("2025-01-02", {"taker": 0.004}), positions="opened_since")
     with pytest.raises(
-        ConfigurationError, match="a batch does not know rules that change: generic has new ones since 2025-01-02"
+        ConfigurationError,
+        match="positions that keep older rules: generic has new ones for positions opened since 2025-01-02",
     ):
-        Market(market, venue)
+        Market(market, keeping)
     after = [Candles("AAA", frame.loc["2025-01-02":], None, Instrument(symbol="AAA", lot=0.01))]
     before = [Candles("AAA", frame.loc[:"2025-01-01"], None, Instrument(symbol="AAA", lot=0.01))]
     assert [Market(one, venue).books[0].taker for one in (before, after)] == [BASE.rules.taker, 0.004]
     later = [Candles("BTCUSDT", candles(1, 60), None, Instrument(symbol="BTCUSDT", lot=0.01))]
-    assert Market(later, "gate").bars == 60, "its tiers change months after the last bar"
+    assert len(Market(later, "gate").periods) == 1, "its tiers change months after the last bar"
     unmet = changing(("2025-01-02", {"order_size_fees": 2, "ratio": "collateral_over_requirement"}))
-    assert Market(market, unmet).bars == 60, "these rules apply to no account of a batch"
+    assert len(Market(market, unmet).periods) == 1, "these rules apply to no account of a batch"
 
 
 def test_stress_reaches_the_rules_of_every_period() -> None:

@@ -2,10 +2,13 @@
 """Rule books: they load, name their sources, and errors name the file and key."""
 
 import ast
+import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from places import SHARED
 
 import crossmargin_bt
 from crossmargin_bt import Instrument, venues
@@ -15,6 +18,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.orders import OpenOrder, Prices, pending
 from crossmargin_bt.engine.lifecycle import fills
 from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import TierTable, flat_rate
 from crossmargin_bt.errors import ConfigurationError, RuleError
 from crossmargin_bt.venues import tiers
 
@@ -245,6 +249,58 @@ TIERS = """{"snapshots": [
 ]}"""
 
 
+def test_binance_has_the_tiers_of_its_most_traded_contracts_by_date() -> None:
+    """65 contracts, most of them with several tables; of a day the table recorded last counts."""
+    contracts = venues.load("binance").rules.contracts
+    dated: dict[str, set[date | None]] = {}
+    for one in contracts:
+        dated.setdefault(one.symbols[0], set()).add(one.since)
+    assert len(dated) >= 40
+    assert sum(len(days) > 1 for days in dated.values()) >= 40
+
+    def first_tiers(symbol: str, day: date) -> list[tuple[float, float, float | None]]:
+        table = venues.load("binance").at(day).rules.terms(symbol)[0].maintenance
+        assert isinstance(table, TierTable)
+        return [(tier.notional_min, tier.maintenance_rate, tier.leverage_max) for tier in table.tiers[:2]]
+
+    # In the weeks after FTX fell a first SOL kept 2 %, before and after it less.
+    assert first_tiers("SOLUSDT", date(2022, 11, 24))[0][1] < 0.02
+    assert first_tiers("SOLUSDT", date(2022, 12, 1))[0][1] == 0.02
+    assert first_tiers("SOLUSDT", date(2024, 1, 1)) == [(0.0, 0.0065, 75.0), (10_000.0, 0.01, 50.0)]
+    assert first_tiers("BTC/USDT:USDT", date(2025, 6, 18)) == [(0.0, 0.004, 125.0), (50_000.0, 0.005, 100.0)]
+    assert first_tiers("BTCUSDT", date(2025, 8, 21)) == [(0.0, 0.004, 150.0), (300_000.0, 0.005, 100.0)]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="recorded tables are not here")
+def test_binances_tiers_are_those_recorded_elsewhere() -> None:
+    """Every table of seven recorded days is the one in force on that day."""
+    recorded = tiers.read(SHARED / "data" / "tiers" / "binance_usdm_tiers_by_date.json")
+    book, compared = venues.load("binance"), 0
+    for one in recorded:
+        # One record is named by its local day, one by its month.
+        days = [one.since, one.since + timedelta(days=28 if one.since.month == 9 and one.since.year == 2026 else 1)]
+        shipped = [book.at(day).rules.terms(one.symbols[0])[0] for day in days if book.rules.terms(one.symbols[0])]
+        if shipped:
+            assert one.maintenance in [terms.maintenance for terms in shipped], (one.symbols, one.since)
+            compared += 1
+    assert compared > 100
+
+
+def test_a_book_of_ones_own_names_a_file_of_tiers(tmp_path: Path) -> None:
+    """Beside it; one that is not there is named, and so is the place of a fault in it."""
+    text = (Path(venues.__file__).parent / "generic.toml").read_text(encoding="utf-8")
+    book, file = tmp_path / "mine.toml", tmp_path / "mine.json"
+    book.write_text(f'tiers = "mine.json"\n{text}', encoding="utf-8")
+    with pytest.raises(RuleError, match=r"mine\.toml: tiers names 'mine\.json', which is no file beside it"):
+        venues.load(str(book))
+    rows = [{"notional_min": 0, "maintenance_rate": 0.02}]
+    file.write_text(json.dumps({"snapshots": [{"as_of": "2024-08-01", "tiers": {"BTC/USDT:USDT": rows}}]}))
+    assert venues.load(str(book)).rules.terms("BTCUSDT")[0].maintenance == flat_rate(0.02)
+    file.write_text('{"snapshots": [{"as_of": "2024-08-01", "tiers": {"BTC/USDT:USDT": [{}]}}]}')
+    with pytest.raises(RuleError, match=r"mine\.toml, mine\.json: .*notional_min"):
+        venues.load(str(book))
+
+
 def test_tiers_by_date_are_read(tmp_path: Path) -> None:
     """By unified and short symbol; deductions make the tiers marginal; a month is its first day."""
     file = tmp_path / "tiers.json"
@@ -254,7 +310,7 @@ def test_tiers_by_date_are_read(tmp_path: Path) -> None:
     assert (str(first.since), str(second.since)) == ("2025-01-01", "2025-02-01")
     assert first.since_ms == 1_735_689_600_000
     assert second.maintenance.margin(2000.0, 1.0) == pytest.approx(30.0)
-    book = tiers.with_tiers(venues.load("kucoin"), [first, second]).rules
+    book = venues.with_tiers(venues.load("kucoin"), [first, second]).rules
     assert [terms.source for terms in book.terms("BTCUSDT")] == ["page one", ""]
 
 
@@ -287,7 +343,7 @@ def test_wrong_tiers_are_named_with_their_place(tmp_path: Path, old: str, new: s
         tiers.read(file)
     file.write_text(TIERS.replace("2025-02", "2025-01"), encoding="utf-8")
     with pytest.raises(RuleError, match=r"tiers\.json: contracts gives BTC/USDT:USDT two terms"):
-        tiers.load_with("okx", file)
+        venues.load_with("okx", file)
     with pytest.raises(ConfigurationError, match="does not exist"):
         tiers.read(tmp_path / "none.json")
 
@@ -296,7 +352,7 @@ def test_a_tiers_file_replaces_only_what_it_names(tmp_path: Path) -> None:
     """Terms remain valid for symbols that the file does not name; a contract with a delivery date is another contract."""
     file = tmp_path / "tiers.json"
     file.write_text(TIERS.replace("BTC/USDT:USDT", "XBTUSDTM"), encoding="utf-8")
-    rules = tiers.with_tiers(venues.load("kucoin"), tiers.read(file)).rules
+    rules = venues.with_tiers(venues.load("kucoin"), tiers.read(file)).rules
     assert [terms.source for terms in rules.terms("XBTUSDTM")] == ["page one", ""]
     assert len(rules.terms("BTCUSDT")) == 1
     file.write_text(TIERS.replace("BTC/USDT:USDT", "BTC/USDT:USDT-250328"), encoding="utf-8")

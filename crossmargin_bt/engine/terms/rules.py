@@ -2,7 +2,8 @@
 """A venue's rule book: every rule that differs between venues, as data."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any, Literal, get_args, get_type_hints
@@ -208,10 +209,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             1 < one < math.inf for one in (*self.warning_levels, *cancel)
         ):
             raise RuleError("safe_level must be at least 1, and warning_levels and order_cancel_level above 1")
-        dated = [(symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols]
-        twice = next((pair for pair in dated if dated.count(pair) > 1), None)
+        dated = Counter((symbol, terms.since_ms) for terms in self.contracts for symbol in terms.symbols)
+        twice = next((symbol for (symbol, _), count in dated.items() if count > 1), None)
         if twice:
-            raise RuleError(f"contracts gives {twice[0]} two terms for the same date")
+            raise RuleError(f"contracts gives {twice} two terms for the same date")
+
+    def of_contracts(self, symbols: Collection[str]) -> "Rules":
+        """Return the rules without the terms of other contracts."""
+        kept = tuple(one for one in self.contracts if not set(one.symbols).isdisjoint(symbols))
+        return self if len(kept) == len(self.contracts) else msgspec.structs.replace(self, contracts=kept)
 
     def terms(self, symbol: str) -> list[ContractTerms]:
         """Return the dated terms of a contract, oldest first; empty if only the default applies."""
