@@ -96,7 +96,7 @@ class Stage:
             elif key == "tiers":
                 kind, _, rows = value.partition("/")
                 rows = [tuple(float(x) for x in row.split(":")) for row in rows.split(",")]
-                table = tier_table([(*row, None)[:3] for row in rows], marginal=kind.startswith("marginal"))
+                table = tier_table(rows, marginal=kind.startswith("marginal"))
                 measure = "quantity" if kind.endswith("_by_quantity") else "value"
                 settings["maintenance"] = msgspec.structs.replace(table, measure=measure)
             elif key in RATES:

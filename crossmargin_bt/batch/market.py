@@ -68,9 +68,8 @@ class Period(NamedTuple):
         for n, table in enumerate(own):
             assert isinstance(table, TierTable)
             for k, tier in enumerate(table.tiers):
-                floor = 0.0 if tier.leverage_max is None else 1 / tier.leverage_max
                 places = [layout.NOTIONAL_MIN, layout.MAINTENANCE_RATE, layout.DEDUCTION, layout.INITIAL_RATE_MIN]
-                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], floor
+                filled[n, places, k] = tier.notional_min, tier.maintenance_rate, table.deductions[k], tier.initial_floor
         return filled
 
 

@@ -20,7 +20,6 @@ from crossmargin_bt.engine.terms.rates import (
     PowerRate,
     ShareTable,
     SizeRate,
-    Tier,
     TierTable,
 )
 from crossmargin_bt.engine.terms.rules import Rules
@@ -265,7 +264,9 @@ def stricter_maintenance(rule: MaintenanceRule) -> MaintenanceRule:
     k = MAINTENANCE_FACTOR
     if isinstance(rule, TierTable):
         tiers = (
-            Tier(one.notional_min, min(k * one.maintenance_rate, 1 / (one.leverage_max or 1.0)), one.leverage_max)
+            msgspec.structs.replace(
+                one, maintenance_rate=min(k * one.maintenance_rate, one.initial_floor or 1.0)
+            )
             for one in rule.tiers
         )
         return TierTable(tuple(tiers), rule.marginal, rule.measure)

@@ -20,7 +20,15 @@ from crossmargin_bt.engine.terms.liquidation_steps import (
 )
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
-from crossmargin_bt.engine.terms.rates import LinearRate, MaintenanceRule, PowerRate, ShareTable, SizeRate, TierTable
+from crossmargin_bt.engine.terms.rates import (
+    LinearRate,
+    MaintenanceRule,
+    PowerRate,
+    ShareTable,
+    SizeRate,
+    Tier,
+    TierTable,
+)
 from crossmargin_bt.engine.terms.rules import ContractTerms, Rules
 from crossmargin_bt.engine.terms.volatility import VolatilityScaling
 from crossmargin_bt.venues import Venue
@@ -364,6 +372,12 @@ def constants(rule: MaintenanceRule) -> dict[str, str]:
 TWO_DECIMALS_FROM = 1e4
 
 
+def _leverage(tier: Tier) -> str:
+    """Return the maximum leverage of a tier, with the initial rate where that is not its reciprocal."""
+    highest = "-" if tier.leverage_max is None else f"{tier.leverage_max:g}"
+    return highest if tier.initial_rate is None else f"{highest} (initial {tier.initial_rate:.3%})"
+
+
 def tier_rows(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
     """Return the rows (value from, rate, deduction, maximum leverage) of a tier table; empty for other rules."""
     table = rule.tier_table if isinstance(rule, ShareTable) else rule
@@ -374,7 +388,7 @@ def tier_rows(rule: MaintenanceRule) -> list[tuple[str, str, str, str]]:
             f"{tier.notional_min:,.0f}" if table.measure == "value" else f"{tier.notional_min:,.10g} coins",
             f"{tier.maintenance_rate:.3%}",
             f"{deduction:,.2f}" if deduction >= TWO_DECIMALS_FROM else f"{deduction:,.8g}",
-            "-" if tier.leverage_max is None else f"{tier.leverage_max:g}",
+            _leverage(tier),
         )
         for tier, deduction in zip(table.tiers, table.deductions, strict=True)
     ]

@@ -2,7 +2,7 @@
 """Tier tables by date: snapshots of a venue's tiers of each contract.
 
 The file is JSON: `{"venue": ..., "units": ..., "snapshots": [{"as_of": "2022-02-16", "source": ...,
-"tiers": {"BTC/USDT:USDT": [{"notional_min", "maintenance_rate", "leverage_max", ...}]}}]}`, amounts in the settle
+"tiers": {"BTC/USDT:USDT": [{"notional_min", "maintenance_rate", "leverage_max", "initial_rate", ...}]}}]}`, amounts in the settle
 currency. A table is valid from its snapshot until the next one; the first is also valid before its date.
 """
 
@@ -26,6 +26,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notional_min: float
     maintenance_rate: float
     leverage_max: float | None = None
+    initial_rate: float | None = None
     notional_max: float | None = None
     maintenance_amount: float | None = None
 
@@ -88,7 +89,7 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
     marginal = any(row.maintenance_amount for row in rows)
     try:
         table = TierTable(
-            tuple(Tier(row.notional_min, row.maintenance_rate, row.leverage_max) for row in rows), marginal
+            tuple(Tier(row.notional_min, row.maintenance_rate, row.leverage_max, row.initial_rate) for row in rows), marginal
         )
     except RuleError as error:
         raise RuleError(f"{where}: {error}") from error

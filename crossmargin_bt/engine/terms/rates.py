@@ -50,12 +50,21 @@ class MarginalRates(NamedTuple):
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tier of a maintenance table, from `notional_min` (inclusive, settle currency) upwards.
 
-    `leverage_max` is the maximum leverage of the tier; its reciprocal is the floor of the initial rate.
+    `leverage_max` is the maximum leverage of the tier; its reciprocal is the floor of the initial rate, unless the tier has an
+    `initial_rate` of its own.
     """
 
     notional_min: float
     maintenance_rate: float
     leverage_max: float | None = None
+    initial_rate: float | None = None
+
+    @property
+    def initial_floor(self) -> float:
+        """The minimum initial rate in the tier, 0 without one."""
+        if self.initial_rate is not None:
+            return self.initial_rate
+        return 0.0 if self.leverage_max is None else 1 / self.leverage_max
 
 
 class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tiers", tag_field="rule", dict=True):
@@ -95,7 +104,11 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
                 raise RuleError(
                     f"the tier from {tier.notional_min:g} has leverage_max {tier.leverage_max:g}; it is 1 or more"
                 )
-            ceiling = 1.0 if tier.leverage_max is None else 1 / tier.leverage_max
+            if not 0 < (1.0 if tier.initial_rate is None else tier.initial_rate) <= 1:
+                raise RuleError(
+                    f"the tier from {tier.notional_min:g} has initial_rate {tier.initial_rate:g}; it must lie in (0, 1]"
+                )
+            ceiling = tier.initial_floor or 1.0
             if not 0 < tier.maintenance_rate < 1 or tier.maintenance_rate > ceiling:
                 raise RuleError(
                     f"the tier from {tier.notional_min:g} has maintenance rate {tier.maintenance_rate:g}; "
@@ -104,8 +117,8 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
 
     @cached_property
     def has_initial_floor(self) -> bool:
-        """Whether any tier limits the leverage, and so sets a floor of the initial rate."""
-        return any(tier.leverage_max is not None for tier in self.tiers)
+        """Whether any tier limits the leverage or has an initial rate, and so sets a floor of the initial rate."""
+        return any(self._initial_floors)
 
     @cached_property
     def breakpoints(self) -> tuple[float, ...]:
@@ -116,6 +129,10 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     def bounds(self) -> tuple[float, ...]:
         """The lower bounds of the tiers above the first."""
         return tuple(tier.notional_min for tier in self.tiers[1:])
+
+    @cached_property
+    def _initial_floors(self) -> tuple[float, ...]:
+        return tuple(tier.initial_floor for tier in self.tiers)
 
     @cached_property
     def marginal_rates(self) -> MarginalRates:
@@ -137,10 +154,9 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
         return margin if measured is value else formulas.pro_rata(margin, value, quantity)
 
     def initial_floor(self, value: float, quantity: float) -> float:
-        """Return the minimum initial rate in the tier of a position: 1 / its maximum leverage, 0 without one."""
+        """Return the minimum initial rate in the tier of a position, 0 without one."""
         measured = value if self.measure == "value" else quantity
-        highest = self.tiers[bisect_right(self.bounds, measured)].leverage_max
-        return 0.0 if highest is None else 1 / highest
+        return self._initial_floors[bisect_right(self.bounds, measured)]
 
 
 class LeverageTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -314,6 +330,6 @@ def flat_rate(rate: float, leverage_max: float | None = None) -> TierTable:
     return TierTable((Tier(0.0, rate, leverage_max),))
 
 
-def tier_table(rows: Sequence[tuple[float, float, float | None]], *, marginal: bool) -> TierTable:
-    """Return a tier table from rows of (notional_min, maintenance_rate, leverage_max)."""
+def tier_table(rows: Sequence[tuple[float, float, *tuple[float | None, ...]]], *, marginal: bool) -> TierTable:
+    """Return a tier table from rows of (notional_min, maintenance_rate[, leverage_max[, initial_rate]])."""
     return TierTable(tuple(Tier(*row) for row in rows), marginal)

@@ -24,7 +24,7 @@ FeePrice = Literal["none", "mark", "entry", "bankruptcy"]
 value / leverage, also where a tier raises the initial rate."""
 
 
-class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Contract-specific maintenance rules of a venue, in force from a date; undated terms apply before all dated ones."""
 
     symbols: tuple[str, ...]
@@ -43,7 +43,7 @@ class ContractTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """The maintenance rule by margin mode."""
         return {"cross": self.maintenance, "isolated": self.isolated or self.maintenance}
 
-    @property
+    @cached_property
     def since_ms(self) -> int:
         """The start of the day `since` in milliseconds since 1970-01-01 UTC, 0 if undated."""
         return 0 if self.since is None else start_ms(self.since)
