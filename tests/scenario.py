@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import get_args
 
 import backtrader as bt
 import msgspec
@@ -23,7 +24,7 @@ from crossmargin_bt.engine.admission import maximum_order, order_admission, sett
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.ledger.refusal import Refusal
+from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode, RefusalKind
 from crossmargin_bt.engine.lifecycle import expiry, fills, interest
 from crossmargin_bt.engine.liquidation import repayment, waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
@@ -216,10 +217,20 @@ class AccountScenario:
         given = [word for word in words.split() if "=" not in word]
         refusal = self.refusal_of(given[0], given[1:]) if given[0] in MAY_BE_REFUSED else self._order(given)[2]
         assert refusal is not None, "it was allowed"
+        self._is_whole(refusal)
         assert said in refusal.reason, refusal.reason
         for name, value in (word.split("=") for word in words.split() if "=" in word):
             found = getattr(refusal, name)
             assert found == (value if isinstance(found, str) else written(value)), f"{name}: {found!r}, {refusal}"
+
+    def _is_whole(self, refusal: Refusal) -> None:
+        """Assert that a refusal says all that one has to say: kind, code, reason, and of missing margin the amounts."""
+        assert refusal.kind in get_args(RefusalKind)
+        assert refusal.code in get_args(RefusalCode)
+        assert refusal.reason
+        if refusal.kind == "margin":
+            assert refusal.needed > refusal.available >= 0
+            assert refusal.currency in self.account.balances
 
     def do_cancel(self, rest) -> None:
         number = int(rest[0])
