@@ -9,6 +9,7 @@ describes every line. Numbers are compared to the digits written.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -61,6 +62,7 @@ class AccountScenario:
         self.setup = {
             "position_mode": stage.position, "pooling": stage.pooling, "unit": stage.currency, "prices": stage.prices,
             "interest_rates": stage.interest, "portfolio": stage.mode == "portfolio",
+            "insurance_fund": stage.insurance,
         }  # fmt: skip
         self.account = Account(stage.book_rules(), **self.setup)
         self.account.now_ms = 1000 * START.timestamp()
@@ -80,6 +82,8 @@ class AccountScenario:
         return round(self.account.now_ms)
 
     def record(self, event) -> None:
+        """Apply an entry of the journal, which reads the same after it was written to a file."""
+        assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
         self.account.apply(event)
         self.journal.append(event)
         invariants.check(self.account)
@@ -162,20 +166,47 @@ class AccountScenario:
             self.record(event)
 
     def do_converted(self, rest) -> None:
-        """`converted BTC 0.01 USDT 100 | ...`: what was exchanged so far to pay debts, and what came of it."""
+        """`converted BTC 0.01 USDT 100 repayment | ...`: what was exchanged so far, what came of it, and why."""
         found = [entry for entry in self.journal if isinstance(entry, events.Converted)]
         groups = [group.split() for group in " ".join(rest).split("|")]
         assert len(found) == len(groups), found
-        for entry, (currency, amount, into, received) in zip(found, groups, strict=True):
+        for entry, (currency, amount, into, received, *reason) in zip(found, groups, strict=True):
             assert (entry.currency, entry.into) == (currency, into)
             assert entry.amount == written(amount)
             assert entry.received == written(received)
+            assert entry.reason == (reason[0] if reason else entry.reason)
 
     def do_forced(self, rest) -> None:
-        """`forced BTC -12 @ 90`: a forced fill of a liquidation or a repayment."""
-        symbol, lots, *_ = parse_order(rest)
-        found = [entry for entry in self.journal if isinstance(entry, events.Filled) and entry.forced]
-        assert any((e.symbol, e.lots) == (symbol, lots) and e.price == written(rest[3]) for e in found), found
+        """`forced BTC -12 @ 90 liquidation`: a forced fill, and why."""
+        symbol, lots, _, price, *cause = rest
+        found = [entry for entry in self.journal if isinstance(entry, events.Filled) and entry.cause]
+        assert any(
+            (e.symbol, e.lots) == (symbol, int(lots)) and e.price == written(price) and e.cause in (cause or [e.cause])
+            for e in found
+        ), found
+
+    def do_taken_over(self, rest) -> None:
+        """`taken_over BTC:net=90 | left=-100 amount=100 fund=40`: the latest takeover, its prices and who paid."""
+        entry = [one for one in self.journal if isinstance(one, events.InsuranceFundTakeover)][-1]
+        prices, _, figures = " ".join(rest).partition("|")
+        told = dict(pair.split("=") for pair in prices.split())
+        assert set(entry.takeovers) == set(told)
+        assert all(entry.takeovers[leg] == written(price) for leg, price in told.items()), entry.takeovers
+        names = {"left": entry.left, "amount": entry.amount, "by_fund": entry.by_fund, "fund_paid": entry.fund_paid}
+        for name, value in (pair.split("=") for pair in figures.split()):
+            assert names[name] == written(value), (name, entry)
+
+    def do_deleveraged(self, rest) -> None:
+        """`deleveraged BTC short +10 @ 90 market=80 amount=100`: a leg closed against what the fund could not pay."""
+        symbol, side, lots, _, price, *figures = rest
+        found = [one for one in self.journal if isinstance(one, events.Deleveraged)]
+        told = {name: written(value) for name, value in (pair.split("=") for pair in figures)}
+        assert any(
+            (one.symbol, one.side, one.lots) == (symbol, side, int(lots))
+            and one.price == written(price)
+            and all(getattr(one, name) == value for name, value in told.items())
+            for one in found
+        ), found
 
     def do_fill(self, rest) -> None:
         symbol, lots, price, options = parse_order(rest)
@@ -263,7 +294,7 @@ class AccountScenario:
         for pool in pools:
             self.record(waterfall.liquidation_entry(self.account, 0, pool))
             work = PoolCloser(self.account, 0, pool, self.mark_of)
-            for event in waterfall.liquidate(work):
+            for event in waterfall.liquidate(work, deleverages=self.stage.insurance is not None):
                 self.record(event)
 
     def mark_of(self, close: waterfall.Close) -> float:
@@ -463,7 +494,9 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
         cash=stage.cash, currency=stage.currency, deposits=stage.deposits, prices=stage.prices, pooling=stage.pooling,
         interest_rates=stage.interest,
         venue=stage.venue, mode=stage.mode, leverage=stage.leverage, position_mode=stage.position,
-        path=stage.path, check=True, slip_perc=stage.slippage, slip_open=True, warning_levels=stage.warnings,
+        path=stage.path, check=True, slip_perc=stage.slippage,
+        insurance_fund=math.inf if stage.insurance is None else stage.insurance,
+        auto_deleveraging=stage.insurance is not None, slip_open=True, warning_levels=stage.warnings,
         liquidation_slippage=stage.forced[0], liquidation_impact=stage.forced[1],
     )  # fmt: skip
     broker.venue = msgspec.structs.replace(broker.venue, rules=stage.book_rules(), changes=())

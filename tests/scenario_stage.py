@@ -47,6 +47,7 @@ class Stage:
         self.prices: dict[str, float] = {}
         self.interest: dict[str, float] = {}
         self.slippage = 0.0
+        self.insurance: float | None = None
         self.warnings: tuple[float, ...] = ()
         self.forced = (0.0, 0.0)
 
@@ -58,7 +59,7 @@ class Stage:
             setattr(self, word, rest[0])
         elif word == "venue":
             self.venue, self.day = rest[0], date.fromisoformat(rest[1]) if len(rest) > 1 else None
-        elif word in ("cash", "slippage"):
+        elif word in ("cash", "slippage", "insurance"):
             setattr(self, word, float(rest[0]))
         elif word == "warnings":
             self.warnings = tuple(float(level) for level in rest)

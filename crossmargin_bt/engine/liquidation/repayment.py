@@ -41,19 +41,9 @@ def repayments(
 
 
 def can_repay(account: Account) -> bool:
-    """Return whether any debt can be repaid, by a trade at the marks or by a conversion."""
+    """Return whether any debt can be repaid out of what else is held: what a trade in a spot market pays with is held too."""
     owing = [one.currency for one in currencies.holdings(account) if one.debt > 0]
-    return any(_exchangeable_holdings(account, currency) or _tradable_markets(account, currency) for currency in owing)
-
-
-def _tradable_markets(account: Account, currency: str) -> list[str]:
-    """Return the symbols of the spot positions that could be traded against a debt, at the marks."""
-    return [
-        symbol
-        for symbol, book in account.books.items()
-        if book.margin_mode == "spot" and "net" in book.legs
-        and _lots_to_trade(account, symbol, currency, lambda close: account.books[close.symbol].long_mark)
-    ]  # fmt: skip
+    return any(_exchangeable_holdings(account, currency) for currency in owing)
 
 
 def _exchangeable_holdings(account: Account, currency: str) -> list[Holding]:
