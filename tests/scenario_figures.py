@@ -51,6 +51,8 @@ OF_AN_ACCOUNT: dict[str, Callable[[Account], float]] = {
     "funding": lambda account: account.funding,
     "interest": lambda account: account.interest,
     "total_equity": metrics.total_equity,
+    "total_used": metrics.total_margin_used,
+    "exposure": metrics.account_exposure,
 }
 OF_A_POOL = {
     "equity": "equity",
