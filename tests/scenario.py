@@ -82,8 +82,7 @@ class AccountScenario:
         return round(self.account.now_ms)
 
     def record(self, event) -> None:
-        """Apply an entry of the journal, which reads the same after it was written to a file."""
-        assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
+        check_entry(event)
         self.account.apply(event)
         self.journal.append(event)
         invariants.check(self.account)
@@ -505,7 +504,15 @@ def run_bars(stage: Stage, lines: list[tuple[str, list[str]]], **cerebro_setting
             broker.set_margin_mode(symbol, mode)
     cerebro.setbroker(broker)
     cerebro.addstrategy(Script, steps=steps)
-    return cerebro.run()[0]
+    strategy = cerebro.run()[0]
+    for entry in broker.journal:
+        check_entry(entry)
+    return strategy
+
+
+def check_entry(entry: events.JournalEntry) -> None:
+    """Assert that an entry of a journal reads the same after it was written to a file."""
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
 
 
 def reduced(journal) -> list[events.LiquidationStepTaken]:
