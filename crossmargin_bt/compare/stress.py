@@ -264,9 +264,7 @@ def stricter_maintenance(rule: MaintenanceRule) -> MaintenanceRule:
     k = MAINTENANCE_FACTOR
     if isinstance(rule, TierTable):
         tiers = (
-            msgspec.structs.replace(
-                one, maintenance_rate=min(k * one.maintenance_rate, one.initial_floor or 1.0)
-            )
+            msgspec.structs.replace(one, maintenance_rate=min(k * one.maintenance_rate, one.initial_floor or 1.0))
             for one in rule.tiers
         )
         return TierTable(tuple(tiers), rule.marginal, rule.measure)

@@ -239,6 +239,8 @@ def describe_step(one: LiquidationStep) -> str:
         return f"the value above {one.value:,.0f}"
     if isinstance(one, Portion):
         return f"portions of {one.share:.0%}, at least {one.value_min:,.0f}"
+    if isinstance(one, Reduce) and one.value_min:
+        return f"the remainder, safest first, at least {one.value_min:,.0f} of a position"
     return {Pairs: "opposite legs", Hedges: "hedged sets", Reduce: "the remainder, safest first"}[type(one)]
 
 

@@ -89,7 +89,8 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
     marginal = any(row.maintenance_amount for row in rows)
     try:
         table = TierTable(
-            tuple(Tier(row.notional_min, row.maintenance_rate, row.leverage_max, row.initial_rate) for row in rows), marginal
+            tuple(Tier(row.notional_min, row.maintenance_rate, row.leverage_max, row.initial_rate) for row in rows),
+            marginal,
         )
     except RuleError as error:
         raise RuleError(f"{where}: {error}") from error

@@ -82,17 +82,27 @@ def _delta_per_lot(book: Book, now_ms: float) -> float:
     return coins if found is None else coins * max(DELTA_MIN, abs(found.delta))
 
 
-def _reduce(closer: PoolCloser, step: Reduce) -> list[Close]:  # noqa: ARG001
+def _reduce(closer: PoolCloser, step: Reduce) -> list[Close]:
     best = _best_to_close(closer)
-    return [] if best is None else closer.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
+    if best is None:
+        return []
+    found = closer.min_lots_to_safety(best.lots, lambda lots: [best._replace(lots=lots)])
+    least = _lots_worth(closer, best, step.value_min)
+    return [close._replace(lots=min(best.lots, max(close.lots, least))) for close in found]
+
+
+def _lots_worth(closer: PoolCloser, close: Close, value: float) -> int:
+    """Return the fewest lots of a leg that are worth `value` (settle currency) at its mark; more than it has where it is worth less."""
+    worth = closer.value(close)
+    return math.ceil(close.lots * value / worth) if worth else close.lots
 
 
 def _portion(closer: PoolCloser, step: Portion) -> list[Close]:
     best = _best_to_close(closer)
     if best is None:
         return []
-    worth = math.ceil(best.lots * step.value_min / closer.value(best)) if closer.value(best) else best.lots
-    return [best._replace(lots=min(best.lots, max(worth, math.ceil(best.lots * step.share))))]
+    least = _lots_worth(closer, best, step.value_min)
+    return [best._replace(lots=min(best.lots, max(least, math.ceil(best.lots * step.share))))]
 
 
 def _best_to_close(closer: PoolCloser) -> Close | None:

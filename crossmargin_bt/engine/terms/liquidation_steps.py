@@ -23,7 +23,16 @@ class Hedges(Step, frozen=True, tag="hedges"):
 
 
 class Reduce(Step, frozen=True, tag="reduce"):
-    """Close leg by leg: first the leg whose closing leaves the largest excess of collateral; the minimum number of lots."""
+    """Close leg by leg: first the leg whose closing leaves the largest excess of collateral; the minimum number of lots.
+
+    Of a leg at least a value of `value_min` (settle currency) is closed, or all of it.
+    """
+
+    value_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.value_min < 0:
+            raise RuleError("a reduce step needs a value_min of at least 0")
 
 
 class Portion(Step, frozen=True, tag="portion"):
