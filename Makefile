@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo quick test soak check docs bench clean
+.PHONY: demo quick test soak mutants check docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/crossmargin compare --report demo-report.html
@@ -18,6 +18,12 @@ test: $(VENV)/.installed-dev
 # Everything that `test` leaves to a soak: all seeds, variants and run modes, four times the drawn examples. Hours.
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not network" --hypothesis-profile=soak
+
+# Changes single operators, numbers and arguments of the engine's decisions and demands that a test fails. Hours.
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	$(BIN)/mutmut run --max-children $(shell nproc)
+	PYTHONPATH=tests:. $(BIN)/python -m mutation
 
 check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff format --check .

@@ -319,9 +319,22 @@ def portion_close(
 ) -> dict[tuple[str, str], int]:
     """Return the share of the leg that `reduce_close` takes first, or as many lots as are worth `value_min`."""
     (first,) = reduce_close(account, pool, sizes)
-    book = account.books[first[0]]
-    worth = math.ceil(F(str(step.value_min)) / book.value(1, book.mark(first[1])))
-    return {first: min(sizes[first], max(worth, math.ceil(sizes[first] * F(str(step.share)))))}
+    share = math.ceil(sizes[first] * F(str(step.share)))
+    return {first: min(sizes[first], max(lots_worth(account, first, step.value_min), share))}
+
+
+def reduction_close(
+    account: Account, pool: str, step: Any, sizes: dict[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """Return the fewest lots of `reduce_close`, or as many as are worth `value_min`."""
+    ((first, lots),) = reduce_close(account, pool, sizes).items()
+    return {first: min(sizes[first], max(lots_worth(account, first, step.value_min), lots))}
+
+
+def lots_worth(account: Account, leg: tuple[str, str], value: float) -> int:
+    """Return the fewest lots of a leg that are worth a value at its mark."""
+    book = account.books[leg[0]]
+    return math.ceil(F(str(value)) / book.value(1, book.mark(leg[1])))
 
 
 def reduce_close(account: Account, pool: str, sizes: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
@@ -346,7 +359,7 @@ def step_closes(account: Account, pool: str, step: Any) -> dict[str, int]:
         "Fraction": lambda: fraction_close(account, step, sizes),
         "Above": lambda: above_close(account, pool, step, sizes),
         "Portion": lambda: portion_close(account, pool, step, sizes),
-        "Reduce": lambda: reduce_close(account, pool, sizes),
+        "Reduce": lambda: reduction_close(account, pool, step, sizes),
     }
     closing = ways[type(step).__name__]() if legs else {}
     return {f"{leg[0]}:{leg[1]}": lots * opposite(account, leg) for leg, lots in closing.items() if lots}
