@@ -24,6 +24,7 @@ mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutants]'
 	$(BIN)/mutmut run --max-children $(shell nproc)
 	PYTHONPATH=tests:. $(BIN)/python -m mutation
+	PYTHONPATH=tests:. $(BIN)/python -m mutation --named
 
 check: $(VENV)/.installed-dev docs
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 
 PYTHONPATH=tests:. python -m mutation            # the share that is killed, and survivors that `survivors.toml` does not list
 PYTHONPATH=tests:. python -m mutation --list     # all survivors with the line before and after, as TOML to add a reason to
+PYTHONPATH=tests:. python -m mutation --named    # the mutants of `named_mutants.toml`, each of which has to fail a test
 
 A survivor is listed by its function and its changed lines, so that the list outlives other changes of the file.
 """
@@ -10,13 +11,17 @@ A survivor is listed by its function and its changed lines, so that the list out
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from places import TESTS
+from places import PROJECT, TESTS
 
 KILLED_MIN = 0.9
 SURVIVED = (0, 33)
@@ -75,7 +80,41 @@ def report(codes: dict[str, int | None], reasons: dict[Survivor, str]) -> Iterat
         yield from (f"  {one.function}: {one.after}" for one in sorted(gone))
 
 
+def passes(mutant: dict[str, Any]) -> bool:
+    """Return whether the tests of a named mutant pass on a copy of the package with it.
+
+    Raises:
+        ValueError: the text to replace is not in the file once.
+    """
+    with TemporaryDirectory() as folder:
+        copy = shutil.copytree(PROJECT / "crossmargin_bt", Path(folder) / "crossmargin_bt")
+        file = copy / mutant["file"]
+        source = file.read_text(encoding="utf-8")
+        if source.count(mutant["before"]) != 1:
+            raise ValueError(f"{mutant['name']}: {mutant['before']!r} is not once in {mutant['file']}")
+        file.write_text(source.replace(mutant["before"], mutant["after"]), encoding="utf-8")
+        run = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant["tests"]]
+        paths = os.pathsep.join([folder, str(TESTS)])
+        done = subprocess.run(
+            run, cwd=PROJECT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
+        )
+    return done.returncode == 0
+
+
+def named() -> int:
+    """Run the named mutants; return how many of them pass."""
+    alive = 0
+    for mutant in tomllib.loads((TESTS / "named_mutants.toml").read_text(encoding="utf-8"))["mutants"]:
+        survives = passes(mutant)
+        alive += survives
+        sys.stdout.write(f"{'survives' if survives else 'killed'}: {mutant['name']}\n")
+        sys.stdout.flush()
+    return alive
+
+
 def main() -> int:
+    if "--named" in sys.argv:
+        return min(1, named())
     codes = results(Path("mutants"))
     if not codes:
         sys.stdout.write("no results: run mutmut first (make mutants)\n")

@@ -430,6 +430,7 @@ class Script(bt.Strategy):
                 "open_orders": lambda: len(self.broker.get_orders_open()),
                 "closed_trades": lambda: len(self.closed_trades),
                 "trade_profit": lambda: sum(trade.pnl for trade in self.closed_trades),
+                "trade_fees": lambda: sum(trade.commission for trade in self.closed_trades),
                 "lowest_level": lambda: self.broker.lowest_margin_level,
             }.get(key)  # fmt: skip
             found = found() if found else read(self.broker.account, key)
