@@ -282,6 +282,10 @@ class AccountScenario:
         )
         assert found == abs(lots)
 
+    def do_maximum_leverage(self, rest) -> None:
+        """`maximum_leverage BTC 100 20`: the highest leverage at which 100 are enough for a position of that size."""
+        assert maximum_order.maximum_leverage(self.account, rest[0], float(rest[1])) == written(rest[2])
+
     def do_funding(self, rest) -> None:
         mark = self.account.books[rest[0]].long_mark
         for event in fills.funding_due(self.account, 0, rest[0], mark, float(rest[1])):
