@@ -48,9 +48,11 @@ def trade(made: Account, symbol: str, size: float, price: float) -> None:
     made.apply(fills.fill_entry(book, 0, "net", lots=book.instrument.lots(size), price=price, fee=0.0))
 
 
-def collateral(venue: str, currency: str, amount: float, price: float, counted: float) -> None:
+def collateral(
+    venue: str, currency: str, amount: float, price: float, counted: float, day: date | None = None
+) -> None:
     """Compare what an amount of a currency counts for in a pool of many."""
-    made = account(venue, cash=0.0)
+    made = account(venue, cash=0.0, day=day)
     if currency != "USDT":
         made.valuation.fixed[currency] = price
     made.apply(events.CashTransferred(time_ms=0, currency=currency, amount=amount))
@@ -110,6 +112,12 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "generic collateral", partial(collateral, "generic", "ETH", 2.0, 3_000.0, 6_000.0 * 0.95)
     yield "kraken collateral", partial(collateral, "kraken", "BTC", 2.0, 50_000.0, 100_000.0 * 0.95)
     # At 5x a debt needs a fifth, and keeps 5 % or 8 %; at Bybit 10x and 4 %.
+    before, since = date(2022, 9, 14), date(2022, 9, 15)
+    # 120,000,000 of ETH: to 5, 20, 40 and 100 million, nothing above.
+    kept = 5e6 * 0.95 + 15e6 * 0.925 + 20e6 * 0.9 + 60e6 * 0.85
+    yield "okx collateral of ETH 2022-09-14", partial(collateral, "okx", "ETH", 40_000.0, 3_000.0, kept, before)
+    kept = 5e6 * 1.0 + 15e6 * 0.975 + 20e6 * 0.95 + 60e6 * 0.9
+    yield "okx collateral of ETH 2022-09-15", partial(collateral, "okx", "ETH", 40_000.0, 3_000.0, kept, since)
     yield "okx debt", partial(debt, "okx", 2_000.0, 500.0)
     yield "binance debt", partial(debt, "binance", 2_000.0, 800.0)
     yield "kraken debt", partial(debt, "kraken", 2_000.0, 800.0)
