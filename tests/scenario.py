@@ -27,7 +27,7 @@ from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode, RefusalKind
 from crossmargin_bt.engine.lifecycle import expiry, fills, interest
-from crossmargin_bt.engine.liquidation import repayment, waterfall
+from crossmargin_bt.engine.liquidation import deficits, repayment, waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import invariants, metrics
 from crossmargin_bt.time_units import MS_PER_HOUR
@@ -212,9 +212,13 @@ class AccountScenario:
         if not self.account.books[symbol].long_mark:
             self.account.set_mark(symbol, price)
         entry = fills.order_fill(
-            self.account, 0, symbol, options["side"], number=10_000, lots=lots, price=price, maker="maker" in rest
-        )
+            self.account, self.time_ms, symbol, options["side"], number=10_000, lots=lots, price=price,
+            maker="maker" in rest,
+        )  # fmt: skip
+        short = fills.isolated_shortfall(self.account.books[symbol], entry)
         self.record(entry)
+        for paid in deficits.cover_after_fill(self.account, entry, short):
+            self.record(paid)
 
     def _order(self, rest):
         symbol, lots, price, options = parse_order(rest)

@@ -48,9 +48,7 @@ def trade(made: Account, symbol: str, size: float, price: float) -> None:
     made.apply(fills.fill_entry(book, 0, "net", lots=book.instrument.lots(size), price=price, fee=0.0))
 
 
-def collateral(
-    venue: str, currency: str, amount: float, price: float, counted: float, day: date | None = None
-) -> None:
+def collateral(venue: str, currency: str, amount: float, price: float, counted: float, day: date | None = None) -> None:
     """Compare what an amount of a currency counts for in a pool of many."""
     made = account(venue, cash=0.0, day=day)
     if currency != "USDT":
