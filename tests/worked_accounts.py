@@ -111,6 +111,9 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "kraken collateral", partial(collateral, "kraken", "BTC", 2.0, 50_000.0, 100_000.0 * 0.95)
     # At 5x a debt needs a fifth, and keeps 5 % or 8 %; at Bybit 10x and 4 %.
     before, since = date(2022, 9, 14), date(2022, 9, 15)
+    yield "okx collateral 2022-09-14", partial(collateral, "okx", "USDT", 11e6, 1.0, 10_825_000.0, before)
+    yield "okx collateral of a dollar 2022-09-14", partial(collateral, "okx", "USD", 1e3, 1.0, 1e3, before)
+    yield "okx collateral of a coin 2022-09-14", partial(collateral, "okx", "BTC", 2.0, 50_000.0, 95_000.0, before)
     # 120,000,000 of ETH: to 5, 20, 40 and 100 million, nothing above.
     kept = 5e6 * 0.95 + 15e6 * 0.925 + 20e6 * 0.9 + 60e6 * 0.85
     yield "okx collateral of ETH 2022-09-14", partial(collateral, "okx", "ETH", 40_000.0, 3_000.0, kept, before)
