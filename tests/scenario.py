@@ -29,7 +29,7 @@ from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode, RefusalKi
 from crossmargin_bt.engine.lifecycle import expiry, fills, interest
 from crossmargin_bt.engine.liquidation import deficits, repayment, waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
-from crossmargin_bt.engine.margin import invariants, metrics
+from crossmargin_bt.engine.margin import invariants, liquidation_prices, metrics
 from crossmargin_bt.time_units import MS_PER_HOUR
 
 
@@ -289,6 +289,13 @@ class AccountScenario:
     def do_maximum_leverage(self, rest) -> None:
         """`maximum_leverage BTC 100 20`: the highest leverage at which 100 are enough for a position of that size."""
         assert maximum_order.maximum_leverage(self.account, rest[0], float(rest[1])) == written(rest[2])
+
+    def do_no_estimate(self, rest) -> None:
+        """`no_estimate BTC covered down to a price of 0`: there is no liquidation price, and why."""
+        symbol, _, side = rest[0].partition(":")
+        found = liquidation_prices.liquidation_price(self.account, symbol, side or "net")
+        assert found.price is None
+        assert " ".join(rest[1:]) in str(found.reason), found.reason
 
     def do_funding(self, rest) -> None:
         mark = self.account.books[rest[0]].long_mark
