@@ -59,7 +59,7 @@ def survivor(name: str) -> Survivor:
 def listed() -> dict[Survivor, str]:
     """Return the reason of every listed survivor."""
     entries = tomllib.loads(LIST.read_text(encoding="utf-8"))["survivors"] if LIST.is_file() else []
-    return {Survivor(one["function"], one["before"], one["after"]): one["reason"] for one in entries}
+    return {Survivor(one["function"], one["before"], after): one["reason"] for one in entries for after in one["after"]}
 
 
 def report(codes: dict[str, int | None], reasons: dict[Survivor, str]) -> Iterator[str]:
@@ -121,13 +121,16 @@ def main() -> int:
         return 2
     alive = [name for name, code in codes.items() if code in SURVIVED]
     if "--list" in sys.argv:
+        known = listed()
         for one in map(survivor, alive):
-            texts = (f"{key} = {json.dumps(value)}" for key, value in one._asdict().items())
-            sys.stdout.write("\n".join(["[[survivors]]", *texts, f'reason = "{listed().get(one, "")}"', "", ""]))
+            told = {**one._asdict(), "after": [one.after], "reason": known.get(one, "")}
+            texts = (f"{key} = {json.dumps(value)}" for key, value in told.items())
+            sys.stdout.write("\n".join(["[[survivors]]", *texts, "", ""]))
         return 0
     sys.stdout.write("\n".join(report(codes, listed())) + "\n")
     complete = all(code is not None for code in codes.values())
-    unexplained = any(survivor(name) not in listed() for name in alive)
+    known = listed()
+    unexplained = any(survivor(name) not in known for name in alive)
     return 0 if complete and not unexplained and 1 - len(alive) / len(codes) >= KILLED_MIN else 1
 
 
