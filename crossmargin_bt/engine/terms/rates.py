@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter
 from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -47,7 +48,7 @@ class MarginalRates(NamedTuple):
         return formulas.tiered_amount(amount, self.rates[n], self.deductions[n])
 
 
-class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One tier of a maintenance table, from `notional_min` (inclusive, settle currency) upwards.
 
     `leverage_max` is the maximum leverage of the tier; its reciprocal is the floor of the initial rate, unless the tier has an
@@ -59,7 +60,7 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leverage_max: float | None = None
     initial_rate: float | None = None
 
-    @property
+    @cached_property
     def initial_floor(self) -> float:
         """The minimum initial rate in the tier, 0 without one."""
         if self.initial_rate is not None:
@@ -132,7 +133,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
 
     @cached_property
     def _initial_floors(self) -> tuple[float, ...]:
-        return tuple(tier.initial_floor for tier in self.tiers)
+        return tuple(map(attrgetter("initial_floor"), self.tiers))
 
     @cached_property
     def marginal_rates(self) -> MarginalRates:

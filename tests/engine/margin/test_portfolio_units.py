@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import scenario
-from test_scenario_margin import expected
+from scenario_margin_model import expected
 
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.margin import metrics
