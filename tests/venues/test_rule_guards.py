@@ -67,8 +67,8 @@ def test_a_simulated_practice_names_the_case_that_shows_it(name: str) -> None:
 
 
 def test_an_unguarded_rule_is_found() -> None:
-    """The generic book names no source and has no case of its own: nothing notices a turn there."""
-    assert not rule_guards.is_noticed(rule_guards.Turn("generic", "order_size_fees", None, 3))
+    """The generic book names no source, and no case of its own has orders near a level of cancellation: nothing notices a turn."""
+    assert not rule_guards.is_noticed(rule_guards.Turn("generic", "order_cancel_level", None, 1.5))
 
 
 def test_the_page_of_guards_is_current() -> None:
