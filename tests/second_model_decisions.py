@@ -221,16 +221,14 @@ def after_closing(account: Account, closing: dict[tuple[str, str], int]) -> Acco
 
 
 def forced_fee(account: Account, symbol: str, side: str, lots: int, price: F) -> F:
-    """Return the taker and liquidation fee of a forced close, at most what is left of the collateral after the loss."""
+    """Return the taker and liquidation fee of a forced close, at most what closing all of the pool at last prices would leave."""
     book = account.books[symbol]
     full = book.value(lots, price) * (book.fee_rate(maker=False) + F(book.rules.liquidation_fee))
     later = account.copy()
     fill(later, symbol, side, lots, price, fee=ZERO, forced=True)
     if book.mode == "isolated":
         leg = book.legs[side]
-        left = leg.margin + profit(book.instrument, -lots, leg.entry, price)
-        if later.books[symbol].legs[side].lots:
-            left += later.books[symbol].profit(side)
+        left = leg.margin + profit(book.instrument, leg.lots, leg.entry, price)
     else:
         left = later.balance
         for one in later.cross():
@@ -332,9 +330,9 @@ def reduction_close(
 
 
 def lots_worth(account: Account, leg: tuple[str, str], value: float) -> int:
-    """Return the fewest lots of a leg that are worth a value at its mark."""
+    """Return the fewest lots of a leg that are worth a value at its mark, to a thousand-millionth of a lot."""
     book = account.books[leg[0]]
-    return math.ceil(F(str(value)) / book.value(1, book.mark(leg[1])))
+    return math.ceil(F(str(value)) / book.value(1, book.mark(leg[1])) - F(1, 10**9))
 
 
 def reduce_close(account: Account, pool: str, sizes: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:

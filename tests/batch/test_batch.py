@@ -41,6 +41,8 @@ resting = pytest.importorskip("crossmargin_bt.batch.resting")
 
 VENUES = ("generic", "okx", "binance", "bitget", "kucoin", "gate", "kraken", "binance_coinm", "bybit", "derive", "dydx")
 MODES = ("cross", "isolated")
+KEEP_FEES_WITH_MARGINS = ("bybit", "kucoin")
+"""Venues that hold the closing fee in an isolated margin (KuCoin until 2025-05-22), which a batch does not know."""
 MARKETS_AND_ACCOUNTS: dict[str, Any] = {
     "seed": st.integers(0, 10_000),
     "count": st.integers(1, 3),
@@ -133,7 +135,7 @@ def test_every_account_ends_as_the_broker_ends_it(
 ) -> None:
     """Equal equity of every bar, fees, funding, fills, refusals and liquidations: linear and inverse, tiers, partial liquidations."""
     inverse = venue == "binance_coinm"
-    assume(venue != "bybit" or mode == "cross")
+    assume(venue not in KEEP_FEES_WITH_MARGINS or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
     random = np.random.default_rng(seed)
     targets = np.full((160, count), np.nan)
@@ -187,7 +189,7 @@ def test_every_account_with_limit_orders_ends_as_the_broker_ends_it(
 ) -> None:
     """Fills along the intrabar paths, as maker and as taker, orders offset against positions, refused, cancelled by the venue."""
     inverse = venue == "binance_coinm"
-    assume(venue != "bybit" or mode == "cross")
+    assume(venue not in KEEP_FEES_WITH_MARGINS or mode == "cross")
     candles = markets(seed, count, 160, wild=wild, marked=marked, funded=funded, inverse=inverse)
     if ticks:
         candles = [one._replace(instrument=msgspec.structs.replace(one.instrument, tick=0.05)) for one in candles]

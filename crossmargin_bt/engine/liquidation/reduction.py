@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser
+from crossmargin_bt.engine.liquidation.forced_close import Close, PoolCloser, share_of
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.options import option_greeks
 from crossmargin_bt.engine.math.tolerances import LOT_TOL
@@ -94,7 +94,7 @@ def _reduce(closer: PoolCloser, step: Reduce) -> list[Close]:
 def _lots_worth(closer: PoolCloser, close: Close, value: float) -> int:
     """Return the fewest lots of a leg that are worth `value` (settle currency) at its mark; more than it has where it is worth less."""
     worth = closer.value(close)
-    return math.ceil(close.lots * value / worth) if worth else close.lots
+    return math.ceil(close.lots * value / worth - LOT_TOL) if worth else close.lots
 
 
 def _portion(closer: PoolCloser, step: Portion) -> list[Close]:
@@ -102,7 +102,7 @@ def _portion(closer: PoolCloser, step: Portion) -> list[Close]:
     if best is None:
         return []
     least = _lots_worth(closer, best, step.value_min)
-    return [best._replace(lots=min(best.lots, max(least, math.ceil(best.lots * step.share))))]
+    return [best._replace(lots=min(best.lots, max(least, share_of(best.lots, step.share))))]
 
 
 def _best_to_close(closer: PoolCloser) -> Close | None:
