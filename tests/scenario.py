@@ -147,7 +147,7 @@ class AccountScenario:
         return order_admission.margin_move_refusal(account, book, rest[1], float(rest[2]))
 
     def do_accrue(self, rest) -> None:
-        """`accrue 3`: interest is charged now and at the end of each of so many hours."""
+        """`accrue 3`: interest is charged now, and at the end of each of the next three hours."""
         for hour in range(int(rest[0]) + 1):
             self.account.now_ms += MS_PER_HOUR if hour else 0
             for event in interest.due(self.account, self.time_ms, interest.debts(self.account)):

@@ -30,7 +30,7 @@ class Candles(NamedTuple):
 def assumed_instrument(symbol: str, frame: pd.DataFrame) -> tuple[Instrument, str]:
     """Return a default contract for a symbol without contract facts, and a sentence that states the assumption."""
     lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
-    text = f"{symbol}: no contract facts; a lot of {lot:g} and the venue's fees and tiers are assumed"
+    text = f"{symbol}: no contract facts; a lot of {lot:g} is assumed, fees and tiers are the venue's"
     return Instrument(symbol=symbol, lot=lot), text
 
 

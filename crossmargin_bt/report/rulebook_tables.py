@@ -72,6 +72,8 @@ def contract(venue: Venue, symbol: str, day: date | None = None) -> Group:
     """
     terms = (venue if day is None else venue.at(day)).rules.terms(symbol)
     terms = terms if day is None else terms[:1]
+    if not venue.rules.contracts:
+        raise ConfigurationError(f"{venue.name} has no terms of single contracts; its default tiers hold for all")
     if not terms:
         known = sorted({symbol for one in venue.rules.contracts for symbol in one.symbols})
         raise ConfigurationError(f"{venue.name} has no terms of {symbol!r}{suggestion(symbol, known)}")

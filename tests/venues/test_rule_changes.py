@@ -12,6 +12,7 @@ from typing import Any
 
 import backtrader as bt
 import msgspec
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from random_trader import RandomTrader, candles, seeds
@@ -26,6 +27,8 @@ from crossmargin_bt.cli.venues_command import venues as command
 from crossmargin_bt.compare import stress
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import replay
+from crossmargin_bt.engine.margin import metrics
+from crossmargin_bt.engine.terms.rates import flat_rate
 from crossmargin_bt.engine.terms.rules import Rules
 from crossmargin_bt.errors import ConfigurationError, FeedError, RuleError
 from crossmargin_bt.report import event_table, summary, table
@@ -321,6 +324,44 @@ def test_skipping_bars_changes_nothing_when_rules_change(seed: int) -> None:
     walked = journal_of(seed, "reference", mode=mode, position_mode=position_mode)
     assert sum(isinstance(e, events.RulesChanged) for e in walked) == 3
     assert journal_of(seed, "skipping", mode=mode, position_mode=position_mode) == walked
+
+
+def seen_by_day(
+    venue: str, instrument: Instrument, price: float, days: tuple[str, str], **settings: Any
+) -> dict[str, Any]:
+    """Return the liquidation price and the requirement of 1 bought at a flat price, at the end of each of two days of one run."""
+    index = pd.date_range(f"{days[0]} 20:00", periods=8, freq="h")
+    flat = pd.DataFrame(price, index=index, columns=["open", "high", "low", "close"]).assign(volume=1.0)
+    seen: dict[str, Any] = {}
+
+    class Holder(bt.Strategy):
+        def next(self) -> None:
+            if len(self) == 1:
+                self.buy(size=1.0)
+                return
+            account = self.broker.account
+            for pool in metrics.pools(account):
+                found = metrics.risk(account, pool).requirement
+                seen[str(self.data.datetime.date())] = self.broker.liquidation_price(self.data).price, found
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(feeds.from_frame(flat, name=instrument.symbol, instrument=instrument))
+    cerebro.setbroker(CrossMarginBroker(venue=venue, cash=10 * price, **settings))
+    cerebro.addstrategy(Holder)
+    cerebro.run()
+    assert tuple(seen) == days
+    return seen
+
+
+def test_one_run_prints_both_sides_of_a_change() -> None:
+    """Bybit, 1 at 50,000 and 10x: 45,250.00, then 45,226.13. Gate, a value of its page: 6,000 kept, then 4,900. One position each."""
+    contract = Instrument(symbol="BTC", lot=1.0, maintenance=flat_rate(0.005), maker=0.0, taker=0.0)
+    bybit = seen_by_day("bybit", contract, 50_000.0, ("2025-09-01", "2025-09-02"), mode="isolated", leverage=10.0)
+    prices = [price for price, _ in bybit.values()]
+    assert prices == [pytest.approx(45_250.0), pytest.approx(45_226.13, abs=0.005)]
+    listed = Instrument(symbol="BTCUSDT", lot=1.0, maker=0.0, taker=0.0)
+    gate = seen_by_day("gate", listed, 1_200_000.0, ("2025-07-28", "2025-07-29"), leverage=1.0)
+    assert [kept for _, kept in gate.values()] == [pytest.approx(6_000.0), pytest.approx(4_900.0)]
 
 
 def test_a_batch_takes_the_rules_of_its_days() -> None:
