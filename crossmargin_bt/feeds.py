@@ -15,6 +15,7 @@ from crossmargin_bt.columns import MARKS, PRICES
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
 from crossmargin_bt.frames import feed_arrays
+from crossmargin_bt.readers.options import TimeOptions
 
 
 def _tick_property(name: str) -> property:
@@ -170,36 +171,43 @@ for _name in ("volatility", "index_price", "interest_rate"):
 
 
 def from_frame(
-    frame: pd.DataFrame,
+    frame: Any,
     *,
     name: str,
     instrument: Instrument | None = None,
     funding: pd.Series | None = None,
+    time_format: str | None = None,
+    allow_unusual_times: bool = False,
 ) -> Any:
     """Return a backtrader feed over a frame of candles.
 
     Args:
         frame: one row per bar, with `open high low close` and optionally `volume`, `mark_open mark_high mark_low mark_close`
             and `funding_rate`; for an option also `volatility` (annual, 0.6 is 60 %), `index_price` and `interest_rate`
-            (annual, the discount rate of portfolio margin). Column names are case-insensitive. The index (or a column `date`,
-            `datetime`, `timestamp` or `time`) is the open time of the bar; times with a time zone are converted to UTC, others
-            are taken as UTC. A column of numbers counts from 1970-01-01 UTC in seconds, milliseconds, microseconds or
-            nanoseconds, depending on its magnitude.
+            (annual, the discount rate of portfolio margin). A data frame of pandas, Polars, pyarrow or another library, or the
+            list of rows that ccxt's `fetch_ohlcv` returns. Column names are case-insensitive; numbers may be text. The index (or
+            a column `date`, `datetime`, `timestamp` or `time`) is the open time of the bar; times with a time zone are converted
+            to UTC, others are taken as UTC. A number is a day (20240131) or counts from 1970-01-01 UTC in seconds, milliseconds,
+            microseconds or nanoseconds, depending on its magnitude; text is ISO 8601. Rows are sorted by time.
         name: the feed's name; strategies and settings refer to it.
         instrument: the contract traded. Without one a margin broker accepts no orders on the feed.
         funding: rates (fractions, positive when longs pay) by settlement time, in place of the column. A rate is due at the
             first bar that opens at or after it; rates outside the candles are ignored.
+        time_format: the format of times that are text, as for `strptime` (`"%d/%m/%Y %H:%M"`).
+        allow_unusual_times: accept times before 2009 and after tomorrow.
 
     Raises:
-        FeedError: the frame is empty, a column is missing, times are unordered or repeated, or a price is missing, zero or
-            negative; the message names the feed, the column and the time.
+        FeedError: the frame is empty, a column is missing or occurs twice, rows of one time differ, a time is not one for
+            certain, a price is missing, zero or negative, or a candle contradicts itself; the message names the feed, the
+            column and the time.
     """
     if not name:
         raise FeedError("a feed needs a name; pass name='BTCUSDT'")
     is_option = instrument is not None and instrument.kind == "option"
-    read = partial(feed_arrays, frame, name, funding, is_option=is_option)
-    columns, times = read()
-    timeframe, compression = _timeframe(times)
+    times = TimeOptions(time_format, allow_unusual_times)
+    read = partial(feed_arrays, frame, name, funding, is_option=is_option, times=times)
+    columns, stamps = read()
+    timeframe, compression = _timeframe(stamps)
     feed: Any = OptionFeed if is_option else FrameFeed
     return feed(
         columns=columns,

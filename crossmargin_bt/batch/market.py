@@ -315,22 +315,7 @@ def _columns(one: Candles) -> tuple[dict[str, Any], pd.DatetimeIndex]:
     """Return the columns of a market by name, including the funding rate due at each bar's open, and its times."""
     rows, times = candle_arrays(one.frame, one.symbol, one.funding)
     columns = {name: np.frombuffer(rows[name]) for name in (*PRICES, *MARKS, "volume", "funding_rate") if name in rows}
-    for names in (PRICES, MARKS):
-        _refuse_unsound(one.symbol, times, [columns[name] for name in names if name in columns])
     return {"funding_rate": np.full(len(times), np.nan), **columns}, times
-
-
-def _refuse_unsound(symbol: str, times: pd.DatetimeIndex, prices: Sequence[Any]) -> None:
-    """Refuse candles whose open or close lies outside high and low: the bounds of the compiled loop rely on that range."""
-    if not prices:
-        return
-    opened, high, low, close = prices
-    unsound = (np.maximum(opened, close) > high) | (np.minimum(opened, close) < low)
-    if unsound.any():
-        at = times[unsound][0]
-        raise FeedError(
-            f"{symbol}: open or close lies outside high and low at {at}; correct that row, or use the broker"
-        )
 
 
 def _numbers(what: str, given: Any) -> Any:

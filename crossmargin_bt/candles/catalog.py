@@ -9,12 +9,13 @@ import pandas as pd
 
 from crossmargin_bt.candles import contracts, month_file
 from crossmargin_bt.candles.manifest import month_files
-from crossmargin_bt.candles.market import Candles, Period, assumed_instrument, slice_bounds
+from crossmargin_bt.candles.market import Candles, Period, complete_market, slice_bounds
 from crossmargin_bt.candles.month_file import RowArrays
-from crossmargin_bt.candles.series import Series, is_series_kind, month_of, timeframe_ms
-from crossmargin_bt.columns import MARKS
+from crossmargin_bt.candles.series import Series, is_series_kind, month_of
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, FeedError, StoreError, suggestion
+from crossmargin_bt.symbols import product_of_stored
+from crossmargin_bt.time_units import timeframe_ms
 
 
 def list_series(directory: Path) -> list[Series]:
@@ -93,8 +94,13 @@ def read_markets(
             raise FeedError(f"{directory} has no candles of {symbol}{suggestion(symbol, by_symbol)}")
     chosen = candle_series if symbols is None else [by_symbol[symbol] for symbol in symbols]
     out = store_root(directory, chosen[0])
-    instruments = contracts.read_instruments(out / exchanges[0])
-    markets = [_market(out, series, period, instruments.get(series.symbol)) for series in chosen]
+    instruments, invalid_tiers = contracts.read_instruments(out / exchanges[0])
+    markets = []
+    for series in chosen:
+        market = _market(out, series, period, instruments.get(series.symbol))
+        told = invalid_tiers.get(series.symbol)
+        texts = (f"{series.symbol}: its stored tiers are left out: {told}",) if told else ()
+        markets.append(market._replace(assumptions=(*market.assumptions, *texts)))
     empty = [market.symbol for market in markets if not len(market.frame)]
     if symbols is not None and empty and len(empty) < len(markets):
         raise FeedError(
@@ -114,25 +120,17 @@ def _of_timeframe(directory: Path, candle_series: Sequence[Series], timeframe: s
 
 def _market(out: Path, series: Series, period: Period, instrument: Instrument | None) -> Candles:
     rows = read_frame(out, series, period)
-    symbol, assumptions = series.symbol, []
-    if not len(rows):
-        return Candles(symbol, rows, None, instrument or Instrument(symbol=symbol))
-    mark = read_frame(out, series._replace(kind="mark"), period)
-    if len(mark):
-        rows = rows.join(mark.add_prefix("mark_"))
-        unmarked = rows[MARKS[0]].isna()
-        if unmarked.any():
-            for column in MARKS:
-                rows.loc[unmarked, column] = rows.loc[unmarked, column.removeprefix("mark_")]
-            assumptions.append(
-                f"{symbol}: {int(unmarked.sum())} bars have no mark price; the last price is taken for it"
-            )
+    marks = {
+        other.timeframe: read_frame(out, other, period)
+        for other in list_series(out / series.exchange)
+        if (other.symbol, other.kind) == (series.symbol, "mark")
+    }
     rates = read_frame(out, series._replace(kind="funding", timeframe=""), period)
-    if instrument is None:
-        instrument, text = assumed_instrument(symbol, rows)
-        assumptions.append(text)
-    elif instrument.maintenance is not None:
-        assumptions.append(
-            f"{symbol}: the tiers last downloaded hold at all times; --tiers VENUE=FILE takes them by date"
-        )
-    return Candles(symbol, rows, rates["funding_rate"] if len(rates) else None, instrument, tuple(assumptions))
+    funding = rates["funding_rate"] if len(rates) else None
+    market = complete_market(
+        series.symbol, product_of_stored(series.symbol), rows, marks=marks, funding=funding, instrument=instrument
+    )
+    if instrument is None or instrument.maintenance is None or not len(rows):
+        return market
+    text = f"{series.symbol}: the tiers last downloaded hold at all times; --tiers VENUE=FILE takes them by date"
+    return market._replace(assumptions=(*market.assumptions, text))

@@ -4,13 +4,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from filelock import FileLock
 
 from crossmargin_bt.candles.month_file import AtomicWrite
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.errors import StoreError
+from crossmargin_bt.errors import RuleError, StoreError
+from crossmargin_bt.symbols import short_symbol
 from crossmargin_bt.venues import tiers
 from crossmargin_bt.venues.tiers import File, Snapshot
 from crossmargin_bt.venues.tiers import Row as TierRow
@@ -18,15 +20,16 @@ from crossmargin_bt.venues.tiers import Row as TierRow
 CONTRACTS_FILE, TIERS_FILE = "contracts.json", "tiers.json"
 
 
-class StoredContract(msgspec.Struct, frozen=True):
-    """The facts of a contract as of a day (ISO date)."""
+class StoredContract(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The facts of a contract as of a day (ISO date), and when it was listed: milliseconds since 1970-01-01 UTC, 0 if unknown."""
 
     as_of: str
     facts: Instrument
+    listed_ms: int = 0
 
 
-def store_contracts(out: Path, exchange: str, as_of: str, facts: Mapping[str, Instrument]) -> None:
-    """Store the facts of contracts by symbol; entries of other symbols are kept."""
+def store_contracts(out: Path, exchange: str, as_of: str, facts: Mapping[str, tuple[Instrument, int]]) -> None:
+    """Store the facts of contracts and their listing times by symbol; entries of other symbols are kept."""
     folder = out / exchange
     path = folder / CONTRACTS_FILE
     with _locked(folder):
@@ -35,7 +38,7 @@ def store_contracts(out: Path, exchange: str, as_of: str, facts: Mapping[str, In
         except StoreError:
             path.replace(path.with_name(path.name + ".broken"))
             before = {}
-        known = {**before, **{name: StoredContract(as_of, instrument) for name, instrument in facts.items()}}
+        known = {**before, **{name: StoredContract(as_of, *known) for name, known in facts.items()}}
         with AtomicWrite(path) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1))
 
@@ -68,10 +71,23 @@ def read_contracts(folder: Path) -> dict[str, StoredContract]:
         raise StoreError(f"{path} cannot be read ({error}); download --what markets again") from error
 
 
-def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Sequence[TierRow]]) -> None:
-    """Store the leverage tiers of a day by unified symbol; other days are kept. The file can be passed to `--tiers`."""
+def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Sequence[TierRow]]) -> list[str]:
+    """Store the leverage tiers of a day by unified symbol, and return what is wrong with those that are not stored.
+
+    Other days are kept. The file can be passed to `--tiers`.
+    """
     folder = out / exchange
     path = folder / TIERS_FILE
+    failures, valid = [], {}
+    for symbol, table in tables.items():
+        snapshot = Snapshot(as_of=as_of, tiers={symbol: list(table)})
+        try:
+            tiers.parse(msgspec.json.encode(File(snapshots=[snapshot])), f"{exchange} leverage tiers")
+            valid[symbol] = list(table)
+        except RuleError as error:
+            failures.append(f"{error}; they are not stored")
+    if not valid:
+        return failures
     with _locked(folder):
         try:
             file = msgspec.json.decode(path.read_bytes(), type=File) if path.is_file() else File(snapshots=[])
@@ -81,22 +97,47 @@ def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Seque
             ) from error
         snapshots = {snapshot.as_of: snapshot for snapshot in file.snapshots}
         before = snapshots[as_of].tiers if as_of in snapshots else {}
-        rows = {**before, **{symbol: list(table) for symbol, table in tables.items()}}
+        rows = {**before, **valid}
         snapshots[as_of] = Snapshot(
             as_of=as_of, tiers=rows, source=f"{exchange} leverage tiers of {as_of} through ccxt"
         )
         updated = File(snapshots=[snapshots[day] for day in sorted(snapshots)], venue=exchange, units="settle currency")
         with AtomicWrite(path) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(updated), indent=1))
+    return failures
 
 
-def read_instruments(folder: Path) -> dict[str, Instrument]:
-    """Return the contracts in an exchange's folder by symbol, with the most recent leverage tiers where there are any."""
-    latest = {}
-    if (folder / TIERS_FILE).is_file():
-        for terms in sorted(tiers.read(folder / TIERS_FILE), key=lambda table: table.since_ms):
-            latest.update(dict.fromkeys(terms.symbols, terms.maintenance))
-    return {
+class StoredInstruments(NamedTuple):
+    """The contracts of an exchange by symbol, and what is wrong with tiers stored by an earlier version, by symbol."""
+
+    instruments: dict[str, Instrument]
+    invalid_tiers: dict[str, str]
+
+
+def read_instruments(folder: Path) -> StoredInstruments:
+    """Return the contracts in an exchange's folder by symbol, with the most recent valid leverage tiers where there are any.
+
+    Raises:
+        StoreError: a file is broken.
+    """
+    latest, invalid = {}, {}
+    path = folder / TIERS_FILE
+    if path.is_file():
+        try:
+            file = msgspec.json.decode(path.read_bytes(), type=File)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); download --what tiers again") from error
+        for snapshot in sorted(file.snapshots, key=lambda one: one.as_of):
+            for symbol, rows in snapshot.tiers.items():
+                single = File(snapshots=[msgspec.structs.replace(snapshot, tiers={symbol: rows})])
+                try:
+                    (terms,) = tiers.parse(msgspec.json.encode(single), str(path))
+                except RuleError as error:
+                    invalid[short_symbol(symbol)] = str(error)
+                    continue
+                latest.update(dict.fromkeys(terms.symbols, terms.maintenance))
+    known = {
         name: msgspec.structs.replace(contract.facts, maintenance=latest.get(name))
         for name, contract in read_contracts(folder).items()
     }
+    return StoredInstruments(known, invalid)

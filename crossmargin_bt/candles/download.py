@@ -2,9 +2,10 @@
 """Downloads: fetch the missing parts of each requested series, and report which data could not be fetched."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,8 +14,8 @@ import msgspec
 from crossmargin_bt.candles import contracts
 from crossmargin_bt.candles.exchange import CCXT_METHODS, Exchange, ExchangeMarket
 from crossmargin_bt.candles.manifest import inspect_folder
-from crossmargin_bt.candles.pagination import fetch_pages
-from crossmargin_bt.candles.series import Series, SeriesRow, is_series_kind
+from crossmargin_bt.candles.pagination import FetchedPage, fetch_pages, fetch_pages_backwards
+from crossmargin_bt.candles.series import Series, SeriesRow, format_time, is_series_kind
 from crossmargin_bt.candles.store import SeriesStore
 from crossmargin_bt.candles.time_ranges import TimeRange, intersect, subtract
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError, DownloadError, RuleError, StoreError, suggestion
@@ -59,6 +60,8 @@ class FetchTask(NamedTuple):
     series: Series
     time_range: TimeRange
     missing: list[TimeRange]
+    now: int
+    """The exchange's time, minus the delay with which it publishes rows."""
 
     @property
     def rows(self) -> int:
@@ -147,7 +150,11 @@ def _plan(exchange: Exchange, request: DownloadRequest, out: Path, now: int) -> 
             time_range = _closed_range(series, request, now)
             tasks.append(
                 FetchTask(
-                    market, series, time_range, subtract(time_range, inspect_folder(series.folder(out), series).covered)
+                    market,
+                    series,
+                    time_range,
+                    subtract(time_range, inspect_folder(series.folder(out), series).covered),
+                    now - PUBLICATION_DELAY_MS,
                 )
             )
     return tasks
@@ -199,7 +206,7 @@ async def _store_contracts(exchange: Exchange, request: DownloadRequest, out: Pa
         facts = {}
         for market in markets:
             try:
-                facts[market.stored_symbol] = exchange.instrument(market)
+                facts[market.stored_symbol] = (exchange.instrument(market), exchange.listed_ms(market))
             except DownloadError as error:
                 failures.append(str(error))
         try:
@@ -208,7 +215,9 @@ async def _store_contracts(exchange: Exchange, request: DownloadRequest, out: Pa
             failures.append(str(error))
     if "tiers" in request.kinds:
         try:
-            contracts.store_tiers(out, exchange.name, day, await exchange.fetch_tiers(markets))
+            tables, invalid = await exchange.fetch_tiers(markets)
+            failures += invalid
+            failures += contracts.store_tiers(out, exchange.name, day, tables)
         except (DownloadError, StoreError, RuleError) as error:
             failures.append(str(error))
     return failures
@@ -219,31 +228,65 @@ async def _fetch(
 ) -> FetchOutcome:
     series, market = task.series, task.market
     source = f"{exchange.name} {CCXT_METHODS[series.kind]} of {market.unified_symbol} through ccxt"
-    fetched, error = 0, None
+    fetched, error, end = 0, None, task.time_range[1]
     async with slots:
         with SeriesStore(out, series, source=source) as store:
-
-            async def fetch_rows(time_range: TimeRange) -> Sequence[SeriesRow]:
-                return await exchange.fetch_rows(market, series, time_range)
-
+            phase = store.phase
             try:
                 for time_range in store.missing(task.time_range):
-                    async with aclosing(
-                        fetch_pages(fetch_rows, series, time_range, exchange.page_length_ms(series))
-                    ) as fetched_pages:
-                        async for page in fetched_pages:
-                            store.add(page.time_range, page.rows)
-                            fetched += len(page.rows)
+                    async with aclosing(_pages(exchange, task, time_range)) as pages:
+                        async for page in pages:
+                            if phase is None and page.rows:
+                                phase = series.phase(page.rows[0].time)
+                            end = _closed_end(task, phase)
+                            answered, rows = _closed_part(page, end)
+                            if page.outside is not None:
+                                error = _outside_text(exchange, page.outside)
+                                continue
+                            store.add(answered, rows)
+                            fetched += len(rows)
                             listener.on_fetched(task, page.time_range)
             except CrossMarginError as failed:
                 error = str(failed)
-            store.commit()
+            store.commit(requested=(task.time_range[0], end))
             return FetchOutcome(
                 task,
                 fetched,
                 store.rows,
                 intersect(task.time_range, store.gaps),
-                store.missing(task.time_range),
+                intersect((task.time_range[0], end), store.missing(task.time_range)),
                 error,
                 store.notes,
             )
+
+
+def _pages(exchange: Exchange, task: FetchTask, time_range: TimeRange) -> AsyncGenerator[FetchedPage, None]:
+    """Yield the pages of a time range, in the way that the exchange's client can page."""
+    series, market = task.series, task.market
+    if series.kind == "funding" and exchange.paged_funding is not None:
+        return fetch_pages_backwards(partial(exchange.fetch_funding_page, market), series, time_range)
+    fetch_rows = partial(exchange.fetch_rows, market, series)
+    return fetch_pages(
+        fetch_rows, series, time_range, exchange.page_length_ms(series), listed=exchange.listed_ms(market)
+    )
+
+
+def _closed_end(task: FetchTask, phase: int | None) -> int:
+    """Return the end of the requested range, before the first bar that is still open: bars of another phase close later."""
+    end = task.time_range[1]
+    if not phase:
+        return end
+    return min(end, task.series.align_up(task.now - task.series.step_ms + 1, phase))
+
+
+def _closed_part(page: FetchedPage, end: int) -> tuple[TimeRange, list[SeriesRow]]:
+    """Return the part of a page before `end`."""
+    first, last = page.time_range
+    return (first, max(first, min(last, end))), [row for row in page.rows if row.time < end]
+
+
+def _outside_text(exchange: Exchange, first: int) -> str:
+    return (
+        f"{exchange.name} answers only with rows from {format_time(first)} on; it gives its latest rows only, or the market was "
+        "listed then"
+    )

@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 import aiohttp
 import ccxt.async_support as ccxt
 
-from crossmargin_bt.candles.series import Series, SeriesRow, path_safe_symbol
+from crossmargin_bt.candles.pagination import Page
+from crossmargin_bt.candles.series import Series, SeriesRow
 from crossmargin_bt.candles.time_ranges import TimeRange
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import ConfigurationError, DownloadError, RuleError, suggestion
+from crossmargin_bt.symbols import path_safe_symbol, short_symbol
 from crossmargin_bt.time_units import MS_PER_HOUR
 from crossmargin_bt.venues.tiers import Row as TierRow
-from crossmargin_bt.venues.tiers import short_symbol
 
 CCXT_METHODS = {
     "candles": "fetchOHLCV",
@@ -33,6 +34,30 @@ FUNDING_LIMITS = {"binanceusdm": 1000, "binancecoinm": 1000, "bybit": 200}
 DEFAULT_LIMIT = 100
 # ccxt does not pass the end of a funding range to OKX; this is OKX's own parameter.
 FUNDING_END_PARAM = {"okx": "after"}
+
+
+class PagedHistory(NamedTuple):
+    """A funding history that an exchange pages from its newest row back, without times.
+
+    `parameter` names the page; `first` is the number of the newest page and `step` the distance of the next; for a cursor
+    `first` is None and `cursor` the field of an answered row that holds the next one.
+    """
+
+    parameter: str
+    size: int
+    first: int | None = None
+    step: int = 1
+    cursor: str = ""
+
+
+# Exchanges whose funding history takes no times, by ccxt's id.
+PAGED_FUNDING = {
+    "bitget": PagedHistory("pageNo", 100, first=1),
+    "mexc": PagedHistory("page_num", 100, first=1),
+    "htx": PagedHistory("page_index", 50, first=1),
+    "backpack": PagedHistory("offset", 100, first=0, step=100),
+    "pacifica": PagedHistory("cursor", 200, cursor="next_cursor"),
+}
 TIERS_IN_CONTRACTS = frozenset({"okx", "myokx", "okxus"})
 # Option markets are the majority of all listings and are not downloaded.
 CLIENT_OPTIONS: dict[str, Any] = {
@@ -190,9 +215,7 @@ class Exchange:
             return list(
                 await self._call(
                     "fetch_funding_rate_history", market.unified_symbol, start, limit, end_of,
-                    parse=lambda answer: [
-                        SeriesRow(int(entry["timestamp"]), (float(entry["fundingRate"]),)) for entry in answer if _is_settlement(entry)
-                    ],
+                    parse=lambda answer: [row for row, _ in _settlements(answer)],
                 )
             )  # fmt: skip
         limit = max(1, min((end - start) // series.step_ms, self.page_length_ms(series) // series.step_ms))
@@ -209,8 +232,31 @@ class Exchange:
             )
         )  # fmt: skip
 
-    async def fetch_tiers(self, markets: Sequence[ExchangeMarket]) -> dict[str, list[TierRow]]:
-        """Return leverage tiers by unified symbol, with maintenance deductions where the exchange publishes them.
+    @property
+    def paged_funding(self) -> PagedHistory | None:
+        """How the funding history is paged if the exchange knows no times for it; None if it does."""
+        return PAGED_FUNDING.get(self.name)
+
+    async def fetch_funding_page(self, market: ExchangeMarket, token: str | int | None) -> Page:
+        """Return one page of a funding history without times; see `paged_funding`."""
+        paged = PAGED_FUNDING[self.name]
+        token = paged.first if token is None else token
+        params = {} if token is None else {paged.parameter: token}
+        answer = await self._call(
+            "fetch_funding_rate_history", market.unified_symbol, None, paged.size, params, parse=_settlements
+        )
+        rows = [row for row, _ in answer]
+        if paged.first is None:
+            cursors = (info.get(paged.cursor) for _, info in answer if isinstance(info, Mapping))
+            return Page(rows, next((cursor for cursor in cursors if cursor), None))
+        return Page(rows, int(token or 0) + paged.step)
+
+    def listed_ms(self, market: ExchangeMarket) -> int:
+        """Return when a market was listed, in milliseconds; 0 if the exchange does not say."""
+        return int(self._client.markets[market.unified_symbol].get("created") or 0)
+
+    async def fetch_tiers(self, markets: Sequence[ExchangeMarket]) -> tuple[dict[str, list[TierRow]], list[str]]:
+        """Return leverage tiers by unified symbol, with maintenance deductions where the exchange publishes them, and what is wrong.
 
         Raises:
             DownloadError: the exchange requires credentials, or does not answer.
@@ -220,13 +266,17 @@ class Exchange:
             answer = await self._call("fetch_leverage_tiers", symbols)
         else:
             answer = {symbol: await self._call("fetch_market_leverage_tiers", symbol) for symbol in symbols}
-        tables = {}
+        tables, failures = {}, []
         for symbol in symbols:
-            if symbol not in answer:
-                raise DownloadError(f"{self.name} returned no leverage tiers for {symbol}")
+            if not answer.get(symbol):
+                failures.append(f"{self.name} returned no leverage tiers for {symbol}")
+                continue
             unit_value = await self._contract_value(symbol) if self.name in TIERS_IN_CONTRACTS else 1.0
-            tables[symbol] = [_tier(tier, unit_value) for tier in answer[symbol]]
-        return tables
+            try:
+                tables[symbol] = [_tier(tier, unit_value) for tier in answer[symbol]]
+            except (TypeError, ValueError, KeyError) as error:
+                failures.append(f"{self.name}: the leverage tiers of {symbol} lack a rate or a bound ({error})")
+        return tables, failures
 
     async def _contract_value(self, symbol: str) -> float:
         """Return the current value of one contract: OKX states its tiers in contracts."""
@@ -340,12 +390,22 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _is_candle(row: Sequence[Any]) -> bool:
+    """Return whether a row of ccxt is a possible candle; impossible ones would block a later load."""
     prices = row[1:5]
-    return len(prices) == 4 and all(isinstance(price, int | float) and 0 < price < float("inf") for price in prices)
+    if len(prices) < 4 or not all(isinstance(price, int | float) for price in prices):
+        return False
+    opens, high, low, close = prices
+    return bool(0 < low <= min(opens, close) and max(opens, close) <= high < float("inf"))
 
 
-def _is_settlement(entry: Mapping[str, Any]) -> bool:
-    return isinstance(entry.get("timestamp"), int) and isinstance(entry.get("fundingRate"), int | float)
+def _settlements(answer: Any) -> list[tuple[SeriesRow, Any]]:
+    """Return the settlements in an answer of ccxt with their raw entries; entries without time or a possible rate are dropped."""
+    return [
+        (SeriesRow(int(entry["timestamp"]), (float(entry["fundingRate"]),)), entry.get("info"))
+        for entry in answer
+        if isinstance(entry.get("timestamp"), int) and isinstance(entry.get("fundingRate"), int | float)
+        and abs(entry["fundingRate"]) < 1
+    ]  # fmt: skip
 
 
 def _tier(tier: Mapping[str, Any], unit_value: float) -> TierRow:

@@ -35,7 +35,7 @@ class MonthEntry(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """Contents of a series: `covered` are the time ranges requested and answered in full, `gaps` the parts of them without rows.
 
-    `lost` are time ranges that were covered by files that are now broken or missing.
+    `lost` are time ranges that were covered by files that are now broken or missing, `requested` those that downloads asked for.
     """
 
     schema: int
@@ -48,6 +48,7 @@ class Manifest(msgspec.Struct, frozen=True):
     gaps: list[TimeRange]
     lost: list[TimeRange]
     files: dict[str, MonthEntry]
+    requested: list[TimeRange] = []
 
 
 class Inspection(NamedTuple):
@@ -58,6 +59,7 @@ class Inspection(NamedTuple):
     lost: list[TimeRange]
     pages: list[tuple[TimeRange, list[SeriesRow]]]
     source: str
+    requested: list[TimeRange]
     manifest_is_current: bool
     """Whether the manifest on disk matches these contents."""
 
@@ -121,7 +123,8 @@ def inspect_folder(folder: Path, series: Series) -> Inspection:
     lost = union(part for time_range in union(ever_covered) for part in subtract(time_range, covered))
     pages = list(_read_pages(folder / PAGE_LOG, len(series.columns)))
     is_current = manifest is not None and (manifest.files, manifest.lost) == (files, lost) and not broken
-    return Inspection(files, broken, lost, pages, "" if manifest is None else manifest.source, is_current)
+    source, requested = ("", []) if manifest is None else (manifest.source, manifest.requested)
+    return Inspection(files, broken, lost, pages, source, requested, is_current)
 
 
 def month_entry(path: Path, series: Series, content: MonthData, fetched: str) -> MonthEntry:

@@ -2,16 +2,26 @@
 """The data of one market as the rest of the package uses it, whether it comes from files or from downloads."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from crossmargin_bt.candles.marks import with_marks
+from crossmargin_bt.columns import MARKS
 from crossmargin_bt.engine.terms.instrument import Instrument
 from crossmargin_bt.errors import FeedError
+from crossmargin_bt.symbols import Product, split_pair
 
 # The lot assumed without contract facts: the largest power of ten worth at most this much at the first close.
 LOT_VALUE = 10.0
+
+NO_MARKS = (
+    "no mark prices; the last price is taken for them, so wicks of the last price liquidate and funding is charged on it "
+    "(`crossmargin download --what mark`)"
+)
+NO_FUNDING = "no funding rates; none is charged or paid, which flatters whoever would have paid (`crossmargin download --what funding`)"
 
 Period = tuple[str | None, str | None]
 """First date (inclusive) and end date (exclusive), UTC; None means unbounded."""
@@ -27,11 +37,56 @@ class Candles(NamedTuple):
     assumptions: tuple[str, ...] = ()
 
 
-def assumed_instrument(symbol: str, frame: pd.DataFrame) -> tuple[Instrument, str]:
+def complete_market(
+    symbol: str, product: Product, frame: pd.DataFrame, *, marks: Mapping[str, pd.DataFrame], funding: pd.Series | None,
+    instrument: Instrument | None, others: str = "",
+) -> Candles:  # fmt: skip
+    """Return a market of its parts, with the assumptions that stand in for missing ones.
+
+    Args:
+        symbol: its symbol.
+        product: its product as far as known.
+        frame: candles by time, in the period wanted.
+        marks: mark prices by timeframe.
+        funding: funding rates by settlement time.
+        instrument: its contract facts; None assumes a contract.
+        others: which contract facts the source has, appended to the assumption.
+    """
+    if not len(frame):
+        return Candles(symbol, frame, funding, instrument or Instrument(symbol=symbol))
+    frame, texts = with_marks(frame, marks, symbol)
+    assumptions = list(texts)
+    if instrument is None:
+        instrument, text = assumed_instrument(symbol, frame, product)
+        assumptions.append(text + others)
+    if instrument.kind == "perpetual":
+        has_marks, has_funding = MARKS[0] in frame, funding is not None or "funding_rate" in frame
+        assumptions += [
+            f"{symbol}: {text}" for is_known, text in ((has_marks, NO_MARKS), (has_funding, NO_FUNDING)) if not is_known
+        ]
+    return Candles(symbol, frame, funding, instrument, tuple(dict.fromkeys(assumptions)))
+
+
+def assumed_instrument(symbol: str, frame: pd.DataFrame, product: Product = "") -> tuple[Instrument, str]:
     """Return a default contract for a symbol without contract facts, and a sentence that states the assumption."""
     lot = 10.0 ** math.floor(math.log10(LOT_VALUE / float(frame["close"].iloc[0])))
-    text = f"{symbol}: no contract facts; a lot of {lot:g} is assumed, fees and tiers are the venue's"
-    return Instrument(symbol=symbol, lot=lot), text
+    pair = split_pair(symbol)
+    facts: dict[str, Any] = {}
+    what = "a perpetual"
+    if product == "spot" and pair is not None:
+        what, facts = "spot", {"kind": "spot", "underlying": pair[0], "settle": pair[1]}
+    elif product == "future" and (expiry := _expiry(symbol)) is not None:
+        what, facts = "a future that expires at 08:00 UTC", {"kind": "future", "expiry": expiry}
+    text = f"{symbol}: no contract facts; {what} with a lot of {lot:g} is assumed, fees and tiers are the venue's"
+    return Instrument(symbol=symbol, lot=lot, **facts), text
+
+
+def _expiry(symbol: str) -> datetime | None:
+    """Return the expiry of a symbol that ends in a date (BTC-USDT-USDT-250328), at 08:00 UTC as on most exchanges."""
+    try:
+        return datetime.strptime(symbol[-6:], "%y%m%d").replace(hour=8, tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def slice_bounds(period: Period) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:

@@ -84,10 +84,11 @@ class MonthData(NamedTuple):
         if not series.step_ms:
             return []
         found = []
+        phase = series.phase(int(self.rows.times[0])) if len(self.rows.times) else 0
         for start, end in self.covered:
-            first = series.align_up(start)
+            first = series.align_up(start, phase)
             times = self.rows.select((start, end)).times.tolist()
-            found.extend(grid_gaps((first, series.align_up(end)), times, series.step_ms))
+            found.extend(grid_gaps((first, series.align_up(end, phase)), times, series.step_ms))
         return union(found)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Data quality checks of stored market data: gaps, disorder, impossible values and outliers."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -135,8 +136,9 @@ def _row_order(times: list[int], series: Series) -> Iterator[RowFinding]:
         yield RowFinding("duplicate", f"two rows at {format_time(times[n])}", True)
     for n in np.flatnonzero(steps < 0):
         yield RowFinding("disorder", f"{format_time(times[n + 1])} follows {format_time(times[n])}", True)
+    usual = Counter(map(series.phase, times)).most_common(1)[0][0]
     for time in times:
-        if not series.is_aligned(time):
+        if series.phase(time) != usual:
             yield RowFinding(
                 "misaligned", f"{format_time(time)} ({time}) is not on the grid of {series.timeframe}", True
             )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Series of stored market data: one kind of data of one market in one timeframe, stored in one file per month."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Literal, NamedTuple, TypeGuard
 
 from crossmargin_bt.candles.time_ranges import TimeRange
 from crossmargin_bt.columns import PRICES
-from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.time_units import UNIT_MS, timeframe_ms
 
-UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 # Weekly candles open on Mondays; 1970-01-05 was the first one.
 FIRST_MONDAY = 4 * UNIT_MS["d"]
 
@@ -60,45 +58,28 @@ class Series(NamedTuple):
         """Return the folder of the series below the download folder `out`."""
         return out / self.exchange / self.symbol / self.name
 
-    def is_aligned(self, time: int) -> bool:
-        """Return whether a time lies on the grid of the timeframe; always true without a timeframe."""
-        return not self.step_ms or self.align_up(time) == time
+    def phase(self, time: int) -> int:
+        """Return the distance of a time from the grid of the timeframe in milliseconds; weekly grids start on Mondays.
 
-    def align_up(self, time: int) -> int:
-        """Return the first grid time at or after `time`; weekly grids start on Mondays."""
+        Bars may have any phase (days that begin at 16:00 UTC), but all bars of a series have the same.
+        """
+        return (time - self._origin) % self.step_ms if self.step_ms else 0
+
+    def align_up(self, time: int, phase: int = 0) -> int:
+        """Return the first grid time at or after `time`, on the grid shifted by `phase`."""
         if not self.step_ms:
             return time
-        first = FIRST_MONDAY if self.timeframe.endswith("w") else 0
+        first = self._origin + phase
         return -((first - time) // self.step_ms) * self.step_ms + first
+
+    @property
+    def _origin(self) -> int:
+        return FIRST_MONDAY if self.timeframe.endswith("w") else 0
 
 
 def is_series_kind(text: str) -> TypeGuard[SeriesKind]:
     """Return whether a text names a kind of series."""
     return text in KIND_COLUMNS
-
-
-def path_safe_symbol(symbol: str) -> str:
-    """Return a unified symbol with the characters replaced that file names cannot hold.
-
-    >>> path_safe_symbol("BTC/USDT:USDT-250328")
-    'BTC-USDT-USDT-250328'
-    """
-    return symbol.replace("/", "-").replace(":", "-")
-
-
-def timeframe_ms(timeframe: str) -> int:
-    """Return the length of a timeframe in milliseconds.
-
-    Raises:
-        ConfigurationError: the text is not a timeframe of fixed length.
-
-    >>> timeframe_ms("15m")
-    900000
-    """
-    match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", timeframe)
-    if match is None:
-        raise ConfigurationError(f"{timeframe!r} is not a timeframe; write it as 1m, 15m, 1h, 4h, 1d or 1w")
-    return int(match[1]) * UNIT_MS[match[2]]
 
 
 def month_of(time: int) -> str:

@@ -52,6 +52,7 @@ class SeriesStore:
         """Messages about broken files that were renamed."""
         self._files: dict[str, MonthEntry] = {}
         self._lost: list[TimeRange] = []
+        self._requested: list[TimeRange] = []
         self._pages: list[tuple[TimeRange, list[SeriesRow]]] = []
         self._rows = 0
 
@@ -71,6 +72,7 @@ class SeriesStore:
         found = inspect_folder(self.folder, self.series)
         self._files, self._lost, self._pages = found.files, found.lost, found.pages
         self._source = self._source or found.source
+        self._requested = found.requested
         for path, error in found.broken:
             aside = path.with_name(path.name + ".broken")
             path.replace(aside)
@@ -113,6 +115,12 @@ class SeriesStore:
         """Number of rows, as of the last commit."""
         return sum(entry.rows for entry in self._files.values())
 
+    @property
+    def phase(self) -> int | None:
+        """The phase of the stored bars, as of the last commit; None if there are none."""
+        first = next((entry.first for entry in self._files.values() if entry.first is not None), None)
+        return None if first is None else self.series.phase(first)
+
     def missing(self, time_range: TimeRange) -> list[TimeRange]:
         """Return the parts of a time range that are not covered yet."""
         return subtract(time_range, self.covered)
@@ -137,8 +145,16 @@ class SeriesStore:
             self._write(month, MonthData(kept.rows, left))
         self._write_manifest()
 
-    def commit(self) -> None:
-        """Merge the pages added into the month files, and rewrite the manifest."""
+    def commit(self, requested: TimeRange | None = None) -> None:
+        """Merge the pages added into the month files, and rewrite the manifest.
+
+        `requested` is a time range that a download asked for, answered or not; the manifest lists them.
+        """
+        asked = union([*self._requested, *([requested] if requested else [])])
+        if asked != self._requested:
+            self._requested = asked
+            if not self._pages:
+                self._write_manifest()
         if not self._pages:
             return
         ranges = union(time_range for time_range, _ in self._pages)
@@ -174,6 +190,7 @@ class SeriesStore:
             self.gaps,
             self._lost,
             dict(sorted(self._files.items())),
+            self._requested,
         )
         with _disk(self.folder):
             write_manifest(self.folder, manifest)
@@ -181,6 +198,16 @@ class SeriesStore:
 
 def _month(time: int) -> str:
     return next(months_in((time, time + 1)))
+
+
+def read_stored(out: Path, series: Series, time_range: TimeRange) -> RowArrays:
+    """Return the stored rows of a series in a time range, those of an interrupted download included; broken files are left out."""
+    folder = series.folder(out)
+    found = inspect_folder(folder, series)
+    rows = RowArrays.of([row for _, page in found.pages for row in page], len(series.columns))
+    for month in sorted(set(months_in(time_range)) & set(found.files)):
+        rows = month_file.read_month(folder / f"{month}.parquet", series).rows.merge(rows)
+    return rows.select(time_range)
 
 
 @contextmanager

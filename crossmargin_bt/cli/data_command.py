@@ -7,13 +7,17 @@ from datetime import date
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from crossmargin_bt.cli.download_command import FOLDER, OUT, Connection, connection_options, show_result, with_exchange
+from crossmargin_bt.cli.options import time_options
 from crossmargin_bt.cli.parsing import report_errors
 from crossmargin_bt.errors import ConfigurationError, CrossMarginError
+
+if TYPE_CHECKING:
+    from crossmargin_bt.readers.options import TimeOptions
 
 
 @click.group()
@@ -100,16 +104,23 @@ def repair(folder: Path, *, retries: int, no_rate_limit: bool, api_base: str | N
 @click.option(
     "--exchange", required=True, help="Exchange folder in the store; use the ccxt id to continue with downloads."
 )
-@click.option("--symbol", default="", help="Symbol, if the file names do not contain it.")
+@click.option("--symbol", default="", help="Symbol, if neither the file names nor a column contain it.")
 @click.option("--kind", default="", help="candles, mark, index or funding, if the file names do not contain it.")
 @click.option("--timeframe", default="", help="Timeframe, if neither file names nor timestamps determine it.")
+@time_options
+@click.option("--replace", is_flag=True, help="Of rows of one time with different values take the later one.")
 @click.option("--out", type=FOLDER, default=OUT, show_default=True, help="Folder of downloads.")
-def import_files(*, files: tuple[Path, ...], exchange: str, symbol: str, kind: str, timeframe: str, out: Path) -> None:
-    """Import CSV, Parquet, freqtrade feather and JSON files, and Binance bulk archives (zip)."""
+def import_files(
+    *, files: tuple[Path, ...], exchange: str, symbol: str, kind: str, timeframe: str, times: "TimeOptions", replace: bool, out: Path
+) -> None:  # fmt: skip
+    """Import CSV, Parquet, feather and JSON files, freqtrade's folders, and archives of Binance, Bybit, OKX and others."""
     from crossmargin_bt.candles import importer
+    from crossmargin_bt.readers.file_names import FileMetadata
+    from crossmargin_bt.readers.market_file import ReadOptions
 
     with report_errors():
-        for one in importer.import_files(files, out, exchange, importer.FileMetadata(symbol, kind, timeframe)):
+        options = ReadOptions(FileMetadata(symbol, kind, timeframe), times)
+        for one in importer.import_files(files, out, exchange, options, replace=replace):
             click.echo(f"{one.series.symbol} {one.series.name}: {one.rows:,} rows read, {one.stored:,} stored")
 
 

@@ -10,6 +10,7 @@ import click
 
 from crossmargin_bt.cli.parsing import split_list
 from crossmargin_bt.errors import ConfigurationError, suggestion
+from crossmargin_bt.readers.options import TimeOptions
 
 if TYPE_CHECKING:
     from crossmargin_bt.candles.market import Candles
@@ -17,16 +18,23 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 
+_TIMES = (
+    click.option(
+        "--time-format", help="Format of times that are text, for example '%d/%m/%Y %H:%M'; default: ISO 8601."
+    ),
+    click.option("--allow-unusual-times", is_flag=True, help="Accept times before 2009 and after tomorrow."),
+)
 _MARKET = (
     click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Folder of downloads, or of one CSV or Parquet file per symbol; default: the generated sample.",
+        help="Folder of downloads, of one CSV or Parquet file per symbol, or of another program's files; default: the generated sample.",
     ),
     click.option("--symbols", help="Symbols to load, in this order, separated by commas; default: all."),
     click.option("--timeframe", help="Timeframe to load if several were downloaded."),
     click.option("--start", help="First date, for example 2020-03-01 (UTC)."),
     click.option("--end", help="End date, exclusive (UTC)."),
+    *_TIMES,
 )
 _ACCOUNT = (
     click.option(
@@ -63,6 +71,8 @@ class MarketOptions(NamedTuple):
     timeframe: str | None
     start: str | None
     end: str | None
+    time_format: str | None
+    allow_unusual_times: bool
 
     @property
     def folder(self) -> Path:
@@ -84,6 +94,7 @@ class MarketOptions(NamedTuple):
             start=self.start,
             end=self.end,
             downloads=self.data is not None,  # the sample's folder may contain downloads too
+            times=TimeOptions(self.time_format, self.allow_unusual_times),
         )
 
 
@@ -132,6 +143,7 @@ def _option_group(
     return decorate
 
 
+time_options = _option_group("times", TimeOptions, _TIMES)
 market_options = _option_group("market", MarketOptions, _MARKET)
 account_options = _option_group("account", AccountOptions, _ACCOUNT)
 

@@ -15,6 +15,7 @@ import msgspec
 from crossmargin_bt.engine.terms.rates import Tier, TierTable
 from crossmargin_bt.engine.terms.rules import ContractTerms
 from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.symbols import short_symbol
 
 # Relative tolerance between a published deduction and the one computed from the rates.
 DEDUCTION_TOLERANCE = 1e-6
@@ -104,15 +105,3 @@ def _terms(where: str, snapshot: Snapshot, symbol: str, rows: Sequence[Row]) -> 
         symbols=tuple(dict.fromkeys((symbol, short_symbol(symbol)))), maintenance=table, source=snapshot.source,
         since=since,
     )  # fmt: skip
-
-
-def short_symbol(symbol: str) -> str:
-    """Return the short symbol of a perpetual that candle files use; a contract with a delivery date keeps its unified symbol.
-
-    >>> short_symbol("BTC/USDT:USDT")
-    'BTCUSDT'
-    >>> short_symbol("BTC/USDT:USDT-250328")
-    'BTC/USDT:USDT-250328'
-    """
-    pair, _, settle = symbol.partition(":")
-    return symbol if "-" in settle else pair.replace("/", "")

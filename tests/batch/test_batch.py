@@ -503,9 +503,11 @@ def test_unsound_candles_are_refused() -> None:
     for column in ("close", "mark_close"):
         frame = one.frame.copy()
         frame.loc[frame.index[20], column] *= 0.5
-        with pytest.raises(FeedError, match=f"S0: open or close lies outside high and low at {frame.index[20]}"):
+        with pytest.raises(
+            FeedError, match=f"open or close is outside of high and low at {frame.index[20]:%Y-%m-%d %H:%M}"
+        ):
             batch.simulate([one._replace(frame=frame)], [np.zeros(50)], [batch.BatchAccount()])
-    for rate, text in ((math.inf, "funding rates are finite"), ("1 bp", "funding rates are numbers")):
+    for rate, text in ((math.inf, "funding_rate is inf"), ("1 bp", "funding_rate is '1 bp' .* not a number")):
         with pytest.raises(FeedError, match=text):
             batch.simulate(
                 [one._replace(frame=one.frame.assign(funding_rate=rate))], [np.zeros(50)], [batch.BatchAccount()]

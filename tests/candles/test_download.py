@@ -159,7 +159,7 @@ def test_contracts_and_tiers(tmp_path: Path) -> None:
             known.now += DAY
             fetch(venue, fake, tmp_path, symbols=("BTCUSDT",), kinds=("markets", "tiers"))
             known.now -= DAY
-        found = contracts.read_instruments(tmp_path / venue)
+        found, _ = contracts.read_instruments(tmp_path / venue)
         assert (found["BTCUSDT"].contract_size, found["BTCUSDT"].tick, found["BTCUSDT"].leverage_max) == (
             size,
             0.1,

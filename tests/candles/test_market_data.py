@@ -310,8 +310,8 @@ def test_import_file_formats(tmp_path: Path) -> None:
             assert rows["funding_rate"].tolist() == [0.0001] * 9
     wrong = command("data", "import", files / "XRPUSDT.csv", "--exchange", "x", "--kind", "candels", "--out", out)
     assert (wrong.exit_code, "did you mean 'candles'" in wrong.stderr) == (2, True)
-    (tmp_path / "odd.txt").write_text("1")
-    assert "unsupported file type" in command("data", "import", tmp_path / "odd.txt", "--exchange", "x").stderr
+    (tmp_path / "odd.xlsx").write_text("1")
+    assert "unsupported file type" in command("data", "import", tmp_path / "odd.xlsx", "--exchange", "x").stderr
 
 
 def test_gaps_of_an_import_are_downloaded(tmp_path: Path) -> None:

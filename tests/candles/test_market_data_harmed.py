@@ -221,12 +221,13 @@ def odd_files(folder: Path) -> dict[str, str]:
     (folder / "torn.json.gz").write_bytes(gzip.compress(b"[[1,2,3,4,5,6]]")[:-5])
     (folder / "BTCUSDT-1h-2024-01.zip").write_bytes(b"PK no archive")
     frame.assign(open=-5.0).to_csv(folder / "negative.csv", index=False)
-    frame.assign(date=frame["date"] + pd.Timedelta("7min")).to_csv(folder / "beside.csv", index=False)
+    late = frame["date"].where(frame.index < 30, frame["date"] + pd.Timedelta("7min"))
+    frame.assign(date=late).to_csv(folder / "beside.csv", index=False)
     frame.drop(columns="close").to_csv(folder / "columns.csv", index=False)
     return {
-        "empty.csv": "cannot be read", "header.csv": "holds no rows", "words.csv": "a hundred", "dates.csv": "holds no times",
+        "empty.csv": "holds no rows", "header.csv": "holds no rows", "words.csv": "a hundred", "dates.csv": "is not a date in ISO 8601",
         "torn.csv.gz": "cannot be read", "torn.json.gz": "cannot be read", "BTCUSDT-1h-2024-01.zip": "cannot be read",
-        "negative.csv": "is not above 0", "beside.csv": "is not on the grid of 1h", "columns.csv": "no columns open high low close",
+        "negative.csv": "prices must be above 0", "beside.csv": "is not a whole number of 1h after", "columns.csv": "column 'close' is missing",
     }  # fmt: skip
 
 

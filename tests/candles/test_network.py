@@ -11,7 +11,7 @@ import pytest
 from crossmargin_bt.candles import sanity
 from crossmargin_bt.candles.download import DownloadRequest, DownloadResult, download
 from crossmargin_bt.candles.exchange import Exchange
-from crossmargin_bt.candles.series import UNIT_MS
+from crossmargin_bt.time_units import UNIT_MS
 
 
 @pytest.mark.network

@@ -169,13 +169,13 @@ def test_an_error_names_the_line_of_the_strategy(tmp_path: Path, data: Path) -> 
 
 
 def test_files_beside_candles_name_their_missing_column(tmp_path: Path, buyer: Path) -> None:
-    """A funding file needs the column funding_rate."""
+    """A funding file needs a column of rates."""
     frame = candles(1, 20)
     write(tmp_path / "three", "AAA_last_1h", frame)
-    write(tmp_path / "three", "AAA_funding", frame[["funding_rate"]].rename(columns={"funding_rate": "rate"}))
+    write(tmp_path / "three", "AAA_funding", frame[["funding_rate"]].rename(columns={"funding_rate": "fee"}))
     result = crossmargin(buyer, "--data", tmp_path / "three")
     assert result.exit_code == 2
-    assert "AAA_funding.csv: no column 'funding_rate'" in result.stderr
+    assert "AAA_funding.csv: no column funding_rate" in result.stderr
 
 
 def test_wide_comparisons_stay_readable(buyer: Path, data: Path) -> None:
@@ -207,7 +207,7 @@ def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
     """NaN, zero, misaligned, unreadable: the error has the file or feed, the column and the time."""
     good = candles(1, 50)
     spoiled = {
-        "close is nan at 2025-01-01 07:00:00": good.assign(close=good["close"].where(good.index.hour != 7)),
+        "close is nan at 2025-01-01 07:00": good.assign(close=good["close"].where(good.index.hour != 7)),
         "low is 0 at": good.assign(low=0.0),
         "feeds are misaligned": good.set_axis(good.index + pd.Timedelta("30min"), axis=0),
         "column 'high' is missing": good.drop(columns="high"),
@@ -219,8 +219,8 @@ def test_broken_candles_are_one_line(tmp_path: Path, buyer: Path) -> None:
         result = crossmargin(buyer, "--data", directory)
         assert result.exit_code == 2, text
         assert text in result.stderr
-    (tmp_path / "0" / "CCC.parquet").write_bytes(b"no parquet")
-    assert "cannot be read" in crossmargin(buyer, "--data", tmp_path / "0").stderr
+    (tmp_path / "2" / "CCC.parquet").write_bytes(b"no parquet")
+    assert "cannot be read" in crossmargin(buyer, "--data", tmp_path / "2").stderr
     (tmp_path / "1" / "instruments.toml").write_text("[AAA]\nsymbol = 'AAA'\nlots = 1\n", encoding="utf-8")
     assert "[AAA] has an unknown key 'lots'; did you mean 'lot'?" in crossmargin(buyer, "--data", tmp_path / "1").stderr
 
@@ -234,12 +234,16 @@ def test_help_does_not_import_the_heavy_modules() -> None:
 
 def test_sample_is_what_the_generator_makes() -> None:
     """The shipped files equal the output of the seeded generator, and are small."""
-    shipped = {one.symbol: one.frame for one in folder.read(PROJECT / "data")}
+    shipped = {one.symbol: one for one in folder.read(PROJECT / "data")}
     for symbol, frame in synthetic.generate_candles().items():
-        pd.testing.assert_frame_equal(
-            shipped[symbol].reset_index(drop=True), frame.drop(columns="date"), rtol=1e-9, check_exact=False
+        stored, known = shipped[symbol].frame.reset_index(drop=True), shipped[symbol].funding
+        prices = frame.drop(columns=["date", "funding_rate"])
+        pd.testing.assert_frame_equal(stored, prices[stored.columns], rtol=1e-9, check_exact=False)
+        due = frame.set_index("date")["funding_rate"].dropna()
+        pd.testing.assert_series_equal(
+            known, due, rtol=1e-9, check_exact=False, check_freq=False, check_index_type=False, check_names=False
         )
-        assert frame["date"].iloc[0] == shipped[symbol].index[0]
+        assert frame["date"].iloc[0] == shipped[symbol].frame.index[0]
     assert sum(file.stat().st_size for file in (PROJECT / "data").iterdir()) < 2_000_000
 
 

@@ -12,7 +12,7 @@ from random_trader import RandomTrader, candles
 from scripted import FLAT, PLAIN, Scripted, bars, run
 
 from crossmargin_bt import CrossMarginBroker, Instrument, Reserve, feeds, venues
-from crossmargin_bt.columns import MARKS, PRICES
+from crossmargin_bt.columns import PRICES
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.lifecycle import fills
@@ -485,18 +485,17 @@ def test_a_long_bar_tells_nothing_of_its_seconds() -> None:
     assert 100 < max(by_bar.values()) <= 600  # of 17,895 second by second
 
 
-@pytest.mark.parametrize("column", ["open", "close", "mark_open", "mark_close"])
+@pytest.mark.parametrize("column", ["open", "close"])
 def test_a_range_that_leaves_a_price_out_reaches_to_it(column: str) -> None:
-    """A candle whose open or close lies 40 % below its low falls there, and liquidates."""
-    plain = [100.0] * 12
-    names = (*PRICES, *MARKS) if column in MARKS else PRICES
-    frame = pd.DataFrame(dict.fromkeys(names, plain), index=pd.date_range("2025-01-01", periods=12, freq="h"))
+    """A candle of a stock feed, which nobody validates, whose open or close lies 40 % below its low falls there, and liquidates."""
+    frame = pd.DataFrame(dict.fromkeys(PRICES, [100.0] * 12), index=pd.date_range("2025-01-01", periods=12, freq="h"))
     frame.loc[frame.index[6], column] = 60.0
     found = []
     for engine in ("skipping", "reference"):
-        broker = CrossMarginBroker(engine=engine, cash=1_000.0, leverage=10.0)
+        instruments = {"BTC": Instrument(symbol="BTC", lot=1.0)}
+        broker = CrossMarginBroker(engine=engine, cash=1_000.0, leverage=10.0, instruments=instruments)
         cerebro = bt.Cerebro(stdstats=False)
-        cerebro.adddata(feeds.from_frame(frame, name="BTC", instrument=Instrument(symbol="BTC", lot=1.0)))
+        cerebro.adddata(bt.feeds.PandasData(dataname=frame), name="BTC")
         cerebro.setbroker(broker)
         cerebro.addstrategy(Scripted, script={2: lambda s: s.buy(size=90.0)})
         cerebro.run()
