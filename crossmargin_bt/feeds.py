@@ -3,6 +3,7 @@
 
 import math
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,13 @@ class FrameFeed(bt.feed.DataBase):
             self._lines_share_arrays = False
         self._row = -1
         self._is_block = False
+
+    def bar_days(self) -> Sequence[float]:
+        """Return the times of all bars that the feed will deliver, in backtrader's day numbers."""
+        days: Sequence[float] = self.p.columns["datetime"]
+        first = bisect_left(days, self.fromdate) if math.isfinite(self.fromdate) else 0
+        end = bisect_right(days, self.todate) if math.isfinite(self.todate) else len(days)
+        return days[first:end] if end - first < len(days) else days
 
     def preload(self) -> None:
         """Preload all bars: in one block if no filter or date limit applies, otherwise by backtrader's own method."""

@@ -5,7 +5,7 @@ Each may meet a stranger instead: our Cerebro runs any broker, our broker runs u
 these names whether the other offers more than backtrader's contract; the functions below are the only places that ask.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 
@@ -60,6 +60,10 @@ class PerpetualFeed(Protocol):
     """Whether the lines `mark_open` to `mark_close` hold prices; the candle's own are the marks otherwise."""
     has_funding: bool
     """Whether the line `funding_rate` holds the rates due at the bars' opens."""
+
+    def bar_days(self) -> Sequence[float]:
+        """Return the times of all bars that it will deliver, in backtrader's day numbers."""
+        ...
 
 
 class CursorLine(Protocol):

@@ -26,7 +26,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode, RefusalKind
-from crossmargin_bt.engine.lifecycle import expiry, fills, interest
+from crossmargin_bt.engine.lifecycle import delisting, expiry, fills, interest
 from crossmargin_bt.engine.liquidation import deficits, repayment, waterfall
 from crossmargin_bt.engine.liquidation.forced_close import PoolCloser
 from crossmargin_bt.engine.margin import invariants, liquidation_prices, metrics
@@ -113,7 +113,10 @@ class AccountScenario:
 
     def do_leverage(self, rest) -> None:
         self.allowed("leverage", rest)
+        moves = settings_changes.margin_moves(self.account.books[rest[0]], float(rest[1]))
         self._set(rest[0], leverage=float(rest[1]))
+        for side, amount in moves.items():
+            self.record(events.IsolatedMarginAdjusted(time_ms=self.time_ms, symbol=rest[0], side=side, amount=amount))
 
     def do_margin_mode(self, rest) -> None:
         self.allowed("margin_mode", rest)
@@ -162,6 +165,13 @@ class AccountScenario:
         entry = expiry.expiry_entry(self.account, self.time_ms, rest[0])
         self.record(entry)
         for event in expiry.settlement_fills(self.account, entry):
+            self.record(event)
+
+    def do_delist(self, rest) -> None:
+        """`delist BTC`: a market ends, and its legs are settled at the mark."""
+        entry = delisting.delisting_entry(self.account, self.time_ms, rest[0])
+        self.record(entry)
+        for event in delisting.settlement_fills(self.account, entry):
             self.record(event)
 
     def do_converted(self, rest) -> None:
@@ -436,6 +446,11 @@ class Script(bt.Strategy):
     def do_expired(self, rest) -> None:
         """`expired CALL 1500`: a contract came to its end at that price."""
         found = [e for e in self.broker.journal if isinstance(e, events.Expired)]
+        assert any(e.symbol == rest[0] and e.price == written(rest[1]) for e in found), found
+
+    def do_delisted(self, rest) -> None:
+        """`delisted BTC 95`: a market ended while others went on, at that price."""
+        found = [e for e in self.broker.journal if isinstance(e, events.Delisted)]
         assert any(e.symbol == rest[0] and e.price == written(rest[1]) for e in found), found
 
     def do_expect(self, rest) -> None:

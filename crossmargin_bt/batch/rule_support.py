@@ -138,6 +138,8 @@ SUPPORT: dict[str, RuleSupport] = {
     ),
     "liquidation": RuleSupport(BROKER_FALLBACK, "Steps of a liquidation, which the broker processes."),
     "safe_level": RuleSupport(BROKER_FALLBACK, "Ends a liquidation, which the broker processes."),
+    "delisting_fee": RuleSupport(NOT_APPLICABLE, "The markets of a batch end together."),
+    "isolated_leverage": RuleSupport(NOT_APPLICABLE, "The leverage of an account of a batch does not change."),
     "volatility_scaling": RuleSupport(
         (None,),
         "The initial and maintenance rates of the loop do not change with time.",

@@ -45,6 +45,7 @@ _PRICES = {"mark": "mark price", "entry": "average entry price", "last": "last p
 _IF_NONE = {
     "sell_order_markup": "order price",
     "withdrawal_notional_share": "none",
+    "delisting_fee": "taker fee",
     "order_cancel_level": "only at liquidation",
     "volatility_scaling": "none",
     "borrowing": "not available",
@@ -84,6 +85,8 @@ TITLES = {
     "isolated_fee_in_margin": "closing fee added to isolated margin",
     "profit_pays_for": "permitted uses of unrealised profit of cross positions",
     "withdrawal_notional_share": "share of the notional value that a withdrawal leaves",
+    "delisting_fee": "fee of the settlement of a delisted contract",
+    "isolated_leverage": "leverage of an open isolated position",
     "order_size_share": "maximum order as a share of the largest order that fits",
     "order_size_fees": "taker fees reserved by a maximum order",
     "displayed_liquidation_price": "liquidation price shown in cross mode",
@@ -101,6 +104,13 @@ TITLES = {
 }
 
 MEANINGS = {
+    "isolated_leverage": {
+        "kept": "cannot be changed",
+        "raised": "may only rise; the margin stays",
+        "checked": "may change as far as the position's margin covers the new initial margin; the margin stays",
+        "topped_up": "may change; margin that is missing is added from the balance, a rise frees none",
+        "moves_margin": "may change; the difference of the initial margins moves to or from the balance",
+    },
     "tier_leverage_breach": {
         "raise": "initial rate = max(1/L, initial rate of the tier)",
         "refuse": "the order is refused; initial rate = 1/L",

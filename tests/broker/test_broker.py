@@ -451,7 +451,7 @@ def test_a_refusal_in_cash_mode_has_a_reason_too() -> None:
 def test_a_paused_feed_is_closed_where_it_last_traded() -> None:
     """Its mark may stand elsewhere: here 2 % above the last price."""
     fall = [FLAT] * 4 + [(100.0, 100.0, 60.0, 60.0)] + [(60.0, 60.0, 60.0, 60.0)] * 3
-    paused = bars(*[FLAT] * 8).drop(pd.date_range("2025-01-01 04:00", periods=4, freq="h"))
+    paused = bars(*[FLAT] * 8).drop(pd.date_range("2025-01-01 04:00", periods=3, freq="h"))
     for price in ("open", "high", "low", "close"):
         paused[f"mark_{price}"] = 102.0
     cerebro = bt.Cerebro(stdstats=False)

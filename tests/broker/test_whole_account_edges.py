@@ -391,7 +391,7 @@ def test_profit_in_a_coin_falls_with_its_price_while_the_contract_pauses() -> No
         1: lambda s: (s.buy(s.datas[1], size=90.0), s.buy(s.datas[2], size=100.0)),
         3: lambda s: s.buy(s.datas[2], size=1.0, price=10.0, exectype=bt.Order.Limit),
     }
-    pairs = (COIN, closes), (contract, candles(*closes).iloc[:5]), (STEADY, candles(*[100.0] * 7).iloc[:5])
+    pairs = (COIN, closes), (contract, candles(*closes).iloc[[0, 1, 2, 3, 4, 6]]), (STEADY, candles(*[100.0] * 7))
     account = {"cash": 3_000.0, "deposits": {"BTC": 1.0}, "warning_levels": (200.0,)}
     as_is, walked = journals_of(script, *pairs, **account)
     assert as_is == walked

@@ -10,7 +10,7 @@ from crossmargin_bt.broker.bar.reference_engine import BarEngine
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.engine.admission import order_admission, settings_changes
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.engine.ledger.book import SIDES
+from crossmargin_bt.engine.ledger.book import SIDES, Book
 from crossmargin_bt.engine.ledger.refusal import Refusal
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 from crossmargin_bt.errors import ConfigurationError, suggestion
@@ -49,11 +49,21 @@ class AccountControls:
         if leverage is not None:
             refusal = settings_changes.leverage_refusal(account, book, leverage)
         if refusal is None:
+            moves = {} if leverage is None else settings_changes.margin_moves(book, leverage)
             self._settings.set(name, leverage=leverage, margin_mode=margin_mode)
             self._commissions.forget(feed)
             self.apply_setting(feed)
+            for side, amount in moves.items():
+                self._move_margin(book, side, amount)
             self._engine.refresh()
         return refusal
+
+    def _move_margin(self, book: Book, side: str, amount: float) -> None:
+        """Record a move of margin to an isolated leg, or back."""
+        session, symbol = self._session, book.instrument.symbol
+        session.record(
+            events.IsolatedMarginAdjusted(time_ms=session.time_ms, symbol=symbol, side=side, amount=float(amount))
+        )
 
     def set_position_mode(self, position_mode: str) -> Refusal | None:
         """Change between "one_way" and "hedge"; see `CrossMarginBroker.set_position_mode`."""
@@ -115,10 +125,6 @@ class AccountControls:
             return Refusal("rejected", "no_isolated_position", f"feed {feed._name!r} has no isolated {leg} position")
         refusal = order_admission.margin_move_refusal(session.account, book, leg, amount)
         if refusal is None:
-            session.record(
-                events.IsolatedMarginAdjusted(
-                    time_ms=session.time_ms, symbol=book.instrument.symbol, side=leg, amount=float(amount)
-                )
-            )
+            self._move_margin(book, leg, amount)
             self._engine.refresh()
         return refusal

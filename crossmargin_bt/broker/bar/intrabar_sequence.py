@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One bar in path order: expiry, funding, the gap at the open, then fills and liquidations as the price meets them."""
+"""One bar in path order: expiry and delisting, funding, the gap at the open, then fills and liquidations as the price meets them."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from crossmargin_bt.broker.session.intrabar_data import IntrabarDetail
 from crossmargin_bt.broker.session.session import BrokerSession
 from crossmargin_bt.engine.admission.order_admission import ExactAdmission
 from crossmargin_bt.engine.ledger.book import Book
-from crossmargin_bt.engine.lifecycle import expiry, fills, interest
+from crossmargin_bt.engine.lifecycle import delisting, expiry, fills, interest
 from crossmargin_bt.engine.liquidation import risk_control
 from crossmargin_bt.engine.liquidation.forced_close import Close
 from crossmargin_bt.engine.margin import metrics
@@ -79,6 +79,8 @@ class IntrabarSimulator:
         if matched:
             self._fill_at(BEFORE, matched, new_admission)
         self._settle_expired(bars)
+        for data in self._session.feeds_that_ended():
+            self._settle(data, delisting.delisting_entry, delisting.settlement_fills)
         self._settle_funding(bars)
         self._charge_interest()
         if matched or screen.classify(bars) is not BarEvent.NOTHING:
@@ -130,19 +132,20 @@ class IntrabarSimulator:
             bar.book.set_mark(bar.mark.open)
         self._session.account.update_option_indices()
         for data in due:
-            self._settle(data)
+            self._settle(data, expiry.expiry_entry, expiry.settlement_fills)
 
-    def _settle(self, data: Any) -> None:
+    def _settle(self, data: Any, new_entry: Callable[..., Any], settlement_fills: Callable[..., Any]) -> None:
+        """End a market: cancel its orders, record its end, and settle its legs."""
         session = self._session
         session.feeds[data].is_ended = True
         book = session.books[data]
+        entry = new_entry(session.account, session.time_ms, book.instrument.symbol)
         for order in list(self._host.pending):
             if order.data is data and order.alive():
-                self._orders.cancel_for(order, "expired")
-        entry = expiry.expiry_entry(session.account, session.time_ms, book.instrument.symbol)
+                self._orders.cancel_for(order, type(entry).__name__.lower())
         session.record(entry)
         session.pending_notifications.append(entry)
-        for fill in expiry.settlement_fills(session.account, entry):
+        for fill in settlement_fills(session.account, entry):
             isolated_short = fills.isolated_shortfall(book, fill)
             self._executor.forced_close(data, fill)
             self._executor.cover_deficits(fill, isolated_short)

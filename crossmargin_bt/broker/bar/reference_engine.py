@@ -137,6 +137,7 @@ class ReferenceEngine:
         host, session = self._host, self.session
         self.unvalued = dict(deposits)
         self.monitor = RiskMonitor(host, session, self.orders, self.executor)
+        session.is_preloaded = bool(host.cerebro._dopreload)
         session.on_rules_changed = self.monitor.adopt_rules
         self.executor.record_forced = self.monitor.record
         self.simulator = IntrabarSimulator(host, session, self.orders, self.executor, self.monitor)

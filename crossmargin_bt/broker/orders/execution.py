@@ -241,7 +241,7 @@ class OrderExecutor:
     def forced_close(self, data: Any, entry: events.Filled) -> None:
         """Book the venue's close of a leg or of a part of it, and deliver it as one order per owner and tradeid.
 
-        `order.info.forced` holds its cause: "liquidation", "repayment" or "expiry".
+        `order.info.forced` holds its cause: "liquidation", "repayment", "expiry" or "delisting".
         """
         host, session = self._host, self._session
         book = session.books[data]

@@ -412,6 +412,9 @@ def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[
         text = f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
         return Refusal("rejected", "no_instrument", text)
     if session.feeds[data].is_ended:
+        if book.instrument.expiry is None:
+            text = f"{book.instrument.symbol} has no more bars, as after a delisting; trade another market"
+            return Refusal("rejected", "market_ended", text)
         text = f"{book.instrument.symbol} expired at {book.instrument.expiry}; trade another contract"
         return Refusal("rejected", "contract_expired", text)
     if not len(data):

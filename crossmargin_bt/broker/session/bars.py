@@ -3,6 +3,7 @@
 
 import math
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import backtrader as bt
@@ -16,6 +17,8 @@ from crossmargin_bt.time_units import MS_PER_DAY
 EPOCH_DAY = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a date, used for its day number only
 # Two bars lie further apart than this many days, which is less than a millisecond.
 INSTANT = 1e-9
+# How many of a feed's last bars tell its usual step.
+STEPS_READ = 100
 
 
 def time_ms(day_number: float) -> int:
@@ -63,6 +66,7 @@ class Feed:
         "close",
         "data",
         "day",
+        "end_day",
         "funding",
         "high",
         "index",
@@ -94,9 +98,24 @@ class Feed:
         self.may_change = bool(data.replaying or data._filters)
         """Whether a bar may change after it was delivered."""
         self.is_ended = False
-        """Whether the contract has expired."""
+        """Whether the contract has expired, or was delisted."""
+        self.end_day = math.inf
+        """The time from which the feed, loaded as a whole, has no bar: the end of its last one; infinity if it is not known."""
         self.length = 0
         self.day = 0.0
+
+    def find_end(self, *, is_preloaded: bool) -> None:
+        """Note where the feed ends if that is known: one of its usual steps after its last bar.
+
+        It is known of a feed over arrays, and of any feed that is loaded as a whole.
+        """
+        perpetual = perpetual_feed(self.data)
+        days = None if perpetual is None or self.may_change else perpetual.bar_days()
+        if days is None:
+            days = self.clock.array if is_preloaded else ()
+        if len(days) > 1:
+            step = min(after - before for before, after in pairwise(days[-STEPS_READ:]))
+            self.end_day = days[-1] + max(step, 0.0)
 
     def read_option(self) -> None:
         """Take an option's volatility and index price over, where the bar has them."""

@@ -62,6 +62,10 @@ class BrokerSession:
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
         self._next_expiry = 0.0
+        self._next_end_day: float | None = None
+        """When the next feed ends, in day numbers; None before the first bar."""
+        self.is_preloaded = False
+        """Whether all feeds are loaded as a whole."""
         self._next_terms: dict[str, list[ContractTerms]] = {}
         self._next_rules = list(rule_changes)
         self._rules_change_ms: float = math.inf if not rule_changes else rule_changes[0].since_ms
@@ -83,14 +87,22 @@ class BrokerSession:
 
     @property
     def next_change_ms(self) -> float:
-        """When the next contract expires or changes its terms, or the venue changes its rules; infinity for never."""
+        """When the next contract expires, ends or changes its terms, or the venue changes its rules; infinity for never."""
         return min(
             [
                 self._next_expiry,
+                self._next_end_ms,
                 self._rules_change_ms,
                 *(terms[0].since_ms for terms in self._next_terms.values() if terms),
             ]
         )
+
+    @property
+    def _next_end_ms(self) -> float:
+        day = self._next_end_day
+        if day is None:
+            return 0.0
+        return math.inf if math.isinf(day) else time_ms(day)
 
     def new_bars(self) -> list[Bar]:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
@@ -179,6 +191,19 @@ class BrokerSession:
         ends = {data: self.books[data].instrument.expiry_ms for data, feed in self.feeds.items() if not feed.is_ended}
         self._next_expiry = min((end for end in ends.values() if end > self.time_ms), default=math.inf)
         return [data for data, end in ends.items() if end <= self.time_ms]
+
+    def feeds_that_ended(self) -> list[Any]:
+        """Return the feeds that have no more bars while others go on; contracts that expire later wait for their expiry."""
+        if self._next_end_day is None:
+            self._next_end_day = 0.0
+            for feed in self.feeds.values():
+                if feed.book.instrument.expiry is None:
+                    feed.find_end(is_preloaded=self.is_preloaded)
+        if self.day < self._next_end_day:
+            return []
+        ends = {data: feed.end_day for data, feed in self.feeds.items() if not feed.is_ended}
+        self._next_end_day = min((end for end in ends.values() if end > self.day), default=math.inf)
+        return [data for data, end in ends.items() if end <= self.day]
 
     def scale_rates(self, bars: Sequence[Bar]) -> None:
         """Scale the margin rates of the bars' instruments with realised volatility up to their closes, where the venue does."""

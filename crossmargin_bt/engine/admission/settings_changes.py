@@ -12,7 +12,7 @@ from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.margin import currencies, metrics
-from crossmargin_bt.engine.margin.modes import MODES
+from crossmargin_bt.engine.margin.modes import MODES, isolated
 from crossmargin_bt.engine.math.tolerances import fits
 from crossmargin_bt.engine.terms.instrument import HEDGE_MODE_KINDS
 
@@ -37,20 +37,78 @@ def leverage_refusal(account: Account, book: Book, leverage: float) -> Refusal |
     if book.is_fully_funded or account.portfolio or not (book.legs or book.orders):
         return None
     symbol, mode = book.instrument.symbol, MODES[book.margin_mode]
-    if book.legs and mode.ISOLATED:
-        text = f"{symbol} has an isolated position; close it before changing its leverage"
-        return Refusal("rejected", "leverage_of_isolated_position", text)
     changed = msgspec.structs.replace(book, leverage=leverage)
+    moved = 0.0
+    if book.legs and mode.ISOLATED and leverage != book.leverage:
+        refusal = _isolated_leverage_refusal(book, changed)
+        if refusal is not None:
+            return refusal
+        moves = margin_moves(book, leverage)
+        moved = sum(amount for amount in moves.values() if amount > 0)
+        for side, amount in moves.items():
+            refusal = None if amount >= 0 else _release_refusal(account, book, side, -amount)
+            if refusal is not None:
+                return refusal
     beyond = position_limits.tier_limit_refusal(changed, position_limits.tier_exposures(changed))
     if beyond is not None:
         return beyond
     currency = account.pool_of(book.instrument.settle)
-    needed = account.conversion_rate(book.instrument.settle) * (mode.in_use(changed) - mode.in_use(book))
+    needed = account.conversion_rate(book.instrument.settle) * (mode.in_use(changed) - mode.in_use(book) + moved)
     free = max(0.0, metrics.available_margin(account, book))
     if fits(needed, free, account.balance(currency)):
         return None
     reason = f"{symbol} at {leverage:g}x locks {needed:.2f} {currency} more, {free:.2f} {currency} are free for it"
     return Refusal("margin", "insufficient_margin", reason, needed, free, currency)
+
+
+def _isolated_leverage_refusal(book: Book, changed: Book) -> Refusal | None:
+    """Return why the venue does not change the leverage of an open isolated position, or None (`Rules.isolated_leverage`)."""
+    symbol, rule = book.instrument.symbol, book.rules.isolated_leverage
+    text = None
+    if rule == "kept":
+        text = f"{symbol} has an isolated position; close it before changing its leverage"
+    elif rule == "raised" and changed.leverage < book.leverage:
+        text = (
+            f"{symbol} has an isolated position, whose leverage may only rise (now {book.leverage:g}x); close it first"
+        )
+    elif rule == "checked":
+        for leg in book.legs.values():
+            initial = isolated.initial_margin(changed, leg)
+            if not fits(initial, leg.margin + min(0.0, book.profit(leg)), leg.margin):
+                text = (
+                    f"{symbol} at {changed.leverage:g}x needs {initial:.2f} {book.instrument.settle} of margin, its position has "
+                    f"{leg.margin:.2f}; add margin first"
+                )
+    return None if text is None else Refusal("rejected", "leverage_of_isolated_position", text)
+
+
+def _release_refusal(account: Account, book: Book, side: str, amount: float) -> Refusal | None:
+    """Return why an isolated leg cannot give up `amount` of its margin, or None: it must not be liquidated at once."""
+    symbol, settle = book.instrument.symbol, book.instrument.settle
+    pool = next(pool for pool in metrics.pools(account) if (symbol, side) in pool.legs)
+    spare = max(0.0, metrics.risk(account, pool).gap)
+    if amount < spare:
+        return None
+    text = f"{symbol} would be liquidated at once: {amount:.2f} {settle} of its margin are to be freed, {spare:.2f} {settle} are spare"
+    return Refusal("margin", "removal_above_spare_margin", text, amount, spare, settle)
+
+
+def margin_moves(book: Book, leverage: float) -> dict[str, float]:
+    """Return the margin that a change of leverage moves from the balance to each isolated leg (back, when negative).
+
+    Assumption: the venue computes the new initial margin at the average entry price, and margin added by hand stays.
+    """
+    if not (book.legs and MODES[book.margin_mode].ISOLATED):
+        return {}
+    changed = msgspec.structs.replace(book, leverage=leverage)
+    rule, moves = book.rules.isolated_leverage, {}
+    for side, leg in book.legs.items():
+        initial = isolated.initial_margin(changed, leg)
+        if rule == "moves_margin":
+            moves[side] = initial - isolated.initial_margin(book, leg)
+        elif rule == "topped_up":
+            moves[side] = max(0.0, initial - leg.margin)
+    return {side: amount for side, amount in moves.items() if amount}
 
 
 def position_mode_refusal(account: Account) -> Refusal | None:

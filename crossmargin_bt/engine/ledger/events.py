@@ -19,7 +19,7 @@ Prices = dict[str, tuple[float, ...]]
 """By symbol, the mark of a long, the mark of a short (different only on the adverse path) and the last price; of an option
 also the price of its underlying, its volatility and its interest rate."""
 
-Cause = Literal["", "liquidation", "repayment", "expiry"]
+Cause = Literal["", "liquidation", "repayment", "expiry", "delisting"]
 """Why the venue itself traded; empty for a fill of an order."""
 PoolState = Literal["warning", "orders_cancelled", "margin_call", "liquidation_check", "recovered", "closed_out"]
 
@@ -147,7 +147,7 @@ class Filled(Event, frozen=True, gc=False, kw_only=True):
     """A fill. The shared balance changes by realised - fee - margin - paid, the leg's own margin by `margin`.
 
     `number` is the order's, or 0 where it is `forced`, the venue's own; `cause` says why: "liquidation", "repayment" or
-    "expiry", empty for an order's fill. Of what is paid for in full, a coin or an option,
+    "expiry", "delisting", empty for an order's fill. Of what is paid for in full, a coin or an option,
     `paid` is the change of what was paid for what is held; `received` are the coins that came in (went out, when negative).
     """
 
@@ -226,6 +226,13 @@ class Expired(Event, frozen=True, gc=False, kw_only=True):
     symbol: str
     price: float
     underlying: float
+
+
+class Delisted(Event, frozen=True, gc=False, kw_only=True):
+    """The bars of a market ended while others went on; what follows are the settlements of its legs at `price`, its last mark."""
+
+    symbol: str
+    price: float
 
 
 class GuardActed(Event, frozen=True, gc=False, kw_only=True):
@@ -397,6 +404,7 @@ JournalEntry = (
     | InterestCharged
     | DebtRepaid
     | Expired
+    | Delisted
     | GuardActed
     | BarIgnored
 )

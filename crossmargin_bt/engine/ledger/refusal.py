@@ -27,6 +27,7 @@ RefusalCode = Literal[
     "side_unavailable",
     "no_instrument",
     "contract_expired",
+    "market_ended",
     "no_bar_yet",
     "no_index_price",
     "parent_refused",
@@ -70,6 +71,7 @@ class Refusal(msgspec.Struct, frozen=True):
     side_unavailable               the order names a `position_side` where the position has no sides
     no_instrument                  the order's feed has no instrument
     contract_expired               the contract has expired
+    market_ended                   the market has no more bars, as after a delisting
     no_bar_yet                     the feed has not delivered a bar yet
     no_index_price                 the underlying of an option has no price yet
     parent_refused                 the order of which this one is an exit was refused or has ended

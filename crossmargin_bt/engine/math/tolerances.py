@@ -23,6 +23,9 @@ LOT_TOL = 1e-9
 LOT_REL_TOL = 1e-14
 """The same for large numbers of lots, whose floats lie further apart; relative to the number, added to `LOT_TOL`."""
 
+LOT_TOL_MAX = 0.25
+"""The same for more than 1e13 lots, where a relative tolerance alone would become whole lots: the most of both together."""
+
 LOT_REMAINDER_MIN = 1e-6
 """Is the difference of two sizes an order? Below this part of a lot it is rounding."""
 

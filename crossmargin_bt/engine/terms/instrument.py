@@ -11,7 +11,7 @@ import msgspec
 
 from crossmargin_bt.engine.math import formulas
 from crossmargin_bt.engine.math.numbers import to_python_number
-from crossmargin_bt.engine.math.tolerances import LOT_REL_TOL, LOT_REMAINDER_MIN, LOT_TOL
+from crossmargin_bt.engine.math.tolerances import LOT_REL_TOL, LOT_REMAINDER_MIN, LOT_TOL, LOT_TOL_MAX
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
 
@@ -26,7 +26,7 @@ HEDGE_MODE_KINDS = ("perpetual", "future")
 def whole_lots(size: float, lot: float, lots_per_contract: float) -> int:
     """Return the number of whole lots in `size` contracts, rounded toward zero."""
     exact = size * lots_per_contract if lots_per_contract else size / lot
-    return math.trunc(exact + math.copysign(LOT_TOL + LOT_REL_TOL * abs(exact), exact))
+    return math.trunc(exact + math.copysign(min(LOT_TOL + LOT_REL_TOL * abs(exact), LOT_TOL_MAX), exact))
 
 
 def size_of_lots(lots: int, lot: float, lots_per_contract: float) -> float:

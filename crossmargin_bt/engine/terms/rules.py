@@ -145,6 +145,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The steps of a partial liquidation, in order; the remainder is closed in full."""
     safe_level: float
     """The margin level above which a partial liquidation stops."""
+    delisting_fee: float | None = None
+    """The fee of the settlement of positions in a delisted contract, as a fraction of their value; None for the taker fee."""
+    isolated_leverage: Literal["kept", "raised", "checked", "topped_up", "moves_margin"] = "kept"
+    """What a change of leverage does to an open isolated position. "kept": it is refused. "raised": the leverage may only
+    rise, the margin stays. "checked": it may change as far as the position's margin covers the new initial margin, and
+    stays. "topped_up": what the margin lacks of the new initial margin is added from the balance; a rise frees nothing.
+    "moves_margin": the difference between the old and the new initial margin moves to or from the balance."""
     volatility_scaling: VolatilityScaling | None = None
     """The scaling of initial and maintenance rates with realised volatility; None if there is none."""
     collateral: tuple[CollateralTerms, ...] = ()
@@ -202,6 +209,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise RuleError(f"{name} is a fraction (0.0005 is 0.05 %), got {getattr(self, name)!r}")
         if not 0 < self.order_size_share <= 1 or self.order_size_fees < 0:
             raise RuleError("order_size_share must lie in (0, 1], and order_size_fees must not be negative")
+        if not 0 <= (self.delisting_fee or 0.0) < 1:
+            raise RuleError("delisting_fee is a fraction (0.0005 is 0.05 %)")
         if not 0 <= (self.withdrawal_notional_share or 0.0) < 1:
             raise RuleError("withdrawal_notional_share must lie in [0, 1)")
         cancel = () if self.order_cancel_level is None else (self.order_cancel_level,)

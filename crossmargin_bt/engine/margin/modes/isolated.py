@@ -52,6 +52,12 @@ def opening_margin(book: Book, effect: FillEffect, price: float) -> float:
     return value * book.initial_rate(effect.position.lots) + fee
 
 
+def initial_margin(book: Book, position: Position) -> float:
+    """Return the initial margin of a held leg at its average entry, as `opening_margin` would lock it."""
+    value = book.instrument.value(position.lots, position.entry)
+    return value * book.initial_rate(position.lots) + fee_set_aside(book, position)
+
+
 def maintenance_margin(book: Book, *, with_orders: bool) -> float:  # noqa: ARG001 - the common signature of the modes
     """Return 0: a shared pool keeps nothing for isolated legs, see `leg_requirement`."""
     return 0.0
