@@ -238,9 +238,7 @@ class AccountScenario:
         order = OpenOrder(
             self.orders, options["side"], lots, price, options["reduce_only"], options["group"], options["immediate"]
         )
-        admitted = order_admission.below_minimum(self.account.books[symbol], order) or order_admission.admit(
-            self.account, symbol, order
-        )
+        admitted = order_admission.admit(self.account, symbol, order)
         refused = isinstance(admitted, Refusal)
         return symbol, order if refused else admitted, admitted if refused else None
 

@@ -13,7 +13,7 @@ from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.bt_orders import leg_of
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.admission.order_admission import ExactAdmission, below_minimum
+from crossmargin_bt.engine.admission.order_admission import ExactAdmission
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
@@ -177,9 +177,6 @@ class OrderManager:
         book = self._session.books[order.data]
         if not 0 < resting.price < math.inf:
             return Refusal("rejected", "price_not_positive", f"order price is {resting.price}; give a price above 0")
-        too_small = below_minimum(book, resting) if book.instrument.notional_min else None
-        if too_small is not None:
-            return too_small
         admitted = admission.admit(book.instrument.symbol, resting)
         if isinstance(admitted, Refusal):
             return admitted
@@ -411,6 +408,15 @@ def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[
     if book is None:
         text = f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
         return Refusal("rejected", "no_instrument", text)
+    return (
+        _market_error(session, data, book)
+        or _number_error(book.instrument, size, keywords)
+        or _side_error(book, keywords.get("position_side"))
+    )
+
+
+def _market_error(session: BrokerSession, data: Any, book: Book) -> Refusal | None:
+    """Return why a market takes no orders now, or None."""
     if session.feeds[data].is_ended:
         if book.instrument.expiry is None:
             text = f"{book.instrument.symbol} has no more bars, as after a delisting; trade another market"
@@ -424,7 +430,7 @@ def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[
         symbol = book.instrument.symbol
         text = f"nothing has priced the underlying of {symbol} yet; place orders once its feed has begun"
         return Refusal("rejected", "no_index_price", text)
-    return _number_error(book.instrument, size, keywords) or _side_error(book, keywords.get("position_side"))
+    return None
 
 
 def _number_error(instrument: Instrument, size: float, keywords: dict[str, Any]) -> Refusal | None:

@@ -12,12 +12,12 @@ from crossmargin_bt.broker.session.bars import Bar
 from crossmargin_bt.broker.session.bt_orders import leg_of, reduces_only
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.admission import order_admission, settings_changes
+from crossmargin_bt.engine.admission import settings_changes
 from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal
-from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.lifecycle import fills, immediate_orders
 from crossmargin_bt.engine.liquidation.forced_close import share_of
 from crossmargin_bt.guards import STOPS, Entry, Guard, largest
 
@@ -176,7 +176,7 @@ class PreTradeChecks:
     def _entry(self, order: Any, resting: OpenOrder, lots: int) -> Entry:
         """Return an order as a guard sees it, filled with these lots after the immediate orders and the open orders that adds."""
         symbol = self._symbol(order)
-        account = order_admission.after_immediate_orders(self._session.account)
+        account = immediate_orders.after_immediate_orders(self._session.account)
         after = account.copy(*account.books)
         signed = lots if resting.lots > 0 else -lots
         for name, book in after.books.items():

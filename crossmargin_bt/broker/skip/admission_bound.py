@@ -51,7 +51,10 @@ class BoundedAdmission(ExactAdmission):
         book = self._account.books[symbol]
         only_closes = order.reduce_only and not book.is_fully_funded
         # Members of a group close the same lots, so they do not count against each other.
-        is_bounded = not (only_closes or book.orders.reducing or order.group in book.orders.groups)
+        may_be_small = book.instrument.notional_min and (
+            book.orders.immediate or order_admission.below_minimum(book, order) is not None
+        )
+        is_bounded = not (only_closes or may_be_small or book.orders.reducing or order.group in book.orders.groups)
         if is_bounded and self.try_reserve(book, order.side, order.lots, order.price):
             return msgspec.structs.replace(order, covered=opening_lots(book, order.side, order.lots))
         admitted = order_admission.admit(self._account, symbol, order)

@@ -4,6 +4,8 @@
 A refusal is a value with a reason, never an exception.
 """
 
+import math
+
 import msgspec
 
 from crossmargin_bt.engine.admission import position_limits, spot_orders
@@ -13,6 +15,7 @@ from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
 from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.lifecycle.immediate_orders import after_immediate_orders, assumed_fill
 from crossmargin_bt.engine.margin import metrics
 from crossmargin_bt.engine.margin.modes import MODES
 from crossmargin_bt.engine.math.tolerances import fits
@@ -41,19 +44,17 @@ def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusa
         )
         if not order.lots:
             return order
-    refusal = _judged(after, symbol, order)
+    refusal = below_minimum(after.books[symbol], order) or _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
-    if account.books[symbol].is_fully_funded:
-        return refusal
-    if only_reduces(account.books[symbol], order):
+    if only_reduces(after.books[symbol], order) and not account.books[symbol].is_fully_funded:
         return msgspec.structs.replace(order, reduce_only=True)
     return refusal
 
 
 def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
     if order.immediate:
-        return admit_fill(account, _fill_of(account, symbol, order, order.lots), subject="order")
+        return admit_fill(account, assumed_fill(account, symbol, order, order.lots), subject="order")
     book = account.books[symbol]
     if book.margin_mode == "spot":
         return spot_orders.resting_refusal(account, symbol, order)
@@ -78,39 +79,6 @@ def _opening_lots(book: Book, order: OpenOrder) -> int:
         and not _one_group(other, order)
     ]
     return position.opened_after(held, order.lots, abs(sum(others)))
-
-
-def immediate_orders(account: Account) -> list[tuple[int, str]]:
-    """Return the (number, symbol) of the orders that take the next price there is, the oldest first."""
-    return sorted(
-        (order.number, symbol)
-        for symbol, book in account.books.items()
-        if book.orders.immediate
-        for order in book.orders.values()
-        if order.immediate
-    )
-
-
-def after_immediate_orders(account: Account) -> Account:
-    """Return the account as the immediate orders leave it, each filled at the price it is valued at, in their order."""
-    waiting = immediate_orders(account)
-    if not waiting:
-        return account
-    after = account.copy(*dict.fromkeys(symbol for _, symbol in waiting))
-    for number, symbol in waiting:
-        order = after.books[symbol].orders[number]
-        lots = order.lots
-        if order.reduce_only:
-            lots = position.cap_to_position(after.books[symbol].leg(order.side).lots, lots)
-        if lots:
-            after.apply(_fill_of(after, symbol, order, lots))
-    return after
-
-
-def _fill_of(account: Account, symbol: str, order: OpenOrder, lots: int) -> events.Filled:
-    return fills.order_fill(
-        account, 0, symbol, order.side, number=order.number, lots=lots, price=order.price, maker=False
-    )
 
 
 def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill") -> Refusal | None:
@@ -153,12 +121,22 @@ def _pays_a_premium(book: Book, lots: int) -> bool:
 
 
 def without_orders_of(account: Account, entry: events.Filled) -> Account:
-    """Return a copy of the account without the order of a fill and those that end with it."""
-    book = account.books[entry.symbol]
-    order = book.orders.get(entry.number)
-    without = account.copy(entry.symbol)
-    for number in [n for n, o in book.orders.items() if n == entry.number or (order and _one_group(o, order))]:
-        del without.books[entry.symbol].orders[number]
+    """Return a copy of the account without the order of a fill, those that end with it, and those it does not wait for.
+
+    An immediate order is not judged by the orders entered after it: they were admitted with it filled.
+    """
+    order = account.books[entry.symbol].orders.get(entry.number)
+    later = entry.number if order is not None and order.immediate else math.inf
+    gone = [
+        (symbol, number)
+        for symbol, book in account.books.items()
+        for number, other in book.orders.items()
+        if number > later
+        or (symbol == entry.symbol and (number == entry.number or (order and _one_group(other, order))))
+    ]
+    without = account.copy(*dict.fromkeys([entry.symbol, *(symbol for symbol, _ in gone)]))
+    for symbol, number in gone:
+        del without.books[symbol].orders[number]
     return without
 
 

@@ -13,7 +13,7 @@ from crossmargin_bt.engine.ledger import events, position
 from crossmargin_bt.engine.ledger.account import Account, replay
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
-from crossmargin_bt.engine.lifecycle import fills
+from crossmargin_bt.engine.lifecycle import fills, immediate_orders
 from crossmargin_bt.engine.margin import currencies, metrics, portfolio
 from crossmargin_bt.engine.margin.metrics import Pool
 from crossmargin_bt.engine.margin.modes import MODES, cross, isolated
@@ -285,12 +285,12 @@ def _explain_margin_in_use(account: Account, currency: str) -> list[str]:
 
 def _explain_refusal(account: Account, entry: events.OrderRefused) -> list[str]:
     """Return the margin in use at a refusal, and the available margin with and without the order."""
-    immediate = [] if entry.at_fill else order_admission.immediate_orders(account)
+    in_flight = [] if entry.at_fill else immediate_orders.immediate_orders(account)
     filled = [
-        (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in immediate
+        (number, account.books[symbol].instrument, account.books[symbol].orders[number]) for number, symbol in in_flight
     ]
-    if immediate:
-        account = order_admission.after_immediate_orders(account)
+    if in_flight:
+        account = immediate_orders.after_immediate_orders(account)
     account, fill, closed = _opening_fill(account, entry)
     book = account.books[entry.symbol]
     stage = "checked at its fill" if entry.at_fill else "checked as a resting order"

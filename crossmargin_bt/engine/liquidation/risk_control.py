@@ -10,6 +10,7 @@ from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.account import Account
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import orders_that_can_open
+from crossmargin_bt.engine.lifecycle.immediate_orders import after_immediate_orders
 from crossmargin_bt.engine.liquidation import repayment
 from crossmargin_bt.engine.margin import currencies, metrics
 from crossmargin_bt.engine.margin.metrics import Pool
@@ -71,8 +72,8 @@ def margin_deficit(balance: metrics.PoolBalance) -> float:
 
 
 def account_margin_deficit(account: Account, currency: str) -> float:
-    """Return the margin deficit of a shared pool at the present marks."""
-    return margin_deficit(metrics.pool_balance(account, currency))
+    """Return the margin deficit of a shared pool at the present marks, once the orders in flight have filled."""
+    return margin_deficit(metrics.pool_balance(after_immediate_orders(account), currency))
 
 
 def cancellation_order(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:
