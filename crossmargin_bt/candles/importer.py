@@ -11,7 +11,7 @@ import pandas as pd
 from crossmargin_bt.candles.month_file import RowArrays
 from crossmargin_bt.candles.series import KIND_COLUMNS, Series, SeriesRow, format_time, is_series_kind
 from crossmargin_bt.candles.store import SeriesStore, read_stored
-from crossmargin_bt.candles.time_ranges import union
+from crossmargin_bt.candles.time_ranges import late_intervals, subtract, union
 from crossmargin_bt.errors import ConfigurationError, FeedError, suggestion
 from crossmargin_bt.readers.market_file import MarketTable, ReadOptions, market_files, read_markets
 from crossmargin_bt.readers.validation import EXAMPLES, sorted_rows
@@ -147,8 +147,12 @@ def _store(out: Path, series: Series, rows: RowArrays, tables: Sequence[MarketTa
 
 
 def _contiguous(series: Series, rows: RowArrays) -> Iterator[tuple[tuple[int, int], list[SeriesRow]]]:
-    """Yield the runs of rows without a gap, each with the time range that it covers."""
+    """Yield the runs of rows without a gap, each with the time range that it covers; settlements cover the interval between them."""
     listed = [SeriesRow(time, tuple(line)) for time, line in zip(*(part.tolist() for part in rows), strict=True)]
-    for time_range in union((row.time, row.time + (series.step_ms or 1)) for row in listed):
+    covered = [(row.time, row.time + (series.step_ms or 1)) for row in listed]
+    if not series.step_ms and listed:
+        late = [gap for gap, _ in late_intervals([row.time for row in listed])]
+        covered += subtract((listed[0].time, listed[-1].time), [(start + 1, end) for start, end in late])
+    for time_range in union(covered):
         a, b = np.searchsorted(rows.times, time_range)
         yield time_range, listed[a:b]

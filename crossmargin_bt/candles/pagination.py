@@ -52,6 +52,9 @@ class _Answer(NamedTuple):
     outside: int | None
 
 
+NOTHING = _Answer([], None)
+
+
 async def fetch_pages(
     fetch_rows: FetchRows, series: Series, time_range: TimeRange, width: int, *, listed: int = 0
 ) -> AsyncGenerator[FetchedPage, None]:
@@ -79,11 +82,12 @@ async def fetch_pages(
         if rows and wide > width:
             wide = max(width, wide // 2)  # narrow the window down to where the rows begin
             continue
-        has_rows = has_rows or bool(rows)
         if not rows:
             yield FetchedPage(window, [], None if has_rows or window[1] <= listed else outside)
         async for page in split(fetch_rows, grid, window, rows):
-            yield page
+            leads = not has_rows and page.time_range[0] == window[0] and page.time_range[1] > listed
+            yield page if leads else page._replace(outside=None)
+        has_rows = has_rows or bool(rows)
         wide = width if rows else min(wide * 2, width * WINDOW_GROWTH_MAX)
         position = window[1]
 
@@ -153,11 +157,11 @@ async def _candle_pages(
         for run in subtract(outer, gaps):
             yield FetchedPage(run, [row for row in received if run[0] <= row.time < run[1]])
         for gap in gaps:
-            filling = (await _fetch_confirmed(fetch_rows, grid, gap)).rows if grid.has_point(gap) else []
-            if filling:
-                pending.append((gap, filling))
+            answer = await _fetch_confirmed(fetch_rows, grid, gap) if grid.has_point(gap) else NOTHING
+            if answer.rows:
+                pending.append((gap, answer.rows))
             else:
-                yield FetchedPage(gap, [])
+                yield FetchedPage(gap, [], answer.outside)
 
 
 async def _funding_pages(

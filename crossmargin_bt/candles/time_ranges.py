@@ -2,8 +2,15 @@
 """Half-open time ranges `(start, end)` in milliseconds since 1970-01-01 UTC, and set operations on them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from statistics import median
 
 TimeRange = tuple[int, int]
+
+# Exchanges stamp settlements up to this late.
+SETTLEMENT_TOLERANCE_MS = 60_000
+# Settlements on either side whose interval tells whether one is missing.
+NEIGHBOURS = 12
 
 
 def union(ranges: Iterable[TimeRange]) -> list[TimeRange]:
@@ -56,3 +63,26 @@ def grid_gaps(time_range: TimeRange, times: Sequence[int], step: int) -> list[Ti
     [(0, 10), (30, 40)]
     """
     return subtract(time_range, ((time, time + step) for time in times))
+
+
+def late_intervals(times: Sequence[int]) -> list[tuple[TimeRange, int]]:
+    """Return the gaps between settlements that are longer than the intervals around them, each with the usual interval.
+
+    Exchanges settle every 1, 2, 4, 8 or 24 hours and change the interval, so the neighbours decide: a gap is late if it is longer
+    than the median of them, and than the two intervals before and after it. `times` ascend, in milliseconds.
+
+    >>> late_intervals([0, 8, 16, 40, 48, 56, 57, 58, 59])  # one missing, then a change from 8 to 1
+    []
+    >>> hour = 3_600_000
+    >>> [(start // hour, end // hour, usual // hour) for (start, end), usual in late_intervals([n * hour for n in (0, 8, 16, 40, 48, 56, 57, 58, 59)])]
+    [(16, 40, 8)]
+    """
+    steps = [after - before for before, after in pairwise(times)]
+    found = []
+    for n, step in enumerate(steps):
+        around = steps[max(0, n - NEIGHBOURS) : n] + steps[n + 1 : n + NEIGHBOURS + 1]
+        if around:
+            usual = round(max(median(around), *steps[max(0, n - 2) : n], *steps[n + 1 : n + 3]))
+            if step > usual + SETTLEMENT_TOLERANCE_MS:
+                found.append(((times[n], times[n + 1]), usual))
+    return found
