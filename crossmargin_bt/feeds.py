@@ -60,6 +60,7 @@ class FrameFeed(bt.feed.DataBase):
         columns = self.p.columns
         self.has_mark: bool = "mark_open" in columns
         self.has_funding: bool = "funding_rate" in columns
+        self.has_volume: bool = "volume" in columns and any(volume > 0 for volume in columns["volume"])
         self.has_index: bool = "index_price" in columns
         self._row = -1
         self._lines_share_arrays = False

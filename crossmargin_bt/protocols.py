@@ -61,6 +61,9 @@ class PerpetualFeed(Protocol):
     has_funding: bool
     """Whether the line `funding_rate` holds the rates due at the bars' opens."""
 
+    has_volume: bool
+    """Whether the line `volume` holds traded volumes."""
+
     def bar_days(self) -> Sequence[float]:
         """Return the times of all bars that it will deliver, in backtrader's day numbers."""
         ...

@@ -79,6 +79,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     exposure: dict[str, list[float]] = {}
     """Signed position value by symbol."""
     liquidation_prices: LiquidationPrices = LiquidationPrices()
+    warnings: list[str] = []
+    """What the data lack, and which way that biases the run."""
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -106,6 +108,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     fees: float
     funding: float
     interest: float = 0.0
+    forced_fills: int = 0
+    """Fills of the venue's own: liquidations, repayments, settlements. `fills` are those of the strategy's orders."""
 
 
 class RuleVerdict(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from crossmargin_bt.broker.bar.reference_engine import BarEngine, ReferenceEngin
 from crossmargin_bt.broker.orders.cash_mode import CashModeBroker
 from crossmargin_bt.broker.orders.pre_trade_checks import PreTradeChecks
 from crossmargin_bt.broker.session.account_snapshot import AccountSnapshot, EquityCurve
+from crossmargin_bt.broker.session.bars import is_halted
 from crossmargin_bt.broker.session.host import Match
 from crossmargin_bt.broker.session.reserve import Reserve
 from crossmargin_bt.broker.session.session import LEVEL_RECORDED_MAX, BrokerSession
@@ -94,6 +95,7 @@ class CrossMarginBroker(CashModeBroker):
         warning_levels: margin levels (3.0 is 300 %) to be warned at, beside the venue's own.
         on_liquidation: after a pool was closed out, "continue", "stop" the run after that bar, or "refill"
             the balance to the starting cash.
+        fill_in_halts: whether orders fill in bars without volume of a market whose volume is known; otherwise they wait.
         reserve: a `Reserve` from which pools in danger are replenished.
         insurance_fund: the amount in the venue's fund for losses beyond the collateral.
         negative_balance_protection: whether such losses are covered when the fund is empty; otherwise the debt remains.
@@ -131,6 +133,7 @@ class CrossMarginBroker(CashModeBroker):
         ("tiers", None),
         ("warning_levels", ()),
         ("on_liquidation", "continue"),
+        ("fill_in_halts", True),
         ("reserve", None),
         ("insurance_fund", math.inf),
         ("negative_balance_protection", True),
@@ -167,6 +170,7 @@ class CrossMarginBroker(CashModeBroker):
             tiers: str | Path | None = None,
             warning_levels: Sequence[float] = (),
             on_liquidation: Literal["continue", "stop", "refill"] = "continue",
+            fill_in_halts: bool = True,
             reserve: Reserve | None = None,
             insurance_fund: float = math.inf,
             negative_balance_protection: bool = True,
@@ -424,6 +428,8 @@ class CrossMarginBroker(CashModeBroker):
     def match(self, order: Any) -> Match | None:
         """Return the fill that backtrader's matching finds for the order in this bar, executing nothing."""
         self._captured = None
+        if not self.p.fill_in_halts and is_halted(order.data):
+            return None
         bt.brokers.BackBroker._try_exec(self, order)
         return self._captured
 

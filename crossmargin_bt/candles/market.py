@@ -28,13 +28,17 @@ Period = tuple[str | None, str | None]
 
 
 class Candles(NamedTuple):
-    """Candles of one symbol (one row per bar, UTC index), funding rates by settlement time, its contract, assumptions made about it."""
+    """Candles of one symbol (one row per bar, UTC index), funding rates by settlement time, its contract, assumptions made about it.
+
+    `warnings` say what its data lack and which way that biases a run.
+    """
 
     symbol: str
     frame: pd.DataFrame
     funding: pd.Series | None
     instrument: Instrument
     assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def complete_market(
@@ -59,12 +63,11 @@ def complete_market(
     if instrument is None:
         instrument, text = assumed_instrument(symbol, frame, product)
         assumptions.append(text + others)
+    warnings = []
     if instrument.kind == "perpetual":
-        has_marks, has_funding = MARKS[0] in frame, funding is not None or "funding_rate" in frame
-        assumptions += [
-            f"{symbol}: {text}" for is_known, text in ((has_marks, NO_MARKS), (has_funding, NO_FUNDING)) if not is_known
-        ]
-    return Candles(symbol, frame, funding, instrument, tuple(dict.fromkeys(assumptions)))
+        known = ((MARKS[0] in frame, NO_MARKS), (funding is not None and len(funding) > 0, NO_FUNDING))
+        warnings = [f"{symbol}: {text}" for is_known, text in known if not is_known]
+    return Candles(symbol, frame, funding, instrument, tuple(assumptions), tuple(warnings))
 
 
 def assumed_instrument(symbol: str, frame: pd.DataFrame, product: Product = "") -> tuple[Instrument, str]:

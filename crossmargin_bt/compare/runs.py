@@ -15,6 +15,7 @@ from crossmargin_bt.broker.analyzers import Recorder
 from crossmargin_bt.broker.api.commission import CashCommission
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.cerebro import Cerebro
+from crossmargin_bt.compare.data_warnings import data_warnings
 from crossmargin_bt.compare.strategies import StrategySpec, describe_exception
 from crossmargin_bt.compare.warmup import with_warmup
 from crossmargin_bt.engine.terms.rules import ContractTerms, start_ms
@@ -199,6 +200,7 @@ def build_result(
             *_early_rule_notes(rules, candles),
             *_dated_tier_notes(rules, candles, tiers),
         ],
+        warnings=data_warnings(candles),
         rules=msgspec.to_builtins(rules.rules.of_contracts([one.instrument.symbol for one in candles])),
         instruments=[msgspec.to_builtins(traded.get(one.instrument.symbol, one.instrument)) for one in candles],
         **curves,

@@ -66,7 +66,7 @@ def fills_by_symbol(result: RunResult) -> dict[str, list[ChartFill]]:
 
 def is_forced(entry: Mapping[str, Any]) -> bool:
     """Return whether a journal fill was forced: a liquidation, or a sale that repays a debt."""
-    return bool(entry.get("forced", False)) and entry.get("cause") != "expiry"
+    return bool(entry.get("forced", False)) and entry.get("cause") not in ("expiry", "delisting")
 
 
 def return_correlations(markets: Sequence[MarketCandles]) -> tuple[list[str], list[list[float]]]:

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from crossmargin_bt.results import Summary
 
+LOST_RETURN = -0.9
+"""A run with this return or less has lost its account, and is best at nothing."""
 UNDEFINED = "-"
 """Shown in place of an undefined figure."""
 
@@ -33,11 +35,17 @@ class MetricRow(NamedTuple):
         return UNDEFINED if value is None or not (value or self.shown_if_zero) else self.write(value)
 
     def best(self, summaries: Sequence[Summary]) -> set[int]:
-        """Return the indices of the best runs that traded, ties as formatted; empty if all are equal."""
+        """Return the indices of the best runs that traded and lived, ties as formatted; empty if all are equal.
+
+        An account that lost nearly everything used little margin and was liquidated once: that is not better.
+        """
         known = {
             n: value
             for n, (one, value) in enumerate(zip(summaries, map(self.value, summaries), strict=True))
-            if value is not None and one.fills and not (self.margin_only and one.mode == "cash")
+            if value is not None
+            and one.fills
+            and one.total_return > LOST_RETURN
+            and not (self.margin_only and one.mode == "cash")
         }
         if not self.better or len({self.text(summaries[n]) for n in known}) < 2:
             return set()
@@ -83,6 +91,7 @@ METRIC_ROWS = (
     MetricRow("fills", "fills", _count, 0),
     MetricRow("refused orders", "refused", _count, -1),
     MetricRow("liquidations", "liquidations", _count, -1, margin_only=True),
+    MetricRow("forced fills", "forced_fills", _count, 0, margin_only=True, shown_if_zero=False),
     MetricRow("bad debt", "bad_debt", _amount, -1, margin_only=True),
     MetricRow("lowest margin level", "lowest_margin_level", _level, 1),
     MetricRow("fees", "fees", _amount, -1),

@@ -14,6 +14,7 @@ def summarise(result: RunResult) -> Summary:
     final = result.equity[-1] if result.equity else result.starting_cash
     profit = final - result.starting_cash
     mean = sum(result.margin_used) / len(result.margin_used) if result.margin_used else 0.0
+    forced = sum(entry["event"] == "Filled" and bool(entry.get("forced")) for entry in result.journal)
     return Summary(
         strategy=result.strategy,
         venue=result.venue,
@@ -24,7 +25,8 @@ def summarise(result: RunResult) -> Summary:
         margin_used_peak=max(result.margin_used, default=0.0),
         margin_used_mean=mean,
         capital_efficiency=profit / mean if mean else None,
-        fills=result.fills,
+        fills=result.fills - forced,
+        forced_fills=forced,
         refused=result.refused,
         liquidations=result.liquidations,
         bad_debt=result.bad_debt,

@@ -14,6 +14,8 @@ from crossmargin_bt.results import MarketCandles, ResultFile, RunResult
 LOST_SHARE = 0.01
 # Gross exposure over equity above which cash mode gets a caveat: it does not limit short positions.
 CASH_EXPOSURE_MAX = 1.5
+# Symbols listed by name in a sentence.
+SYMBOLS_LISTED = 3
 WARNING_STATES = ("warning", "orders_cancelled", "margin_call")
 
 
@@ -22,7 +24,11 @@ def findings(results: Sequence[RunResult]) -> list[str]:
     named = list(zip(run_names(results), results, strict=True))
     lines = []
     if len(results) > 1:
-        ends = sorted(((_final_equity(result), name) for name, result in named), key=lambda pair: -pair[0])
+        traded = {symbol for result in results for symbol in _own_symbols(result)}
+        ends = sorted(
+            ((_final_equity(result), f"{name}{_not_as_asked(result, traded)}") for name, result in named),
+            key=lambda pair: -pair[0],
+        )
         top = f"{ends[0][0]:,.2f}"
         first = [name for value, name in ends if f"{value:,.2f}" == top]
         rest = ", ".join(f"{value:,.2f} with {name}" for value, name in ends[len(first) :])
@@ -31,6 +37,24 @@ def findings(results: Sequence[RunResult]) -> list[str]:
         lines.append(f"{join_words(first)} {how}: {top} {results[0].currency}{against}.")
     lines += [_run_outcome(name, result) for name, result in named]
     return [f"{line[:1].upper()}{line[1:]}" for line in lines]
+
+
+def _own_symbols(result: RunResult) -> set[str]:
+    """Return the symbols that orders of the strategy traded."""
+    return {entry["symbol"] for entry in result.journal if entry["event"] == "Filled" and not entry.get("forced")}
+
+
+def _not_as_asked(result: RunResult, traded: set[str]) -> str:
+    """Return, in brackets, how a run's book differs from what the strategy asked for; empty if it does not."""
+    parts = []
+    if result.refused:
+        orders = result.refused + summarise(result).fills
+        parts.append(f"{result.refused:,} of {orders:,} orders refused")
+    missing = sorted(traded - _own_symbols(result))
+    if missing:
+        more = f" and {len(missing) - SYMBOLS_LISTED} more" if len(missing) > SYMBOLS_LISTED else ""
+        parts.append(f"never traded {', '.join(missing[:SYMBOLS_LISTED])}{more}")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def join_words(words: Sequence[str]) -> str:
@@ -61,7 +85,7 @@ def _run_outcome(name: str, result: RunResult) -> str:
         parts.append(f"received {warned:,} warnings" if warned > 1 else "received one warning")
     forced = sum(entry["event"] == "Filled" and is_forced(entry) for entry in result.journal)
     if forced:
-        parts.append(f"had {forced:,} of its {result.fills:,} fills forced")
+        parts.append(f"had {forced:,} forced fills" if forced > 1 else "had one forced fill")
     if result.refused:
         parts.append(f"had {result.refused:,} orders refused" if result.refused > 1 else "had one order refused")
     text += "".join(
@@ -83,8 +107,8 @@ def _final_equity(result: RunResult) -> float:
 
 
 def caveats(file: ResultFile) -> list[str]:
-    """Return the caveats of a comparison: losses, gaps in the data, assumptions, conclusions that change under stress."""
-    texts = []
+    """Return the caveats of a comparison: what the data lack, losses, gaps in the data, assumptions, conclusions that change under stress."""
+    texts = list(dict.fromkeys(text for result in file.results for text in result.warnings))
     for strategy, results in by_strategy(file.results).items():
         for name, result in zip(run_names(results), results, strict=True):
             texts += [f"{strategy}, {name}: {text}" for text in _run_caveats(result)]
@@ -135,11 +159,12 @@ def _run_caveats(result: RunResult) -> list[str]:
         texts.append(f"lost the account: {_final_equity(result):,.2f} of {result.starting_cash:,.2f} left")
     if result.bad_debt:
         texts.append(f"lost {result.bad_debt:,.2f} {result.currency} more than its collateral")
-    if not result.fills:
+    fills = summarise(result).fills
+    if not fills:
         texts.append("never traded")
-    if result.refused > result.fills:
+    if result.refused > fills:
         texts.append(
-            f"{result.refused:,} orders refused against {result.fills:,} fills: the run does not show the strategy as written"
+            f"{result.refused:,} orders refused against {fills:,} fills: the run does not show the strategy as written"
         )
     if result.mode == "cash":
         gross = _exposure_max(result)
@@ -167,6 +192,4 @@ def _data_caveats(markets: Sequence[MarketCandles]) -> list[str]:
             more = f" and {len(market.holes) - 1} more gaps" if len(market.holes) > 1 else ""
             what = "bar is" if missing == 1 else "bars are"
             texts.append(f"{market.symbol}: {missing:,} {what} missing, {where}{more}")
-    if markets and not any(market.has_mark for market in markets):
-        texts.append("There are no mark prices: liquidations are triggered by last prices, whose extremes are wider.")
     return texts

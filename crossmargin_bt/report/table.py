@@ -24,8 +24,13 @@ COLUMNS_MAX = 4
 def build_tables(
     results: Sequence[RunResult], differences: Sequence[VenueDifference] | None = None, shocks: Sequence[Shock] = ()
 ) -> Group:
-    """Return the tables, liquidations, reasons for differences between venues, stress results and assumptions."""
+    """Return what the data lack, the tables, liquidations, reasons for differences between venues, stress results and assumptions."""
     parts: list[Table | Text] = []
+    warned = dict.fromkeys(text for result in results for text in result.warnings)
+    if warned:
+        parts.append(Text("What the data lack", style="bold"))
+        parts.extend(Text(f"  - {text}") for text in warned)
+        parts.append(Text())
     for strategy, mine in by_strategy(results).items():
         for group in [mine] if len(mine) <= COLUMNS_MAX else _by_venue(mine):
             parts.extend((_metrics_table(strategy, group), *_notable_events(group), Text()))

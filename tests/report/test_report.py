@@ -109,7 +109,7 @@ def test_a_browser_draws_the_report_and_asks_for_nothing(compared: Path) -> None
             "[cell.childNodes[0].textContent, cell.querySelector('data') ? cell.querySelector('data').value : null])])",
         )
     by_label = {row.label: row for row in metric_rows.METRIC_ROWS}
-    assert len(table) == len(metric_rows.METRIC_ROWS) - 1  # interest, which nobody owes
+    assert len(table) == len(metric_rows.METRIC_ROWS) - 2  # no interest is owed and no fill forced
     for label, cells in table:
         row = by_label[label]
         expected = [run["summary"][row.key] for run in runs]
@@ -214,7 +214,7 @@ def test_the_report_begins_with_caveats(doom: Path) -> None:
     assert "Doomed, cross: liquidated on bar 3 of 10" in top
     assert "COIN: 2 bars are missing, from 2024-03-01 06:00 to 2024-03-01 07:00" in top
     assert "assumptions apply" in top
-    assert "There are no mark prices" in top
+    assert "COIN: no mark prices" in top
     assert "more than its collateral" in top
 
 
@@ -225,10 +225,10 @@ def test_findings_and_caveats_match_the_runs(doom: Path) -> None:
     (finding,) = summary.findings([cross])
     assert finding == (
         "Cross ended at 0.00 USDT (-100.0%); it was liquidated once (COIN at mark price 70 on 2024-03-01 02:00), left "
-        f"{cross.bad_debt:,.2f} of bad debt, received one warning, had 1 of its 2 fills forced and "
+        f"{cross.bad_debt:,.2f} of bad debt, received one warning, had one forced fill and "
         "had one order refused."
     )
-    assert summary.findings([isolated, cross])[0].startswith("Isolated ended highest: ")
+    assert summary.findings([isolated, cross])[0].startswith("Isolated (1 of 2 orders refused) ended highest: ")
     assert "Doomed, cross: lost the account: 0.00 of 60.00 left" in summary.caveats(file)
 
 
@@ -276,7 +276,7 @@ def test_runs_with_equal_final_equity_are_tied(doom: Path) -> None:
     """Two runs with the same final equity."""
     cross = files.read(doom / "out.json").results[1]
     again = msgspec.structs.replace(cross, mode="isolated")
-    assert summary.findings([cross, again])[0] == "Cross and isolated ended equal: 0.00 USDT."
+    assert summary.findings([cross, again])[0] == "Cross (1 of 2 orders refused) and isolated (1 of 2 orders refused) ended equal: 0.00 USDT."
 
 
 def test_late_bars_are_no_gaps() -> None:

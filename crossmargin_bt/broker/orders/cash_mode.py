@@ -7,6 +7,7 @@ from typing import Any
 
 import backtrader as bt
 
+from crossmargin_bt.broker.session.bars import is_halted
 from crossmargin_bt.broker.session.bt_orders import leg_of, reduces_only, rejected_order, valid_until
 from crossmargin_bt.engine.ledger.refusal import Refusal, RefusalCode
 
@@ -138,6 +139,8 @@ class CashModeBroker(bt.brokers.BackBroker):
     def _try_exec(self, order: Any) -> None:
         """Execute on a new bar of the order's own feed alone: not in the past, and not after a feed has ended."""
         if self._is_strict and self._bars_seen.get(id(order.data)) == len(order.data):
+            return
+        if not self.p.fill_in_halts and is_halted(order.data):
             return
         if not (reduces_only(order) and self._has_nothing_to_reduce(order)):
             super()._try_exec(order)

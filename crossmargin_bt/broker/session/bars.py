@@ -43,6 +43,14 @@ def bar_ms(data: Any) -> int | None:
     return None if length is None else int(length * data._compression)
 
 
+def is_halted(data: Any) -> bool:
+    """Return whether the current bar of a feed is one of a halt: without volume, in a market whose volume is known."""
+    if data.volume[0] != 0:
+        return False
+    perpetual = perpetual_feed(data)
+    return any(volume > 0 for volume in data.volume.array) if perpetual is None else perpetual.has_volume
+
+
 class Bar(NamedTuple):
     """A new bar of one feed: the last-price candle, the mark candle, and the funding due at its open."""
 
