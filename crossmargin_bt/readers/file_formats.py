@@ -140,6 +140,8 @@ def _read_csv(text: str, path: Path, kind: str) -> pd.DataFrame:
             return _parsed(body, separator, names=True)
         if _are_values(fields):
             return _named(_parsed(body, separator, names=False), str(path), kind)
+        if _is_time(fields[0]):
+            raise FeedError(f"{path}: its first row holds something that is no number: {line[:60]!r}")
     raise FeedError(f"{path}: no line of column names in its first {len(head)} lines; it begins {head[0][:60]!r}")
 
 
@@ -182,9 +184,11 @@ def _check_names(fields: Sequence[str], path: Path) -> None:
 
 def _are_values(fields: Sequence[str]) -> bool:
     """Return whether the fields of a line are a time followed by numbers."""
-    return (_is_number(fields[0]) or bool(re.match(r"[0-9]{4}[-.][0-9]{2}", fields[0]))) and all(
-        map(_is_number, fields[1:])
-    )
+    return _is_time(fields[0]) and all(map(_is_number, fields[1:]))
+
+
+def _is_time(text: str) -> bool:
+    return _is_number(text) or bool(re.match(r"[0-9]{4}[-.][0-9]{2}", text))
 
 
 def _is_number(text: str) -> bool:
