@@ -259,7 +259,9 @@ class Audit:
                 verdict.needed <= verdict.available + small,
                 (entry, float(verdict.needed), float(verdict.available)),
             )
-            self.decide("within its tier", not self.breaches(entry.symbol, order), entry)
+            held = self.account.books[entry.symbol].legs[order.side].lots
+            loses_its_opening = order.immediate and decisions.closes(held, order.lots) > 0
+            self.decide("within its tier", loses_its_opening or not self.breaches(entry.symbol, order), entry)
         self.account.books[entry.symbol].orders[entry.number] = order
 
     def breaches(self, symbol: str, order: model.Order) -> bool:
@@ -285,20 +287,28 @@ class Audit:
         if entry.code not in ("insufficient_margin", "insufficient_balance"):
             self.counts[entry.code] = self.counts.get(entry.code, 0) + 1
             return
+        later = self.later_orders(entry) if entry.at_fill else {}
         verdict = decisions.judge(self.account, entry.symbol, self.order(entry), at_fill=entry.at_fill)
-        if entry.at_fill and self.waits(entry.number):
-            # Known difference: at the fill of a market order the broker counts those entered after it as resting.
-            self.counts["before other market orders"] = self.counts.get("before other market orders", 0) + 1
-            return
+        for symbol, orders in later.items():
+            self.account.books[symbol].orders.update(orders)
         self.decide("refused", not verdict.admitted, entry)
         kind = f"{'fill' if entry.at_fill else 'market' if entry.immediate else 'limit'}"
         self.compare(f"needed {kind}", verdict.needed, entry.needed, entry)
         self.compare(f"available {kind}", verdict.available, entry.available, entry)
 
-    def waits(self, after: int = 0) -> bool:
-        """Whether market orders entered after an order wait for their fill."""
-        books = self.account.books.values()
-        return any(one.immediate and one.number > after for book in books for one in book.orders.values())
+    def later_orders(self, entry: Any) -> dict[str, dict[int, model.Order]]:
+        """Take the orders out that were entered after a market order, which is judged without them; return them."""
+        own = self.account.books[entry.symbol].orders.get(entry.number)
+        if own is None or not own.immediate:
+            return {}
+        later = {
+            symbol: {number: order for number, order in book.orders.items() if number > entry.number}
+            for symbol, book in self.account.books.items()
+        }
+        for symbol, orders in later.items():
+            for number in orders:
+                del self.account.books[symbol].orders[number]
+        return later
 
     def on_order_removed(self, entry: Any) -> None:
         self.account.books[entry.symbol].orders.pop(entry.number, None)
@@ -371,8 +381,7 @@ class Audit:
         small = F(CLOSE) * F(self.case.cash)
         if state == "margin_call" or (state == "orders_cancelled" and not entry.threshold):
             overdrawn = account.in_use() + small >= account.balance + account.cross_profit()
-            # Known difference: market orders that wait for the open count as margin in use here.
-            self.decide(f"state {state}", overdrawn or self.waits(), entry)
+            self.decide(f"state {state}", overdrawn, entry)
         elif state in ("warning", "orders_cancelled", "liquidation_check"):
             self.decide(f"state {state}", collateral <= F(entry.threshold) * requirement + small, entry)
         elif state == "recovered":

@@ -13,7 +13,7 @@ from crossmargin_bt.broker.session import bt_orders
 from crossmargin_bt.broker.session.bt_orders import leg_of
 from crossmargin_bt.broker.session.host import BrokerHost
 from crossmargin_bt.broker.session.session import BrokerSession
-from crossmargin_bt.engine.admission.order_admission import ExactAdmission
+from crossmargin_bt.engine.admission.order_admission import ExactAdmission, opening_refusal
 from crossmargin_bt.engine.ledger import events
 from crossmargin_bt.engine.ledger.book import Book
 from crossmargin_bt.engine.ledger.orders import OpenOrder
@@ -183,6 +183,10 @@ class OrderManager:
         order.info["covered"] = admitted.covered
         if admitted.reduce_only and not resting.reduce_only:
             order.info["reduce_only"] = True
+            refused = opening_refusal(self._session.account, book.instrument.symbol, resting)
+            if refused is not None:
+                order.addinfo(reject=refused)
+                self._journal_refusal(order, refused, resting)
         # A size that is cut to the position at admission is cut again when it fills.
         return admitted if admitted.lots == resting.lots else msgspec.structs.replace(admitted, lots=resting.lots)
 

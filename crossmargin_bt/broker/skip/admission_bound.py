@@ -66,9 +66,11 @@ class BoundedAdmission(ExactAdmission):
         """Return why a fill may not happen, or None when it may."""
         book = self._account.books[entry.symbol]
         if book.margin_mode != "spot":
-            if not position.split_fill(book.leg(entry.side).lots, entry.lots)[1]:
+            closed, opened = position.split_fill(book.leg(entry.side).lots, entry.lots)
+            if not opened:
                 return None
-            if self.try_reserve(book, entry.side, entry.lots, entry.price):
+            may_be_small = closed and book.instrument.notional_min
+            if not may_be_small and self.try_reserve(book, entry.side, entry.lots, entry.price):
                 return None
             self.close()
         return order_admission.admit_fill(self._account, entry)

@@ -33,7 +33,7 @@ def maximum_order_lots(
 
     def fits(lots: int) -> bool:
         order = OpenOrder(0, side, direction * lots, price, immediate=immediate)
-        admitted = admit(account, symbol, order)
+        admitted = admit(account, symbol, order, whole=True)
         return isinstance(admitted, OpenOrder) and _leaves_room(account, symbol, admitted)
 
     if not fits(1):

@@ -27,29 +27,42 @@ def only_reduces(book: Book, order: OpenOrder) -> bool:
     return order.reduce_only or (order.lots * held < 0 and abs(order.lots) <= abs(held))
 
 
-def admit(account: Account, symbol: str, order: OpenOrder) -> OpenOrder | Refusal:
+def admit(account: Account, symbol: str, order: OpenOrder, *, whole: bool = False) -> OpenOrder | Refusal:
     """Return the order as it may rest, or why it may not.
 
     Immediate orders that still wait for their price count as filled, as they will be before this one
     can trade; an immediate order is judged by its fill. An order that does not raise the margin in use is always
     admitted. An order that by itself can only close is never refused: where other orders
     already close the position and there is no margin for more, it is admitted as reduce-only.
+
+    What bounds the size or value of the part that opens (a tier, an open size, a minimum) does not take along the part
+    that closes: a resting order is admitted as reduce-only, an immediate one loses the part that opens at its fill. With
+    `whole` such an order is refused.
     """
     if order.reduce_only and not account.books[symbol].is_fully_funded:
         return order
     after = after_immediate_orders(account)
+    book = after.books[symbol]
     if order.reduce_only:
-        order = msgspec.structs.replace(
-            order, lots=position.cap_to_position(after.books[symbol].leg(order.side).lots, order.lots)
-        )
+        order = msgspec.structs.replace(order, lots=position.cap_to_position(book.leg(order.side).lots, order.lots))
         if not order.lots:
             return order
-    refusal = below_minimum(after.books[symbol], order) or _judged(after, symbol, order)
+    refusal = below_minimum(book, order) or _judged(after, symbol, order)
     if refusal is None:
-        return msgspec.structs.replace(order, covered=_opening_lots(after.books[symbol], order))
-    if only_reduces(after.books[symbol], order) and not account.books[symbol].is_fully_funded:
-        return msgspec.structs.replace(order, reduce_only=True)
-    return refusal
+        return msgspec.structs.replace(order, covered=_opening_lots(book, order))
+    closed, opened = position.split_fill(book.leg(order.side).lots, order.lots)
+    is_bound = refusal.kind == "rejected" and not whole
+    if not closed or book.is_fully_funded or (opened and not is_bound):
+        return refusal
+    return order if order.immediate and opened else msgspec.structs.replace(order, reduce_only=True)
+
+
+def opening_refusal(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
+    """Return why a resting order may only close: what refuses the part that opens; None for one that opens nothing by itself."""
+    after = after_immediate_orders(account)
+    if only_reduces(after.books[symbol], order):
+        return None
+    return below_minimum(after.books[symbol], order) or _judged(after, symbol, order)
 
 
 def _judged(account: Account, symbol: str, order: OpenOrder) -> Refusal | None:
@@ -95,6 +108,9 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if not opened:
         return None
     order = account.books[symbol].orders.get(entry.number)
+    too_small = below_minimum(account.books[symbol], order) if closed and order is not None and order.immediate else None
+    if too_small is not None:
+        return too_small
     before = without_orders_of(account, entry)
     book = before.books[symbol]
     reserved = metrics.available_margin(before, book) - metrics.available_margin(account, account.books[symbol])
