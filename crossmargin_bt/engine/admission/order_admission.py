@@ -108,7 +108,9 @@ def admit_fill(account: Account, entry: events.Filled, *, subject: str = "fill")
     if not opened:
         return None
     order = account.books[symbol].orders.get(entry.number)
-    too_small = below_minimum(account.books[symbol], order) if closed and order is not None and order.immediate else None
+    too_small = (
+        below_minimum(account.books[symbol], order) if closed and order is not None and order.immediate else None
+    )
     if too_small is not None:
         return too_small
     before = without_orders_of(account, entry)
@@ -139,16 +141,18 @@ def _pays_a_premium(book: Book, lots: int) -> bool:
 def without_orders_of(account: Account, entry: events.Filled) -> Account:
     """Return a copy of the account without the order of a fill, those that end with it, and those it does not wait for.
 
-    An immediate order is not judged by the orders entered after it: they were admitted with it filled.
+    A fill is not judged by the immediate orders entered after its order: they were admitted with it counted, and are judged
+    at their own fill. The fill of an immediate order is not judged by any order entered after it.
     """
     order = account.books[entry.symbol].orders.get(entry.number)
-    later = entry.number if order is not None and order.immediate else math.inf
+    own = entry.number if order is not None else math.inf
+    is_immediate = order is not None and order.immediate
     gone = [
         (symbol, number)
         for symbol, book in account.books.items()
         for number, other in book.orders.items()
-        if number > later
-        or (symbol == entry.symbol and (number == entry.number or (order and _one_group(other, order))))
+        if (number > own and (is_immediate or other.immediate))
+        or (symbol == entry.symbol and (number == own or (order and _one_group(other, order))))
     ]
     without = account.copy(*dict.fromkeys([entry.symbol, *(symbol for symbol, _ in gone)]))
     for symbol, number in gone:

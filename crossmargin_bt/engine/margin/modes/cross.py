@@ -116,7 +116,7 @@ def margined_sides(book: Book, *, with_orders: bool) -> list[MarginedSide]:
     """Return the sides of a book that have a maintenance margin."""
     rules = book.rules
     long, short = exposure(book, rules.orders_in_maintenance if with_orders else "none")
-    picking = exposure(book, "gross") if with_orders and rules.orders_in_tier else (long, short)
+    picking = _tier_exposure(book) if with_orders and rules.orders_in_tier else (long, short)
     tiers = book.tier_lots(*picking)
     sides = []
     for direction, lots, tier in ((1, long, tiers[0]), (-1, short, tiers[1])):
@@ -125,6 +125,18 @@ def margined_sides(book: Book, *, with_orders: bool) -> list[MarginedSide]:
             price = mark if rules.maintenance_price == "mark" else _entry(book, direction) or mark
             sides.append(MarginedSide(direction, lots, tier, price))
     return sides
+
+
+def _tier_exposure(book: Book) -> tuple[int, int]:
+    """Return the long and short lots that pick tiers where resting orders count: a position with the orders on its side.
+
+    Orders against a one-way position do not take its tier away, even if they are larger.
+    """
+    held = 0 if book.hedged else book.leg("net").lots
+    if not held:
+        return exposure(book, "gross")
+    lots = abs(held) + book.pending("net", immediate=False).same_lots
+    return (lots, 0) if held > 0 else (0, lots)
 
 
 def _entry(book: Book, direction: int) -> float:
