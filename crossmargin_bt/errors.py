@@ -45,6 +45,10 @@ class StrategyFileError(CrossMarginError, ValueError):
     """A strategy file cannot be imported, or does not contain the strategy."""
 
 
+DECODE_ERRORS = (ValueError, RecursionError)
+"""What decoding JSON or TOML raises for broken content: wrong syntax or values, no text, absurd nesting."""
+
+
 def suggestion(word: object, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for a near miss, else "; choose one of x, y".
 

@@ -15,12 +15,17 @@ import pandas as pd
 BINANCE_HEAD = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore\n"
 
 
-def candles(rows: int = 48, start: str = "2024-01-01", freq: str = "1h", price: float = 100.0, seed: int = 1) -> pd.DataFrame:
+def candles(
+    rows: int = 48, start: str = "2024-01-01", freq: str = "1h", price: float = 100.0, seed: int = 1
+) -> pd.DataFrame:
     """Return a random walk of candles by UTC time, with two decimals so that no text rounds them."""
     close = np.round(price * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.005, rows))), 2)
     opens = np.r_[price, close[:-1]]
     index = pd.date_range(start, periods=rows, freq=freq, name="date", tz="UTC")
-    high, low = np.round(np.maximum(opens, close) * 1.002 + 0.01, 2), np.round(np.minimum(opens, close) * 0.998 - 0.01, 2)
+    high, low = (
+        np.round(np.maximum(opens, close) * 1.002 + 0.01, 2),
+        np.round(np.minimum(opens, close) * 0.998 - 0.01, 2),
+    )
     volume = np.round(np.random.default_rng(seed + 1).uniform(1, 20, rows), 3)
     return pd.DataFrame({"open": opens, "high": high, "low": low, "close": close, "volume": volume}, index=index)
 
@@ -34,7 +39,8 @@ def klines(frame: pd.DataFrame, *, unit: str = "ms", header: bool = False) -> st
     """Return rows as in Binance's archive."""
     rows = zip(stamps(frame, unit), frame.itertuples(index=False), strict=True)
     return (BINANCE_HEAD if header else "") + "".join(
-        f"{t},{r.open},{r.high},{r.low},{r.close},{r.volume},{t + 1},{r.volume * r.close:.4f},9,1.0,100.0,0\n" for t, r in rows
+        f"{t},{r.open},{r.high},{r.low},{r.close},{r.volume},{t + 1},{r.volume * r.close:.4f},9,1.0,100.0,0\n"
+        for t, r in rows
     )
 
 
@@ -69,7 +75,9 @@ def _okx(folder: Path, frame: pd.DataFrame) -> Path:
 
 
 def _cryptodatadownload(folder: Path, frame: pd.DataFrame) -> Path:
-    head = "https://www.CryptoDataDownload.com\nUnix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount\n"
+    head = (
+        "https://www.CryptoDataDownload.com\nUnix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount\n"
+    )
     rows = [
         f"{t},{time:%Y-%m-%d %H:%M:%S},BTCUSDT,{r.open},{r.high},{r.low},{r.close},{r.volume},{r.volume * r.close},5\n"
         for t, time, r in zip(stamps(frame), frame.index, frame.itertuples(), strict=True)

@@ -105,7 +105,7 @@ def test_instruments_and_settings_take_them_too(of: Any) -> None:
     assert all(
         type(one) in (int, float) for one in (given.insurance_fund, *given.warning_levels, given.deposits["BTC"])
     )
-    with pytest.raises(RuleError, match="BTC: lot must be a number, got '1'"):
+    with pytest.raises(RuleError, match="BTC: lot must be a finite number, got '1'"):
         Instrument(symbol="BTC", lot="1")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ConfigurationError, match="cash must be a number, got '1000'"):
         CrossMarginBroker(cash="1000")

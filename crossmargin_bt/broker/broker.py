@@ -220,6 +220,8 @@ class CrossMarginBroker(CashModeBroker):
         settings.one_of("engine", p.engine, tuple(ENGINES))
         for name in ("deposits", "prices", "interest_rates"):
             setattr(p, name, settings.amounts_of(name, getattr(p, name)))
+        for name in ("slip_perc", "slip_fixed"):
+            settings.not_negative(name, getattr(p, name))
         settings.one_of("on_liquidation", p.on_liquidation, ("continue", "stop", "refill"))
         p.cash = settings.cash_of(p.cash)
         settings.take_risk_control(p)

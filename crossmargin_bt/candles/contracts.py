@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from crossmargin_bt.candles.month_file import AtomicWrite
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.errors import RuleError, StoreError
+from crossmargin_bt.errors import DECODE_ERRORS, RuleError, StoreError
 from crossmargin_bt.symbols import short_symbol
 from crossmargin_bt.venues import tiers
 from crossmargin_bt.venues.tiers import File, Snapshot
@@ -67,7 +67,7 @@ def read_contracts(folder: Path) -> dict[str, StoredContract]:
         return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, StoredContract])
-    except (OSError, ValueError) as error:
+    except (OSError, *DECODE_ERRORS) as error:
         raise StoreError(f"{path} cannot be read ({error}); download --what markets again") from error
 
 
@@ -91,7 +91,7 @@ def store_tiers(out: Path, exchange: str, as_of: str, tables: Mapping[str, Seque
     with _locked(folder):
         try:
             file = msgspec.json.decode(path.read_bytes(), type=File) if path.is_file() else File(snapshots=[])
-        except (OSError, ValueError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             raise StoreError(
                 f"{path} cannot be read ({error}); move it away and download --what tiers again"
             ) from error
@@ -125,7 +125,7 @@ def read_instruments(folder: Path) -> StoredInstruments:
     if path.is_file():
         try:
             file = msgspec.json.decode(path.read_bytes(), type=File)
-        except (OSError, ValueError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             raise StoreError(f"{path} cannot be read ({error}); download --what tiers again") from error
         for snapshot in sorted(file.snapshots, key=lambda one: one.as_of):
             for symbol, rows in snapshot.tiers.items():

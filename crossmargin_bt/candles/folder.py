@@ -16,7 +16,7 @@ import pandas as pd
 from crossmargin_bt.candles import catalog
 from crossmargin_bt.candles.market import Candles, Period, check_alignment, complete_market, slice_bounds
 from crossmargin_bt.engine.terms.instrument import Instrument
-from crossmargin_bt.errors import FeedError, RuleError, suggestion
+from crossmargin_bt.errors import DECODE_ERRORS, FeedError, RuleError, suggestion
 from crossmargin_bt.readers.file_names import FREQTRADE, data_suffix, parse_file_name
 from crossmargin_bt.readers.market_file import MarketTable, ReadOptions, market_files, read_markets
 from crossmargin_bt.readers.options import DEFAULT_TIMES, TimeOptions
@@ -188,7 +188,7 @@ def _instruments(path: Path) -> dict[str, Instrument]:
         return {}
     try:
         sections = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise RuleError(f"{path}: {error}") from error
     return {symbol: _instrument(path, symbol, facts) for symbol, facts in sections.items()}
 

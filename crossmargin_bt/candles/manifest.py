@@ -14,7 +14,7 @@ from crossmargin_bt.candles import month_file
 from crossmargin_bt.candles.month_file import AtomicWrite, MonthData
 from crossmargin_bt.candles.series import Series, SeriesRow
 from crossmargin_bt.candles.time_ranges import TimeRange, subtract, union
-from crossmargin_bt.errors import StoreError
+from crossmargin_bt.errors import DECODE_ERRORS, StoreError
 
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 PAGE_LOG = "pages.part"
@@ -76,7 +76,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of a series folder; None if it is missing, unreadable or of another schema version."""
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *DECODE_ERRORS):
         return None
     return manifest if manifest.schema == month_file.SCHEMA else None
 

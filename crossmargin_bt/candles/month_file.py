@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from crossmargin_bt.candles.series import Series, SeriesRow
 from crossmargin_bt.candles.time_ranges import TimeRange, grid_gaps, union
-from crossmargin_bt.errors import StoreError
+from crossmargin_bt.errors import DECODE_ERRORS, StoreError
 
 FOOTER = b"crossmargin_bt"
 SCHEMA = 1
@@ -119,7 +119,7 @@ def read_month(path: Path, series: Series) -> MonthData:
     try:
         table = pq.read_table(path)
         footer = msgspec.json.decode((table.schema.metadata or {}).get(FOOTER, b""), type=Footer)
-    except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+    except (OSError, pa.ArrowInvalid, *DECODE_ERRORS) as error:
         raise StoreError(f"{path} is not a file of this store, or it is broken: {error}") from error
     if (footer.schema, *footer_series(footer)) != (SCHEMA, *series):
         raise StoreError(f"{path} holds {'/'.join(footer_series(footer))}, schema {footer.schema}")
@@ -140,7 +140,7 @@ def read_coverage(path: Path) -> list[TimeRange]:
     try:
         metadata = pq.read_schema(path).metadata or {}
         return msgspec.json.decode(metadata.get(FOOTER, b""), type=Footer).covered
-    except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+    except (OSError, pa.ArrowInvalid, *DECODE_ERRORS) as error:
         raise StoreError(f"{path} is not a file of this store, or it is broken: {error}") from error
 
 

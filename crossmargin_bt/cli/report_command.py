@@ -1,13 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`crossmargin report` and `crossmargin explain`, which read result files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from crossmargin_bt.cli.output_files import OutputFiles
 from crossmargin_bt.cli.parsing import report_errors
-from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.errors import ConfigurationError, CrossMarginError
+
+
+@contextmanager
+def altered_results(path: Path) -> Iterator[None]:
+    """Report that a result file was altered where its content does not fit together, which a written one always does."""
+    try:
+        yield
+    except CrossMarginError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError) as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigurationError(
+            f"{path} was altered: its entries do not fit together ({text}); write it again with `crossmargin compare --json`"
+        ) from error
 
 
 @click.command()
@@ -38,7 +54,9 @@ def report(*, result: Path, out: Path | None, tearsheet: Path | None, number: in
         outputs = OutputFiles(report=target, tearsheet=tearsheet)
         outputs.check()
         content = files.read(result)
-        outputs.write(content, sheet_of=files.read_run(result, number or 1) if tearsheet is not None else None)
+        sheet_of = files.read_run(result, number or 1) if tearsheet is not None else None
+        with altered_results(result):
+            outputs.write(content, sheet_of=sheet_of)
 
 
 def _schema(context: click.Context) -> None:
@@ -60,7 +78,11 @@ def explain(result: Path, number: int, event: int | None) -> None:
 
     with report_errors():
         run = files.read_run(result, number)
-        for line in (
-            explained_entries.list_explainable(run) if event is None else explained_entries.explain_entry(run, event)
-        ):
+        with altered_results(result):
+            lines = list(
+                explained_entries.list_explainable(run)
+                if event is None
+                else explained_entries.explain_entry(run, event)
+            )
+        for line in lines:
             click.echo(line)

@@ -6,13 +6,15 @@ docs/result-files.md describes the format; `schema()` returns it as JSON Schema.
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from crossmargin_bt.engine.ledger import events
-from crossmargin_bt.errors import ConfigurationError
+from crossmargin_bt.errors import DECODE_ERRORS, ConfigurationError
+from crossmargin_bt.printable import control_text
 from crossmargin_bt.report.metrics import summarise
 from crossmargin_bt.report.upgrade import upgrade
 from crossmargin_bt.results import (
@@ -93,21 +95,59 @@ def read(path: Path) -> ResultFile:
     """
     if not path.is_file():
         raise ConfigurationError(f"result file {path} does not exist; `crossmargin compare --json {path}` writes one")
-    content = path.read_bytes()
     try:
-        version = msgspec.json.decode(content, type=_Version).schema
-        if version < OLDEST_READ:
-            raise ConfigurationError(
-                f"{path} has schema {version}, which does not contain the rules of the run; this version reads "
-                f"{OLDEST_READ} to {SCHEMA_VERSION}; run the comparison again with --json"
-            )
-        if version > SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{path} has schema {version}, this version reads up to {SCHEMA_VERSION}; update crossmargin_bt"
-            )
-        return msgspec.convert(upgrade(msgspec.json.decode(content)), type=ResultFile)
-    except msgspec.DecodeError as error:
+        decoded = msgspec.json.decode(path.read_bytes())
+        version = msgspec.convert(decoded, type=_Version).schema
+        _check_version(path, version)
+        file = msgspec.convert(upgrade(decoded), type=ResultFile)
+    except ConfigurationError:
+        raise
+    except (*DECODE_ERRORS, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{path} is not a result file of schema {SCHEMA_VERSION}: {error}") from error
+    fault = _fault(file) or (f"{text} has control characters" if (text := control_text(decoded)) else None)
+    if fault is not None:
+        raise ConfigurationError(f"{path} was altered: {fault}; write it again with `crossmargin compare --json`")
+    return file
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version < OLDEST_READ:
+        raise ConfigurationError(
+            f"{path} has schema {version}, which does not contain the rules of the run; this version reads "
+            f"{OLDEST_READ} to {SCHEMA_VERSION}; run the comparison again with --json"
+        )
+    if version > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path} has schema {version}, this version reads up to {SCHEMA_VERSION}; update crossmargin_bt"
+        )
+
+
+def _fault(file: ResultFile) -> str | None:
+    """Return what contradicts itself in a result file, or None: no runs, curves of another length than their times."""
+    if not file.results:
+        return "it has no runs"
+    for number, run in enumerate(file.results, start=1):
+        bars = len(run.times_ms)
+        curves: dict[str, Sequence[Any]] = {
+            "equity": run.equity, "margin_used": run.margin_used, "free_margin": run.free_margin, "margin_level": run.margin_level,
+            **{f"exposure of {symbol}": values for symbol, values in run.exposure.items()},
+        }  # fmt: skip
+        for name, values in curves.items():
+            if len(values) != bars and (values or name in ("equity", "margin_used")):
+                return f"{name} of run {number} has {len(values)} values for {bars} bars"
+        if any(after <= before for before, after in pairwise(run.times_ms)):
+            return f"the times of run {number} do not rise"
+        odd = next((n for n, entry in enumerate(run.journal) if not _is_entry(entry)), None)
+        if odd is not None:
+            return f"entry {odd} of the journal of run {number} has no event or no time"
+    for market in file.markets:
+        if len({len(market.times_ms), len(market.high), len(market.low), len(market.close)}) > 1:
+            return f"the candles of {market.symbol} differ in length"
+    return None
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("event"), str) and isinstance(entry.get("time_ms"), int)
 
 
 def read_run(path: Path, number: int) -> RunResult:

@@ -18,7 +18,8 @@ from typing import Literal, get_args, get_type_hints
 import msgspec
 
 from crossmargin_bt.engine.terms.rules import ContractTerms, RuleChange, Rules, start_ms
-from crossmargin_bt.errors import ConfigurationError, RuleError, suggestion
+from crossmargin_bt.errors import DECODE_ERRORS, ConfigurationError, RuleError, suggestion
+from crossmargin_bt.printable import control_text
 from crossmargin_bt.time_units import MS_PER_DAY
 from crossmargin_bt.venues import tiers
 
@@ -298,8 +299,13 @@ def parse(text: str, file: str) -> Venue:
     """
     try:
         venue = msgspec.toml.decode(text, type=Venue)
-    except (msgspec.DecodeError, RuleError) as error:
+    except DECODE_ERRORS as error:
         raise RuleError(f"{file}{_line(text, str(error))}: {error}{_hint(text, str(error))}") from error
+    told = control_text(
+        [venue.name, venue.title, *venue.assumptions, *venue.sources.values(), msgspec.to_builtins(venue.statements)]
+    )
+    if told:
+        raise RuleError(f"{file}: {told} has control characters")
     if not venue.name:
         raise RuleError(f"{file}: name is empty; give the name by which the venue is loaded")
     for key in venue.sources:

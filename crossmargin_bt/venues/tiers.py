@@ -14,7 +14,7 @@ import msgspec
 
 from crossmargin_bt.engine.terms.rates import Tier, TierTable
 from crossmargin_bt.engine.terms.rules import ContractTerms
-from crossmargin_bt.errors import ConfigurationError, RuleError
+from crossmargin_bt.errors import DECODE_ERRORS, ConfigurationError, RuleError
 from crossmargin_bt.symbols import short_symbol
 
 # Relative tolerance between a published deduction and the one computed from the rates.
@@ -68,7 +68,7 @@ def parse(content: bytes, file: str) -> list[ContractTerms]:
     """
     try:
         decoded = msgspec.json.decode(content, type=File)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise RuleError(f"{file}: {error}") from error
     found = [
         _terms(f"{file}: snapshot {snapshot.as_of}, {symbol}", snapshot, symbol, rows)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The APIs of the three exchanges: paths, parameters, order of rows, and the end at which answers are truncated."""
+"""The APIs of the three exchanges that answer by time, and of those in `paged`: paths, parameters, order of rows, and the end at which answers are truncated."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from fake_exchange import paged
 from fake_exchange.truth import HOUR, MINUTE
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def answer(fake: FakeExchange, path: str, query: dict[str, str], fault: Fault | 
     if path in KINDS or path in FUNDING:
         dialect = _binance if path.startswith("/fapi") else _okx if path.startswith("/api/v5") else _bybit
         return json.dumps(dialect(fake, path, query, fault))
-    plain = PLAIN.get(path)
+    if path in paged.ROWS:
+        return json.dumps(paged.ROWS[path](fake, query, fault))
+    plain = PLAIN.get(path) or paged.PLAIN.get(path)
     return None if plain is None else json.dumps(plain(fake, query))
 
 

@@ -34,7 +34,12 @@ def test_every_format_holds_the_rows_written(tmp_path: Path, name: str) -> None:
     (table,) = read_markets(path)
     assert table.kind == "candles"
     pd.testing.assert_frame_equal(
-        table.frame[[*PRICES, "volume"]], frame, check_freq=False, check_names=False, check_index_type=False, check_exact=True
+        table.frame[[*PRICES, "volume"]],
+        frame,
+        check_freq=False,
+        check_names=False,
+        check_index_type=False,
+        check_exact=True,
     )
     (market,) = folder.read(tmp_path / "files")
     assert market.frame["close"].tolist() == frame["close"].tolist()
@@ -56,7 +61,10 @@ def test_every_format_holds_the_rows_written(tmp_path: Path, name: str) -> None:
         ("BTCUSDT_240329-1h-2024-01.zip", ("BTC-USDT-USDT-240329", "", "1h", "future")),
         ("BTCUSD_240329-1d-2024-01-05.zip", ("BTC-USD-BTC-240329", "", "1d", "future")),
         ("spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2024-01.zip", ("BTC-USDT", "candles", "1h", "spot")),
-        ("futures/um/daily/indexPriceKlines/BTCUSDT/1h/BTCUSDT-1h-2024-01-02.zip", ("BTCUSDT", "index", "1h", "perpetual")),
+        (
+            "futures/um/daily/indexPriceKlines/BTCUSDT/1h/BTCUSDT-1h-2024-01-02.zip",
+            ("BTCUSDT", "index", "1h", "perpetual"),
+        ),
         ("币安人生USDT-1h-2025-10.zip", ("币安人生USDT", "", "1h", "")),
         ("BTC-USDT-candlesticks-2024-01.zip", ("BTC-USDT", "candles", "", "spot")),
         ("BTC-USD-250328-candlesticks-2024-01-03.zip", ("BTC-USD-BTC-250328", "candles", "", "future")),
@@ -88,7 +96,12 @@ def test_months_and_days_of_a_market_join(tmp_path: Path) -> None:
 
 def test_a_symbol_column_is_respected(tmp_path: Path) -> None:
     """A file of two markets is two; `--symbol` picks one of them, or is refused."""
-    long = pd.concat([candles(price=price, seed=n).assign(symbol=name) for n, (name, price) in enumerate({"BTCUSDT": 100, "ETH-USDT-SWAP": 50}.items())])
+    long = pd.concat(
+        [
+            candles(price=price, seed=n).assign(symbol=name)
+            for n, (name, price) in enumerate({"BTCUSDT": 100, "ETH-USDT-SWAP": 50}.items())
+        ]
+    )
     path = tmp_path / "everything.csv"
     long.to_csv(path)
     assert [one.symbol for one in folder.read(tmp_path)] == ["BTCUSDT", "ETHUSDT"]
@@ -166,7 +179,7 @@ def test_a_doubt_is_a_question(tmp_path: Path, name: str) -> None:
     done = command("data", "import", path, "--exchange", "x", "--out", tmp_path / "out")
     assert (done.exit_code, said in done.stderr, len(done.stderr.splitlines())) == (2, True, 1), done.stderr
     assert not (tmp_path / "out").exists()
-    with pytest.raises(CrossMarginError, match=".") as raised:
+    with pytest.raises(CrossMarginError, match=r".") as raised:
         folder.read(tmp_path / "files")
     assert "funding" in file or said in str(raised.value)
 
@@ -183,11 +196,16 @@ def test_stated_formats_are_read(tmp_path: Path) -> None:
     candles(24, "1999-01-01").to_csv(tmp_path / "old" / "ORCL.csv")
     with pytest.raises(FeedError, match="before 2009"):
         folder.read(tmp_path / "old")
-    done = command("data", "import", tmp_path / "old", "--exchange", "y", "--out", tmp_path / "out", "--allow-unusual-times")
+    done = command(
+        "data", "import", tmp_path / "old", "--exchange", "y", "--out", tmp_path / "out", "--allow-unusual-times"
+    )
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize(("freq", "start"), [("1D", "2024-01-01 16:00"), ("12h", "2024-01-01 04:00"), ("7D", "2024-01-04"), ("1h", "2024-01-01 00:30")])
+@pytest.mark.parametrize(
+    ("freq", "start"),
+    [("1D", "2024-01-01 16:00"), ("12h", "2024-01-01 04:00"), ("7D", "2024-01-04"), ("1h", "2024-01-01 00:30")],
+)
 def test_bars_may_have_any_phase(tmp_path: Path, freq: str, start: str) -> None:
     """Days of Hong Kong, half days, weeks from Thursday, hours from half past: stored on their own grid, without gaps."""
     candles(30, start, freq).to_csv(tmp_path / "BTCUSDT.csv")
@@ -195,14 +213,18 @@ def test_bars_may_have_any_phase(tmp_path: Path, freq: str, start: str) -> None:
     assert one.stored == 30
     assert command("data", "check", tmp_path / "out").output == "no faults\n"
     (tmp_path / "more").mkdir()
-    candles(30, start, freq).iloc[:3].set_axis(candles(30, start, freq).index[:3] + pd.Timedelta("7min"), axis=0).to_csv(tmp_path / "more" / "BTCUSDT.csv")
+    candles(30, start, freq).iloc[:3].set_axis(
+        candles(30, start, freq).index[:3] + pd.Timedelta("7min"), axis=0
+    ).to_csv(tmp_path / "more" / "BTCUSDT.csv")
     with pytest.raises(FeedError, match="not on one grid"):
         importer.import_files([tmp_path / "more"], tmp_path / "out", "x")
 
 
 def test_funding_of_years_is_no_fault(tmp_path: Path) -> None:
     """Settlements every 8, then every 4 hours; one that is missing is the only fault."""
-    times = pd.date_range("2024-01-01", periods=300, freq="8h", tz="UTC").append(pd.date_range("2024-04-10", periods=100, freq="4h", tz="UTC"))
+    times = pd.date_range("2024-01-01", periods=300, freq="8h", tz="UTC").append(
+        pd.date_range("2024-04-10", periods=100, freq="4h", tz="UTC")
+    )
     rates = pd.DataFrame({"funding_rate": 0.0001}, index=times.rename("date"))
     rates.to_csv(tmp_path / "BTCUSDT_funding.csv")
     importer.import_files([tmp_path / "BTCUSDT_funding.csv"], tmp_path / "out", "x")
@@ -220,7 +242,9 @@ def test_several_files_of_a_folder_are_one_market(tmp_path: Path) -> None:
     frame.iloc[:24].to_csv(tmp_path / "BTC_USDT-1h.csv")
     (tmp_path / "futures").mkdir()
     frame.to_csv(tmp_path / "futures" / "BTC_USDT_USDT-1h-futures.csv")
-    frame.iloc[::8].assign(open=0.0001, high=0.0, low=0.0, close=0.0, volume=0.0).to_csv(tmp_path / "futures" / "BTC_USDT_USDT-8h-funding_rate.csv")
+    frame.iloc[::8].assign(open=0.0001, high=0.0, low=0.0, close=0.0, volume=0.0).to_csv(
+        tmp_path / "futures" / "BTC_USDT_USDT-8h-funding_rate.csv"
+    )
     frame.iloc[::4].to_csv(tmp_path / "futures" / "BTC_USDT_USDT-4h-mark.csv")
     spot, swap = folder.read(tmp_path)
     assert (spot.symbol, spot.instrument.kind, len(spot.frame)) == ("BTC-USDT", "spot", 24)
@@ -233,7 +257,7 @@ def test_spot_and_perpetual_under_one_name_are_refused(tmp_path: Path) -> None:
     """Their rows differ, so one would replace the other."""
     zipped(tmp_path / "a" / "BTCUSDT-1h-2024-01.zip", klines(candles(price=100.0), header=True))
     zipped(tmp_path / "b" / "BTCUSDT-1h-2024-01.zip", BINANCE_HEAD + klines(candles(price=200.0)))
-    with pytest.raises(FeedError, match="48 times have rows with different values: .* --replace"):
+    with pytest.raises(FeedError, match=r"48 times have rows with different values: .* --replace"):
         importer.import_files([tmp_path / "a", tmp_path / "b"], tmp_path / "out", "binance")
     with pytest.raises(FeedError, match="48 times have rows with different values"):
         folder.read(tmp_path)

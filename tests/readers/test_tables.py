@@ -33,14 +33,16 @@ TABLES = {
     "polars": polars,
     "ccxt": lambda: ROWS,
     "ccxt as text": lambda: [[row[0], *map(str, row[1:])] for row in ROWS],
-    "records": lambda: [dict(zip(["t", "o", "h", "l", "c", "v"], row, strict=True)) | {"timestamp": row[0]} for row in ROWS],
+    "records": lambda: [
+        dict(zip(["t", "o", "h", "l", "c", "v"], row, strict=True)) | {"timestamp": row[0]} for row in ROWS
+    ],
     "prices as text": lambda: FRAME.astype(str),
     "another zone": lambda: FRAME.tz_convert("Asia/Tokyo"),
     "newest first": lambda: FRAME[::-1],
     "rows twice": lambda: pd.concat([FRAME, FRAME.iloc[3:9]]),
     "seconds": lambda: FRAME.reset_index(drop=True).assign(time=stamps(FRAME, "s")),
     "an index of numbers": lambda: FRAME.set_axis(pd.Index(stamps(FRAME), name="timestamp"), axis=0),
-    "extended types": lambda: FRAME.convert_dtypes(),
+    "extended types": FRAME.convert_dtypes,
     "decimals": lambda: FRAME.astype("string[pyarrow]"),
 }
 
@@ -56,7 +58,7 @@ def test_every_table_is_the_same_frame(name: str) -> None:
 
 
 def test_polars_is_tried_where_it_is_installed() -> None:
-    """narwhals itself comes with the package."""
+    """Narwhals itself comes with the package."""
     assert importlib.util.find_spec("narwhals") is not None
 
 
@@ -65,11 +67,17 @@ def test_polars_is_tried_where_it_is_installed() -> None:
     [
         (FRAME.assign(Close=1.0), "column 'close' occurs twice"),
         (FRAME.assign(symbol=["A", "B"] * 24), "rows of A, B; pass the rows of one symbol"),
-        (FRAME.assign(close=FRAME["close"].where(FRAME.index.hour != 3, 1e9)), "outside of high and low at 2024-01-01 03:00"),
-        (FRAME.assign(mark_open=1.0, mark_high=1.0, mark_low=2.0, mark_close=1.0), "the mark price's high is below the low"),
+        (
+            FRAME.assign(close=FRAME["close"].where(FRAME.index.hour != 3, 1e9)),
+            "outside of high and low at 2024-01-01 03:00",
+        ),
+        (
+            FRAME.assign(mark_open=1.0, mark_high=1.0, mark_low=2.0, mark_close=1.0),
+            "the mark price's high is below the low",
+        ),
         (FRAME.assign(open=[10**400] * 48), "not a number"),
         (FRAME.assign(funding_rate=np.inf), "funding_rate is inf"),
-        (ROWS[:3] + [ROWS[3][:-1]], "5 to 6 values"),
+        ([*ROWS[:3], ROWS[3][:-1]], "5 to 6 values"),
         ([], "no rows"),
         (3, "not int; collect a lazy frame first"),
         (FRAME.set_axis(pd.to_datetime(range(48)), axis=0), "before 2009"),
@@ -89,7 +97,11 @@ def test_holes_of_mark_prices_are_filled_and_said() -> None:
     marks.iloc[7] = np.nan
     with pytest.warns(UserWarning, match="feed X: 1 of 48 bars have no mark price"):
         feed = feeds.from_frame(FRAME.join(marks), name="X")
-    assert list(feed.p.columns["mark_low"])[6:9] == [marks["mark_low"].iloc[6], FRAME["low"].iloc[7], marks["mark_low"].iloc[8]]
+    assert list(feed.p.columns["mark_low"])[6:9] == [
+        marks["mark_low"].iloc[6],
+        FRAME["low"].iloc[7],
+        marks["mark_low"].iloc[8],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,5 +147,5 @@ def test_stated_times() -> None:
     stated = parse_times(["01/02/2024 05"], "x", TimeOptions("%d/%m/%Y %H"))
     assert stated[0] == pd.Timestamp("2024-02-01 05:00", tz="UTC")
     assert parse_times([-86_400], "x", TimeOptions(allow_unusual_times=True))[0] == pd.Timestamp("1969-12-31", tz="UTC")
-    with pytest.raises(FeedError, match="does not match the format '%d.%m.%Y'"):
+    with pytest.raises(FeedError, match=r"does not match the format '%d.%m.%Y'"):
         parse_times(["01/02/2024"], "x", TimeOptions("%d.%m.%Y"))

@@ -196,7 +196,7 @@ def test_a_change_may_end_a_rule() -> None:
     with pytest.raises(RuleError, match="taker: Expected `float`, got `str`"):
         rules.changed({"taker": "none"})
     for level in (0.0, float("nan"), float("inf")):
-        with pytest.raises(RuleError, match="order_cancel_level above 1"):
+        with pytest.raises(RuleError, match=r"must be a finite number|order_cancel_level above 1"):
             rules.changed({"order_cancel_level": level})
 
 

@@ -115,6 +115,16 @@ def finite_of(what: str, given: object) -> float:
     return number
 
 
+def not_negative(what: str, given: object) -> None:
+    """Refuse what is no finite number from 0 on.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if finite_of(what, given) < 0:
+        raise ConfigurationError(f"{what} must not be negative, got {given!r}")
+
+
 def cash_of(given: object) -> float:
     """Return the cash an account starts with; refuse what none can."""
     number = number_of("cash", given)

@@ -14,6 +14,7 @@ from crossmargin_bt.engine.math.numbers import to_python_number
 from crossmargin_bt.engine.math.tolerances import LOT_REL_TOL, LOT_REMAINDER_MIN, LOT_TOL, LOT_TOL_MAX
 from crossmargin_bt.engine.terms.rates import MaintenanceRule
 from crossmargin_bt.errors import RuleError
+from crossmargin_bt.printable import control_text
 
 OPTIONAL_NUMBERS = ("maker", "taker", "strike")
 NUMBER_FIELDS = ("contract_size", "lot", "tick", "notional_min", "leverage_max", *OPTIONAL_NUMBERS)
@@ -72,15 +73,15 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     maintenance: MaintenanceRule | None = None
 
     def __post_init__(self) -> None:
-        if not self.symbol:
-            raise RuleError("an instrument needs a symbol")
+        if not self.symbol or control_text(self.symbol):
+            raise RuleError(f"an instrument needs a symbol without control characters, got {self.symbol!r}")
         for name in NUMBER_FIELDS:
             given = getattr(self, name)
             if given is None and name in OPTIONAL_NUMBERS:
                 continue
             number = to_python_number(given)
-            if number is None:
-                raise RuleError(f"{self.symbol}: {name} must be a number, got {given!r}")
+            if number is None or not math.isfinite(number):
+                raise RuleError(f"{self.symbol}: {name} must be a finite number, got {given!r}")
             if number is not given:
                 msgspec.structs.force_setattr(self, name, number)
         for name in ("contract_size", "lot"):

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, NamedTuple
 import msgspec
 
 from crossmargin_bt.engine.math import formulas
+from crossmargin_bt.engine.terms.finite import check_finite
 from crossmargin_bt.errors import RuleError
 
 
@@ -92,6 +93,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ti
     measure: Literal["value", "quantity"] = "value"
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if not self.tiers or self.tiers[0].notional_min != 0:
             raise RuleError("a tier table starts with a tier at notional_min = 0")
         for lower, upper in pairwise(self.tiers):
@@ -186,6 +188,7 @@ class ShareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if not 0 < self.share <= 1 or any(tier.leverage_max < 1 for tier in self.tiers):
             raise RuleError("share must lie in (0, 1], and each leverage_max must be at least 1")
         _ = self.tier_table  # runs the checks of a tier table
@@ -229,6 +232,7 @@ class LinearRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if not 0 < self.maintenance <= self.initial < 1 or self.slope < 0:
             raise RuleError("a linear rate needs 0 < maintenance <= initial < 1 and slope >= 0")
 
@@ -263,6 +267,7 @@ class SizeRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="siz
     has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if min(self.doubling, self.leverage_constant, self.cap) <= 0 or self.initial_factor < 1:
             raise RuleError("a size-dependent rate needs positive constants and an initial_factor of at least 1")
 
@@ -301,6 +306,7 @@ class PowerRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="po
     has_initial_floor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if not (0 < self.base < 1 and self.factor > 0 and 0 < self.exponent < 2) or self.initial_factor < 1:
             raise RuleError("a power rate needs 0 < base < 1, a positive factor, 0 < exponent < 2, initial_factor >= 1")
 

@@ -12,6 +12,7 @@ import msgspec
 
 from crossmargin_bt.engine.terms.borrowing import Borrowing
 from crossmargin_bt.engine.terms.collateral import CollateralTerms
+from crossmargin_bt.engine.terms.finite import check_finite
 from crossmargin_bt.engine.terms.liquidation_steps import LiquidationStep
 from crossmargin_bt.engine.terms.option_terms import OptionTerms
 from crossmargin_bt.engine.terms.portfolio_terms import PortfolioTerms
@@ -204,6 +205,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.order_loss_reserved or self.order_loss_in_ratio or self.sell_order_markup is not None
 
     def __post_init__(self) -> None:
+        check_finite(self, without=("contracts", "maintenance"))
         for name in ("maker", "taker", "liquidation_fee", "sell_order_markup"):
             if not abs(getattr(self, name) or 0.0) < 1:
                 raise RuleError(f"{name} is a fraction (0.0005 is 0.05 %), got {getattr(self, name)!r}")
