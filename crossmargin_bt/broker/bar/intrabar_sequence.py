@@ -79,8 +79,9 @@ class IntrabarSimulator:
         if matched:
             self._fill_at(BEFORE, matched, new_admission)
         self._settle_expired(bars)
-        for data in self._session.feeds_that_ended():
-            self._settle(data, delisting.delisting_entry, delisting.settlement_fills)
+        if self._session.day >= self._session.next_end_day:
+            for data in self._session.feeds_that_ended():
+                self._settle(data, delisting.delisting_entry, delisting.settlement_fills)
         self._settle_funding(bars)
         self._charge_interest()
         if matched or screen.classify(bars) is not BarEvent.NOTHING:

@@ -412,11 +412,9 @@ def _entry_error(session: BrokerSession, data: Any, size: float, keywords: dict[
     if book is None:
         text = f"feed {data._name!r} has no instrument; build it with feeds.from_frame(..., instrument=)"
         return Refusal("rejected", "no_instrument", text)
-    return (
-        _market_error(session, data, book)
-        or _number_error(book.instrument, size, keywords)
-        or _side_error(book, keywords.get("position_side"))
-    )
+    is_doubtful = session.feeds[data].is_ended or not len(data) or book.margin_mode == "option"
+    refusal = _market_error(session, data, book) if is_doubtful else None
+    return refusal or _number_error(book.instrument, size, keywords) or _side_error(book, keywords.get("position_side"))
 
 
 def _market_error(session: BrokerSession, data: Any, book: Book) -> Refusal | None:

@@ -62,8 +62,9 @@ class BrokerSession:
         self._numbers: dict[int, int] = {}
         self._lots_left: dict[int, int] = {}
         self._next_expiry = 0.0
-        self._next_end_day: float | None = None
-        """When the next feed ends, in day numbers; None before the first bar."""
+        self.next_end_day = 0.0
+        """When the next feed ends, in day numbers; 0 before the first bar, infinity for never."""
+        self._next_end_ms: float = 0.0
         self.is_preloaded = False
         """Whether all feeds are loaded as a whole."""
         self._next_terms: dict[str, list[ContractTerms]] = {}
@@ -96,13 +97,6 @@ class BrokerSession:
                 *(terms[0].since_ms for terms in self._next_terms.values() if terms),
             ]
         )
-
-    @property
-    def _next_end_ms(self) -> float:
-        day = self._next_end_day
-        if day is None:
-            return 0.0
-        return math.inf if math.isinf(day) else time_ms(day)
 
     def new_bars(self) -> list[Bar]:
         """Return the bars delivered since the last call; feeds that have paused or ended deliver none."""
@@ -194,15 +188,13 @@ class BrokerSession:
 
     def feeds_that_ended(self) -> list[Any]:
         """Return the feeds that have no more bars while others go on; contracts that expire later wait for their expiry."""
-        if self._next_end_day is None:
-            self._next_end_day = 0.0
+        if not self.next_end_day:
             for feed in self.feeds.values():
                 if feed.book.instrument.expiry is None:
                     feed.find_end(is_preloaded=self.is_preloaded)
-        if self.day < self._next_end_day:
-            return []
         ends = {data: feed.end_day for data, feed in self.feeds.items() if not feed.is_ended}
-        self._next_end_day = min((end for end in ends.values() if end > self.day), default=math.inf)
+        self.next_end_day = min((end for end in ends.values() if end > self.day), default=math.inf)
+        self._next_end_ms = math.inf if math.isinf(self.next_end_day) else time_ms(self.next_end_day)
         return [data for data, end in ends.items() if end <= self.day]
 
     def scale_rates(self, bars: Sequence[Bar]) -> None:

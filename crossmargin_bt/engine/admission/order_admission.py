@@ -47,7 +47,8 @@ def admit(account: Account, symbol: str, order: OpenOrder, *, whole: bool = Fals
         order = msgspec.structs.replace(order, lots=position.cap_to_position(book.leg(order.side).lots, order.lots))
         if not order.lots:
             return order
-    refusal = below_minimum(book, order) or _judged(after, symbol, order)
+    too_small = below_minimum(book, order) if book.instrument.notional_min else None
+    refusal = too_small or _judged(after, symbol, order)
     if refusal is None:
         return msgspec.structs.replace(order, covered=_opening_lots(book, order))
     closed, opened = position.split_fill(book.leg(order.side).lots, order.lots)
@@ -147,16 +148,17 @@ def without_orders_of(account: Account, entry: events.Filled) -> Account:
     order = account.books[entry.symbol].orders.get(entry.number)
     own = entry.number if order is not None else math.inf
     is_immediate = order is not None and order.immediate
-    gone = [
-        (symbol, number)
-        for symbol, book in account.books.items()
-        for number, other in book.orders.items()
-        if (number > own and (is_immediate or other.immediate))
-        or (symbol == entry.symbol and (number == own or (order and _one_group(other, order))))
-    ]
-    without = account.copy(*dict.fromkeys([entry.symbol, *(symbol for symbol, _ in gone)]))
-    for symbol, number in gone:
-        del without.books[symbol].orders[number]
+    gone: dict[str, list[int]] = {entry.symbol: []}
+    for symbol, book in account.books.items():
+        for number, other in book.orders.items():
+            is_later = number > own and (is_immediate or other.immediate)
+            ends = symbol == entry.symbol and (number == own or (order is not None and _one_group(other, order)))
+            if is_later or ends:
+                gone.setdefault(symbol, []).append(number)
+    without = account.copy(*gone)
+    for symbol, numbers in gone.items():
+        for number in numbers:
+            del without.books[symbol].orders[number]
     return without
 
 

@@ -9,13 +9,11 @@ from crossmargin_bt.engine.lifecycle import fills
 
 def immediate_orders(account: Account) -> list[tuple[int, str]]:
     """Return the (number, symbol) of the orders that take the next price there is, the oldest first."""
-    return sorted(
-        (order.number, symbol)
-        for symbol, book in account.books.items()
-        if book.orders.immediate
-        for order in book.orders.values()
-        if order.immediate
-    )
+    found: list[tuple[int, str]] = []
+    for symbol, book in account.books.items():
+        if book.orders.immediate:
+            found += [(order.number, symbol) for order in book.orders.values() if order.immediate]
+    return sorted(found)
 
 
 def after_immediate_orders(account: Account) -> Account:

@@ -73,7 +73,11 @@ def margin_deficit(balance: metrics.PoolBalance) -> float:
 
 def account_margin_deficit(account: Account, currency: str) -> float:
     """Return the margin deficit of a shared pool at the present marks, once the orders in flight have filled."""
-    return margin_deficit(metrics.pool_balance(after_immediate_orders(account), currency))
+    for book in account.books.values():
+        if book.orders.immediate:
+            account = after_immediate_orders(account)
+            break
+    return margin_deficit(metrics.pool_balance(account, currency))
 
 
 def cancellation_order(account: Account, pool: Pool, relief: Callable[[Account], float]) -> Iterator[tuple[str, int]]:
