@@ -77,17 +77,23 @@ def test_every_settlement_is_stored(tmp_path: Path, exchange: str, cap: int | No
 def test_every_fault_at_every_request(tmp_path: Path, fault: Fault, exchange: str) -> None:
     """With any single request faulty, the settlements still equal those of the exchange."""
     known = truth(days=8, outages=[], intervals=[(0, 8 * HOUR)])
-    faulty, requests = 0, 1
+
+    async def run(fake: FakeExchange) -> None:
+        async with opened(exchange, fake) as client:
+            client._client.milliseconds = lambda: known.now
+            faulty, requests = 0, 1
+            while faulty < requests:
+                out = tmp_path / str(faulty)
+                fake.calls.clear()
+                fake.faults = lambda n, _path, at=faulty: fault if n == at else None
+                result = await download(client, request(exchange), out)
+                requests = len(fake.calls)
+                assert result.is_complete, result
+                assert stored(exchange, out) == known.funding(0, known.now - 120_000)
+                faulty += 1
+
     with FakeExchange({"BTC": known}, cap=8) as fake:
-        while faulty < requests:
-            out = tmp_path / str(faulty)
-            fake.calls.clear()
-            fake.faults = lambda n, _path, at=faulty: fault if n == at else None
-            result = fetch(exchange, fake, out)
-            requests = len(fake.calls)
-            assert result.is_complete, result
-            assert stored(exchange, out) == known.funding(0, known.now - 120_000)
-            faulty += 1
+        asyncio.run(run(fake))
 
 
 def test_bitget_has_no_page_below_its_listing(tmp_path: Path) -> None:

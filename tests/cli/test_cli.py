@@ -316,7 +316,7 @@ def test_every_decision_of_a_result_can_be_explained(tmp_path: Path) -> None:
         (["wrong.json"], "is not a result file of schema"),
         (["old.json"], "has schema 1, which does not contain the rules of the run; this version reads 2 to 4"),
         (["new.json"], "has schema 99, this version reads up to 4; update crossmargin_bt"),
-        (["empty.json", "--run", "3"], "has no run 3"),
+        (["empty.json", "--run", "3"], "it has no runs"),
     ],
 )
 def test_explain_reports_invalid_input(tmp_path: Path, words: list[str], text: str) -> None:
