@@ -276,7 +276,10 @@ def test_runs_with_equal_final_equity_are_tied(doom: Path) -> None:
     """Two runs with the same final equity."""
     cross = files.read(doom / "out.json").results[1]
     again = msgspec.structs.replace(cross, mode="isolated")
-    assert summary.findings([cross, again])[0] == "Cross (1 of 2 orders refused) and isolated (1 of 2 orders refused) ended equal: 0.00 USDT."
+    assert (
+        summary.findings([cross, again])[0]
+        == "Cross (1 of 2 orders refused) and isolated (1 of 2 orders refused) ended equal: 0.00 USDT."
+    )
 
 
 def test_late_bars_are_no_gaps() -> None:
