@@ -112,6 +112,16 @@ def _json(folder: Path, frame: pd.DataFrame) -> Path:
     return _written(folder / "BTC_USDT_USDT-1h-futures.json.gz", gzip.compress(json.dumps(rows).encode()))
 
 
+def _with_turnover(frame: pd.DataFrame, order: str) -> str:
+    """Return rows of time, open, close, high and low, and volume and turnover in an order."""
+    rows = zip(stamps(frame, "s"), frame.itertuples(), strict=True)
+    ends = {"volume,turnover": "{v},{t}", "turnover,volume": "{t},{v}"}[order]
+    return "".join(
+        f"{time},{r.open},{r.close},{r.high},{r.low}," + ends.format(v=r.volume, t=round(r.volume * r.close, 6)) + "\n"
+        for time, r in rows
+    )
+
+
 def _iso(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index()
 
@@ -145,6 +155,12 @@ FORMATS: dict[str, Callable[[Path, pd.DataFrame], Path]] = {
     "ccxt": lambda folder, frame: _written(folder / "BTCUSDT.csv", lines(frame, "ohlcv")),
     "kucoin": lambda folder, frame: _written(
         folder / "BTCUSDT.csv", "time,open,close,high,low,volume,turnover\n" + lines(frame, "ochlvv", unit="s")
+    ),
+    "kucoin without names": lambda folder, frame: _written(folder / "BTCUSDT.csv", _with_turnover(frame, "volume,turnover")),
+    "htx without names": lambda folder, frame: _written(folder / "BTCUSDT.csv", _with_turnover(frame, "turnover,volume")),
+    "json records": lambda folder, frame: _written(
+        folder / "BTC_USDT_USDT-1h-futures.json",
+        json.dumps([{"timestamp": t, **row} for t, row in zip(stamps(frame), frame.to_dict("records"), strict=True)]),
     ),
     "okx": _okx,
     "bybit": _mt4,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from crossmargin_bt.broker.session.bars import STEPS_READ
 from crossmargin_bt.candles.market import Candles
 from crossmargin_bt.columns import PRICES
 
@@ -32,7 +33,7 @@ def data_warnings(candles: Sequence[Candles]) -> list[str]:
 
 def _end(frame: pd.DataFrame) -> pd.Timestamp:
     """Return when the next bar would be due."""
-    index = pd.DatetimeIndex(frame.index)
+    index = pd.DatetimeIndex(frame.index)[-STEPS_READ:]
     return index[-1] + min(index[1:] - index[:-1])
 
 

@@ -235,7 +235,7 @@ def _fits(values: pd.DataFrame, layout: Sequence[str]) -> bool:
     """Return whether rows in order of time agree with a layout.
 
     They do if no candle contradicts itself, the opens continue the closes before them rather than the other way round, and
-    the average price lies within the candle.
+    the average price lies within the candle: the vwap, or turnover over volume.
     """
     columns = {name: values[n].to_numpy() for n, name in enumerate(layout) if n}
     prices = np.column_stack([columns[name] for name in PRICES])
@@ -244,6 +244,10 @@ def _fits(values: pd.DataFrame, layout: Sequence[str]) -> bool:
     if "vwap" in columns:
         inside = (columns["vwap"] >= 0.99 * columns["low"]) & (columns["vwap"] <= 1.01 * columns["high"])
         if not (inside | (columns["volume"] == 0)).all():
+            return False
+    if "turnover" in columns:
+        paid, traded = columns["turnover"], columns["volume"]
+        if not ((paid >= 0.99 * columns["low"] * traded) & (paid <= 1.01 * columns["high"] * traded)).all():
             return False
     opens, closes = columns["open"], columns["close"]
     return bool(np.abs(opens[1:] - closes[:-1]).sum() <= np.abs(closes[1:] - opens[:-1]).sum())

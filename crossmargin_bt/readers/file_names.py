@@ -21,13 +21,15 @@ class Archive(NamedTuple):
     """What the files of one program or exchange have in common, besides their names.
 
     `utc_offset` is the zone of their times. `has_ambiguous_names`: candles, mark and index prices have the same file names, the
-    latter two with a volume of 0. `products` is the product of the files by ccxt's id of the exchange that they are imported for.
+    latter two with a volume of 0. `products` is the product of the files by ccxt's id of the exchange that they are imported for,
+    `coin_margined` are the ids whose contracts are margined in coin: there the volume counts contracts.
     """
 
     name: str = ""
     utc_offset: timedelta = timedelta(0)
     has_ambiguous_names: bool = False
     products: Mapping[str, Product] = MappingProxyType({})
+    coin_margined: frozenset[str] = frozenset()
 
 
 UNKNOWN = Archive()
@@ -35,6 +37,7 @@ BINANCE = Archive(
     "binance",
     has_ambiguous_names=True,
     products={"binance": "spot", "binanceusdm": "perpetual", "binancecoinm": "perpetual"},
+    coin_margined=frozenset({"binancecoinm"}),
 )
 # The files for MetaTrader 4 in Bybit's archive state times in UTC+3.
 BYBIT = Archive("bybit", utc_offset=timedelta(hours=3))
@@ -49,6 +52,8 @@ class FileMetadata(NamedTuple):
     timeframe: str = ""
     product: Product = ""
     archive: Archive = UNKNOWN
+    counts_contracts: bool = False
+    """Whether the volume counts contracts, and the column of the quote volume coins."""
 
     def overridden(self, given: "FileMetadata") -> "FileMetadata":
         """Return the metadata with the values that are given instead of those of the name."""
@@ -59,6 +64,7 @@ class FileMetadata(NamedTuple):
             given.timeframe or self.timeframe,
             product,
             self.archive,
+            self.counts_contracts,
         )
 
 
@@ -153,7 +159,8 @@ def _binance(match: re.Match[str], path: Path) -> FileMetadata:
         name = spot_name(match["symbol"]) or name
     elif not name.product and ({"um", "cm"} & set(path.parts) or kind not in ("", "candles")):
         name = name._replace(product="perpetual")
-    return FileMetadata(name.symbol, kind, match["timeframe"] or "", name.product)
+    counts_contracts = kind != "funding" and ("cm" in path.parts or match["symbol"].endswith("USD_PERP"))
+    return FileMetadata(name.symbol, kind, match["timeframe"] or "", name.product, counts_contracts=counts_contracts)
 
 
 def _okx(match: re.Match[str], _path: Path) -> FileMetadata:

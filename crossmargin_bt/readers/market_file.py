@@ -14,7 +14,6 @@ from crossmargin_bt.errors import ConfigurationError, FeedError
 from crossmargin_bt.readers.columns import SYMBOL, canonical_table
 from crossmargin_bt.readers.file_formats import read_table
 from crossmargin_bt.readers.file_names import (
-    BINANCE,
     FREQTRADE,
     UNKNOWN,
     FileMetadata,
@@ -71,7 +70,7 @@ def read_markets(path: Path, options: ReadOptions | None = None) -> list[MarketT
     frame = canonical_table(table, str(path), options.times)
     if known.archive.utc_offset:
         frame.index = pd.DatetimeIndex(frame.index) - known.archive.utc_offset
-    if known.archive is BINANCE and known.kind != "funding" and _is_coin_margined(path, options):
+    if known.kind != "funding" and (known.counts_contracts or options.exchange in known.archive.coin_margined):
         frame["volume"] = _coin_volume(table, frame)
     found = []
     for name, rows in _by_market(frame, path, known, options):
@@ -92,12 +91,8 @@ def _with_rate(table: pd.DataFrame, known: FileMetadata) -> pd.DataFrame:
     return table
 
 
-def _is_coin_margined(path: Path, options: ReadOptions) -> bool:
-    return "cm" in path.parts or options.exchange == "binancecoinm" or path.name.partition("-")[0].endswith("USD_PERP")
-
-
 def _coin_volume(table: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
-    """Return the volume in coins of a coin-margined Binance file, whose column `volume` counts contracts."""
+    """Return the volume in coins of a file whose column `volume` counts contracts and whose quote volume counts coins."""
     names = {str(name).lower(): name for name in table.columns}
     base = next((names[name] for name in ("quote_volume", "quote_asset_volume") if name in names), None)
     if base is None or not (pd.to_numeric(table[base], errors="coerce") > 0).any():
@@ -232,7 +227,7 @@ def infer_timeframe(times: pd.DatetimeIndex) -> str:
 
 
 def market_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the data files among paths; a folder stands for all data files below it."""
+    """Return the data files among paths, and all data files below the folders among them."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

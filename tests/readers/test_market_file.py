@@ -184,6 +184,24 @@ def test_a_doubt_is_a_question(tmp_path: Path, name: str) -> None:
     assert "funding" in file or said in str(raised.value)
 
 
+def test_funding_of_archives(tmp_path: Path) -> None:
+    """Binance's and OKX's funding files, in a folder with the candles."""
+    frame = candles()
+    times = stamps(frame)[::8]
+    zipped(
+        tmp_path / "a" / "BTCUSDT-fundingRate-2024-01.zip",
+        "calc_time,funding_interval_hours,last_funding_rate\n" + "".join(f"{t + 3},8,0.0001\n" for t in times),
+    )
+    zipped(
+        tmp_path / "b" / "BTC-USDT-SWAP-fundingrates-2024-01.zip",
+        "instrument_name,funding_rate,funding_time\n" + "".join(f"BTC-USDT-SWAP,0.0002,{t}\n" for t in times),
+    )
+    for name, rate in (("a", 0.0001), ("b", 0.0002)):
+        frame.to_csv(tmp_path / name / "BTCUSDT.csv")
+        (market,) = folder.read(tmp_path / name)
+        assert market.funding.tolist() == [rate] * 6
+
+
 def test_stated_formats_are_read(tmp_path: Path) -> None:
     """The options answer the questions."""
     frame = candles(24 * 12, "2020-04-01")

@@ -92,7 +92,7 @@ def test_a_doubt_is_an_error_that_names_the_feed(table: object, said: str) -> No
 
 
 def test_holes_of_mark_prices_are_filled_and_said() -> None:
-    """As in files: the last price stands in, with a warning because a script has no report."""
+    """The last price is used, as in files; a Python warning says so, because a script has no report."""
     marks = FRAME[["open", "high", "low", "close"]].add_prefix("mark_") - 1.0
     marks.iloc[7] = np.nan
     with pytest.warns(UserWarning, match="feed X: 1 of 48 bars have no mark price"):
